@@ -1,0 +1,2 @@
+// Package jetstream carries Fanfare's messages over NATS JetStream.
+package jetstream
