@@ -1,23 +1,141 @@
 package deliver
 
 import (
+	"errors"
+	"fmt"
 	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// Format is how an event looks on the wire.
+// Format is how an event looks on the wire: what a subscription's payload_format names.
 type Format struct {
-	Name        string // the payload_format of a subscription
+	Name        string
 	ContentType string
-	// Body returns the event's bytes, always the same for the same event. It may return e.Data itself:
-	// nobody writes to what it returns.
+	// Body returns the event's bytes, always the same ones for the same event. It may return e.Data
+	// itself: nobody writes to what it returns.
 	Body func(e *Event) ([]byte, error)
-	// Signer reads a subscription's secrets.
+	// Signer reads a subscription's secrets; NoSigner where the format signs nothing.
 	Signer func(secrets []subscriptions.Secret) (Signer, error)
 }
 
-// Bodies keeps what one event is rendered to, for all its targets and attempts; the zero value is ready.
+// Formats returns Fanfare's own formats. Those of dialects are given to NewPoster beside them.
+func Formats() []Format {
+	return []Format{
+		{Name: "standard", ContentType: "application/json", Body: standardBody, Signer: newStandardSigner},
+		{Name: "cloudevents", ContentType: "application/cloudevents+json", Body: cloudEventBody, Signer: newStandardSigner},
+		{Name: "raw", ContentType: "application/json", Body: rawBody, Signer: newStandardSigner},
+	}
+}
+
+// Bodies keeps what one event is rendered to, so that all its targets and attempts share one copy of the
+// bytes; the zero value is ready. The first attempt in a format renders while it holds the lock, so those
+// that come at the same time wait for it (a copy of the data: microseconds) and nothing is rendered twice.
 type Bodies struct {
-	mu sync.Mutex
+	mu   sync.Mutex
+	list []body // a handful at most: a slice is cheaper than a map
+}
+
+type body struct {
+	format string
+	bytes  []byte
+	err    error
+}
+
+// of returns the event's bytes in a format. A nil Bodies renders anew.
+func (b *Bodies) of(f *Format, e *Event) ([]byte, error) {
+	if b == nil {
+		return f.Body(e)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.list {
+		if b.list[i].format == f.Name {
+			return b.list[i].bytes, b.list[i].err
+		}
+	}
+	bytes, err := f.Body(e)
+	b.list = append(b.list, body{format: f.Name, bytes: bytes, err: err})
+	return bytes, err
+}
+
+var errNoData = errors.New("the event has no data")
+
+// rawBody is the data as it was published.
+func rawBody(e *Event) ([]byte, error) {
+	if len(e.Data) == 0 {
+		return nil, errNoData
+	}
+	return e.Data, nil
+}
+
+// standardBody is the payload of Standard Webhooks. The data is copied, never encoded again: its numbers,
+// the order of its keys and its spaces stay as they were published.
+func standardBody(e *Event) ([]byte, error) {
+	const frame = len(`{"type":"","timestamp":"","data":}`) + len(time.RFC3339Nano)
+	if len(e.Data) == 0 {
+		return nil, errNoData
+	}
+	w := jsonWriter{buf: make([]byte, 0, frame+len(e.Type)+len(e.Data))}
+	w.raw(`{"type":`)
+	w.text(e.Type)
+	w.raw(`,"timestamp":`)
+	w.time(e.Time)
+	w.raw(`,"data":`)
+	w.buf = append(w.buf, e.Data...)
+	w.raw(`}`)
+	return w.buf, w.err
+}
+
+// cloudEventBody is a CloudEvents 1.0 event in structured mode. Its source names the tenant, within which
+// ids are unique, so that source and id identify the event as the specification demands.
+func cloudEventBody(e *Event) ([]byte, error) {
+	const frame = 256
+	if len(e.Data) == 0 {
+		return nil, errNoData
+	}
+	w := jsonWriter{buf: make([]byte, 0, frame+len(e.Data))}
+	w.raw(`{"specversion":"1.0","id":`)
+	w.text(e.ID)
+	w.raw(`,"source":`)
+	w.text("/tenants/" + e.Tenant)
+	w.raw(`,"type":`)
+	w.text(e.Type)
+	if e.ObjectID != "" {
+		w.raw(`,"subject":`)
+		w.text(e.ObjectID)
+	}
+	w.raw(`,"time":`)
+	w.time(e.Time)
+	w.raw(`,"datacontenttype":"application/json","data":`)
+	w.buf = append(w.buf, e.Data...)
+	w.raw(`}`)
+	return w.buf, w.err
+}
+
+// jsonWriter appends JSON; its first error stays.
+type jsonWriter struct {
+	buf []byte
+	err error
+}
+
+func (w *jsonWriter) raw(s string) { w.buf = append(w.buf, s...) }
+
+// text appends a string with its quotes.
+func (w *jsonWriter) text(s string) {
+	buf, err := jsontext.AppendQuote(w.buf, s)
+	if err != nil && w.err == nil {
+		w.err = fmt.Errorf("write text: %w", err)
+	}
+	w.buf = buf
+}
+
+// time appends a time in UTC, with as much of its fraction as it has.
+func (w *jsonWriter) time(t time.Time) {
+	w.buf = append(w.buf, '"')
+	w.buf = t.UTC().AppendFormat(w.buf, time.RFC3339Nano)
+	w.buf = append(w.buf, '"')
 }

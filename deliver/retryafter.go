@@ -2,17 +2,48 @@ package deliver
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 )
 
-// maxRetryAfter bounds what a receiver may ask for.
+// maxRetryAfter bounds what a receiver may ask for: a day, like the longest step of the default schedule.
 const maxRetryAfter = 24 * time.Hour
 
-// heedsRetryAfter says whether a status's Retry-After counts.
+// heedsRetryAfter says whether a status's Retry-After counts: those that mean "not now".
 func heedsRetryAfter(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
+}
+
+// parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date. It returns 0 for what is
+// neither, negative or past, and at most maxRetryAfter.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	if value == "" || len(value) > 64 {
+		return 0
+	}
+	if isDigits(value) {
+		seconds, err := strconv.ParseUint(value, 10, 64)
+		if err != nil || seconds > uint64(maxRetryAfter/time.Second) {
+			return maxRetryAfter // digits that overflow are just a very large number
+		}
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	// Sub saturates, so that dates centuries away are just very late or long past.
+	return min(max(at.Sub(now), 0), maxRetryAfter)
+}
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
 }

@@ -1,0 +1,153 @@
+package deliver
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// UserAgent is that of every delivery, so that receivers can tell and allow them.
+const UserAgent = "Fanfare/1 (+https://github.com/fanfarehq/fanfare)"
+
+// plan is all of a subscription's requests that is the same in each: made once, then only read.
+type plan struct {
+	subscription *subscriptions.Subscription // the one that it was made of
+	request      *http.Request               // without headers and body
+	header       http.Header
+	format       *Format
+	signer       Signer
+	timeout      time.Duration
+	resends      int
+}
+
+// plan returns the subscription's plan. The Directory hands out another pointer when a subscription changes,
+// so the pointer says whether a kept plan still holds.
+func (p *Poster) plan(sub *subscriptions.Subscription) (*plan, error) {
+	if kept, ok := p.plans.Get(sub.ID); ok && kept.subscription == sub {
+		return kept, nil
+	}
+	made, err := p.newPlan(sub)
+	if err != nil {
+		return nil, err
+	}
+	p.plans.Add(sub.ID, made)
+	return made, nil
+}
+
+func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
+	format, ok := p.formats[sub.PayloadFormat]
+	if !ok {
+		return nil, fmt.Errorf("no payload format %q", sub.PayloadFormat)
+	}
+	target, err := url.Parse(sub.URL)
+	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
+		return nil, errors.New("the URL cannot be requested")
+	}
+	target.User = nil
+	header, err := fixedHeaders(sub, format)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := format.Signer(sub.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("prepare signature: %w", err)
+	}
+	timeout := sub.Timeout
+	if timeout <= 0 {
+		timeout = subscriptions.DefaultTimeout
+	}
+	return &plan{
+		subscription: sub,
+		request: &http.Request{
+			Method: http.MethodPost, URL: target, Host: target.Host,
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		},
+		header:  header,
+		format:  format,
+		signer:  signer,
+		timeout: min(timeout, subscriptions.MaxTimeout),
+		resends: resends(target.Scheme),
+	}, nil
+}
+
+// resends says how often net/http may make a request again within an attempt. HTTP/1 does so only if no
+// byte of it was written to a connection that the receiver had closed, which is safe however often. HTTP/2,
+// which TLS may bring, does so as well after PROTOCOL_ERROR, when the receiver may have acted: once then, which
+// spares the usual case (a connection that is being retired by GOAWAY) a failed attempt.
+func resends(scheme string) int {
+	if scheme == "http" {
+		return 8 // stale connections in a row
+	}
+	return 1
+}
+
+// fixedHeaders are the headers that every request of the subscription has: those it asked for, and over them
+// Fanfare's own. Content-Type is the only one of ours that a subscription may set.
+func fixedHeaders(sub *subscriptions.Subscription, format *Format) (http.Header, error) {
+	header := make(http.Header, len(sub.Headers)+6)
+	header.Set("Content-Type", format.ContentType)
+	for name, value := range sub.Headers {
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("header %q cannot be sent", name)
+		}
+		if !reserved(name) {
+			header.Set(name, value)
+		}
+	}
+	header.Set("User-Agent", UserAgent)
+	return header, nil
+}
+
+// reserved says whether a header is not the subscription's to set: those that frame the message or belong to
+// the connection, those that Fanfare writes, and those that would make net/http send a POST again by itself.
+func reserved(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "host", "content-length", "transfer-encoding", "content-encoding", "trailer", "te",
+		"connection", "keep-alive", "upgrade", "expect", "http2-settings",
+		"user-agent", "accept-encoding", "traceparent", "tracestate",
+		"idempotency-key", "x-idempotency-key":
+		return true
+	}
+	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "proxy-") || strings.HasPrefix(name, ":")
+}
+
+// headers are those of one attempt.
+func (pl *plan) headers(m Message) (http.Header, error) {
+	header := maps.Clone(pl.header)
+	if trace := m.Event.TraceParent; validTraceParent(trace) {
+		header["Traceparent"] = []string{trace}
+	}
+	if err := pl.signer.Sign(header, m); err != nil {
+		return nil, err
+	}
+	return header, nil
+}
+
+// validTraceParent says whether a value is a W3C trace context of version 00. What is not is left out: a
+// publisher's broken tracing must not cost a delivery.
+func validTraceParent(s string) bool {
+	if len(s) != 55 || s[:3] != "00-" {
+		return false
+	}
+	for i := 3; i < len(s); i++ {
+		if i == 35 || i == 52 {
+			if s[i] != '-' {
+				return false
+			}
+			continue
+		}
+		if (s[i] < '0' || s[i] > '9') && (s[i] < 'a' || s[i] > 'f') {
+			return false
+		}
+	}
+	return true
+}
