@@ -1,0 +1,72 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked says that another process uses the data directory.
+var ErrLocked = errors.New("another fanfare uses this data directory")
+
+// lockDir makes the directory if need be and takes its lock, which the kernel releases when this process
+// ends in whatever way.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(fmt.Errorf("lock %s: %w (stop it, or set another FANFARE_DATA_DIR)", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+// storeLimit is how much the streams in dir may hold: 70 % of what the volume has free, counting what
+// they hold already. The rest stays for Postgres, logs and whatever else lives there.
+func storeLimit(dir string) (int64, error) {
+	var volume unix.Statfs_t
+	if err := unix.Statfs(dir, &volume); err != nil {
+		return 0, err
+	}
+	free := int64(volume.Bavail) * int64(volume.Bsize)
+	var held int64
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
+			held += info.Size()
+		}
+		return nil
+	})
+	return (free + held) / 10 * 7, err
+}
+
+// Discard removes a data directory that no process uses. One that is in use is left alone: ErrLocked.
+func Discard(dir string) error {
+	for _, part := range []string{"nats", "postgres"} {
+		if _, err := os.Stat(filepath.Join(dir, part)); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		lock, err := lockDir(filepath.Join(dir, part))
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("discard the data directory: %w", err)
+	}
+	return nil
+}

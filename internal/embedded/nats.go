@@ -1,0 +1,157 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// NATSConfig says where the embedded NATS server keeps its streams and who may reach it.
+type NATSConfig struct {
+	// Dir is the data directory; the server's files lie in Dir/nats.
+	Dir string
+	// Listen is a loopback address such as "127.0.0.1:4222", where publishers of this machine connect; port 0
+	// takes a free one. "off" or empty: nobody but this process can connect.
+	Listen string
+	// SyncAlways syncs every write to the disk before it is acknowledged. Without it, a power cut loses up
+	// to two minutes of accepted messages.
+	SyncAlways bool
+	// Logger receives what the server has to say; nil means nothing is logged.
+	Logger *slog.Logger
+}
+
+const (
+	// maxPayload is the default of every NATS server, so that what works with this one works with any. The
+	// largest message of ours is far below: a task of one event of 256 KiB with 64 targets, or a pack of 512 KiB.
+	maxPayload = 1 << 20
+	// maxMemory bounds memory streams, of which Fanfare has none.
+	maxMemory = 16 << 20
+	// startTimeout bounds the recovery of the streams at a start: 1 GiB takes about a second.
+	startTimeout = 2 * time.Minute
+)
+
+// NATS is a NATS server with JetStream in this process.
+type NATS struct {
+	server   *server.Server
+	lock     *os.File
+	maxStore int64
+}
+
+// StartNATS starts a server and returns once it takes connections and its streams are recovered.
+func StartNATS(cfg NATSConfig) (*NATS, error) {
+	dir := filepath.Join(cfg.Dir, "nats")
+	opts := &server.Options{
+		ServerName:             "fanfare",
+		JetStream:              true,
+		StoreDir:               dir,
+		SyncAlways:             cfg.SyncAlways,
+		JetStreamMaxMemory:     maxMemory,
+		MaxPayload:             maxPayload,
+		DontListen:             true,
+		NoSigs:                 true,
+		DisableJetStreamBanner: true,
+	}
+	if err := listenOn(opts, cfg.Listen); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	n, err := startNATS(opts, cfg.Logger)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	n.lock = lock
+	return n, nil
+}
+
+// startNATS starts a server whose directory is locked.
+func startNATS(opts *server.Options, logger *slog.Logger) (*NATS, error) {
+	var err error
+	if opts.JetStreamMaxStore, err = storeLimit(opts.StoreDir); err != nil {
+		return nil, fmt.Errorf("measure the volume of %s: %w", opts.StoreDir, err)
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("configure the embedded NATS: %w", err)
+	}
+	log := newNATSLogger(logger)
+	s.SetLoggerV2(log, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) || !s.JetStreamEnabled() {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return nil, fmt.Errorf("start the embedded NATS: %w", log.reason())
+	}
+	return &NATS{server: s, maxStore: opts.JetStreamMaxStore}, nil
+}
+
+// listenOn sets the listener, after a look at whether the address can be had at all.
+func listenOn(opts *server.Options, listen string) error {
+	if listen == "" || listen == "off" {
+		return nil
+	}
+	host, portText, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("FANFARE_NATS_LISTEN %q is no host:port (nor \"off\"): %w", listen, err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return fmt.Errorf("FANFARE_NATS_LISTEN %q: %q is no port number", listen, portText)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("FANFARE_NATS_LISTEN %q is not on loopback: the embedded NATS asks for no credentials; "+
+			"run a NATS server of your own and set FANFARE_NATS_URL", listen)
+	}
+	probe, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("FANFARE_NATS_LISTEN %q cannot be listened on; "+
+			"is another NATS running? Choose another port, or \"off\": %w", listen, err)
+	}
+	if err := probe.Close(); err != nil {
+		return fmt.Errorf("close the probe of %s: %w", listen, err)
+	}
+	opts.DontListen, opts.Host, opts.Port = false, host, int(port)
+	if port == 0 {
+		opts.Port = server.RANDOM_PORT
+	}
+	return nil
+}
+
+// ClientURL is where clients of this machine connect; empty when the server does not listen.
+func (n *NATS) ClientURL() string {
+	if n.server.Addr() == nil {
+		return ""
+	}
+	return "nats://" + n.server.Addr().String()
+}
+
+// Connect connects within the process, without a socket. The connection comes back by itself only while
+// this server lives.
+func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
+	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n.server)}, opts...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the embedded NATS: %w", err)
+	}
+	return nc, nil
+}
+
+// MaxStore is how many bytes all streams together may reserve: at most 70 % of the space that the volume
+// had free at the start, what the streams already held included.
+func (n *NATS) MaxStore() int64 { return n.maxStore }
+
+// Shutdown stops the server and returns once all is written and closed. Calling it again does nothing.
+func (n *NATS) Shutdown() {
+	n.server.Shutdown()
+	n.server.WaitForShutdown()
+	_ = n.lock.Close() // of a second call: closed already
+}

@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lib/pq"
+)
+
+const (
+	// connectTimeout bounds one try to connect.
+	connectTimeout = 5 * time.Second
+	// statementTimeout, lockTimeout and idleTimeout are kept by the server: they free what a process of
+	// ours holds that hangs or was cut off.
+	statementTimeout = 30 * time.Second
+	lockTimeout      = 10 * time.Second
+	idleTimeout      = 30 * time.Second
+	// answerTimeout is how long we wait for bytes of the server: longer than any statement may take, so
+	// what exceeds it is a server that is stopped or cut off.
+	answerTimeout = statementTimeout + 5*time.Second
+	// pingPause is the pause between two tries of Open.
+	pingPause = 200 * time.Millisecond
+)
+
+// Open makes a pool of at most maxConns connections and returns once the server answers; it tries again until
+// ctx ends. A URL that cannot be right, a wrong password and an unknown database are refused at once.
+//
+// The server ends statements of ours after 30 s, waits for locks after 10 s and transactions that do nothing
+// after 30 s. These are sent as start-up parameters; PgBouncer must be told to ignore_startup_parameters.
+func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
+	cfg, err := pq.NewConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the Postgres URL: %w", redact(err, url))
+	}
+	db := sql.OpenDB(&connector{cfg: withTimeouts(cfg), patient: cfg})
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	// Servers behind one name change; connections must not outlive that for long.
+	db.SetConnMaxLifetime(time.Hour)
+	if err := awaitServer(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// withTimeouts adds what every session of ours asks of the server, unless the URL says otherwise.
+func withTimeouts(cfg pq.Config) pq.Config {
+	cfg = cfg.Clone()
+	if cfg.Runtime == nil {
+		cfg.Runtime = map[string]string{}
+	}
+	for name, timeout := range map[string]time.Duration{
+		"statement_timeout":                   statementTimeout,
+		"lock_timeout":                        lockTimeout,
+		"idle_in_transaction_session_timeout": idleTimeout,
+	} {
+		if _, said := cfg.Runtime[name]; !said {
+			cfg.Runtime[name] = fmt.Sprint(timeout.Milliseconds())
+		}
+	}
+	return cfg
+}
+
+// awaitServer pings until the server answers, ctx ends, or it says what no waiting will mend.
+func awaitServer(ctx context.Context, db *sql.DB) error {
+	for {
+		err := ping(ctx, db)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil && !IsUnavailable(err) {
+			return fmt.Errorf("connect to Postgres: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("connect to Postgres: %w", errors.Join(context.Cause(ctx), err))
+		case <-time.After(pingPause):
+		}
+	}
+}
+
+// ping asks something: the driver's own ping hides why it failed.
+func ping(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	var one int
+	return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+}
+
+// connector makes the connections of a pool.
+type connector struct {
+	cfg pq.Config
+	// patient is cfg without timeouts, for migrations.
+	patient pq.Config
+}
+
+// Connect opens one connection whose reads and writes cannot hang.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	return connect(ctx, c.cfg, answerTimeout)
+}
+
+// Driver is the connector itself, by which Migrate finds the configuration of a pool.
+func (c *connector) Driver() driver.Driver { return c }
+
+// Open is not for use: the pool calls Connect.
+func (c *connector) Open(string) (driver.Conn, error) { return c.Connect(context.Background()) }
+
+func connect(ctx context.Context, cfg pq.Config, answer time.Duration) (driver.Conn, error) {
+	cfg = cfg.Clone()
+	if cfg.ApplicationName == "" {
+		cfg.ApplicationName = "fanfare"
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	to, err := pq.NewConnectorConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("configure the connection: %w", err)
+	}
+	to.Dialer(dialer{answer: answer})
+	return to.Connect(ctx)
+}

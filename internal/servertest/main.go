@@ -1,0 +1,43 @@
+package servertest
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// suite is the state of this test process: its one Postgres, started when the first test asks for it.
+var suite struct {
+	main  atomic.Bool // Main runs, so that somebody will stop the server
+	start sync.Once
+	pg    *cluster
+	err   error
+}
+
+// Main runs a package's tests, stops the Postgres that they shared, looks for goroutines left behind, and
+// exits. It is all that a TestMain does:
+//
+//	func TestMain(m *testing.M) { servertest.Main(m) }
+func Main(m *testing.M, options ...goleak.Option) {
+	suite.main.Store(true)
+	goleak.VerifyTestMain(runner{m}, options...)
+}
+
+// runner is the tests with what is to be done after them.
+type runner struct{ m *testing.M }
+
+func (r runner) Run() int {
+	code := r.m.Run()
+	if suite.pg == nil {
+		return code
+	}
+	if err := suite.pg.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "servertest:", err)
+		return max(code, 1)
+	}
+	return code
+}
