@@ -1,0 +1,87 @@
+package egress
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+)
+
+// Config tunes the client. A zero field takes the default.
+type Config struct {
+	AllowPrivateCIDRs string `envconfig:"ALLOW_PRIVATE_CIDRS" desc:"private ranges that requests may reach, e.g. 10.0.0.0/8,127.0.0.0/8"`
+	ProxyURL          string `envconfig:"EGRESS_PROXY_URL" desc:"HTTP proxy for all outgoing requests; it must judge addresses itself (empty: none; HTTP_PROXY is ignored)"`
+	HTTP2             bool   `envconfig:"EGRESS_HTTP2" default:"true" desc:"speak HTTP/2 to receivers that offer it over TLS"`
+
+	DialTimeout         time.Duration `envconfig:"EGRESS_DIAL_TIMEOUT" default:"10s" desc:"how long resolving a name and connecting may take"`
+	TLSHandshakeTimeout time.Duration `envconfig:"EGRESS_TLS_HANDSHAKE_TIMEOUT" default:"10s" desc:"how long the TLS handshake may take"`
+	IdleConnTimeout     time.Duration `envconfig:"EGRESS_IDLE_CONN_TIMEOUT" default:"90s" desc:"how long an unused connection is kept"`
+	MaxIdleConns        int           `envconfig:"EGRESS_MAX_IDLE_CONNS" default:"8192" desc:"unused connections kept over all receivers; one file descriptor each"`
+	MaxIdleConnsPerHost int           `envconfig:"EGRESS_MAX_IDLE_CONNS_PER_HOST" default:"256" desc:"unused connections kept to one receiver"`
+}
+
+// DefaultConfig is that of an empty environment.
+func DefaultConfig() Config {
+	return Config{
+		HTTP2:               true,
+		DialTimeout:         10 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		MaxIdleConns:        8192,
+		MaxIdleConnsPerHost: 256,
+	}
+}
+
+// Validate names the variable that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	if _, err := ParsePolicy(c.AllowPrivateCIDRs); err != nil {
+		errs = append(errs, fmt.Errorf("FANFARE_ALLOW_PRIVATE_CIDRS: %w", err))
+	}
+	if _, err := c.proxy(); err != nil {
+		errs = append(errs, fmt.Errorf("FANFARE_EGRESS_PROXY_URL: %w", err))
+	}
+	for name, d := range map[string]time.Duration{
+		"DIAL_TIMEOUT": c.DialTimeout, "TLS_HANDSHAKE_TIMEOUT": c.TLSHandshakeTimeout, "IDLE_CONN_TIMEOUT": c.IdleConnTimeout,
+	} {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("FANFARE_EGRESS_%s: must not be negative", name))
+		}
+	}
+	if c.MaxIdleConns < 0 || c.MaxIdleConnsPerHost < 0 {
+		errs = append(errs, errors.New("FANFARE_EGRESS_MAX_IDLE_CONNS and FANFARE_EGRESS_MAX_IDLE_CONNS_PER_HOST: must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// proxy is nil where none is set. Its errors do not repeat the URL, which may hold a password.
+func (c Config) proxy() (*url.URL, error) {
+	if c.ProxyURL == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.ProxyURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, errors.New("must be an http or https URL")
+	}
+	return u, nil
+}
+
+// withDefaults fills the zero fields.
+func (c Config) withDefaults() Config {
+	d := DefaultConfig()
+	fill := func(field *time.Duration, value time.Duration) {
+		if *field <= 0 {
+			*field = value
+		}
+	}
+	fill(&c.DialTimeout, d.DialTimeout)
+	fill(&c.TLSHandshakeTimeout, d.TLSHandshakeTimeout)
+	fill(&c.IdleConnTimeout, d.IdleConnTimeout)
+	if c.MaxIdleConns <= 0 {
+		c.MaxIdleConns = d.MaxIdleConns
+	}
+	if c.MaxIdleConnsPerHost <= 0 {
+		c.MaxIdleConnsPerHost = d.MaxIdleConnsPerHost
+	}
+	return c
+}
