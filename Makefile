@@ -1,0 +1,45 @@
+# Fanfare. `make help` lists what there is; `make run` and `make test` are the two commands.
+GO   ?= go
+LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+RACE ?=
+RACEFLAG := $(if $(RACE),-race)
+FUZZTIME ?= 20s
+
+.PHONY: help run demo test race check fuzz bench generate verify
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+run: ## start everything: NATS, Postgres, all roles, the API on 127.0.0.1:8080
+	$(GO) run ./cmd/fanfare all
+
+demo: ## publish a few hundred events to endpoints that work, fail twice or never work
+	$(GO) run ./cmd/fanfare demo
+
+test: ## run every test, with the servers that they need (RACE=1: with the race detector)
+	$(GO) test $(RACEFLAG) -timeout 14m ./...
+
+race: ## run every test with the race detector
+	$(MAKE) test RACE=1
+
+check: ## hold the house style: formatting, vet, linters, import arrows
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	$(LINT) run ./...
+	$(GO) test -run '^TestArrows' ./cmd/fanfare
+
+fuzz: ## fuzz each fuzz test for FUZZTIME (20s)
+	@grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -rn1 dirname | sort -u | while read -r dir; do \
+	  for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
+	    echo "fuzz $$dir $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
+	  done; done
+
+bench: ## measure the whole pipeline against a bare loop of the same POSTs, on this machine
+	$(GO) run ./cmd/fanfare bench
+
+generate: ## write the generated files anew: deploy/topology.json
+	$(GO) run ./cmd/fanfare topology print --json > deploy/topology.json.new
+	mv deploy/topology.json.new deploy/topology.json
+
+verify: generate ## fail if a generated file was not up to date
+	git diff --exit-code -- deploy/topology.json
