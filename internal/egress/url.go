@@ -35,6 +35,9 @@ func (p Policy) CheckURL(raw string) (*url.URL, error) {
 	case u.User != nil:
 		return nil, errors.New("must not hold a user name or password")
 	}
+	if strings.Contains(authority(raw), "%") {
+		return nil, errors.New("host must not hold a zone or an escape")
+	}
 	host, port, err := splitHost(u)
 	if err != nil {
 		return nil, err
@@ -84,10 +87,16 @@ func splitHost(u *url.URL) (host, port string, err error) {
 	if host == "" {
 		return "", "", errors.New("must name a host")
 	}
-	if strings.Contains(host, "%") {
-		return "", "", errors.New("host must not hold a zone or an escape")
-	}
 	return host, port, nil
+}
+
+// authority is what stands between the scheme's slashes and the path or query, before the parser unescapes it.
+func authority(raw string) string {
+	_, rest, _ := strings.Cut(raw, "//")
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		rest = rest[:end]
+	}
+	return rest
 }
 
 // checkHost judges a host and its port and returns both as they belong into a URL.
@@ -158,6 +167,9 @@ func asciiName(host string) (string, error) {
 	profile := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
 	name, err := profile.ToASCII(host)
 	if err != nil {
+		return "", errors.New("host is not a valid name")
+	}
+	if again, err := profile.ToASCII(name); err != nil || again != name {
 		return "", errors.New("host is not a valid name")
 	}
 	if strings.HasSuffix(name, ".") {
