@@ -125,9 +125,6 @@ type request struct {
 	body   []byte
 }
 
-// errTimeout is the cause by which an attempt's deadline is told from the worker's stopping.
-var errTimeout = errors.New("no complete answer in time")
-
 // exchange sends the request and reads the answer, all of it under one deadline.
 func (p *Poster) exchange(parent context.Context, plan *plan, out request, r *Result) {
 	ctx, cancel := context.WithTimeoutCause(parent, plan.timeout, errTimeout)
