@@ -1,0 +1,276 @@
+package subscriptions
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+const orderData = `{
+	"total": 90, "price": 12.5, "count": 3, "big": 12345678901234567, "huge": 18446744073709551615,
+	"status": "paid", "customer": {"country": "NL", "tags": ["vip", "new"]}, "active": true, "none": null,
+	"items": [{"sku": "a", "n": 1}, {"sku": "b", "n": 2}, {"sku": "c", "n": 3}], "email": "ann@example.com",
+	"when": "2026-11-20T10:00:00Z"
+}`
+
+func orderEvent() *MatchEvent {
+	return &MatchEvent{
+		Tenant: "acme", Type: "order.created", ID: "evt_17", Time: time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC),
+		Data: []byte(orderData), ResourceIDs: []string{"123"}, Changed: []string{"status", "total"},
+	}
+}
+
+func TestFilterMatches(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		source string
+		want   bool
+	}{
+		{`event.data.total > 100.0`, false},
+		{`event.data.total > 100`, false},
+		{`event.data.total >= 90`, true},
+		{`event.data.total == 90 && event.data.total == 90.0`, true},
+		{`event.data.total * 2 == 180`, true},
+		{`2 * event.data.price == 25`, true},
+		{`event.data.total / 4 == 22.5`, true},
+		{`event.data.total + 10 > 99.5`, true},
+		{`event.data.total - event.data.price == 77.5`, true},
+		{`event.data.count % 2 == 1`, true},
+		{`-event.data.count == -3`, true},
+		{`event.data.big == 12345678901234567`, true},
+		{`event.data.big == 12345678901234568`, false},
+		{`event.data.huge > event.data.big`, true},
+		{`event.data.count in [1, 2, 3]`, true},
+		{`event.data.count in [1.0, 2.0]`, false},
+		{`event.data.status in ["paid", "open"]`, true},
+		{`!(event.data.status in ["open"])`, true},
+		{`"vip" in event.data.customer.tags`, true},
+		{`"country" in event.data.customer`, true},
+		{`event.data.customer["country"] == "NL"`, true},
+		{`event.data.customer.tags[1] == "new"`, true},
+		{`event.data.items[event.data.count - 1].sku == "c"`, true},
+		{`has(event.data.customer.country)`, true},
+		{`has(event.data.customer.zip)`, false},
+		{`has(event.data)`, true},
+		{`event.data.none == null`, true},
+		{`event.data.active == true ? true : false`, true},
+		{`event.data.items.exists(i, i.sku == "b" && i.n == 2)`, true},
+		{`event.data.items.all(i, i.n > 1)`, false},
+		{`event.data.items.exists_one(i, i.n == 1)`, true},
+		{`event.data.customer.exists(k, k == "country")`, true},
+		{`event.data.items.exists(i, event.data.customer.tags.exists(t, t == "vip" && i.n == 3))`, true},
+		{`size(event.data.items) == 3 && event.data.status.size() == 4`, true},
+		{`event.data.status.startsWith("pa") && event.data.status.endsWith("id") && event.data.status.contains("ai")`, true},
+		{`event.data.email.matches("^[^@]+@example\\.com$")`, true},
+		{`event.data.status + "!" == "paid!"`, true},
+		{`int(event.data.total) == 90 && double("1.5") == 1.5 && string(event.data.count) == "3"`, true},
+		{`event.type == "order.created" && event.id == "evt_17"`, true},
+		{`event.type.startsWith("order.")`, true},
+		{`"status" in event.changed && "123" in event.resource_ids`, true},
+		{`event.changed == ["status", "total"]`, true},
+		{`event.time > timestamp("2026-01-01T00:00:00Z")`, true},
+		{`event.time.getHours() == 10 && event.time.getDayOfWeek() == 5`, true},
+		{`event.time - timestamp(event.data.when) < duration("1h")`, true},
+		{`type(event.data.status) == string`, true},
+		{`event.data.customer == event.data.customer`, true},
+		{`event.data.items != event.data.customer.tags`, true},
+		{`event.data.missing == 1 || event.data.total == 90`, true},
+		{`event.data.status == 1`, false},
+		{`event.data.status != "paid"`, false},
+	}
+	for _, tt := range tests {
+		f, err := CompileFilter(tt.source)
+		if err != nil {
+			t.Errorf("compile %s: %v", tt.source, err)
+			continue
+		}
+		got, err := f.Matches(orderEvent())
+		if err != nil || got != tt.want {
+			t.Errorf("%s: got %t, %v; want %t", tt.source, got, err, tt.want)
+		}
+	}
+}
+
+func TestFilterErrorsAtMatchTimeAreNoMatch(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]string{
+		`event.data.missing > 1`:                   "no such key: missing",
+		`event.data.status > 1`:                    "no such overload",
+		`event.data.items[7].n == 1`:               "index out of bounds",
+		`event.data.total.deeper == 1`:             "no such key: deeper",
+		`event.data.count / 0 == 1`:                "", // a double: infinity, no error
+		`int(event.data.count) / 0 == 1`:           "divi",
+		`event.data.status && true`:                "no such overload",
+		`event.data.items + event.data.items == 1`: "lists cannot be added",
+	} {
+		f, err := CompileFilter(source)
+		if err != nil {
+			t.Errorf("compile %s: %v", source, err)
+			continue
+		}
+		matched, err := f.Matches(orderEvent())
+		if matched {
+			t.Errorf("%s: matched", source)
+		}
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got error %v, want %q", source, err, want)
+		}
+	}
+}
+
+func TestFilterRefusedOnSave(t *testing.T) {
+	t.Parallel()
+	nested := strings.Repeat("event.data.items.all(a, ", 3) + "true" + strings.Repeat(")", 3)
+	tests := []struct{ name, source, want string }{
+		{"empty", " ", "is empty"},
+		{"syntax", "event.data.total >", "line 1, column"},
+		{"second line", "true &&\n  event.datum == 1", "line 2, column 8: undefined field 'datum'"},
+		{"unknown variable", "order.total > 1", "line 1, column 1: undeclared reference to 'order'"},
+		{"not boolean", "event.data.total", "must be boolean, but is dyn"},
+		{"a number", "1 + 1", "must be boolean, but is int"},
+		{"whole event", "event == event", "event is read by its fields"},
+		{"map", "event.data.items.map(i, i.n) == [1]", "map and filter make lists"},
+		{"filter", "size(event.data.items.filter(i, i.n > 1)) > 1", "map and filter make lists"},
+		{"map literal", `{"a": 1}["a"] == 1`, "maps and messages cannot be made"},
+		{"message", `google.protobuf.Int64Value{value: 1} == 1`, "maps and messages cannot be made"},
+		{"bytes", `bytes(event.id) == b"x"`, "the function bytes is not available"},
+		{"zone", `event.time.getHours("Europe/Amsterdam") == 1`, "time zones are not available"},
+		{"pattern from data", `event.id.matches(event.data.pattern)`, "must be a literal"},
+		{"bad pattern", `event.id.matches("(")`, "missing closing )"},
+		{"large pattern", `event.id.matches("(a{1,100}){1,10}")`, "matches"},
+		{"bad constant", `event.time > timestamp("yesterday")`, "line 1, column"},
+		{"nested loops", nested, "may cost too much"},
+		{"loop over patterns", `event.data.items.all(i, i.matches("(a|b)*c{20}"))`, "may cost too much"},
+		{"too long", `event.id == "` + strings.Repeat("x", MaxFilterSource) + `"`, "longer than"},
+		{"too deep", strings.Repeat("(", 500) + "true" + strings.Repeat(")", 500), "nested too deeply"},
+		{"negations", strings.Repeat("!", 4000) + "true", "nested too deeply"},
+		{"minus", strings.Repeat("-", 4000) + "1 == 1", "nested too deeply"},
+		{"conditionals", strings.Repeat("true ? ", 500) + "true" + strings.Repeat(": true", 500), ""},
+		{"many nodes", strings.Repeat("true || ", 500) + "true", "node"},
+	}
+	for _, tt := range tests {
+		_, err := CompileFilter(tt.source)
+		var fe *FilterError
+		if !errors.As(err, &fe) {
+			t.Errorf("%s: got %v, want a FilterError", tt.name, err)
+			continue
+		}
+		if !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// hostile are filters that pass the estimate and meet an event made to hurt them.
+func hostile() []string {
+	return []string{
+		`event.data.list.all(x, x >= 0)`,
+		`event.data.list.all(x, event.data.list.all(y, x == x))`,
+		`event.data.list.exists(x, event.data.object[string(x)] == 2)`,
+		`event.data.text.contains("yyyyyyyyyyyyyyyyz") || event.data.text.contains(event.data.text)`,
+		strings.Repeat(`event.data.text.contains("yyyyyyyyyyyyyyyyz") || `, 50) + "false",
+		`event.data.text + event.data.text == "x"`,
+		`event.data.list.exists(x, event.data.text + "a" == "b")`,
+		`event.data.list.exists(x, string(x) == "b")`,
+		`event.data.list.exists(x, [x, x, x, x, x, x, x, x] == [1])`,
+		`event.data.list == event.data.list`,
+		`event.data == event.data`,
+		`event.data.list in [event.data.list, event.data.list]`,
+		`-1 in event.data.list`,
+		`event.data.text.matches("(x+x+)+y")`,
+		`event.data.list.exists(x, x * 1.5 == -1.0)`,
+		`event.data.object.exists(k, k == "none")`,
+		`event.data.list.exists(x, event.data.missing == x)`,
+		`timestamp(event.data.text) == event.time`,
+		`int(event.data.text) == 1`,
+		`event.data.list.exists(x, size(event.data.text) == 0)`,
+		`event.data.list.exists(x, event.data.text < event.data.text2)`,
+		`event.data.list.exists(x, event.data.text == event.data.text2)`,
+	}
+}
+
+func hostileEvent() *MatchEvent {
+	e := orderEvent()
+	var object strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&object, `"key%d": 1,`, i)
+	}
+	text := strings.Repeat("x", 60_000)
+	e.Data = fmt.Appendf(nil, `{"list": [%s1], "text": "%s", "text2": "%s", "object": {%s"z": 0}}`,
+		strings.Repeat("1,", 20_000), text, text, object.String())
+	return e
+}
+
+// An accepted filter stays within its memory whatever the event; decoding the event's data, once, is the
+// event's cost. This test is not parallel, because it reads what the whole process allocated.
+func TestFilterMemory(t *testing.T) {
+	e := hostileEvent()
+	if _, err := e.value(); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range hostile() {
+		f, err := CompileFilter(source)
+		if err != nil {
+			t.Errorf("compile %s: %v", source, err)
+			continue
+		}
+		const runs = 10
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			_, _ = f.Matches(e)
+		}
+		runtime.ReadMemStats(&after)
+		if got := (after.TotalAlloc - before.TotalAlloc) / runs; got > 64<<10 {
+			t.Errorf("%s: an evaluation allocates %d bytes", source, got)
+		}
+	}
+}
+
+func BenchmarkFilterHostile(b *testing.B) {
+	e := hostileEvent()
+	if _, err := e.value(); err != nil {
+		b.Fatal(err)
+	}
+	for i, source := range hostile() {
+		f, err := CompileFilter(source)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint(i), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = f.Matches(e)
+			}
+		})
+	}
+}
+
+func BenchmarkFilter(b *testing.B) {
+	f, err := CompileFilter(`event.data.total > 100.0 || event.data.status == "paid"`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("evaluate", func(b *testing.B) {
+		e := orderEvent()
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = f.Matches(e)
+		}
+	})
+	b.Run("decode and evaluate", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = f.Matches(orderEvent())
+		}
+	})
+	b.Run("compile", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = CompileFilter(`event.data.total > 100.0 || event.data.status == "paid"`)
+		}
+	})
+}
