@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -22,38 +24,56 @@ type binaries struct {
 // oldestMajor is the oldest Postgres that works with the driver and with what we ask of initdb.
 const oldestMajor = 14
 
-const wayOut = "install Postgres (apt-get install postgresql), or set FANFARE_POSTGRES_URL to a server of yours"
-
-// installations are where packages put Postgres, beside the PATH.
-var installations = []string{
-	"/usr/lib/postgresql/*/bin",          // Debian
-	"/usr/pgsql-*/bin",                   // Red Hat
-	"/usr/libexec/postgresql*",           // Alpine
-	"/opt/homebrew/opt/postgresql@*/bin", // macOS
-	"/usr/local/opt/postgresql@*/bin",
+// finder finds Postgres on this machine, or else downloads it.
+type finder struct {
+	lookPath   func(string) (string, error)
+	patterns   []string
+	repository string
+	home       string // of downloads
+	logger     *slog.Logger
 }
 
-// findBinaries finds Postgres on this machine or else downloads it. A cluster that exists needs the version that
-// made it; otherwise that of the PATH is taken, or the newest one.
-func findBinaries(ctx context.Context, data string, logger *slog.Logger) (binaries, error) {
+func newFinder(logger *slog.Logger) finder {
+	return finder{
+		lookPath: exec.LookPath,
+		patterns: []string{
+			"/usr/lib/postgresql/*/bin",          // Debian
+			"/usr/pgsql-*/bin",                   // Red Hat
+			"/usr/libexec/postgresql*",           // Alpine
+			"/opt/homebrew/opt/postgresql@*/bin", // macOS
+			"/usr/local/opt/postgresql@*/bin",
+		},
+		repository: mavenCentral,
+		home:       downloadHome(),
+		logger:     logger,
+	}
+}
+
+// find returns the programs for the cluster in the data directory, which needs the version that made it. For
+// a cluster yet to be made it is that of the PATH, else the newest one.
+func (f finder) find(ctx context.Context, data string) (binaries, error) {
 	want, err := clusterVersion(data)
 	if err != nil {
 		return binaries{}, err
 	}
-	found := installed(ctx)
-	if best, ok := pick(found, want); ok {
-		return best, nil
+	for _, bin := range f.installed(ctx) {
+		if bin.major >= oldestMajor && (want == 0 || bin.major == want) {
+			return bin, nil
+		}
 	}
-	bin, err := download(ctx, want, logger)
-	if err == nil {
+	bin, err := f.download(ctx, want)
+	switch {
+	case err == nil:
 		return bin, nil
+	case want != 0:
+		return bin, fmt.Errorf("the data in %s needs Postgres %d, which is not on this machine and cannot be downloaded; "+
+			"install it (apt-get install postgresql-%[2]d), or set FANFARE_POSTGRES_URL to a server of yours: %w",
+			data, want, err)
+	default:
+		return bin, fmt.Errorf("there is no Postgres of version %d or newer on this machine, and none can be downloaded; "+
+			"install it (apt-get install postgresql), or set FANFARE_POSTGRES_URL to a server of yours: %w",
+			oldestMajor, err)
 	}
-	if want != 0 {
-		return bin, fmt.Errorf("the data in %s needs Postgres %d, which is neither on this machine nor to be downloaded: "+
-			"install it (apt-get install postgresql-%[2]d), or set FANFARE_POSTGRES_URL: %w", data, want, err)
-	}
-	return bin, fmt.Errorf("there is no Postgres (%d or newer) on this machine, and none can be downloaded: %s: %w",
-		oldestMajor, wayOut, err)
 }
 
 // clusterVersion is the major version of the cluster in the data directory; 0 where there is none yet.
@@ -72,36 +92,27 @@ func clusterVersion(data string) (int, error) {
 	return major, nil
 }
 
-// pick chooses among installations, the one of the PATH first.
-func pick(found []binaries, want int) (best binaries, ok bool) {
-	for i, bin := range found {
-		switch {
-		case want != 0 && bin.major != want, bin.major < oldestMajor:
-			continue
-		case i == 0 || !ok || bin.major > best.major:
-			best, ok = bin, true
-		}
-	}
-	return best, ok
-}
-
-// installed are the installations of this machine, that of the PATH first.
-func installed(ctx context.Context) []binaries {
-	var dirs []string
-	if name, err := exec.LookPath("postgres"); err == nil {
-		if name, err = filepath.EvalSymlinks(name); err == nil {
-			dirs = append(dirs, filepath.Dir(name))
-		}
-	}
-	for _, pattern := range installations {
-		matches, _ := filepath.Glob(pattern) // the patterns are well formed
-		dirs = append(dirs, matches...)
-	}
+// installed are the installations of this machine: that of the PATH, then from the newest to the oldest.
+func (f finder) installed(ctx context.Context) []binaries {
 	var found []binaries
-	for _, dir := range dirs {
-		if bin, err := inspect(ctx, dir); err == nil {
-			found = append(found, bin)
+	for _, pattern := range f.patterns {
+		dirs, _ := filepath.Glob(pattern) // the patterns are well formed
+		for _, dir := range dirs {
+			if bin, err := inspect(ctx, dir); err == nil {
+				found = append(found, bin)
+			}
 		}
+	}
+	slices.SortStableFunc(found, func(a, b binaries) int { return cmp.Compare(b.major, a.major) })
+	name, err := f.lookPath("postgres")
+	if err != nil {
+		return found
+	}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real
+	}
+	if bin, err := inspect(ctx, filepath.Dir(name)); err == nil {
+		found = slices.Insert(found, 0, bin)
 	}
 	return found
 }

@@ -85,7 +85,7 @@ func (p *Postgres) open(ctx context.Context, dir string) error {
 	if err := stopOrphans(ctx, p.paths.data); err != nil {
 		return fmt.Errorf("stop the Postgres that an earlier process left in %s: %w", p.paths.data, err)
 	}
-	if p.bin, err = findBinaries(ctx, p.paths.data, p.cfg.Logger); err != nil {
+	if p.bin, err = newFinder(p.cfg.Logger).find(ctx, p.paths.data); err != nil {
 		return err
 	}
 	if err := p.initialise(ctx); err != nil {

@@ -48,6 +48,9 @@ func settings(socket string) map[string]string {
 	}
 }
 
+// slowStart is when a start is worth a word: the last end was not an orderly one.
+const slowStart = 3 * time.Second
+
 // start starts the server and waits until it takes connections. What a server that was killed left behind
 // can be in the way for a moment, so that is tried again.
 func (p *Postgres) start(ctx context.Context) error {
@@ -89,7 +92,11 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	p.process = proc
+	closed := p.closed
 	p.mu.Unlock()
+	if closed { // by Stop, while Supervise was starting it again
+		return errors.Join(errors.New("start Postgres: it was stopped meanwhile"), p.end())
+	}
 	if err := p.awaitReady(ctx, proc); err != nil {
 		return errors.Join(fmt.Errorf("start Postgres: %w; the end of %s:\n%s",
 			err, p.paths.log, tail(p.paths.log, from)), p.end())
@@ -102,8 +109,11 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 func (p *Postgres) awaitReady(ctx context.Context, proc *process) error {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
+	slow := time.After(slowStart)
 	for {
 		select {
+		case <-slow:
+			p.cfg.Logger.Info("Postgres takes its time: it replays what was not yet in its files", "log", p.paths.log)
 		case <-proc.done:
 			return fmt.Errorf("it ended at once: %w", proc.err)
 		case <-ctx.Done():

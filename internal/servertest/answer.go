@@ -44,6 +44,7 @@ func Delay(d time.Duration, then Answer) Answer {
 			then(w, req, end)
 		case <-end.gone:
 		case <-end.closed:
+			panic(http.ErrAbortHandler) // without an answer
 		}
 	}
 }
@@ -56,6 +57,7 @@ func After(signal <-chan struct{}, then Answer) Answer {
 			then(w, req, end)
 		case <-end.gone:
 		case <-end.closed:
+			panic(http.ErrAbortHandler) // without an answer
 		}
 	}
 }

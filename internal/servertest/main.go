@@ -23,6 +23,9 @@ var suite struct {
 //
 //	func TestMain(m *testing.M) { servertest.Main(m) }
 func Main(m *testing.M, options ...goleak.Option) {
+	if args := os.Getenv(natsChild); args != "" {
+		os.Exit(runNATS(args))
+	}
 	suite.main.Store(true)
 	goleak.VerifyTestMain(runner{m}, options...)
 }

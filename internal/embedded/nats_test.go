@@ -1,0 +1,163 @@
+package embedded_test
+
+import (
+	"bytes"
+
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/embedded"
+)
+
+func startNATS(t *testing.T, cfg embedded.NATSConfig) *embedded.NATS {
+	t.Helper()
+	n, err := embedded.StartNATS(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Shutdown)
+	return n
+}
+
+// stream gives the stream S, made if need be, over a connection of its own.
+func stream(t *testing.T, n *embedded.NATS) (jetstream.JetStream, jetstream.Stream) {
+	t.Helper()
+	nc, err := n.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js, s
+}
+
+func TestNATSKeepsItsStreams(t *testing.T) {
+	t.Parallel()
+	cfg := embedded.NATSConfig{Dir: t.TempDir(), Listen: "off", SyncAlways: true}
+	for want := uint64(1); want <= 3; want++ {
+		n := startNATS(t, cfg)
+		js, s := stream(t, n)
+		if _, err := js.Publish(t.Context(), "s", bytes.Repeat([]byte("x"), 900<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := s.Info(t.Context()); err != nil || info.State.Msgs != want {
+			t.Fatalf("got %+v, error %v, want %d messages", info, err, want)
+		}
+		if got := n.ClientURL(); got != "" {
+			t.Errorf("listens on %s although it is off", got)
+		}
+		n.Shutdown()
+		n.Shutdown() // the second does nothing
+	}
+}
+
+func TestNATSListensForClientsOfThisMachine(t *testing.T) {
+	t.Parallel()
+	for _, listen := range []string{"127.0.0.1:0", "localhost:0", "[::1]:0"} {
+		n, err := embedded.StartNATS(embedded.NATSConfig{Dir: t.TempDir(), Listen: listen})
+		if err != nil {
+			if strings.HasPrefix(listen, "[") && strings.Contains(err.Error(), "cannot be listened on") {
+				t.Logf("no IPv6 on this machine: %v", err)
+				continue
+			}
+			t.Fatal(err)
+		}
+		nc, err := nats.Connect(n.ClientURL())
+		if err != nil {
+			t.Errorf("%s: connect to %s: %v", listen, n.ClientURL(), err)
+		} else {
+			nc.Close()
+		}
+		n.Shutdown()
+	}
+}
+
+func TestNATSRefusesWhatItCannotServe(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for listen, want := range map[string]string{
+		taken.Addr().String(): "cannot be listened on",
+		"0.0.0.0:0":           "not on loopback",
+		"example.com:4222":    "not on loopback",
+		":4222":               "not on loopback",
+		"127.0.0.1":           "no host:port",
+		"127.0.0.1:nats":      "no port number",
+		"127.0.0.1:70000":     "no port number",
+	} {
+		_, err := embedded.StartNATS(embedded.NATSConfig{Dir: t.TempDir(), Listen: listen})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "FANFARE_NATS_LISTEN") {
+			t.Errorf("%s: got %v, want %q with the variable's name", listen, err, want)
+		}
+	}
+}
+
+func TestNATSHasItsDirectoryToItself(t *testing.T) {
+	t.Parallel()
+	cfg := embedded.NATSConfig{Dir: t.TempDir()}
+	first := startNATS(t, cfg)
+	if _, err := embedded.StartNATS(cfg); !errors.Is(err, embedded.ErrLocked) || !strings.Contains(err.Error(), "FANFARE_DATA_DIR") {
+		t.Errorf("got %v, want ErrLocked with the variable's name", err)
+	}
+	if err := embedded.Discard(cfg.Dir); !errors.Is(err, embedded.ErrLocked) {
+		t.Errorf("discard: got %v, want ErrLocked", err)
+	}
+	first.Shutdown()
+	startNATS(t, cfg).Shutdown()
+	if err := embedded.Discard(cfg.Dir); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNATSBoundsItsStore(t *testing.T) {
+	t.Parallel()
+	n := startNATS(t, embedded.NATSConfig{Dir: t.TempDir()})
+	nc, err := n.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if nc.MaxPayload() != 1<<20 {
+		t.Errorf("max payload: got %d", nc.MaxPayload())
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: n.MaxStore() + 1}
+	if _, err := js.CreateStream(t.Context(), cfg); err == nil {
+		t.Error("a stream may reserve more than there is")
+	}
+	cfg.MaxBytes = n.MaxStore()
+	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNATSLogsToSlog(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	n := startNATS(t, embedded.NATSConfig{
+		Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	n.Shutdown()
+	if text := out.String(); !strings.Contains(text, "Server is ready") || !strings.Contains(text, "part=nats") {
+		t.Errorf("got %q", text)
+	}
+}
