@@ -3,30 +3,153 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
+	"strings"
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 const (
-	// DuplicateWindow is how long a stream remembers the ids of its messages.
+	// DuplicateWindow is how long a stream remembers the ids of its messages, unless it restarts.
 	DuplicateWindow = 2 * time.Minute
-	// AckWait is how long a message may be unacknowledged, without a word of progress, before another gets it.
+	// AckWait is how long a message may stay without an answer or a sign of progress until another gets it.
 	AckWait = 15 * time.Second
+
+	remedy = `run "fanfare topology apply"`
 )
 
-// Inbox is a stream and the durable consumers that read it: what a stage needs of the broker.
+// Inbox is a stream and the durable consumers that read it: what a stage needs of the broker. What it leaves at zero is
+// the operator's, as for instance the number of replicas: neither Apply nor Check looks at it.
 type Inbox struct {
 	Stream    natsjs.StreamConfig
 	Consumers []natsjs.ConsumerConfig
 }
 
-// Apply creates the streams and consumers that are missing and updates those that differ.
+// Apply creates the streams and consumers that are missing and updates those that differ. It deletes nothing; what
+// cannot be updated, such as a stream's storage, is an error.
 func Apply(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
-	return errors.ErrUnsupported
+	for _, inbox := range inboxes {
+		if err := inbox.applyStream(ctx, js); err != nil {
+			return fmt.Errorf("apply stream %s: %w", inbox.Stream.Name, err)
+		}
+		for _, consumer := range inbox.Consumers {
+			if err := applyConsumer(ctx, js, inbox.Stream.Name, consumer); err != nil {
+				return fmt.Errorf("apply consumer %s of stream %s: %w", consumer.Durable, inbox.Stream.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
-// Check says which stream or consumer is missing or differs.
+func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
+	want := b.Stream
+	stream, err := js.Stream(ctx, want.Name)
+	switch {
+	case errors.Is(err, natsjs.ErrStreamNotFound):
+	case err != nil:
+		return err
+	case len(differences(stream.CachedInfo().Config, want)) == 0:
+		return nil
+	default:
+		want = overlay(stream.CachedInfo().Config, want)
+	}
+	// Of several processes that do this at once, the second finds what it wants or updates it to the same.
+	_, err = js.CreateOrUpdateStream(ctx, want)
+	return err
+}
+
+func applyConsumer(ctx context.Context, js natsjs.JetStream, stream string, want natsjs.ConsumerConfig) error {
+	consumer, err := js.Consumer(ctx, stream, want.Durable)
+	switch {
+	case errors.Is(err, natsjs.ErrConsumerNotFound):
+	case err != nil:
+		return err
+	case len(differences(consumer.CachedInfo().Config, want)) == 0:
+		return nil
+	default:
+		want = overlay(consumer.CachedInfo().Config, want)
+	}
+	_, err = js.CreateOrUpdateConsumer(ctx, stream, want)
+	return err
+}
+
+// Check changes nothing. Its error lists each stream and consumer that is missing or differs, and what mends it.
 func Check(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
-	return errors.ErrUnsupported
+	var wrong []string
+	for _, inbox := range inboxes {
+		found, err := inbox.check(ctx, js)
+		if err != nil {
+			return err
+		}
+		wrong = append(wrong, found...)
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", strings.Join(wrong, "; "), remedy)
+}
+
+func (b Inbox) check(ctx context.Context, js natsjs.JetStream) (wrong []string, err error) {
+	name := b.Stream.Name
+	stream, err := js.Stream(ctx, name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		return []string{"stream " + name + " is missing"}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", name, err)
+	}
+	for _, d := range differences(stream.CachedInfo().Config, b.Stream) {
+		wrong = append(wrong, "stream "+name+": "+d)
+	}
+	for _, want := range b.Consumers {
+		what := "consumer " + want.Durable + " of stream " + name
+		consumer, err := stream.Consumer(ctx, want.Durable)
+		if errors.Is(err, natsjs.ErrConsumerNotFound) {
+			wrong = append(wrong, what+" is missing")
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look up %s: %w", what, err)
+		}
+		for _, d := range differences(consumer.CachedInfo().Config, want) {
+			wrong = append(wrong, what+": "+d)
+		}
+	}
+	return wrong, nil
+}
+
+// differences lists the fields of have that are not as want demands.
+func differences[T any](have, want T) (list []string) {
+	compare(&have, want, func(field string, have, want reflect.Value) {
+		list = append(list, fmt.Sprintf("%s is %v, not %v", field, have, want))
+	})
+	return list
+}
+
+// overlay returns have with each field as want demands.
+func overlay[T any](have, want T) T {
+	compare(&have, want, func(_ string, have, want reflect.Value) { have.Set(want) })
+	return have
+}
+
+// compare visits the fields of have that are not as want demands. A field of want that is zero demands nothing, unless
+// it is a choice, such as the retention policy: of those the zero value is a choice as well.
+func compare[T any](have *T, want T, visit func(field string, have, want reflect.Value)) {
+	h, w := reflect.ValueOf(have).Elem(), reflect.ValueOf(want)
+	for i := range w.NumField() {
+		field := w.Type().Field(i)
+		if w.Field(i).IsZero() && !isChoice(field.Type) {
+			continue
+		}
+		if !reflect.DeepEqual(h.Field(i).Interface(), w.Field(i).Interface()) {
+			visit(field.Name, h.Field(i), w.Field(i))
+		}
+	}
+}
+
+// isChoice says whether a type is one of the enumerations of the configurations.
+func isChoice(t reflect.Type) bool {
+	return t.PkgPath() == reflect.TypeFor[natsjs.StreamConfig]().PkgPath() && t.Kind() != reflect.Struct
 }

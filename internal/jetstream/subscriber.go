@@ -3,53 +3,135 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// SubscriberConfig says what a Subscriber reads and how.
+// SubscriberConfig says what a Subscriber reads, and how.
 type SubscriberConfig struct {
-	// Stream and Durable name the consumer.
-	Stream, Durable string
-	// MaxInFlight is how many messages may be handed out and not yet acked; 0 means 256.
+	// Stream is the stream to read; empty means that of the topic, as a subject.
+	Stream string
+	// Durable names the consumer, which must exist and demand explicit acks. Its subscribers share the messages.
+	Durable string
+	// MaxInFlight is how many messages of one subscription may be handed out and not yet acked or nacked; 0
+	// means 256. A subscription holds half as many again ready, up to 256. With 1, and a consumer whose MaxAckPending
+	// is 1, messages are handled in the order of the stream.
 	MaxInFlight int
-	// Heartbeat is how often the broker hears that a message is still worked on; 0 means AckWait / 3.
+	// Heartbeat is how often the broker hears that a message is still held; 0 means a third of the consumer's AckWait,
+	// which is also the most.
 	Heartbeat time.Duration
-	// NackDelay is after how long a nacked message comes again; 0 means 1 s.
+	// NackDelay is how long a nacked message waits until it is handed out again; 0 means 1 s.
 	NackDelay time.Duration
-	// DrainTimeout is how long messages in flight may take after the end of the subscription; 0 means 30 s.
+	// DrainTimeout is how long the messages in flight may take once the subscription ends; 0 means 30 s.
 	DrainTimeout time.Duration
-	// Logger receives what goes wrong and is mended.
+	// Logger hears what goes wrong and is mended; nil: nobody does.
 	Logger *slog.Logger
+
+	// silence is how long the broker may say nothing to a request; 0 means 10 s.
+	silence time.Duration
 }
 
-// Subscriber hands out the messages of a durable consumer.
-type Subscriber struct{}
+func (c SubscriberConfig) withDefaults() (SubscriberConfig, error) {
+	if c.Durable == "" {
+		return c, errors.New("no durable consumer is named")
+	}
+	if c.MaxInFlight <= 0 {
+		c.MaxInFlight = 256
+	}
+	if c.NackDelay <= 0 {
+		c.NackDelay = time.Second
+	}
+	if c.DrainTimeout <= 0 {
+		c.DrainTimeout = 30 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.silence <= 0 {
+		c.silence = 10 * time.Second
+	}
+	return c, nil
+}
 
-// NewSubscriber makes a Subscriber.
+// Subscriber hands out the messages of a durable consumer. It implements Watermill's message.Subscriber.
+type Subscriber struct {
+	js  natsjs.JetStream
+	cfg SubscriberConfig
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+	cancels map[*subscription]context.CancelFunc
+}
+
+var _ message.Subscriber = (*Subscriber)(nil)
+
+// NewSubscriber makes a Subscriber on the connection of js.
 func NewSubscriber(js natsjs.JetStream, cfg SubscriberConfig) (*Subscriber, error) {
-	return nil, errors.ErrUnsupported
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("configure subscriber: %w", err)
+	}
+	return &Subscriber{js: js, cfg: cfg, cancels: make(map[*subscription]context.CancelFunc)}, nil
 }
 
-// Subscribe starts to read.
+// Subscribe begins to read, until ctx ends or Close is called; then the channel is closed, and the messages in flight
+// are waited for. The topic counts only if no stream is configured. An error says that the consumer is missing, or the
+// broker away; later, neither ends the subscription.
+//
+// A message's context carries the values of ctx. It ends when the message is acked or nacked, or when DrainTimeout is over.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	return nil, errors.ErrUnsupported
+	sub := newSubscription(s.js, s.cfg, topic, context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(ctx)
+	if !s.begin(sub, cancel) {
+		cancel()
+		return nil, fmt.Errorf("subscribe to %s: %w", s.cfg.Durable, ErrClosed)
+	}
+	first, err := sub.open(ctx)
+	if err != nil {
+		s.end(sub)
+		return nil, fmt.Errorf("subscribe to %s: %w", s.cfg.Durable, err)
+	}
+	go func() {
+		defer s.end(sub)
+		sub.run(ctx, first)
+	}()
+	return sub.out, nil
 }
 
-// Close ends all subscriptions.
-func (s *Subscriber) Close() error { return nil }
-
-// Delivery is where a message comes from.
-type Delivery struct {
-	Stream, Subject string
-	Sequence        uint64
-	Timestamp       time.Time
-	NumDelivered    uint64
-	Suspect         bool
+func (s *Subscriber) begin(sub *subscription, cancel context.CancelFunc) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.cancels[sub] = cancel
+	s.running.Add(1)
+	return true
 }
 
-// Meta returns where a message of a Subscriber comes from; false for any other message.
-func Meta(msg *message.Message) (Delivery, bool) { return Delivery{}, false }
+func (s *Subscriber) end(sub *subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancels[sub]()
+	delete(s.cancels, sub)
+	s.running.Done()
+}
+
+// Close ends all subscriptions and returns once their messages in flight are answered or handed back, which takes at
+// most DrainTimeout. The connection stays open.
+func (s *Subscriber) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for _, cancel := range s.cancels {
+		cancel()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return nil
+}

@@ -1,0 +1,79 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+)
+
+// Delivery is where a message comes from.
+type Delivery struct {
+	Stream, Subject string
+	Sequence        uint64    // its place in the stream
+	Timestamp       time.Time // when the stream stored it
+	NumDelivered    uint64    // how often the broker knows to have handed it out, this time included
+
+	// Suspect says that the message may have been handed out before: the broker says so, or it was in the
+	// stream already when this session began. A broker that crashes forgets up to 100 ms of acks, and hands those
+	// messages out as if for the first time.
+	Suspect bool
+}
+
+// Meta returns where a message of a Subscriber comes from; false for a message from elsewhere.
+func Meta(msg *message.Message) (Delivery, bool) {
+	d, ok := msg.Context().Value(deliveryKey{}).(*Delivery)
+	if !ok {
+		return Delivery{}, false
+	}
+	return *d, true
+}
+
+type deliveryKey struct{}
+
+// delivery is a message that the broker gave to us and waits for an answer to. It is the parent of the message's
+// context, so that Meta finds it.
+type delivery struct {
+	context.Context // of the subscription: its values, but not its end
+	Delivery
+
+	msg    *message.Message
+	cancel context.CancelFunc // ends the message's context
+
+	// Guarded by held:
+	reply string // where the broker awaits the answer
+	seen  bool   // by the last heartbeat
+}
+
+// Value implements context.Context.
+func (d *delivery) Value(key any) any {
+	if key == (deliveryKey{}) {
+		return &d.Delivery
+	}
+	return d.Context.Value(key)
+}
+
+// newDelivery makes the delivery of a message that a pull brought.
+func newDelivery(ctx context.Context, m *nats.Msg) (*delivery, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return nil, fmt.Errorf("read metadata of a message on %s: %w", m.Subject, err)
+	}
+	d := &delivery{
+		Context: ctx,
+		Delivery: Delivery{
+			Stream:       meta.Stream,
+			Subject:      m.Subject,
+			Sequence:     meta.Sequence.Stream,
+			Timestamp:    meta.Timestamp,
+			NumDelivered: meta.NumDelivered,
+		},
+		msg:   decode(m),
+		reply: m.Reply,
+	}
+	ctx, d.cancel = context.WithCancel(d)
+	d.msg.SetContext(ctx)
+	return d, nil
+}

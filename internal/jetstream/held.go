@@ -1,0 +1,52 @@
+package jetstream
+
+import "sync"
+
+// held is the set of messages that the broker gave to one subscription and waits for an answer to: those that
+// handlers work on, and those that wait to be handed out.
+type held struct {
+	mu         sync.Mutex
+	deliveries map[uint64]*delivery // by place in the stream
+}
+
+func newHeld(size int) *held { return &held{deliveries: make(map[uint64]*delivery, size)} }
+
+// take adds a message. It returns false if the message is held already, because the broker gave it out
+// again: the answer to the first is then the answer to both.
+func (h *held) take(d *delivery) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if first, again := h.deliveries[d.Sequence]; again {
+		first.reply = d.reply
+		return false
+	}
+	h.deliveries[d.Sequence] = d
+	return true
+}
+
+// release removes a message and returns where its answer goes.
+func (h *held) release(d *delivery) (reply string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.deliveries, d.Sequence)
+	return d.reply
+}
+
+func (h *held) len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.deliveries)
+}
+
+// slow returns where the broker hears of the progress of the messages that were held at the last call already.
+func (h *held) slow() (replies []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.deliveries {
+		if d.seen {
+			replies = append(replies, d.reply)
+		}
+		d.seen = true
+	}
+	return replies
+}

@@ -1,0 +1,214 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// pullExpiry is how long the broker remembers a request for messages.
+	pullExpiry = 30 * time.Second
+	// flushTimeout bounds the last exchange with a broker at an end.
+	flushTimeout = 2 * time.Second
+	// statusRoom is room for the words that the broker sends beside messages.
+	statusRoom = 64
+)
+
+var (
+	errConnectionLost = errors.New("connection lost")
+	errSilence        = errors.New("the broker fell silent")
+)
+
+// session is the time in which a subscription reads from one incarnation of the consumer: until the connection, the
+// consumer or its leader is lost.
+type session struct {
+	*subscription
+	in        chan *nats.Msg
+	inbox     *nats.Subscription
+	requests  string // the subject of requests for messages
+	status    chan nats.Status
+	suspectTo uint64 // the last message that was stored before the session began
+	asked     int    // how many messages the broker was asked for and did not send yet
+	heard     bool   // anything, since the last look
+}
+
+// open binds to the consumer.
+func (s *subscription) open(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.js.Options().DefaultTimeout)
+	defer cancel()
+	if s.nc.IsClosed() {
+		return nil, nats.ErrConnectionClosed
+	}
+	// From before the look at the stream: whatever breaks after it ends the session.
+	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	o := &session{subscription: s, status: status}
+	if err := o.bind(ctx); err != nil {
+		s.nc.RemoveStatusListener(status)
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *session) bind(ctx context.Context) error {
+	name := o.cfg.Stream
+	if name == "" {
+		var err error
+		if name, err = o.js.StreamNameBySubject(ctx, o.topic); err != nil {
+			return missing(err, "stream of subject "+o.topic)
+		}
+	}
+	stream, err := o.js.Stream(ctx, name)
+	if err != nil {
+		return missing(err, "stream "+name)
+	}
+	consumer, err := stream.Consumer(ctx, o.cfg.Durable)
+	if err != nil {
+		return missing(err, "consumer "+o.cfg.Durable+" of stream "+name)
+	}
+	cfg := consumer.CachedInfo().Config
+	if cfg.AckPolicy != natsjs.AckExplicitPolicy {
+		return fmt.Errorf("consumer %s of stream %s does not demand explicit acks; %s", o.cfg.Durable, name, remedy)
+	}
+	if o.interval = cfg.AckWait / 3; o.cfg.Heartbeat > 0 {
+		o.interval = min(o.interval, o.cfg.Heartbeat)
+	}
+	o.suspectTo = stream.CachedInfo().State.LastSeq
+	o.requests = apiPrefix(o.js) + "CONSUMER.MSG.NEXT." + name + "." + o.cfg.Durable
+	o.in = make(chan *nats.Msg, o.room+statusRoom)
+	o.inbox, err = o.nc.ChanSubscribe(o.nc.NewInbox(), o.in)
+	return err
+}
+
+func missing(err error, what string) error {
+	if errors.Is(err, natsjs.ErrStreamNotFound) || errors.Is(err, natsjs.ErrConsumerNotFound) {
+		return fmt.Errorf("%s is missing; %s: %w", what, remedy, err)
+	}
+	return fmt.Errorf("look up %s: %w", what, classify(err))
+}
+
+// run reads until ctx ends, which is no error, or until the session does.
+func (o *session) run(ctx context.Context) error {
+	pulse := time.NewTicker(o.cfg.silence)
+	defer pulse.Stop()
+	for {
+		if err := o.ask(); err != nil {
+			return err
+		}
+		var out chan<- *message.Message
+		var next *message.Message
+		if o.mayHandOut() {
+			out, next = o.out, o.ready[0].msg
+		}
+		select {
+		case m := <-o.in:
+			if err := o.hear(m); err != nil {
+				return err
+			}
+			o.offer()
+		case out <- next:
+			o.handedOut()
+		case <-o.freed:
+		case <-pulse.C:
+			if o.asked > 0 && !o.heard {
+				return errSilence
+			}
+			o.heard = false
+		case <-o.status:
+			return errConnectionLost
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// ask asks the broker for as many messages as there is room for. It waits until that is worth a request: there is
+// always room for those that handlers could take.
+func (o *session) ask() error {
+	room := o.room - o.held.len() - o.asked
+	if room < max(1, (o.room-o.cfg.MaxInFlight)/2) {
+		return nil
+	}
+	request, err := json.Marshal(pull{Batch: room, Expires: pullExpiry, Heartbeat: o.cfg.silence / 2})
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	if err := o.nc.PublishRequest(o.requests, o.inbox.Subject, request); err != nil {
+		return fmt.Errorf("ask for messages: %w", err)
+	}
+	o.asked += room
+	return nil
+}
+
+// pull is the request for messages.
+type pull struct {
+	Batch     int           `json:"batch"`
+	Expires   time.Duration `json:"expires"`
+	Heartbeat time.Duration `json:"idle_heartbeat"`
+}
+
+// hear takes what the broker sent: a message, or a word about a request.
+func (o *session) hear(m *nats.Msg) error {
+	o.heard = true
+	if m.Reply != "" {
+		o.asked--
+		o.receive(m, o.suspectTo)
+		return nil
+	}
+	switch code, why := m.Header.Get("Status"), m.Header.Get("Description"); code {
+	case "100": // a heartbeat
+		return nil
+	case "408", "409":
+		left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+		if err == nil { // A request ended with so many messages not sent.
+			o.asked -= left
+			return nil
+		}
+		fallthrough
+	default:
+		return fmt.Errorf("the broker ended a request: %s %s", code, why)
+	}
+}
+
+// close ends the session, whose last messages stay held: they come before those of the next session, which may bring
+// them again.
+func (o *session) close() {
+	o.nc.RemoveStatusListener(o.status)
+	if o.nc.IsConnected() {
+		// Once the broker knows, nothing more is sent; and all that was is here after the flush.
+		_ = o.inbox.Drain()
+		_ = o.nc.FlushTimeout(flushTimeout)
+	} else {
+		_ = o.inbox.Unsubscribe()
+	}
+	for {
+		select {
+		case m := <-o.in:
+			_ = o.hear(m)
+		default:
+			for _, d := range o.ready {
+				d.Suspect = true
+			}
+			return
+		}
+	}
+}
+
+// apiPrefix returns the subject of JetStream's API, up to the dot.
+func apiPrefix(js natsjs.JetStream) string {
+	switch opts := js.Options(); {
+	case opts.Domain != "":
+		return "$JS." + opts.Domain + ".API."
+	case opts.APIPrefix != "":
+		return opts.APIPrefix + "."
+	default:
+		return natsjs.DefaultAPIPrefix
+	}
+}

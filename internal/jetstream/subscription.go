@@ -1,0 +1,215 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// The answers to a delivery.
+var (
+	answerAck      = []byte("+ACK")
+	answerNak      = []byte("-NAK")
+	answerProgress = []byte("+WPI")
+)
+
+// subscription is one call of Subscribe. It outlives its sessions: what is in flight when the broker goes away stays
+// in flight, and is answered when it is back.
+//
+// It pulls by itself instead of through Consume. That asks for more as soon as its callback returns, and what its
+// callback has no room for waits where no heartbeat reaches it: handlers that take longer than AckWait would be given
+// messages that others have already. Here nothing is asked for that there is no room for, and all that came is kept alive.
+type subscription struct {
+	cfg   SubscriberConfig
+	js    natsjs.JetStream
+	nc    *nats.Conn
+	topic string
+	base  context.Context // of the messages
+	out   chan *message.Message
+	nack  []byte // the answer to a nacked message
+
+	held     *held
+	room     int           // how many messages may be held
+	inFlight atomic.Int64  // how many of them are handed out
+	freed    chan struct{} // holds a token when a message was answered
+
+	ready     []*delivery // held, to be handed out; of the goroutine of run
+	interval  time.Duration
+	watchers  sync.WaitGroup
+	abandoned chan struct{} // closed when nobody waits for handlers any more
+}
+
+func newSubscription(js natsjs.JetStream, cfg SubscriberConfig, topic string, base context.Context) *subscription {
+	room := cfg.MaxInFlight + min(cfg.MaxInFlight/2, 256)
+	return &subscription{
+		cfg:       cfg,
+		js:        js,
+		nc:        js.Conn(),
+		topic:     topic,
+		base:      base,
+		out:       make(chan *message.Message),
+		nack:      fmt.Appendf(nil, `-NAK {"delay":%d}`, cfg.NackDelay.Nanoseconds()),
+		held:      newHeld(room),
+		room:      room,
+		freed:     make(chan struct{}, 1),
+		abandoned: make(chan struct{}),
+	}
+}
+
+// run reads session after session until ctx ends, and then drains.
+func (s *subscription) run(ctx context.Context, open *session) {
+	stop := make(chan struct{})
+	var heart sync.WaitGroup
+	interval := s.interval
+	heart.Go(func() { s.beat(interval, stop) })
+	for open != nil {
+		err := open.run(ctx)
+		open.close()
+		if err == nil {
+			break
+		}
+		s.cfg.Logger.Warn("subscription interrupted", "consumer", s.cfg.Durable, "error", err)
+		open = s.reopen(ctx)
+	}
+	s.drain()
+	close(stop)
+	heart.Wait()
+}
+
+// reopen opens the next session, however long that takes. It returns nil if ctx ended or the connection was closed.
+func (s *subscription) reopen(ctx context.Context) *session {
+	for pause := (backOff{}); pause.wait(ctx); {
+		next, err := s.open(ctx)
+		switch {
+		case err == nil:
+			s.cfg.Logger.Info("subscription resumed", "consumer", s.cfg.Durable)
+			return next
+		case errors.Is(err, nats.ErrConnectionClosed):
+			s.cfg.Logger.Error("subscription ended", "consumer", s.cfg.Durable, "error", err)
+			return nil
+		case ctx.Err() == nil:
+			s.cfg.Logger.Warn("subscription waits", "consumer", s.cfg.Durable, "error", err)
+		}
+	}
+	return nil
+}
+
+// receive takes a message that a pull brought.
+func (s *subscription) receive(m *nats.Msg, suspectTo uint64) {
+	d, err := newDelivery(s.base, m)
+	if err != nil {
+		s.cfg.Logger.Warn("message dropped", "error", err)
+		return
+	}
+	if !s.held.take(d) {
+		return
+	}
+	d.Suspect = d.NumDelivered > 1 || d.Sequence <= suspectTo
+	s.ready = append(s.ready, d)
+}
+
+// offer hands out what is wanted at once.
+func (s *subscription) offer() {
+	for s.mayHandOut() {
+		select {
+		case s.out <- s.ready[0].msg:
+			s.handedOut()
+		default:
+			return
+		}
+	}
+}
+
+// mayHandOut says whether there is a message to hand out, and a handler may have it.
+func (s *subscription) mayHandOut() bool {
+	return len(s.ready) > 0 && s.inFlight.Load() < int64(s.cfg.MaxInFlight)
+}
+
+// handedOut watches over the first message that was ready, since a handler has it now.
+func (s *subscription) handedOut() {
+	d := s.ready[0]
+	s.ready[0] = nil
+	s.ready = s.ready[1:]
+	s.inFlight.Add(1)
+	s.watchers.Add(1)
+	go s.watch(d)
+}
+
+func (s *subscription) watch(d *delivery) {
+	defer s.watchers.Done()
+	answer := s.nack
+	select {
+	case <-d.msg.Acked():
+		answer = answerAck
+	case <-d.msg.Nacked():
+	case <-s.abandoned:
+		answer = answerNak
+	}
+	s.answer(d, answer)
+	s.inFlight.Add(-1)
+	select {
+	case s.freed <- struct{}{}:
+	default:
+	}
+}
+
+// answer lets go of a message and tells the broker.
+func (s *subscription) answer(d *delivery, answer []byte) {
+	if err := s.nc.Publish(s.held.release(d), answer); err != nil {
+		// It is handed out again when its AckWait is over.
+		s.cfg.Logger.Debug("answer not sent", "consumer", s.cfg.Durable, "sequence", d.Sequence, "error", err)
+	}
+	d.cancel()
+}
+
+// beat tells the broker of each message that is held for long that it is. One ticker serves all.
+func (s *subscription) beat(interval time.Duration, stop <-chan struct{}) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			for _, reply := range s.held.slow() {
+				if s.nc.Publish(reply, answerProgress) != nil {
+					break // The broker is away; the next beat tries again.
+				}
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// drain hands back what was not handed out, waits for what was, and hands back what takes too long.
+func (s *subscription) drain() {
+	close(s.out)
+	for _, d := range s.ready {
+		s.answer(d, answerNak)
+	}
+	s.ready = nil
+	done := make(chan struct{})
+	go func() {
+		s.watchers.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(s.cfg.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		s.cfg.Logger.Warn("messages in flight handed back", "consumer", s.cfg.Durable, "count", s.held.len())
+		close(s.abandoned)
+		<-done
+	}
+	// Those who wait for this subscription's end may close the connection next.
+	if err := s.nc.FlushTimeout(flushTimeout); err != nil {
+		s.cfg.Logger.Debug("last answers not sent", "consumer", s.cfg.Durable, "error", err)
+	}
+}
