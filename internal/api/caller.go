@@ -1,0 +1,149 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Admin is the scope of operations that demand an admin key.
+const Admin = "admin"
+
+// Caller is who asks.
+type Caller struct {
+	Tenant string   // empty for an admin
+	Scopes []string // nil for an admin, who holds every scope
+	Admin  bool
+	KeyID  string // empty for the admin key of the environment; the subject of a token
+	// ExpiresAt is when the caller's key ends; zero for keys that do not, and for tokens.
+	ExpiresAt time.Time
+}
+
+// Has says whether the caller holds the scope.
+func (c Caller) Has(scope string) bool {
+	return c.Admin || scope != Admin && slices.Contains(c.Scopes, scope)
+}
+
+// Require is nil if the caller holds the scope, else a 403.
+func (c Caller) Require(scope string) error {
+	switch {
+	case c.Has(scope):
+		return nil
+	case scope == Admin:
+		return Forbidden("an admin key is needed")
+	}
+	return withHeader(Forbidden("the key lacks the scope "+scope), "WWW-Authenticate",
+		`Bearer realm="fanfare", error="insufficient_scope", scope="`+scope+`"`)
+}
+
+// mayActFor is nil if the caller may name this tenant, else a 403.
+func (c Caller) mayActFor(tenant string) error {
+	if c.Admin || c.Tenant == tenant {
+		return nil
+	}
+	return Forbidden("the key belongs to another tenant")
+}
+
+// ErrUnauthenticated says that a credential is unknown, expired or revoked: 401.
+var ErrUnauthenticated = errors.New("the key or token is not valid")
+
+// Authenticator says who holds a credential.
+type Authenticator interface {
+	// Authenticate returns ErrUnauthenticated, possibly wrapped, for a credential that is not valid, and an
+	// error that says it is an unavailability where that cannot be found out (503, never 401).
+	Authenticate(ctx context.Context, credential string) (Caller, error)
+}
+
+// tenantUser is told of each tenant that somebody acts for.
+type tenantUser interface {
+	// UseTenant makes the tenant exist. It returns a problem if the tenant was erased.
+	UseTenant(ctx context.Context, tenant string) error
+}
+
+// CallerFrom is who asks; the zero Caller, who may nothing, outside of a request.
+func CallerFrom(ctx context.Context) Caller {
+	if r := requestFrom(ctx); r != nil {
+		return r.caller
+	}
+	return Caller{}
+}
+
+// WithCaller makes a context in which c asks, for handlers that establish by themselves who is calling.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	next := &request{}
+	if r := requestFrom(ctx); r != nil {
+		*next = *r
+	}
+	next.caller = c
+	return context.WithValue(ctx, requestKey{}, next)
+}
+
+// RemoteAddr is the address of the peer, without its port; empty outside of a request.
+func RemoteAddr(ctx context.Context) string {
+	if r := requestFrom(ctx); r != nil {
+		return r.remote
+	}
+	return ""
+}
+
+// TenantOf is the tenant that the request acts for: that of a tenant key, whatever it leaves open, and a 403 if asked
+// names another; of an admin key the asked one, else that of ?tenant=, and a 422 if there is neither.
+func TenantOf(ctx context.Context, asked string) (string, error) {
+	tenant, err := TenantOrAny(ctx, asked)
+	if err != nil {
+		return "", err
+	}
+	if tenant == "" {
+		return "", Invalid(At("query.tenant", "an admin key must name the tenant, here or as \"tenant\" in the body"))
+	}
+	r := requestFrom(ctx)
+	if r.adapter == nil || r.tenants == nil || r.method == http.MethodGet || r.method == http.MethodHead {
+		return tenant, nil
+	}
+	return tenant, r.tenants.UseTenant(ctx, tenant)
+}
+
+// TenantOrAny is TenantOf for reads: an admin key that names no tenant gets "", which stands for all of them.
+func TenantOrAny(ctx context.Context, asked string) (string, error) {
+	r := requestFrom(ctx)
+	if r == nil {
+		return "", Forbidden("nobody is calling")
+	}
+	if asked != "" && !ValidTenant(asked) {
+		return "", Invalid(At("body.tenant", "is not the name of a tenant"))
+	}
+	inQuery := r.query.Get("tenant")
+	switch {
+	case asked == "":
+		asked = inQuery
+	case inQuery != "" && inQuery != asked:
+		return "", Invalid(At("query.tenant", "differs from the tenant in the body"))
+	}
+	if r.caller.Admin {
+		return asked, nil
+	}
+	if r.caller.Tenant == "" {
+		return "", Forbidden("the caller has no tenant")
+	}
+	if asked != "" && asked != r.caller.Tenant {
+		return "", r.caller.mayActFor(asked)
+	}
+	return r.caller.Tenant, nil
+}
+
+// ValidTenant says whether name can be a tenant's: 1-64 of [A-Za-z0-9_-], since it is a token of a subject.
+func ValidTenant(name string) bool {
+	if name == "" || len(name) > 64 {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

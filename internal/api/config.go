@@ -1,0 +1,41 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Config describes the API.
+type Config struct {
+	Title, Version, Description string
+	// CursorKey signs the cursors of lists. Every process must have the same one; without one, cursors are understood
+	// only by the process that made them.
+	CursorKey []byte
+	// Logger receives what a caller is not told: panics and the reasons of 500 and 503. Nil discards them.
+	Logger *slog.Logger
+	// Unavailable says of an error that a dependency is away, beside errors that say it of themselves.
+	Unavailable func(error) bool
+}
+
+const (
+	// defaultMaxBody bounds the body of an operation that sets no MaxBodyBytes.
+	defaultMaxBody = 1 << 20
+	// defaultBodyTimeout bounds the reading of a body where the operation sets no BodyReadTimeout.
+	defaultBodyTimeout = 15 * time.Second
+)
+
+// NewServer makes a server with the limits that a public one needs: slow and oversized headers and
+// idle connections are bounded. Bodies are bounded by each operation, and answers may stream for as long as they like.
+func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	s := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	if logger != nil {
+		s.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
+	}
+	return s
+}

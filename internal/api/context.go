@@ -1,0 +1,51 @@
+package api
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+// inner is huma.Context under a name that leaves its method Context reachable where it is embedded.
+type inner = huma.Context
+
+// humaContext is one request as huma sees it.
+type humaContext struct {
+	inner
+	w http.ResponseWriter
+	r *http.Request
+}
+
+func newContext(op *huma.Operation, w http.ResponseWriter, r *http.Request) *humaContext {
+	return &humaContext{inner: humago.NewContext(op, r, w), w: w, r: r}
+}
+
+// Unwrap lets humago.Unwrap find the request.
+func (c *humaContext) Unwrap() huma.Context { return c.inner }
+
+// URL hides ?tenant=, which every operation takes and the guard has judged, from huma's check for unknown parameters.
+func (c *humaContext) URL() url.URL {
+	u := *c.r.URL
+	if req := requestFrom(c.r.Context()); req != nil && req.query.Has("tenant") {
+		query := u.Query()
+		query.Del("tenant")
+		u.RawQuery = query.Encode()
+	}
+	return u
+}
+
+// Header hides Accept: the API speaks JSON and nothing else.
+func (c *humaContext) Header(name string) string {
+	if name == "Accept" {
+		return ""
+	}
+	return c.r.Header.Get(name)
+}
+
+// BodyReader marks errors of reading and lifts the deadline at the end.
+func (c *humaContext) BodyReader() io.Reader {
+	return &body{ReadCloser: c.r.Body, w: c.w}
+}

@@ -1,0 +1,115 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Keys of an operation's Metadata.
+const (
+	scopeKey  = "fanfare.scope"
+	publicKey = "fanfare.public"
+)
+
+// ScopeExtension is the field of an operation in the document that names its scope, for tools that test who may do what.
+const ScopeExtension = "x-scope"
+
+// Scope demands a scope of the caller: 403 without it. Admin demands an admin key. Admin keys hold every scope.
+func Scope(name string) func(*huma.Operation) {
+	return func(op *huma.Operation) { setMetadata(op, scopeKey, name) }
+}
+
+// Public lets anybody call the operation, without a key.
+func Public() func(*huma.Operation) {
+	return func(op *huma.Operation) { setMetadata(op, publicKey, true) }
+}
+
+func setMetadata(op *huma.Operation, key string, value any) {
+	if op.Metadata == nil {
+		op.Metadata = map[string]any{}
+	}
+	op.Metadata[key] = value
+}
+
+func securitySchemes() map[string]*huma.SecurityScheme {
+	return map[string]*huma.SecurityScheme{
+		"bearer": {Type: "http", Scheme: "bearer", Description: "A key, or a token of the configured identity provider."},
+		"key":    {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "A key."},
+	}
+}
+
+// document adds to an operation what follows from the guard: security, scope, ?tenant=, and the errors.
+func (a *adapter) document(op *huma.Operation) {
+	scope, protected := op.Metadata[scopeKey].(string)
+	errs := []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
+	if protected {
+		// For schemes that are not OAuth, OpenAPI 3.1 reads these as role names.
+		op.Security = []map[string][]string{{"bearer": {scope}}, {"key": {scope}}}
+		if op.Extensions == nil {
+			op.Extensions = map[string]any{}
+		}
+		op.Extensions[ScopeExtension] = scope
+		errs = append(errs, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
+		documentTenant(op)
+	}
+	if strings.Contains(op.Path, "{") {
+		errs = append(errs, http.StatusNotFound)
+	}
+	if op.RequestBody != nil {
+		errs = append(errs, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	if op.RequestBody != nil || len(op.Parameters) > 0 {
+		errs = append(errs, http.StatusUnprocessableEntity)
+	}
+	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
+		errs = append(errs, http.StatusPreconditionFailed)
+	}
+	if op.Method == http.MethodPatch {
+		documentMergePatch(op)
+	}
+	a.documentErrors(op, errs)
+}
+
+// documentTenant adds ?tenant= to operations that do not spell it out.
+func documentTenant(op *huma.Operation) {
+	if op.Metadata[scopeKey] == Admin ||
+		slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "tenant" }) {
+		return
+	}
+	length := 64
+	op.Parameters = append(op.Parameters, &huma.Param{
+		Name: "tenant", In: "query",
+		Description: "The tenant to act for. Only admin keys need it; the tenant of any other key is its own.",
+		Schema:      &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MaxLength: &length},
+	})
+}
+
+// documentMergePatch gives a PATCH its proper media type beside application/json.
+func documentMergePatch(op *huma.Operation) {
+	if op.RequestBody == nil {
+		return
+	}
+	if media, ok := op.RequestBody.Content["application/json"]; ok {
+		op.RequestBody.Content["application/merge-patch+json"] = media
+	}
+}
+
+func (a *adapter) documentErrors(op *huma.Operation, statuses []int) {
+	delete(op.Responses, "default") // huma's placeholder
+	schema := a.doc.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
+	for _, status := range statuses {
+		code := strconv.Itoa(status)
+		if _, ok := op.Responses[code]; ok {
+			continue
+		}
+		op.Responses[code] = &huma.Response{
+			Description: http.StatusText(status),
+			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
+		}
+	}
+}
