@@ -26,6 +26,7 @@ func New(mux *http.ServeMux, cfg Config, auth Authenticator) huma.API {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info:    &huma.Info{Title: cfg.Title, Version: cfg.Version, Description: cfg.Description},
+		Servers: []*huma.Server{{URL: "/"}},
 		Components: &huma.Components{
 			Schemas:         huma.NewMapRegistry("#/components/schemas/", schemaNamer()),
 			SecuritySchemes: securitySchemes(),

@@ -56,7 +56,7 @@ func TestDocument(t *testing.T) {
 		t.Errorf("PATCH: %v, %v", patch.RequestBody, patch.Responses)
 	}
 	public := doc.Paths["/v1/public"]["get"]
-	if public.Security != nil || public.Scope != "" || len(public.Parameters) != 0 {
+	if len(public.Security) != 1 || len(public.Security[0]) != 0 || public.Scope != "" || len(public.Parameters) != 0 {
 		t.Errorf("public: %+v", public)
 	}
 }

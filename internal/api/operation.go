@@ -56,6 +56,8 @@ func (a *adapter) document(op *huma.Operation) {
 		op.Extensions[ScopeExtension] = scope
 		errs = append(errs, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 		documentTenant(op)
+	} else {
+		op.Security = []map[string][]string{{}} // none is needed
 	}
 	if strings.Contains(op.Path, "{") {
 		errs = append(errs, http.StatusNotFound)
