@@ -30,6 +30,8 @@ func install(t *testing.T, dir string, version string) {
 }
 
 func testFinder(t *testing.T, root string) finder {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir()) // where the library leaves a log
 	return finder{
 		lookPath:   func(string) (string, error) { return "", errors.New("not in the path") },
 		patterns:   []string{filepath.Join(root, "*", "bin")},
@@ -101,7 +103,6 @@ func TestFindSaysTheWayOut(t *testing.T) {
 
 // The archive in testdata is one of Maven Central's in miniature: a jar with a .txz whose programs are scripts.
 func TestFindDownloadsOnce(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir()) // where the library leaves a log
 	root := t.TempDir()
 	downloads := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

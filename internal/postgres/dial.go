@@ -3,65 +3,107 @@ package postgres
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
 )
 
-// dialer opens connections that notice a server which went away without a word.
+// dialer opens connections that notice a server which went away without a word. It is used for one connection
+// and for the cancel requests of that one.
 type dialer struct {
 	// answer bounds each read and write; 0 means no bound.
 	answer time.Duration
+
+	mu   sync.Mutex
+	last *boundedConn
 }
 
-func (d dialer) Dial(network, address string) (net.Conn, error) {
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
-func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return d.DialContext(ctx, network, address)
 }
 
-func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	to := net.Dialer{
 		Timeout: connectTimeout,
 		// An idle connection whose peer is gone is found out within 25 s.
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	conn, err := to.DialContext(ctx, network, address)
-	if err != nil || d.answer == 0 {
-		return conn, err
+	if err != nil {
+		return nil, err
 	}
-	return &boundedConn{Conn: conn, answer: d.answer}, nil
+	bounded := &boundedConn{Conn: conn, answer: d.answer}
+	d.mu.Lock()
+	d.last = bounded
+	d.mu.Unlock()
+	return bounded, nil
 }
 
-// boundedConn bounds each read and write. The driver itself waits for the server's answer for ever, even when
-// the caller's context has ended: it asks the server to cancel and then waits for that.
+// abort ends a handshake that is under way.
+func (d *dialer) abort() {
+	if conn := d.conn(); conn != nil {
+		conn.setLimit(time.Now())
+	}
+}
+
+// conn is the connection that was dialled last.
+func (d *dialer) conn() *boundedConn {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
+}
+
+// boundedConn bounds each read and write by a time, and by a limit that may come while it waits.
 type boundedConn struct {
 	net.Conn
-	answer time.Duration
-	set    bool // the driver has set a deadline of its own, for the handshake
+	answer time.Duration // 0: no bound
+
+	mu    sync.Mutex
+	own   bool      // the driver has set a deadline of its own, for the handshake
+	limit time.Time // zero: none
 }
 
+// SetDeadline is for the driver.
 func (c *boundedConn) SetDeadline(t time.Time) error {
-	c.set = !t.IsZero()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.own = !t.IsZero()
 	return c.Conn.SetDeadline(t)
 }
 
+// setLimit ends what waits at that time, and whatever follows; a zero time lifts it.
+func (c *boundedConn) setLimit(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = t
+	_ = c.Conn.SetDeadline(t) // it fails on a closed connection only
+}
+
 func (c *boundedConn) Read(p []byte) (int, error) {
-	if !c.set {
-		if err := c.Conn.SetReadDeadline(time.Now().Add(c.answer)); err != nil {
-			return 0, err
-		}
+	if err := c.bound(c.Conn.SetReadDeadline); err != nil {
+		return 0, err
 	}
 	return c.Conn.Read(p)
 }
 
 func (c *boundedConn) Write(p []byte) (int, error) {
-	if !c.set {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.answer)); err != nil {
-			return 0, err
-		}
+	if err := c.bound(c.Conn.SetWriteDeadline); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// bound sets the deadline of one read or write.
+func (c *boundedConn) bound(set func(time.Time) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.own || c.answer == 0 || !c.limit.IsZero() {
+		return nil // what was set holds
+	}
+	return set(time.Now().Add(c.answer))
 }

@@ -46,10 +46,9 @@ func IsUnavailable(err error) bool {
 // unavailableCode judges what the server itself said.
 func unavailableCode(code pqerror.Code) bool {
 	switch code {
-	case "57P01", "57P02", "57P03", // admin_shutdown, crash_shutdown, cannot_connect_now
-		"57014", "55P03", // query_canceled (by its timeout), lock_not_available
-		"25006", "25P02", "25P03", // read_only_sql_transaction, after it, idle_in_transaction_session_timeout
-		"58000", "58030", "XX001", "XX002": // system_error, io_error, data and index corrupted
+	case pqerror.AdminShutdown, pqerror.CrashShutdown, pqerror.CannotConnectNow,
+		pqerror.QueryCanceled, pqerror.LockNotAvailable, pqerror.IdleInTransactionSessionTimeout, // by our timeouts
+		pqerror.ReadOnlySQLTransaction, pqerror.SystemError, pqerror.IOError, pqerror.DataCorrupted, pqerror.IndexCorrupted:
 		return true
 	}
 	return strings.HasPrefix(string(code), "08") || // connection exceptions
@@ -57,9 +56,14 @@ func unavailableCode(code pqerror.Code) bool {
 }
 
 // isConflict says whether the server rolled a transaction back for the sake of another one, so that trying
-// again is the cure.
+// again is the cure: a serialization failure, a deadlock, or a row for the rest whose own partition was made
+// in that moment.
 func isConflict(err error) bool {
-	return pq.As(err, "40001", "40P01") != nil
+	if pq.As(err, pqerror.TRSerializationFailure, pqerror.TRDeadlockDetected) != nil {
+		return true
+	}
+	refused := pq.As(err, pqerror.CheckViolation)
+	return refused != nil && refused.Constraint == "" && strings.HasSuffix(refused.Table, "_rest")
 }
 
 // redact leaves the URL, which may hold a password, out of an error's text.

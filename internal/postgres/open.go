@@ -122,6 +122,16 @@ func connect(ctx context.Context, cfg pq.Config, answer time.Duration) (driver.C
 	if err != nil {
 		return nil, fmt.Errorf("configure the connection: %w", err)
 	}
-	to.Dialer(dialer{answer: answer})
-	return to.Connect(ctx)
+	dial := &dialer{answer: answer}
+	to.Dialer(dial)
+	stop := context.AfterFunc(ctx, dial.abort) // the driver's handshake knows no context
+	conn, err := to.Connect(ctx)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	if !stop() {
+		return nil, errors.Join(context.Cause(ctx), conn.Close())
+	}
+	return guard(conn, dial.conn())
 }

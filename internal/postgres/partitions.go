@@ -34,11 +34,14 @@ func EnsurePartitions(ctx context.Context, db *sql.DB, from, to time.Time) error
 }
 
 // ensurePartition makes one partition. The table is made aside, filled and then attached: unlike CREATE TABLE
-// PARTITION OF, that does not stop those who write to other partitions.
+// PARTITION OF, that does not stop those who use other partitions. A row that is on its way to the rest just then
+// is refused there; Retry knows.
 func ensurePartition(ctx context.Context, db *sql.DB, table, column string, at time.Time) error {
+	const isThere = `SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class ON oid = inhrelid
+		WHERE inhparent = $1::regclass AND relname = $2)`
 	name := table + at.Format("_20060102")
 	var there bool
-	if err := db.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&there); err != nil || there {
+	if err := db.QueryRowContext(ctx, isThere, table, name).Scan(&there); err != nil || there {
 		return err
 	}
 	from, to := pq.QuoteLiteral(firstID(at).String()), pq.QuoteLiteral(firstID(at.Add(day)).String())
@@ -47,7 +50,7 @@ func ensurePartition(ctx context.Context, db *sql.DB, table, column string, at t
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(partitionLock)); err != nil {
 			return err
 		}
-		if err := tx.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&there); err != nil || there {
+		if err := tx.QueryRowContext(ctx, isThere, table, name).Scan(&there); err != nil || there {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, fmt.Sprintf(`

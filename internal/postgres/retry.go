@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	// maxTries and the pauses between them bound a Retry to about two seconds beside the work itself.
+	// maxTries and the pauses between them bound what a Retry adds to the work itself to about two seconds.
 	maxTries   = 6
 	firstPause = 20 * time.Millisecond
 	maxPause   = time.Second
+	// patience is when no new try begins: those before it may have been long, on a server that hangs.
+	patience = 10 * time.Second
 )
 
 // ErrUnknown says that the connection was lost while a transaction was being committed: it may be committed
@@ -27,11 +29,16 @@ var ErrUnknown = errors.New("unknown whether the transaction was committed")
 // A commit whose answer was lost is not tried again: that is ErrUnknown. Where Postgres stays away, the
 // error is ErrUnavailable, with what was last said.
 func Retry(ctx context.Context, db *sql.DB, fn func(context.Context, *sql.Tx) error) error {
-	pause := firstPause
+	return retry(ctx, func() error { return transact(ctx, db, fn) })
+}
+
+// retry repeats a piece of work that leaves nothing behind when it fails.
+func retry(ctx context.Context, work func() error) error {
+	pause, start := firstPause, time.Now()
 	for try := 1; ; try++ {
-		err := transact(ctx, db, fn)
+		err := work()
 		again := isConflict(err) || IsUnavailable(err) && !errors.Is(err, ErrUnknown)
-		if err == nil || !again || ctx.Err() != nil || try == maxTries {
+		if !again || ctx.Err() != nil || try == maxTries || time.Since(start) > patience {
 			return mark(err)
 		}
 		select {
@@ -53,16 +60,15 @@ func transact(ctx context.Context, db *sql.DB, fn func(context.Context, *sql.Tx)
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		if isConflict(err) {
-			return fmt.Errorf("commit transaction: %w", err)
-		}
-		if IsUnavailable(err) {
-			return fmt.Errorf("commit transaction: %w: %w", ErrUnknown, err)
-		}
+	err = tx.Commit()
+	switch {
+	case err == nil:
+		return nil
+	case IsUnavailable(err):
+		return fmt.Errorf("commit transaction: %w: %w", ErrUnknown, err)
+	default:
 		return fmt.Errorf("commit transaction: %w", err)
 	}
-	return nil
 }
 
 // mark makes errors.Is(err, ErrUnavailable) true of what IsUnavailable says so of.

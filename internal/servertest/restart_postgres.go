@@ -19,6 +19,7 @@ type RestartablePostgres struct {
 	t      testing.TB
 	cfg    embedded.PostgresConfig
 	server *embedded.Postgres
+	url    string
 }
 
 // NewRestartablePostgres starts a server with the schema in its database. It ends with the test.
@@ -29,6 +30,7 @@ func NewRestartablePostgres(t testing.TB) *RestartablePostgres {
 	settings["synchronous_commit"] = "on"
 	r := &RestartablePostgres{t: t, cfg: embedded.PostgresConfig{Dir: t.TempDir(), Settings: settings, Throwaway: true}}
 	r.Start()
+	r.url = r.server.URL()
 	t.Cleanup(func() {
 		if children, err := childrenOf(r.server.PID()); err == nil { // it lives, and may be frozen
 			for _, pid := range append(children, r.server.PID()) {
@@ -47,7 +49,7 @@ func NewRestartablePostgres(t testing.TB) *RestartablePostgres {
 }
 
 // URL is that of the database; it stays the same over restarts.
-func (r *RestartablePostgres) URL() string { return r.server.URL() }
+func (r *RestartablePostgres) URL() string { return r.url }
 
 // Start starts the server after a Stop or a Kill and returns once it takes connections.
 func (r *RestartablePostgres) Start() {

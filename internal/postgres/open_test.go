@@ -1,0 +1,113 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+func TestOpenSetsTheSessionUp(t *testing.T) {
+	t.Parallel()
+	own := servertest.PostgresURL(t)
+	for _, test := range []struct{ url, setting, want string }{
+		{own, "statement_timeout", "30s"}, {own, "lock_timeout", "10s"}, {own, "idle_in_transaction_session_timeout", "30s"},
+		{own, "application_name", "fanfare"}, {own + "&statement_timeout=2000", "statement_timeout", "2s"},
+		{own + "&application_name=mine", "application_name", "mine"},
+	} {
+		db, err := postgres.Open(t.Context(), test.url, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := db.QueryRow("SELECT current_setting($1)", test.setting).Scan(&got); err != nil || got != test.want {
+			t.Errorf("%s: got %q, error %v, want %q", test.setting, got, err, test.want)
+		}
+		if n := db.Stats().MaxOpenConnections; n != 3 {
+			t.Errorf("pool: got %d", n)
+		}
+		db.Close()
+	}
+}
+
+func TestOpenRefusesAtOnceWhatWillNotGetBetter(t *testing.T) {
+	t.Parallel()
+	own := servertest.PostgresURL(t)
+	u, err := url.Parse(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{
+		"postgres:///nowhere?" + u.RawQuery, // no such database
+		strings.Replace(own, "user=fanfare", "user=nobody", 1),
+		"postgres://me:hunter2@[::1/db", // no URL
+		strings.Replace(own, "sslmode=disable", "sslmode=perhaps", 1),
+	} {
+		db, err := postgres.Open(t.Context(), bad, 1)
+		if err == nil {
+			db.Close()
+		}
+		if err == nil || postgres.IsUnavailable(err) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: got %v", bad, err)
+		}
+	}
+}
+
+func TestOpenWaitsForTheServer(t *testing.T) {
+	t.Parallel()
+	r := servertest.NewRestartablePostgres(t)
+	r.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := postgres.Open(ctx, r.URL(), 1); !errors.Is(err, context.DeadlineExceeded) || !postgres.IsUnavailable(err) {
+		t.Errorf("got %v, want a deadline", err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		db, err := postgres.Open(t.Context(), r.URL(), 1)
+		if err == nil {
+			err = db.Close()
+		}
+		opened <- err
+	}()
+	r.Start()
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that hangs does not hold a caller beyond its context, nor the pool for ever.
+func TestContextsHoldWhenTheServerHangs(t *testing.T) {
+	t.Parallel()
+	r := servertest.NewRestartablePostgres(t)
+	db, err := postgres.Open(t.Context(), r.URL(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	r.Freeze()
+	for name, call := range map[string]func(context.Context) error{
+		"exec":  func(ctx context.Context) error { _, err := db.ExecContext(ctx, "SELECT 1"); return err },
+		"query": func(ctx context.Context) error { return db.QueryRowContext(ctx, "SELECT 1").Scan(new(int)) },
+		"ping":  db.PingContext,
+		"transaction": func(ctx context.Context) error {
+			return postgres.Retry(ctx, db, func(context.Context, *sql.Tx) error { return nil })
+		},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if err := call(ctx); !postgres.IsUnavailable(err) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		cancel()
+	}
+	r.Thaw()
+	if err := db.PingContext(t.Context()); err != nil {
+		t.Errorf("after it went on: %v", err)
+	}
+}
