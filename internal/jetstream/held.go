@@ -6,21 +6,29 @@ import "sync"
 // handlers work on, and those that wait to be handed out.
 type held struct {
 	mu         sync.Mutex
-	deliveries map[uint64]*delivery // by place in the stream
+	deliveries map[place]*delivery
 }
 
-func newHeld(size int) *held { return &held{deliveries: make(map[uint64]*delivery, size)} }
+// place tells messages apart, also those of a stream that was deleted and made anew.
+type place struct {
+	sequence uint64
+	stored   int64
+}
+
+func (d *delivery) place() place { return place{d.Sequence, d.Timestamp.UnixNano()} }
+
+func newHeld(size int) *held { return &held{deliveries: make(map[place]*delivery, size)} }
 
 // take adds a message. It returns false if the message is held already, because the broker gave it out
 // again: the answer to the first is then the answer to both.
 func (h *held) take(d *delivery) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if first, again := h.deliveries[d.Sequence]; again {
+	if first, again := h.deliveries[d.place()]; again {
 		first.reply = d.reply
 		return false
 	}
-	h.deliveries[d.Sequence] = d
+	h.deliveries[d.place()] = d
 	return true
 }
 
@@ -28,7 +36,7 @@ func (h *held) take(d *delivery) bool {
 func (h *held) release(d *delivery) (reply string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.deliveries, d.Sequence)
+	delete(h.deliveries, d.place())
 	return d.reply
 }
 

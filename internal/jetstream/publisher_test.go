@@ -1,0 +1,496 @@
+package jetstream_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+func text(id, body string) *message.Message {
+	return &message.Message{UUID: id, Payload: []byte(body)}
+}
+
+// stored returns the messages of the stream by their place.
+func stored(tb testing.TB, js natsjs.JetStream) map[uint64]*natsjs.RawStreamMsg {
+	tb.Helper()
+	stream, err := js.Stream(tb.Context(), streamName)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	state := stream.CachedInfo().State
+	msgs := make(map[uint64]*natsjs.RawStreamMsg, state.Msgs)
+	for seq := state.FirstSeq; seq <= state.LastSeq && state.Msgs > 0; seq++ {
+		m, err := stream.GetMsg(tb.Context(), seq)
+		if err != nil {
+			tb.Fatalf("message %d: %v", seq, err)
+		}
+		msgs[seq] = m
+	}
+	return msgs
+}
+
+// inBatches counts the messages that came in an atomic batch: the broker keeps the header.
+func inBatches(msgs map[uint64]*natsjs.RawStreamMsg) (n int) {
+	for _, m := range msgs {
+		if m.Header.Get("Nats-Batch-Id") != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// sendAll sends n messages at once, with these ids, and returns their acks.
+func sendAll(t *testing.T, p *jetstream.Publisher, ids []string) []jetstream.Ack {
+	t.Helper()
+	acks := make([]jetstream.Ack, len(ids))
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		wg.Go(func() {
+			var err error
+			if acks[i], err = p.Send(t.Context(), subject, text(id, "body of "+id)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	return acks
+}
+
+func numbered(prefix string, n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = prefix + strconv.Itoa(i)
+	}
+	return ids
+}
+
+func TestEachSendGetsItsPlace(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true})
+	ids := numbered("id-", 3000)
+	acks := sendAll(t, p, ids)
+	msgs := stored(t, js)
+	if len(msgs) != len(ids) {
+		t.Errorf("got %d messages, want %d", len(msgs), len(ids))
+	}
+	for i, ack := range acks {
+		m := msgs[ack.Sequence]
+		if m == nil || ack.Duplicate || string(m.Data) != "body of "+ids[i] || m.Header.Get("Nats-Msg-Id") != ids[i] {
+			t.Fatalf("%s: ack %+v, stored there: %v", ids[i], ack, m)
+		}
+	}
+	if got := inBatches(msgs); got == 0 {
+		t.Error("of 3,000 messages sent at once, none came in a batch")
+	}
+}
+
+func TestOrderIsKept(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{MaxBatch: 100})
+	var wg sync.WaitGroup
+	for caller := range 16 { // each sends one after the other
+		wg.Go(func() {
+			last := uint64(0)
+			for i := range 20 {
+				ack, err := p.Send(t.Context(), subject, text("", fmt.Sprintf("%d %d", caller, i)))
+				if err != nil || ack.Sequence <= last {
+					t.Errorf("caller %d: got %+v, %v after %d", caller, ack, err, last)
+				}
+				last = ack.Sequence
+			}
+		})
+	}
+	wg.Go(func() { // and one sends many, more than fit into one batch
+		many := make([]*message.Message, 1234)
+		for i := range many {
+			many[i] = text("", fmt.Sprintf("many %04d", i))
+		}
+		if err := p.Publish(subject, many...); err != nil {
+			t.Error(err)
+		}
+	})
+	wg.Wait()
+	msgs := stored(t, js)
+	var got []string
+	for seq := uint64(1); seq <= uint64(len(msgs)); seq++ {
+		if body := string(msgs[seq].Data); strings.HasPrefix(body, "many") {
+			got = append(got, body)
+		}
+	}
+	if len(got) != 1234 || !slices.IsSorted(got) {
+		t.Errorf("got %d messages, in order: %t", len(got), slices.IsSorted(got))
+	}
+}
+
+func TestDuplicatesAreIsolated(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		seen func(i int) bool // which of the ids were sent before
+	}{
+		{"one", func(i int) bool { return i == 411 }},
+		{"the first and the last", func(i int) bool { return i == 0 || i == 799 }},
+		{"some", func(i int) bool { return i%97 == 0 }},
+		{"half", func(i int) bool { return i%2 == 0 }},
+		{"all", func(int) bool { return true }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			js := newBroker(t).connect()
+			apply(t, js, inbox())
+			p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true})
+			ids := numbered("id-", 800)
+			var before []string
+			first := map[string]uint64{}
+			for i, id := range ids {
+				if tt.seen(i) {
+					before = append(before, id)
+				}
+			}
+			for i, ack := range sendAll(t, p, before) {
+				first[before[i]] = ack.Sequence
+			}
+			for i, ack := range sendAll(t, p, ids) {
+				place, duplicate := first[ids[i]]
+				if ack.Duplicate != duplicate || duplicate && ack.Sequence != place {
+					t.Errorf("%s: got %+v, want duplicate %t of %d", ids[i], ack, duplicate, place)
+				}
+			}
+			if got := len(stored(t, js)); got != len(ids) {
+				t.Errorf("got %d messages, want %d", got, len(ids))
+			}
+		})
+	}
+}
+
+// Two who send the same id at the same time: the stream keeps one, and both learn where.
+func TestDuplicatesWithinAGroup(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true})
+	ids := numbered("id-", 300)
+	acks := sendAll(t, p, append(ids, ids...))
+	for i := range ids {
+		a, b := acks[i], acks[i+len(ids)]
+		if a.Sequence != b.Sequence || a.Duplicate == b.Duplicate {
+			t.Errorf("%s: got %+v and %+v", ids[i], a, b)
+		}
+	}
+	if got := len(stored(t, js)); got != len(ids) {
+		t.Errorf("got %d messages, want %d", got, len(ids))
+	}
+}
+
+func TestStreamsWithoutBatches(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	b := inbox()
+	b.Stream.AllowAtomicPublish = false
+	apply(t, js, b)
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	sendAll(t, p, numbered("a", 400))
+	if got := inBatches(stored(t, js)); got != 0 {
+		t.Errorf("got %d messages in batches, want none", got)
+	}
+}
+
+// A stream may stop to take batches while a publisher has it in use.
+func TestBatchesForbiddenLater(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	sendAll(t, p, numbered("a", 400))
+	b := inbox()
+	b.Stream.AllowAtomicPublish = false
+	if _, err := js.UpdateStream(t.Context(), b.Stream); err != nil {
+		t.Fatal(err)
+	}
+	sendAll(t, p, numbered("b", 400))
+	if got := len(stored(t, js)); got != 800 {
+		t.Errorf("got %d messages, want 800", got)
+	}
+}
+
+func TestFullStream(t *testing.T) {
+	t.Parallel()
+	for _, batches := range []bool{true, false} {
+		t.Run(fmt.Sprintf("batches %t", batches), func(t *testing.T) {
+			t.Parallel()
+			js := newBroker(t).connect()
+			b := inbox()
+			b.Stream.MaxBytes = 512 << 10
+			b.Stream.AllowAtomicPublish = batches
+			apply(t, js, b)
+			p := newPublisher(t, js, jetstream.PublisherConfig{})
+			var ok, full atomic.Int64
+			var wg sync.WaitGroup
+			for range 1000 {
+				wg.Go(func() {
+					switch _, err := p.Send(t.Context(), subject, kilobyte("")); {
+					case err == nil:
+						ok.Add(1)
+					case errors.Is(err, jetstream.ErrFull):
+						full.Add(1)
+					default:
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if got := int64(len(stored(t, js))); got != ok.Load() || full.Load() == 0 {
+				t.Errorf("%d stored, %d sends said so, %d said full", got, ok.Load(), full.Load())
+			}
+		})
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	b := inbox()
+	b.Stream.MaxMsgSize = 512 << 10
+	apply(t, js, b)
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	tests := []struct {
+		name string
+		msg  *message.Message
+	}{
+		{"for the broker", text("", strings.Repeat("x", 1<<20))},
+		{"for the stream", text("", strings.Repeat("x", 600<<10))},
+		{"its headers", &message.Message{Metadata: message.Metadata{"k": strings.Repeat("x", 1<<16)}}},
+	}
+	for _, tt := range tests {
+		if _, err := p.Send(t.Context(), subject, tt.msg); !errors.Is(err, jetstream.ErrTooLarge) {
+			t.Errorf("%s: got %v, want %v", tt.name, err, jetstream.ErrTooLarge)
+		}
+	}
+	if err := p.Publish(subject, text("", "a"), tests[1].msg, text("", "b")); !errors.Is(err, jetstream.ErrTooLarge) {
+		t.Errorf("among others: got %v, want %v", err, jetstream.ErrTooLarge)
+	}
+	if got := len(stored(t, js)); got != 2 {
+		t.Errorf("got %d messages, want 2", got)
+	}
+}
+
+func TestNoStream(t *testing.T) {
+	t.Parallel()
+	p := newPublisher(t, newBroker(t).connect(), jetstream.PublisherConfig{})
+	_, err := p.Send(t.Context(), "nowhere", text("", ""))
+	if err == nil || errors.Is(err, jetstream.ErrUnavailable) || !strings.Contains(err.Error(), "fanfare topology apply") {
+		t.Errorf("got %v, want an error that says what to do", err)
+	}
+}
+
+// A stream that was replaced by another with the same subjects is found again.
+func TestStreamReplaced(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	sendAll(t, p, numbered("a", 10))
+	if err := js.DeleteStream(t.Context(), streamName); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Send(t.Context(), subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
+		t.Errorf("without a stream: got %v, want %v", err, jetstream.ErrUnavailable)
+	}
+	other := inbox()
+	other.Stream.Name = "OTHER"
+	apply(t, js, other)
+	if ack, err := p.Send(t.Context(), subject, text("", "")); err != nil || ack.Sequence != 1 {
+		t.Errorf("got %+v, %v, want place 1", ack, err)
+	}
+}
+
+func TestBrokerAway(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	js := b.connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true, Timeout: 50 * time.Millisecond})
+	sendAll(t, p, numbered("before-", 10))
+	b.stop()
+	var wg sync.WaitGroup
+	for _, id := range numbered("during-", 200) {
+		wg.Go(func() {
+			if _, err := p.Send(t.Context(), subject, text(id, "")); !errors.Is(err, jetstream.ErrUnavailable) {
+				t.Errorf("got %v, want %v", err, jetstream.ErrUnavailable)
+			}
+		})
+	}
+	wg.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := p.Send(ctx, subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
+		t.Errorf("at the caller's deadline: got %v, want %v", err, jetstream.ErrUnavailable)
+	}
+	b.start()
+	for _, id := range numbered("during-", 200) {
+		for {
+			if _, err := p.Send(t.Context(), subject, text(id, "")); err == nil {
+				break
+			} else if !errors.Is(err, jetstream.ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// While the broker restarts under load, each send is answered: with a place that holds, or as unknown.
+func TestRestartUnderLoad(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	js := b.connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true, Timeout: time.Second})
+	const callers, each = 200, 30
+	var wg sync.WaitGroup
+	var places sync.Map
+	var unknown atomic.Int64
+	restart := make(chan struct{}, callers)
+	for c := range callers {
+		wg.Go(func() {
+			for i := range each {
+				id := fmt.Sprintf("%d-%d", c, i)
+				for {
+					ack, err := p.Send(t.Context(), subject, text(id, id))
+					if err == nil {
+						places.Store(id, ack.Sequence)
+						break
+					}
+					if !errors.Is(err, jetstream.ErrUnavailable) {
+						t.Error(err)
+						return
+					}
+					unknown.Add(1)
+				}
+				if i == each/3 || i == 2*each/3 {
+					restart <- struct{}{}
+				}
+			}
+		})
+	}
+	for range 2 {
+		for range callers {
+			<-restart
+		}
+		b.stop()
+		b.start()
+	}
+	wg.Wait()
+	msgs := stored(t, js)
+	for c := range callers {
+		for i := range each {
+			id := fmt.Sprintf("%d-%d", c, i)
+			place, _ := places.Load(id)
+			if m := msgs[place.(uint64)]; m == nil || !bytes.Equal(m.Data, []byte(id)) {
+				t.Fatalf("%s is not at its place %d", id, place)
+			}
+		}
+	}
+	t.Logf("%d messages stored for %d sends, %d answers were unknown", len(msgs), callers*each, unknown.Load())
+}
+
+func TestCloseWaitsForSends(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	var wg sync.WaitGroup
+	var ok atomic.Int64
+	began := make(chan struct{}, 500)
+	for range 500 {
+		wg.Go(func() {
+			began <- struct{}{}
+			switch _, err := p.Send(t.Context(), subject, text("", "")); {
+			case err == nil:
+				ok.Add(1)
+			case !errors.Is(err, jetstream.ErrClosed):
+				t.Error(err)
+			}
+		})
+	}
+	for range 100 {
+		<-began
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	inStream := int64(len(stored(t, js)))
+	wg.Wait()
+	if inStream != ok.Load() {
+		t.Errorf("%d messages were stored when Close returned, but %d sends succeeded", inStream, ok.Load())
+	}
+	if err := p.Publish(subject, text("", "")); !errors.Is(err, jetstream.ErrClosed) {
+		t.Errorf("after Close: got %v, want %v", err, jetstream.ErrClosed)
+	}
+}
+
+func TestCallerGone(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Send(ctx, subject, text("", "")); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+}
+
+// Several streams are sent to side by side, each in groups of its own.
+func TestManyStreams(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	for i := range 5 {
+		b := inbox()
+		b.Stream.Name = "S" + strconv.Itoa(i)
+		b.Stream.Subjects = []string{fmt.Sprintf("s.%d.>", i), fmt.Sprintf("t.*.%d", i)}
+		apply(t, js, b)
+	}
+	p := newPublisher(t, js, jetstream.PublisherConfig{})
+	var wg sync.WaitGroup
+	for i := range 5 {
+		for n := range 40 {
+			wg.Go(func() {
+				to := fmt.Sprintf("s.%d.x.%d", i, n)
+				if n%2 == 0 {
+					to = fmt.Sprintf("t.x%d.%d", n, i)
+				}
+				if _, err := p.Send(t.Context(), to, text("", "")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for i := range 5 {
+		stream, err := js.Stream(t.Context(), "S"+strconv.Itoa(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stream.CachedInfo().State.Msgs; got != 40 {
+			t.Errorf("stream %d: got %d messages, want 40", i, got)
+		}
+	}
+}
