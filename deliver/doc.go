@@ -1,0 +1,36 @@
+// Package deliver sends webhooks: it makes each delivery that fan-out asks for, again and again if it must,
+// and keeps what became of it.
+//
+// In come tasks (Outbox, the stream TASKS): an event and the subscriptions that it goes to, many tasks in one
+// message. A Worker makes the deliveries of a message at the same time, each when its subscription and the worker
+// have a slot, and acknowledges the message when each has its outcome on disk. What takes longer than a second
+// becomes a row of its own, so that a slow receiver holds back nobody's task.
+//
+// Out go signed POSTs (Poster), and outcomes (the stream ATTEMPTS), which a Recorder writes into the ledger in
+// Postgres: deliveries that ended, deferrals that wait, attempts. Deferrals that are due are leased and flown by
+// workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all.
+//
+//	         task                    hand-off, retry, busy, pause
+//	          │                    ┌──────────────────────────────┐
+//	          ▼                    ▼                              │
+//	TASKS ─▶ flight ─▶ attempt ─▶ verdict ─▶ later ─▶ deferral ─▶ lease ─▶ flight ...
+//	          │                    │                   │    ▲
+//	          ▼                    ▼                   │    └ resume, retry by hand
+//	      cancelled         delivered, dead            ▼
+//	(disabled, deleted)                            cancelled (by hand, disabled, deleted)
+//
+// It promises that a delivery is made at least once, and exactly once where nothing crashes; that it ends once,
+// as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of
+// what it is, so whoever computes it again meets the same row. Steps order what is said of one delivery: a late word of
+// a worker that lost its lease is void. What may have been done before (a message that came again, a lease that
+// lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised.
+//
+// While Postgres is away, what succeeds goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
+// task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
+// kept. If ATTEMPTS is full the same happens, and so no more tasks are taken. What cannot be read goes to quarantine. A
+// receiver can do no harm beyond its own slots.
+//
+// To stop, Run's context ends: nothing new is begun, what waits is handed back, attempts in flight may end within
+// Config.DrainTimeout and are then broken off and handed back. A worker that is killed loses its messages after
+// jetstream.AckWait and its leases after Config.Lease, to another worker.
+package deliver

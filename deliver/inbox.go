@@ -1,0 +1,120 @@
+package deliver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// Task is one event and the subscriptions that it goes to: the inbox of deliver. A message of the stream
+// holds one task when it is quiet and many under load; see Outbox.
+type Task struct {
+	Event   Event    `cbor:"1,keyasint"`
+	Targets []Target `cbor:"2,keyasint"` // at most MaxTargets
+	// Revision is that of the subscriptions which the event was matched against: the worker must know
+	// them at least as well.
+	Revision int64 `cbor:"3,keyasint"`
+	// Suspect says that the event may have been handed over before, so that the ledger must be asked.
+	Suspect bool `cbor:"4,keyasint,omitempty"`
+}
+
+// Event is what a delivery needs to know of an event.
+type Event struct {
+	UID         uuid.UUID `cbor:"1,keyasint"` // the event's key in the ledger; see EventUID
+	ID          string    `cbor:"2,keyasint"`
+	Tenant      string    `cbor:"3,keyasint"`
+	Type        string    `cbor:"4,keyasint"`
+	Time        time.Time `cbor:"5,keyasint"`
+	Data        []byte    `cbor:"6,keyasint"` // JSON, to the byte
+	ObjectID    string    `cbor:"7,keyasint,omitempty"`
+	ResourceIDs []string  `cbor:"8,keyasint,omitempty"`
+	Changed     []string  `cbor:"9,keyasint,omitempty"`
+	TraceParent string    `cbor:"10,keyasint,omitempty"`
+	Seq         uint64    `cbor:"11,keyasint"` // its place in the stream of events
+	AcceptedAt  time.Time `cbor:"12,keyasint"`
+	Test        bool      `cbor:"13,keyasint,omitempty"`
+}
+
+// Target is one delivery to make: a subscription and the generation of the delivery (0 unless sent again).
+type Target struct {
+	Subscription uuid.UUID `cbor:"1,keyasint"`
+	Generation   int       `cbor:"2,keyasint,omitempty"`
+}
+
+// MaxTargets bounds one task; an event that goes to more is handed over as several tasks.
+const MaxTargets = 64
+
+// Stream holds the work for now; Durable is the workers' shared place in it.
+const (
+	Stream  = "TASKS"
+	Durable = "deliver"
+	subject = "tasks.now"
+)
+
+// Inbox is the stream and the durable consumer that hold tasks, for `fanfare topology`.
+func Inbox(maxBytes int64) jetstream.Inbox {
+	return jetstream.Inbox{
+		Stream: natsjs.StreamConfig{
+			Name:               Stream,
+			Description:        "Deliveries to make now; trimmed to what is done",
+			Subjects:           []string{"tasks.>"},
+			Retention:          natsjs.LimitsPolicy,
+			Storage:            natsjs.FileStorage,
+			Discard:            natsjs.DiscardNew,
+			MaxBytes:           maxBytes,
+			Duplicates:         jetstream.DuplicateWindow,
+			AllowAtomicPublish: true,
+			AllowDirect:        true,
+		},
+		Consumers: []natsjs.ConsumerConfig{{
+			Durable:       Durable,
+			Description:   "Sends the webhooks",
+			AckPolicy:     natsjs.AckExplicitPolicy,
+			AckWait:       jetstream.AckWait,
+			MaxDeliver:    -1,
+			MaxAckPending: 1024,
+		}},
+	}
+}
+
+// Sender hands tasks over.
+type Sender interface {
+	// Send returns once the tasks are on disk, all or none of them.
+	Send(ctx context.Context, tasks ...Task) error
+}
+
+// EventUID is the ledger's key of an event: a UUIDv7 of its acceptance, the same whenever it is computed.
+func EventUID(tenant, id string, acceptedAt time.Time) uuid.UUID {
+	h := sha256.New()
+	h.Write([]byte(tenant))
+	h.Write([]byte{0})
+	h.Write([]byte(id))
+	return derive(acceptedAt, h.Sum(nil))
+}
+
+// ID is the delivery's id: a UUIDv7 that is the same whenever it is computed, so that the ledger's one key
+// holds a delivery once. Of a later generation, at is when that was asked for; of generation 0, the event's acceptance.
+func ID(event, subscription uuid.UUID, generation int, at time.Time) uuid.UUID {
+	var buf [36]byte
+	copy(buf[:16], event[:])
+	copy(buf[16:32], subscription[:])
+	binary.BigEndian.PutUint32(buf[32:], uint32(generation))
+	sum := sha256.Sum256(buf[:])
+	return derive(at, sum[:])
+}
+
+// derive makes a UUIDv7 of a time and, instead of random bits, a hash.
+func derive(at time.Time, hash []byte) uuid.UUID {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
+	copy(id[6:], hash[:10])
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
