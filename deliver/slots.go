@@ -1,0 +1,217 @@
+package deliver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The bounds of waiting for a slot. A quick receiver may have many waiting, as they are through in no time; of a
+// slow one, what waits would only keep memory and tasks.
+const (
+	maxWaiting   = 4096                   // for one subscription
+	minWaiting   = 16                     // these may wait however slow it is, or as many as it may have in flight
+	slowQueue    = 500 * time.Millisecond // the first in the queue has waited this long: it does not move
+	minBusy      = 250 * time.Millisecond // how soon a delivery comes back that found no room,
+	maxBusy      = time.Minute            // and how late at most, should the receiver have become quicker
+	waitingShare = 16                     // over all subscriptions, this many wait for each slot of the worker
+)
+
+// slots bound the requests in flight: those of the worker, and those of each subscription. Who waits
+// for its subscription holds no slot of the worker, so that subscriptions cannot hurt each other.
+type slots struct {
+	worker chan struct{} // holds one for each request in flight; those who wait for it are served in order
+	now    func() time.Time
+
+	mu      sync.Mutex
+	gates   map[uuid.UUID]*gate
+	waiting int
+}
+
+// gate is one subscription's share.
+type gate struct {
+	limit    int
+	inFlight int
+	queue    []*waiter // in order of arrival
+	freed    time.Time // when a slot was last given back while all were taken
+	interval time.Duration
+	next     time.Time // the last time that was given to a delivery that found no room
+}
+
+type waiter struct {
+	since time.Time
+	ready chan struct{} // closed when a slot is theirs
+}
+
+// noRoom says that too many wait for a subscription, and in how long to come back.
+type noRoom struct{ wait time.Duration }
+
+func (noRoom) Error() string { return "no slot is free" }
+
+func newSlots(inFlight int, now func() time.Time) *slots {
+	return &slots{worker: make(chan struct{}, inFlight), now: now, gates: make(map[uuid.UUID]*gate)}
+}
+
+// enter takes a slot of the subscription, which may have limit of them. It waits no longer than patience;
+// noRoom says that none is to be had. Who gets nil calls start, and then release or exit.
+func (s *slots) enter(ctx context.Context, id uuid.UUID, limit int, patience time.Duration) error {
+	w, err := s.take(id, limit)
+	if w == nil {
+		return err
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+		s.leave(id, w)
+		return context.Cause(ctx)
+	case <-timer.C:
+		s.leave(id, w)
+		return s.later(id)
+	}
+}
+
+// start takes a slot of the worker, for one who has a slot of the subscription. It waits as long as it takes.
+func (s *slots) start(ctx context.Context) error {
+	select {
+	case s.worker <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// release gives both slots back.
+func (s *slots) release(id uuid.UUID) {
+	<-s.worker
+	s.exit(id)
+}
+
+// free returns how many slots of the worker are not taken.
+func (s *slots) free() int { return cap(s.worker) - len(s.worker) }
+
+// inFlight returns how many slots are taken, and how many wait for their subscription's.
+func (s *slots) inFlight() (taken, waiting int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.worker), s.waiting
+}
+
+// take takes a slot of the subscription, or a place in its queue.
+func (s *slots) take(id uuid.UUID, limit int) (*waiter, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.gates[id]
+	if g == nil {
+		g = &gate{}
+		s.gates[id] = g
+	}
+	g.limit = max(limit, 1)
+	if g.inFlight < g.limit && len(g.queue) == 0 {
+		g.inFlight++
+		return nil, nil
+	}
+	now := s.now()
+	if n := len(g.queue); n >= maxWaiting || n >= max(g.limit, minWaiting) && s.stuck(g, now) {
+		return nil, g.later(now)
+	}
+	w := &waiter{since: now, ready: make(chan struct{})}
+	g.queue = append(g.queue, w)
+	s.waiting++
+	return w, nil
+}
+
+// stuck reports whether waiting is no use: the queue does not move, or too many wait in the whole worker.
+func (s *slots) stuck(g *gate, now time.Time) bool {
+	return now.Sub(g.queue[0].since) > slowQueue || s.waiting >= waitingShare*cap(s.worker)
+}
+
+// exit gives a slot of the subscription back, to the first who waits.
+func (s *slots) exit(id uuid.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.gates[id]
+	g.inFlight--
+	if len(g.queue) > 0 {
+		g.pace(s.now())
+	}
+	for len(g.queue) > 0 && g.inFlight < g.limit {
+		w := g.queue[0]
+		g.queue[0] = nil
+		g.queue = g.queue[1:]
+		s.waiting--
+		g.inFlight++
+		close(w.ready)
+	}
+	if g.inFlight == 0 && len(g.queue) == 0 && (g.next.IsZero() || s.now().After(g.next)) {
+		delete(s.gates, id)
+	}
+}
+
+// leave takes one who gives up out of the queue; if its slot came at that moment, it goes to the next.
+func (s *slots) leave(id uuid.UUID, w *waiter) {
+	s.mu.Lock()
+	g := s.gates[id]
+	for i, queued := range g.queue {
+		if queued == w {
+			g.queue = append(g.queue[:i:i], g.queue[i+1:]...)
+			s.waiting--
+			s.mu.Unlock()
+			return
+		}
+	}
+	s.mu.Unlock()
+	s.exit(id)
+}
+
+// later says when to come back.
+func (s *slots) later(id uuid.UUID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.gates[id]
+	if g == nil {
+		return noRoom{wait: minBusy}
+	}
+	return g.later(s.now())
+}
+
+// sweep forgets subscriptions that nothing is in flight for.
+func (s *slots) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, g := range s.gates {
+		if g.inFlight == 0 && len(g.queue) == 0 && s.now().After(g.next) {
+			delete(s.gates, id)
+		}
+	}
+}
+
+// pace measures how often a slot becomes free while others wait for it: the receiver's speed.
+func (g *gate) pace(now time.Time) {
+	if !g.freed.IsZero() {
+		// An average over about the last eight; idle times between two queues do not count for more than a second.
+		g.interval += (min(now.Sub(g.freed), time.Second) - g.interval) / 8
+	}
+	g.freed = now
+}
+
+// later gives each delivery that found no room a time of its own, at the receiver's speed, so that they do not
+// all come back at once.
+func (g *gate) later(now time.Time) noRoom {
+	interval := g.interval
+	if interval <= 0 {
+		interval = time.Second / time.Duration(g.limit)
+	}
+	if g.next.Before(now.Add(minBusy)) {
+		g.next = now.Add(minBusy)
+	}
+	g.next = g.next.Add(interval)
+	if last := now.Add(maxBusy); g.next.After(last) {
+		g.next = last
+	}
+	return noRoom{wait: g.next.Sub(now)}
+}
