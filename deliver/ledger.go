@@ -1,0 +1,142 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
+// ledger_record.go, leases are in ledger_lease.go, what follows a subscription's change is in
+// ledger_follow.go, and what the API reads is in ledger_read.go.
+type ledger struct {
+	db *sql.DB
+
+	mu    sync.Mutex
+	stmts map[string]*sql.Stmt
+}
+
+func newLedger(db *sql.DB) *ledger {
+	return &ledger{db: db, stmts: make(map[string]*sql.Stmt)}
+}
+
+// prepare prepares statements that it has not prepared yet. It is called before a transaction begins: within
+// one, the statement would wait for a second connection, which a small pool may not have.
+func (l *ledger) prepare(ctx context.Context, queries ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, query := range queries {
+		if l.stmts[query] != nil {
+			continue
+		}
+		stmt, err := l.db.PrepareContext(ctx, query)
+		if err != nil {
+			return fmt.Errorf("prepare statement: %w", err)
+		}
+		l.stmts[query] = stmt
+	}
+	return nil
+}
+
+// exec runs a statement within a transaction, prepared if it has been.
+func (l *ledger) exec(ctx context.Context, tx *sql.Tx, query string, args ...any) (sql.Result, error) {
+	l.mu.Lock()
+	stmt := l.stmts[query]
+	l.mu.Unlock()
+	if stmt == nil {
+		return tx.ExecContext(ctx, query, args...)
+	}
+	return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
+}
+
+// close gives the prepared statements back.
+func (l *ledger) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for query, stmt := range l.stmts {
+		stmt.Close()
+		delete(l.stmts, query)
+	}
+}
+
+// write records in one transaction of its own.
+func (l *ledger) write(ctx context.Context, records []*Record) error {
+	if err := l.prepare(ctx, endFresh, endDeferred, putOff, addAttempts); err != nil {
+		return err
+	}
+	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		return l.record(ctx, tx, records)
+	})
+}
+
+// known returns which of the deliveries the ledger has, ended or put off.
+func (l *ledger) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
+	low, high := span(ids)
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	// The bounds say nothing new, but let Postgres leave out the partitions that cannot hold any.
+	rows, err := l.db.QueryContext(ctx, `
+SELECT id FROM deliveries WHERE id = ANY($1) AND id BETWEEN $2 AND $3
+UNION ALL
+SELECT id FROM deferrals WHERE id = ANY($1)`, pq.Array(texts), low, high)
+	if err != nil {
+		return nil, fmt.Errorf("look for deliveries: %w", err)
+	}
+	defer rows.Close()
+	known := make(map[uuid.UUID]bool)
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("read delivery id: %w", err)
+		}
+		known[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read delivery ids: %w", err)
+	}
+	return known, nil
+}
+
+// span returns the lowest and the highest of ids.
+func span(ids []uuid.UUID) (low, high uuid.UUID) {
+	low = uuid.Max
+	for _, id := range ids {
+		if string(id[:]) < string(low[:]) {
+			low = id
+		}
+		if string(id[:]) > string(high[:]) {
+			high = id
+		}
+	}
+	return low, high
+}
+
+// clock returns the time by Postgres, which all leases go by.
+func (l *ledger) clock(ctx context.Context) (t time.Time, err error) {
+	if err := l.db.QueryRowContext(ctx, `SELECT clock_timestamp()`).Scan(&t); err != nil {
+		return t, fmt.Errorf("ask the time: %w", err)
+	}
+	return t, nil
+}
+
+// eventBody returns the kept bytes of an event; ErrEventGone where there are none.
+func (l *ledger) eventBody(ctx context.Context, uid uuid.UUID) ([]byte, error) {
+	var body []byte
+	switch err := l.db.QueryRowContext(ctx, `SELECT body FROM event_data WHERE uid = $1`, uid).Scan(&body); err {
+	case nil:
+		return body, nil
+	case sql.ErrNoRows:
+		return nil, ErrEventGone
+	default:
+		return nil, fmt.Errorf("read event %s: %w", uid, err)
+	}
+}

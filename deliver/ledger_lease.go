@@ -1,0 +1,220 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// A lease is a row of the deferrals whose worker is named and whose claim_at is the lease's end. All its times are
+// by Postgres' clock. Each new lease takes the next step, so that a late word of the one before is void.
+
+// handOff gives deliveries that are slow or wait a row and a lease, so that their task may be
+// acknowledged. It returns those that it took; the others ended, or somebody else has them. It may be repeated by
+// the same worker, which may not have heard that it succeeded.
+const handOff = `
+INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at, worker)
+SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation, 'busy', 0, 1,
+    o.test, false, o.created_at, now(), now() + $11 * interval '1 millisecond', $12
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
+    $9::bool[], $10::timestamptz[])
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, test, created_at)
+WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
+ON CONFLICT (id) DO UPDATE SET claim_at = excluded.claim_at WHERE deferrals.worker = excluded.worker AND deferrals.step = 1
+RETURNING id`
+
+// claim leases due deferrals. Rows of workers that lost their lease are taken only if it ended before
+// $2: up to there every outcome that was written is in the ledger. A row whose delivery ended is a leftover
+// of a race between two workers; it is claimed like any, and dropped.
+const claim = `
+WITH due AS (
+    SELECT id FROM deferrals
+    WHERE NOT held AND claim_at <= now() AND (worker = '' OR claim_at <= $2)
+    ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1
+FROM due WHERE d.id = due.id
+RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation, d.attempts, d.step,
+    d.test, d.created_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
+    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)`
+
+// dropLeftovers removes rows whose deliveries ended.
+const dropLeftovers = `
+DELETE FROM deferrals d USING unnest($1::uuid[]) AS o (id)
+WHERE d.id = o.id AND EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)`
+
+// giveBack ends leases early. Each says after how many milliseconds the delivery is due again.
+const giveBack = `
+UPDATE deferrals d SET claim_at = now() + o.wait * interval '1 millisecond', due_at = now() + o.wait * interval '1 millisecond',
+    reason = coalesce(nullif(o.reason, ''), d.reason), worker = ''
+FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[]) AS o (id, step, wait, reason)
+WHERE d.id = o.id AND d.step = o.step AND d.worker = $5`
+
+// renew makes leases last longer whose outcome cannot be written yet.
+const renew = `
+UPDATE deferrals d SET claim_at = now() + $4 * interval '1 millisecond'
+FROM unnest($1::uuid[], $2::int[]) AS o (id, step)
+WHERE d.id = o.id AND d.step = o.step AND d.worker = $3`
+
+// lease says whose leases are taken and for how long.
+type lease struct {
+	worker string
+	length time.Duration
+}
+
+// handOff writes the rows of flights and returns the ids of those that it took.
+func (l *ledger) handOff(ctx context.Context, flights []*flight, as lease) (map[uuid.UUID]bool, error) {
+	c := columns(10, len(flights), 33)
+	for _, f := range flights {
+		c[0].uuid(f.delivery)
+		c[1].text(f.tenant)
+		c[2].uuid(f.eventUID)
+		c[3].text(f.eventID)
+		c[4].text(f.eventType)
+		c[5].int(int64(f.seq))
+		c[6].uuid(f.subscription)
+		c[7].int(int64(f.generation))
+		c[8].bool(f.test)
+		c[9].time(f.created)
+	}
+	taken := make(map[uuid.UUID]bool, len(flights))
+	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		clear(taken)
+		rows, err := tx.QueryContext(ctx, handOff, append(args(c), as.length.Milliseconds(), as.worker)...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id uuid.UUID
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			taken[id] = true
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("hand off %d deliveries: %w", len(flights), err)
+	}
+	return taken, nil
+}
+
+// claimed is a lease that was taken.
+type claimed struct {
+	flight
+	late time.Duration // how long it was due
+}
+
+// claim leases up to limit due deferrals. Lapsed bounds the ends of the leases that may be taken over.
+func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as lease) ([]*claimed, error) {
+	var got []*claimed
+	var ended []uuid.UUID
+	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		got, ended = nil, nil
+		rows, err := tx.QueryContext(ctx, claim, limit, lapsed, as.length.Milliseconds(), as.worker)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			c := new(claimed)
+			var late int64
+			var over bool
+			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &late, &over); err != nil {
+				return err
+			}
+			c.late = time.Duration(late) * time.Millisecond
+			if over {
+				ended = append(ended, c.delivery)
+			} else {
+				got = append(got, c)
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim deferrals: %w", err)
+	}
+	if len(ended) > 0 {
+		c := columns(1, len(ended), 33)
+		for _, id := range ended {
+			c[0].uuid(id)
+		}
+		if _, err := l.db.ExecContext(ctx, dropLeftovers, args(c)...); err != nil {
+			return got, fmt.Errorf("drop ended deferrals: %w", err)
+		}
+	}
+	return got, nil
+}
+
+// returned is a lease that is given back.
+type returned struct {
+	delivery uuid.UUID
+	step     int
+	wait     time.Duration
+	reason   Reason // empty: as it was
+}
+
+func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string) error {
+	c := columns(4, len(leases), 33)
+	for _, r := range leases {
+		c[0].uuid(r.delivery)
+		c[1].int(int64(r.step))
+		c[2].int(r.wait.Milliseconds())
+		c[3].text(string(r.reason))
+	}
+	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, giveBack, append(args(c), worker)...); err != nil {
+			return fmt.Errorf("give back %d leases: %w", len(leases), err)
+		}
+		return nil
+	})
+}
+
+func (l *ledger) renew(ctx context.Context, leases []returned, as lease) error {
+	c := columns(2, len(leases), 33)
+	for _, r := range leases {
+		c[0].uuid(r.delivery)
+		c[1].int(int64(r.step))
+	}
+	if _, err := l.db.ExecContext(ctx, renew, append(args(c), as.worker, as.length.Milliseconds())...); err != nil {
+		return fmt.Errorf("renew %d leases: %w", len(leases), err)
+	}
+	return nil
+}
+
+// nextDue returns in how long the next deferral is due; false if none waits for a time.
+func (l *ledger) nextDue(ctx context.Context) (time.Duration, bool, error) {
+	var ms float64
+	err := l.db.QueryRowContext(ctx, `
+SELECT extract(epoch FROM claim_at - now()) * 1000 FROM deferrals
+WHERE NOT held AND claim_at > now() ORDER BY claim_at LIMIT 1`).Scan(&ms)
+	switch err {
+	case nil:
+		return time.Duration(ms * float64(time.Millisecond)), true, nil
+	case sql.ErrNoRows:
+		return 0, false, nil
+	default:
+		return 0, false, fmt.Errorf("look for the next deferral: %w", err)
+	}
+}
+
+// overdue returns for how long the oldest due deferral has been due, and whether a lease has lapsed since a time.
+func (l *ledger) overdue(ctx context.Context, since time.Time) (age time.Duration, lapsed bool, err error) {
+	var ms float64
+	err = l.db.QueryRowContext(ctx, `
+SELECT coalesce(extract(epoch FROM now() - (SELECT min(claim_at) FROM deferrals WHERE NOT held AND claim_at <= now())) * 1000, 0),
+    EXISTS (SELECT FROM deferrals WHERE NOT held AND claim_at <= now() AND claim_at > $1 AND worker <> '')`, since).Scan(&ms, &lapsed)
+	if err != nil {
+		return 0, false, fmt.Errorf("look for overdue deferrals: %w", err)
+	}
+	return time.Duration(ms * float64(time.Millisecond)), lapsed, nil
+}

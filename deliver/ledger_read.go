@@ -1,0 +1,319 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// statePending is the state of what has not ended; the others are outcomes.
+const statePending = "pending"
+
+// entry is a delivery as the ledger has it, pending or ended.
+type entry struct {
+	ID           uuid.UUID
+	Number       int64
+	Tenant       string
+	EventUID     uuid.UUID
+	EventID      string
+	EventType    string
+	Seq          uint64
+	Subscription uuid.UUID
+	Generation   int
+	State        string
+	Reason       string
+	Attempts     int
+	Test         bool
+	Held         bool
+	CreatedAt    time.Time
+	DueAt        sql.NullTime // of a pending one
+	EndedAt      sql.NullTime
+}
+
+// The columns of an entry, from each of the two tables.
+const (
+	pendingEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'pending' AS state, reason,
+    attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at`
+	endedEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at`
+)
+
+type scanner interface{ Scan(dest ...any) error }
+
+func scanEntry(row scanner) (e entry, err error) {
+	err = row.Scan(&e.ID, &e.Number, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation,
+		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt)
+	return e, err
+}
+
+// filter says which deliveries a list shows. Zero fields filter nothing.
+type filter struct {
+	tenant       string
+	subscription uuid.UUID
+	event        string // its id, within the tenant
+	eventType    string
+	state        string
+	since, until time.Time // of acceptance: since included, until not
+	after        uuid.UUID
+	asc          bool
+	limit        int
+}
+
+// conditions are what the filter asks of either table.
+func (f filter) conditions() (where string, args []any) {
+	var b strings.Builder
+	b.WriteString("true")
+	and := func(format string, values ...any) {
+		places := make([]any, len(values))
+		for i, v := range values {
+			args = append(args, v)
+			places[i] = len(args)
+		}
+		fmt.Fprintf(&b, " AND "+format, places...)
+	}
+	if f.tenant != "" {
+		and("tenant = $%d", f.tenant)
+	}
+	if f.subscription != uuid.Nil {
+		and("subscription_id = $%d", f.subscription)
+	}
+	if f.event != "" {
+		and("event_uid IN (SELECT uid FROM events WHERE tenant = $%d AND id = $%d)", f.tenant, f.event)
+	}
+	if f.eventType != "" {
+		and("event_type = $%d", f.eventType)
+	}
+	// The ids have the milliseconds of acceptance, and are what the tables are ordered and divided by.
+	if !f.since.IsZero() {
+		and("id >= $%d AND created_at >= $%d", firstID(f.since), f.since)
+	}
+	if !f.until.IsZero() {
+		and("id < $%d AND created_at < $%d", firstID(f.until.Add(time.Millisecond)), f.until)
+	}
+	if f.after != uuid.Nil && f.asc {
+		and("id > $%d", f.after)
+	} else if f.after != uuid.Nil {
+		and("id < $%d", f.after)
+	}
+	return b.String(), args
+}
+
+// firstID is the lowest id of a millisecond.
+func firstID(at time.Time) uuid.UUID {
+	var id uuid.UUID
+	if at.UnixMilli() > 0 {
+		binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
+	}
+	return id
+}
+
+// list returns deliveries in the order of their ids, from both tables.
+func (l *ledger) list(ctx context.Context, f filter) ([]entry, error) {
+	where, args := f.conditions()
+	order := "DESC"
+	if f.asc {
+		order = "ASC"
+	}
+	args = append(args, f.limit)
+	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))
+	// A delivery may be in both tables for a moment; then it ended.
+	pending := "SELECT " + pendingEntry + " FROM deferrals d WHERE " + where +
+		" AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)" + tail
+	ended := "SELECT " + endedEntry + " FROM deliveries WHERE " + where
+	var query string
+	switch f.state {
+	case "":
+		query = "(" + pending + ") UNION ALL (" + ended + tail + ")" + tail
+	case statePending:
+		query = pending
+	default:
+		args = append(args, f.state)
+		query = ended + fmt.Sprintf(" AND state = $%d", len(args)) + tail
+	}
+	rows, err := l.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	defer rows.Close()
+	var entries []entry
+	for rows.Next() {
+		e, err := scanEntry(rows)
+		if err != nil {
+			return nil, fmt.Errorf("read delivery: %w", err)
+		}
+		entries = append(entries, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read deliveries: %w", err)
+	}
+	return entries, nil
+}
+
+// errNotFound says that the tenant has no such delivery.
+var errNotFound = errors.New("no such delivery")
+
+// find returns one delivery of a tenant, or of any if tenant is empty; errNotFound if there is none.
+func (l *ledger) find(ctx context.Context, id uuid.UUID, tenant string) (entry, error) {
+	e, err := scanEntry(l.db.QueryRowContext(ctx, `
+SELECT `+endedEntry+` FROM deliveries WHERE id = $1 AND ($2 = '' OR tenant = $2)
+UNION ALL
+SELECT `+pendingEntry+` FROM deferrals WHERE id = $1 AND ($2 = '' OR tenant = $2)
+ORDER BY ended_at LIMIT 1`, id, tenant))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return e, errNotFound
+	case err != nil:
+		return e, fmt.Errorf("read delivery %s: %w", id, err)
+	}
+	return e, nil
+}
+
+// attemptEntry is an attempt as the ledger has it.
+type attemptEntry struct {
+	Made
+	Outcome Outcome
+}
+
+// attempts returns the attempts of a delivery, the last of which may have ended it.
+func (l *ledger) attempts(ctx context.Context, id uuid.UUID) ([]attemptEntry, error) {
+	rows, err := l.db.QueryContext(ctx, `
+SELECT number, started_at, duration_us, status, error, response, reason, 'later' FROM attempts WHERE delivery_id = $1
+UNION ALL
+SELECT attempts, started_at, duration_us, status, error, response, reason, state FROM deliveries
+WHERE id = $1 AND started_at IS NOT NULL
+ORDER BY 1`, id)
+	if err != nil {
+		return nil, fmt.Errorf("read attempts of %s: %w", id, err)
+	}
+	defer rows.Close()
+	var list []attemptEntry
+	for rows.Next() {
+		var a attemptEntry
+		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome); err != nil {
+			return nil, fmt.Errorf("read attempt of %s: %w", id, err)
+		}
+		list = append(list, a)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read attempts of %s: %w", id, err)
+	}
+	return list, nil
+}
+
+// owns reports whether a subscription is there and the tenant's, or anybody's if tenant is empty.
+func (l *ledger) owns(ctx context.Context, subscription uuid.UUID, tenant string) (ok bool, err error) {
+	err = l.db.QueryRowContext(ctx, `
+SELECT EXISTS (SELECT FROM subscriptions WHERE id = $1 AND NOT deleted AND ($2 = '' OR tenant = $2))`, subscription, tenant).Scan(&ok)
+	if err != nil {
+		return false, fmt.Errorf("look for subscription %s: %w", subscription, err)
+	}
+	return ok, nil
+}
+
+// stats are what became of a subscription's deliveries within a time.
+type stats struct {
+	Delivered, Dead, Attempts int64
+	P50, P99                  sql.NullFloat64 // milliseconds
+	Pending, Held             int64
+	OldestDue, LastSuccess    sql.NullTime
+}
+
+// stats counts over all deliveries since a time; the percentiles are those of the last 10,000.
+func (l *ledger) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
+	err = l.db.QueryRowContext(ctx, `
+WITH ended AS (
+    SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
+        coalesce(sum(attempts), 0) AS attempts
+    FROM deliveries WHERE subscription_id = $1 AND id >= $2
+), times AS (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_us) / 1000 AS p50,
+        percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_us) / 1000 AS p99
+    FROM (SELECT duration_us FROM deliveries
+        WHERE subscription_id = $1 AND id >= $2 AND started_at IS NOT NULL ORDER BY id DESC LIMIT 10000) last
+), waiting AS (
+    SELECT count(*) AS pending, count(*) FILTER (WHERE held) AS held, coalesce(sum(attempts), 0) AS attempts,
+        min(due_at) FILTER (WHERE NOT held) AS oldest
+    FROM deferrals WHERE subscription_id = $1
+)
+SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50, times.p99, waiting.pending, waiting.held, waiting.oldest,
+    (SELECT ended_at FROM deliveries WHERE subscription_id = $1 AND state = 'delivered' ORDER BY id DESC LIMIT 1)
+FROM ended, times, waiting`, subscription, firstID(since)).Scan(
+		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.OldestDue, &s.LastSuccess)
+	if err != nil {
+		return s, fmt.Errorf("count deliveries of %s: %w", subscription, err)
+	}
+	return s, nil
+}
+
+// hurry makes a pending delivery due now, unless it is in flight. Asked for by hand, it goes even if its
+// subscription is paused.
+const hurry = `
+UPDATE deferrals SET due_at = now(), claim_at = now(), test = test OR held, held = false, worker = ''
+WHERE id = $1 AND (worker = '' OR claim_at <= now())`
+
+// again makes a delivery of a later generation, due now.
+const again = `
+INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 1, $10, false, $11, now(), now())`
+
+// retry makes a delivery due now: itself while it is pending, else a new generation of it. It returns which.
+func (l *ledger) retry(ctx context.Context, e entry, now time.Time) (id uuid.UUID, err error) {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		// Two who ask at the same time get the same generation.
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, e.EventUID.String()+e.Subscription.String()); err != nil {
+			return err
+		}
+		last, err := scanEntry(tx.QueryRowContext(ctx, `
+SELECT `+endedEntry+` FROM deliveries WHERE event_uid = $1 AND subscription_id = $2
+UNION ALL
+SELECT `+pendingEntry+` FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
+ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
+		if err != nil {
+			return err
+		}
+		if last.State == statePending {
+			id = last.ID
+			_, err = tx.ExecContext(ctx, hurry, id)
+			return err
+		}
+		id = ID(e.EventUID, e.Subscription, last.Generation+1, now)
+		_, err = tx.ExecContext(ctx, again, id, e.Tenant, e.EventUID, e.EventID, e.EventType, int64(e.Seq), e.Subscription,
+			last.Generation+1, last.Reason, e.Test, now)
+		return err
+	})
+	if err != nil {
+		return id, fmt.Errorf("retry delivery %s: %w", e.ID, err)
+	}
+	return id, nil
+}
+
+// cancelOne ends one pending delivery; an attempt in flight is not called back, but changes nothing any more.
+const cancelOne = `
+WITH gone AS (
+    DELETE FROM deferrals WHERE id = $1
+    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at
+)
+INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, duration_us, status, error)
+SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $2,
+    attempts, created_at, now(), 0, 0, '' FROM gone
+ON CONFLICT DO NOTHING`
+
+// cancel ends a pending delivery.
+func (l *ledger) cancel(ctx context.Context, id uuid.UUID) error {
+	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, cancelOne, id, string(ReasonCancelled)); err != nil {
+			return fmt.Errorf("cancel delivery %s: %w", id, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,287 @@
+package deliver
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+)
+
+// endFresh inserts deliveries that ended with their first attempt: the way of nearly all. They have no row
+// among the deferrals, so one row each is written and nothing else is looked at.
+const endFresh = `
+INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error, response)
+SELECT o.* FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
+    $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::smallint[],
+    $17::text[], $18::bytea[]) AS o
+ON CONFLICT DO NOTHING`
+
+// endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
+// whose step is behind the row's comes from a worker that lost its lease, and is void; but what was
+// delivered is delivered, whoever holds the lease.
+const endDeferred = `
+WITH o AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
+        $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::smallint[],
+        $17::text[], $18::bytea[], $19::int[])
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+        attempts, created_at, ended_at, started_at, duration_us, status, error, response, step)
+), gone AS (
+    DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
+    RETURNING d.id, d.number
+)
+INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error, response)
+SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
+    o.subscription_id, o.generation, o.state, o.reason, o.attempts, o.created_at, o.ended_at, o.started_at,
+    o.duration_us, o.status, o.error, o.response
+FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
+WHERE g.id IS NOT NULL OR d.id IS NULL
+ON CONFLICT DO NOTHING`
+
+// putOff writes what is later. It never revives what ended, and never goes back a step.
+const putOff = `
+INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at)
+SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
+    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[])
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+        test, held, created_at, due_at)
+WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
+ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
+    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = ''
+WHERE deferrals.step < excluded.step`
+
+const addAttempts = `
+INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason)
+SELECT o.* FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[]) AS o
+ON CONFLICT DO NOTHING`
+
+const keepEvents = `
+INSERT INTO event_data (uid, body) SELECT o.* FROM unnest($1::uuid[], $2::bytea[]) AS o ON CONFLICT DO NOTHING`
+
+// stillPaused locks the subscriptions that are paused, so that a resume comes either before this transaction, and
+// is seen, or after it, and finds what is held.
+const stillPaused = `SELECT id FROM subscriptions WHERE id = ANY($1) AND status = 'paused' AND NOT deleted FOR SHARE`
+
+// record writes what became of deliveries. It may be repeated, in any order and by several at once, with the
+// same result.
+func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) error {
+	b := sortOut(records)
+	for _, step := range []struct {
+		what  string
+		query string
+		args  func() []any
+		rows  int
+	}{
+		{"end deliveries", endFresh, func() []any { return args(endColumns(b.fresh, false)) }, len(b.fresh)},
+		{"end deferred deliveries", endDeferred, func() []any { return args(endColumns(b.deferred, true)) }, len(b.deferred)},
+		{"keep events", keepEvents, func() []any { return args(eventColumns(b.events)) }, len(b.events)},
+		{"add attempts", addAttempts, func() []any { return args(attemptColumns(b.attempts)) }, len(b.attempts)},
+	} {
+		if step.rows == 0 {
+			continue
+		}
+		if _, err := l.exec(ctx, tx, step.query, step.args()...); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	if len(b.later) == 0 {
+		return nil
+	}
+	held, err := l.holdable(ctx, tx, b.later)
+	if err != nil {
+		return err
+	}
+	if _, err := l.exec(ctx, tx, putOff, args(laterColumns(b.later, held))...); err != nil {
+		return fmt.Errorf("put off deliveries: %w", err)
+	}
+	return nil
+}
+
+// holdable returns which subscriptions are paused still; what belongs to others must not be held, as the
+// resume has passed that would set it free.
+func (l *ledger) holdable(ctx context.Context, tx *sql.Tx, later []*Record) (map[uuid.UUID]bool, error) {
+	var ids []string
+	for _, r := range later {
+		if r.Held {
+			ids = append(ids, r.Subscription.String())
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	slices.Sort(ids)
+	rows, err := tx.QueryContext(ctx, stillPaused, pq.Array(slices.Compact(ids)))
+	if err != nil {
+		return nil, fmt.Errorf("lock paused subscriptions: %w", err)
+	}
+	defer rows.Close()
+	paused := make(map[uuid.UUID]bool)
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("read paused subscription: %w", err)
+		}
+		paused[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read paused subscriptions: %w", err)
+	}
+	return paused, nil
+}
+
+// batch is a group of records by what they write.
+type batch struct {
+	fresh, deferred []*Record // ended
+	later           []*Record // one for each delivery: the last step
+	attempts        []*Record // attempts that did not end their delivery
+	events          []*Record // with the bytes of their event, one for each event
+}
+
+// sortOut orders records by id, so that two recorders lock rows in the same order, and tells their kinds apart.
+func sortOut(records []*Record) batch {
+	records = slices.Clone(records)
+	slices.SortFunc(records, func(a, b *Record) int {
+		return cmp.Or(slices.Compare(a.Delivery[:], b.Delivery[:]), cmp.Compare(a.Step, b.Step))
+	})
+	b := batch{fresh: make([]*Record, 0, len(records))}
+	var kept map[uuid.UUID]bool
+	for _, r := range records {
+		switch {
+		case r.ended() && r.Step <= 1:
+			b.fresh = append(b.fresh, r)
+		case r.ended():
+			b.deferred = append(b.deferred, r)
+		default:
+			if n := len(b.later); n > 0 && b.later[n-1].Delivery == r.Delivery {
+				b.later[n-1] = r
+			} else {
+				b.later = append(b.later, r)
+			}
+			if r.Attempt != nil {
+				b.attempts = append(b.attempts, r)
+			}
+		}
+		if r.Event != nil && !kept[r.EventUID] {
+			if kept == nil {
+				kept = make(map[uuid.UUID]bool)
+			}
+			kept[r.EventUID] = true
+			b.events = append(b.events, r)
+		}
+	}
+	return b
+}
+
+// endColumns are the columns of endFresh and, with steps, of endDeferred.
+func endColumns(records []*Record, steps bool) []column {
+	n := 18
+	if steps {
+		n++
+	}
+	c := columns(n, len(records), 33)
+	for _, r := range records {
+		c[0].uuid(r.Delivery)
+		c[1].text(r.Tenant)
+		c[2].uuid(r.EventUID)
+		c[3].text(r.EventID)
+		c[4].text(r.EventType)
+		c[5].int(int64(r.Seq))
+		c[6].uuid(r.Subscription)
+		c[7].int(int64(r.Generation))
+		c[8].text(string(r.Outcome))
+		c[9].text(string(r.Reason))
+		c[10].int(int64(r.Attempts))
+		c[11].time(r.CreatedAt)
+		c[12].time(r.At)
+		a := r.Attempt
+		if a == nil {
+			a = &Made{}
+		}
+		c[13].time(a.StartedAt)
+		c[14].int(a.Micros)
+		c[15].int(int64(a.Status))
+		c[16].text(a.Error)
+		c[17].bytes(a.Response)
+		if steps {
+			c[18].int(int64(r.Step))
+		}
+	}
+	return c
+}
+
+func laterColumns(records []*Record, paused map[uuid.UUID]bool) []column {
+	c := columns(15, len(records), 33)
+	for _, r := range records {
+		c[0].uuid(r.Delivery)
+		c[1].text(r.Tenant)
+		c[2].uuid(r.EventUID)
+		c[3].text(r.EventID)
+		c[4].text(r.EventType)
+		c[5].int(int64(r.Seq))
+		c[6].uuid(r.Subscription)
+		c[7].int(int64(r.Generation))
+		c[8].text(string(r.Reason))
+		c[9].int(int64(r.Attempts))
+		c[10].int(int64(r.Step))
+		c[11].bool(r.Test)
+		c[12].bool(r.Held && paused[r.Subscription])
+		c[13].time(r.CreatedAt)
+		c[14].time(r.At)
+	}
+	return c
+}
+
+func attemptColumns(records []*Record) []column {
+	c := columns(8, len(records), 33)
+	for _, r := range records {
+		c[0].uuid(r.Delivery)
+		c[1].int(int64(r.Attempt.Number))
+		c[2].time(r.Attempt.StartedAt)
+		c[3].int(r.Attempt.Micros)
+		c[4].int(int64(r.Attempt.Status))
+		c[5].text(r.Attempt.Error)
+		c[6].bytes(r.Attempt.Response)
+		c[7].text(string(r.Attempt.Reason))
+	}
+	return c
+}
+
+func eventColumns(records []*Record) []column {
+	c := columns(2, len(records), 1024)
+	for _, r := range records {
+		c[0].uuid(r.EventUID)
+		c[1].bytes(r.Event)
+	}
+	return c
+}
+
+// quarantine keeps a message that cannot be read, for a person to look at.
+func (l *ledger) quarantine(ctx context.Context, p poison) error {
+	const keep = 4 << 10
+	_, err := l.db.ExecContext(ctx, `
+INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
+VALUES ($1, '', $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		EventUID(p.subject, fmt.Sprint(p.seq), p.at), int64(p.seq), p.subject, p.at, p.reason, p.detail, p.data[:min(len(p.data), keep)])
+	if err != nil {
+		return fmt.Errorf("quarantine message %d of %s: %w", p.seq, p.subject, err)
+	}
+	return nil
+}
+
+// poison is a message that cannot be read.
+type poison struct {
+	subject string
+	seq     uint64
+	at      time.Time
+	reason  string
+	detail  string
+	data    []byte
+}
