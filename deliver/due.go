@@ -1,0 +1,185 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How due deferrals are looked for: often while one is near, seldom while none is.
+const (
+	claimMost = 256
+	pollNear  = 50 * time.Millisecond
+	pollFar   = time.Second
+	// nearFor is how long after the time at which one of this worker's own deferrals is due it is
+	// looked for often: its row may still be on its way to Postgres.
+	nearFor = time.Second
+)
+
+// due claims deferrals when they are due and a slot is free, and flies them.
+type due struct {
+	worker *Worker
+	flying atomic.Int64  // leases in hand
+	wake   chan struct{} // holds one when a near deferral was written
+
+	mu   sync.Mutex
+	near time.Time // until when to look often
+
+	lapsed atomic.Pointer[time.Time] // leases that ended before may be taken over; see lapse
+}
+
+func newDue(w *Worker) *due {
+	d := &due{worker: w, wake: make(chan struct{}, 1)}
+	d.lapsed.Store(&time.Time{})
+	return d
+}
+
+// expect says that a deferral is due at a time, so that it is not looked for too seldom.
+func (d *due) expect(at time.Time) {
+	if time.Until(at) > 2*pollFar {
+		return // It will be seen coming.
+	}
+	d.mu.Lock()
+	until := at.Add(nearFor)
+	later := until.After(d.near)
+	if later {
+		d.near = until
+	}
+	d.mu.Unlock()
+	if later {
+		select {
+		case d.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run claims until ctx ends.
+func (d *due) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-d.wake:
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(d.poll(ctx))
+	}
+}
+
+// poll claims what is due and returns after how long to look again.
+func (d *due) poll(ctx context.Context) time.Duration {
+	w := d.worker
+	room := d.room()
+	if room <= 0 {
+		return pollNear
+	}
+	begun := time.Now()
+	got, err := w.ledger.claim(ctx, room, *d.lapsed.Load(), lease{worker: w.name, length: w.cfg.Lease})
+	if err != nil {
+		if ctx.Err() == nil {
+			w.log.Warn("due deliveries wait", "error", err)
+		}
+		return pollFar
+	}
+	if len(got) > 0 {
+		d.start(got, begun)
+	}
+	if len(got) == room {
+		return 0
+	}
+	return d.pause(ctx)
+}
+
+// room returns how many leases to take: as many as slots are free, and some even if none is, so that what is
+// due gets its share when there is more work than can be done.
+func (d *due) room() int {
+	slots := d.worker.slots
+	share := max(slots.free(), cap(slots.worker)/4)
+	return min(share-int(d.flying.Load()), claimMost)
+}
+
+// pause returns how long nothing is due.
+func (d *due) pause(ctx context.Context) time.Duration {
+	d.mu.Lock()
+	near := d.near
+	d.mu.Unlock()
+	if time.Now().Before(near) {
+		return pollNear
+	}
+	next, some, err := d.worker.ledger.nextDue(ctx)
+	if err != nil || !some {
+		return pollFar
+	}
+	return min(max(next, time.Millisecond), pollFar)
+}
+
+// start flies what was claimed. The leases count from before they were asked for.
+func (d *due) start(got []*claimed, begun time.Time) {
+	w := d.worker
+	epoch := w.pulse.now()
+	d.flying.Add(int64(len(got)))
+	w.flights.Go(func() {
+		// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
+		fresh := w.refresh()
+		for _, c := range got {
+			f := &c.flight
+			f.epoch, f.until, f.state = epoch, begun.Add(w.cfg.Lease), handed
+			w.metrics.late.Observe(c.late.Seconds())
+			w.flights.Go(func() {
+				defer d.flying.Add(-1)
+				d.fly(f, fresh)
+			})
+		}
+	})
+}
+
+// refresh brings the directory up to date.
+func (w *Worker) refresh() error {
+	ctx, cancel := context.WithTimeout(w.draining, handOffTimeout)
+	defer cancel()
+	_, err := w.directory.Fresh(ctx)
+	return err
+}
+
+// fly takes a lease to its record on disk, or gives it back.
+func (d *due) fly(f *flight, fresh error) {
+	w := d.worker
+	r, err := (*Record)(nil), fresh
+	if err == nil {
+		r, err = d.attempt(f)
+	}
+	if err == nil {
+		r.Step = f.step + 1
+		err = w.write(r)
+	}
+	if err == nil {
+		return
+	}
+	back := giveBackAfter(f, err)
+	if back.wait == 0 && !errors.Is(err, errStopping) {
+		w.log.Warn("delivery given back", "delivery", f.delivery, "error", err)
+		back.wait = pollFar
+	}
+	w.giveBack(back)
+}
+
+// attempt reads the event and flies.
+func (d *due) attempt(f *flight) (*Record, error) {
+	w := d.worker
+	s, err := w.events.get(w.draining, f.eventUID, f.seq)
+	switch {
+	case errors.Is(err, ErrEventGone):
+		return f.end(OutcomeDead, ReasonExpired, w.now()), nil
+	case w.draining.Err() != nil:
+		return nil, errStopping
+	case err != nil:
+		return nil, err
+	}
+	f.event, f.bodies = s.event, s.bodies
+	return w.fly(f)
+}

@@ -1,0 +1,129 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"golang.org/x/sync/singleflight"
+)
+
+// ErrEventGone says that neither the stream nor the ledger has an event's bytes any more.
+var ErrEventGone = errors.New("the event's bytes are gone")
+
+// readTimeout bounds the reading of one event.
+const readTimeout = 5 * time.Second
+
+// EventsConfig says where events are.
+type EventsConfig struct {
+	// Read reads the event at a place in the stream of events; ErrEventGone if there is none any more. It is
+	// fan-out's to give: what a message of that stream means is decided there alone.
+	Read func(ctx context.Context, seq uint64) (*Event, error)
+	// CacheBytes bounds what is kept in memory; 0 means 16 MiB.
+	CacheBytes int
+}
+
+// Events reads events that were accepted before, by their place in the stream. Most are read again and
+// again, once for each retry of each delivery, so the last ones are kept.
+type Events struct {
+	cfg    EventsConfig
+	ledger *ledger
+	codec  codec
+	flight singleflight.Group
+
+	mu    sync.Mutex
+	cache *simplelru.LRU[uuid.UUID, *stored]
+	bytes int
+}
+
+// stored is an event with what it is rendered to. Neither is written to, but by Bodies itself.
+type stored struct {
+	event  *Event
+	bodies *Bodies
+	size   int
+}
+
+// NewEvents makes a reader of events.
+func NewEvents(cfg EventsConfig, db *sql.DB) (*Events, error) {
+	if cfg.CacheBytes <= 0 {
+		cfg.CacheBytes = 16 << 20
+	}
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	e := &Events{cfg: cfg, ledger: newLedger(db), codec: c}
+	e.cache, err = simplelru.NewLRU(1<<20, func(_ uuid.UUID, s *stored) { e.bytes -= s.size })
+	if err != nil {
+		return nil, fmt.Errorf("make event cache: %w", err)
+	}
+	return e, nil
+}
+
+// Get returns an event. It fails with ErrEventGone if the event is nowhere any more.
+func (e *Events) Get(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+	s, err := e.get(ctx, uid, seq)
+	if err != nil {
+		return nil, err
+	}
+	return s.event, nil
+}
+
+func (e *Events) get(ctx context.Context, uid uuid.UUID, seq uint64) (*stored, error) {
+	e.mu.Lock()
+	s, ok := e.cache.Get(uid)
+	e.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	v, err, _ := e.flight.Do(string(uid[:]), func() (any, error) {
+		// Others may wait for this read, so it is not the first caller's to cancel.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		defer cancel()
+		event, err := e.read(ctx, uid, seq)
+		if err != nil {
+			return nil, err
+		}
+		return e.keep(event), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read event %s: %w", uid, err)
+	}
+	return v.(*stored), nil
+}
+
+// keep puts an event into the cache, in the place of those that were not asked for for longest.
+func (e *Events) keep(event *Event) *stored {
+	const overhead = 512 // of the structures, and as much again for what is rendered
+	s := &stored{event: event, bodies: new(Bodies), size: 2*len(event.Data) + overhead}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cache.Add(event.UID, s)
+	e.bytes += s.size
+	for e.bytes > e.cfg.CacheBytes && e.cache.Len() > 1 {
+		e.cache.RemoveOldest()
+	}
+	return s
+}
+
+// read asks the stream, then the ledger. A place in the stream may hold another event, if the stream was lost
+// and made anew; the uid tells.
+func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+	event, err := e.cfg.Read(ctx, seq)
+	if err != nil && !errors.Is(err, ErrEventGone) {
+		return nil, err
+	}
+	if err == nil && event.UID == uid {
+		return event, nil
+	}
+	body, err := e.ledger.eventBody(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
+	return e.codec.unpackEvent(body)
+}

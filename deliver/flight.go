@@ -1,0 +1,211 @@
+package deliver
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// flight is one delivery on its way through a worker: from a task or a lease to its record.
+type flight struct {
+	delivery     uuid.UUID
+	tenant       string
+	eventUID     uuid.UUID
+	eventID      string
+	eventType    string
+	seq          uint64
+	subscription uuid.UUID
+	generation   int
+	attempts     int // made before this one
+	test         bool
+	created      time.Time
+
+	event  *Event
+	bodies *Bodies
+	epoch  uint64 // of the pulse, when the worker got it
+
+	// queued says that it waits for a slot of the worker. That is nobody's fault but the worker's, so
+	// it is not handed off: its task stays unacknowledged, and no more tasks are taken.
+	queued atomic.Bool
+
+	mu    sync.Mutex
+	step  int       // of its row among the deferrals; 0 while it has none
+	until time.Time // the end of its lease; zero without one
+	state flightState
+}
+
+// flightState says whether a flight's task must wait for it.
+type flightState int
+
+const (
+	flying  flightState = iota // the task must wait
+	handing                    // a row is being written
+	handed                     // the row is there: the task need not wait
+	landed                     // the attempt is over: too late to hand off
+	lost                       // the row is somebody else's, or the delivery ended
+)
+
+var (
+	// errLost says that the delivery may be with another worker by now: nothing may be sent.
+	errLost = errors.New("the delivery may be with another worker")
+	// errStopping ends what waits when the worker stops.
+	errStopping = errors.New("the worker stops")
+)
+
+// fly takes a flight to its record: status, slots, attempt, verdict. An error means that no attempt was made
+// and that there is nothing to record: noRoom, errLost, or that the worker stops.
+func (w *Worker) fly(f *flight) (*Record, error) {
+	sub, ok := w.directory.Get(f.subscription)
+	switch {
+	case !ok || sub.Tenant != f.tenant:
+		return f.end(OutcomeCancelled, ReasonDeleted, w.now()), nil
+	case sub.Status == subscriptions.Disabled:
+		return f.end(OutcomeCancelled, ReasonDisabled, w.now()), nil
+	case sub.Status == subscriptions.Paused && !f.test:
+		return w.hold(f), nil
+	}
+	limit := sub.MaxInFlight
+	if limit <= 0 {
+		limit = subscriptions.DefaultMaxInFlight
+	}
+	if err := w.slots.enter(w.draining, f.subscription, limit, w.patience()); err != nil {
+		return nil, err
+	}
+	f.queued.Store(true)
+	err := w.slots.start(w.draining)
+	f.queued.Store(false)
+	if err != nil {
+		w.slots.exit(f.subscription)
+		return nil, err
+	}
+	result, err := w.attempt(f, sub)
+	if err != nil {
+		return nil, err
+	}
+	now := w.now()
+	v := verdict(result, f.attempts+1, sub.Retry, now, rand.Float64())
+	w.metrics.attempted(result, v)
+	r := f.record(v.Outcome, v.Reason, v.At)
+	if v.Outcome != OutcomeLater {
+		r.At = now
+	}
+	r.Attempts++
+	r.Attempt = made(result, r.Attempts)
+	w.keepBytes(f, r)
+	if v.Disable {
+		w.goodbye(f.subscription)
+	}
+	return r, nil
+}
+
+// attempt makes the attempt and gives the slots back when it ended.
+func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Result, err error) {
+	defer w.slots.release(f.subscription)
+	if !f.mayStart(w, sub) {
+		return Result{}, errLost
+	}
+	start := w.now()
+	defer func() {
+		if p := recover(); p != nil {
+			w.metrics.panics.Inc()
+			w.log.Error("attempt panicked", "delivery", f.delivery, "panic", p, "stack", string(debug.Stack()))
+			// Retried by schedule: the cause may be this event, this receiver or this version of Fanfare.
+			result = Result{StartedAt: start, Duration: w.now().Sub(start), Reason: ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
+		}
+	}()
+	if sub.Err != nil {
+		// Its secrets do not open: that is for a person to mend, and the delivery to be sent again then.
+		return Result{StartedAt: start, Reason: ReasonConfig, Err: sub.Err}, nil
+	}
+	result = w.poster.Send(w.hard, Attempt{
+		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
+	})
+	if w.hard.Err() != nil && result.Reason != ReasonOK {
+		// Broken off by ourselves: not the receiver's failure, and not to be counted as one.
+		return Result{}, errStopping
+	}
+	return result, nil
+}
+
+// mayStart reports whether the delivery is surely still this worker's: the process has not been paused, and its
+// lease, if it has one, outlasts the attempt.
+func (f *flight) mayStart(w *Worker, sub *subscriptions.Subscription) bool {
+	if !w.pulse.steady(f.epoch) {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state == lost {
+		return false
+	}
+	timeout := sub.Timeout
+	if timeout <= 0 {
+		timeout = subscriptions.DefaultTimeout
+	}
+	return f.until.IsZero() || time.Until(f.until) > timeout+leaseMargin
+}
+
+// leaseMargin is what of a lease remains after the longest attempt, for its outcome to reach the disk.
+const leaseMargin = time.Second
+
+// record begins the record of what became of f.
+func (f *flight) record(outcome Outcome, reason Reason, at time.Time) *Record {
+	return &Record{
+		Delivery: f.delivery, EventUID: f.eventUID, EventID: f.eventID, EventType: f.eventType, Tenant: f.tenant,
+		Seq: f.seq, Subscription: f.subscription, Generation: f.generation,
+		Outcome: outcome, Reason: reason, Attempts: f.attempts, CreatedAt: f.created, At: at, Test: f.test,
+	}
+}
+
+// end is the record of a delivery that is not attempted any more.
+func (f *flight) end(outcome Outcome, reason Reason, now time.Time) *Record {
+	return f.record(outcome, reason, now)
+}
+
+// hold is the record of a delivery that waits until its subscription is resumed.
+func (w *Worker) hold(f *flight) *Record {
+	r := f.record(OutcomeLater, ReasonPaused, w.now())
+	r.Held = true
+	w.keepBytes(f, r)
+	return r
+}
+
+// keepBytes puts the event's bytes into a record whose delivery may outlive the stream of events.
+func (w *Worker) keepBytes(f *flight, r *Record) {
+	switch {
+	case f.event == nil:
+		return
+	case r.Outcome == OutcomeDead, r.Held:
+	case r.Outcome == OutcomeLater && r.At.Sub(f.event.AcceptedAt) > w.cfg.EventsMaxAge-keepBefore:
+	default:
+		return
+	}
+	body, err := w.codec.packEvent(f.event)
+	if err != nil {
+		// It came out of the same codec, so this does not happen; the stream still has the event.
+		w.log.Error("event not kept", "event", f.eventID, "error", err)
+		return
+	}
+	r.Event = body
+}
+
+// keepBefore is how long before an event leaves its stream the bytes are copied for a delivery that waits.
+const keepBefore = 12 * time.Hour
+
+// land notes that the flight's attempt is over and returns the step of its record. A hand-off that is under way is
+// not waited for: the record's step is beyond that of its row, whichever is written first.
+func (f *flight) land() (step int, was flightState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was = f.state
+	f.state = landed
+	return f.step + 1, was
+}

@@ -1,0 +1,126 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+)
+
+// handOffTimeout bounds the writing of rows for what is slow; if it passes, the task stays in progress and it is
+// tried again.
+const handOffTimeout = 5 * time.Second
+
+// handOff gives the flights that are still on their way a row and a lease, so that the task may be
+// acknowledged and its place be taken by another. If Postgres is away they stay as they are.
+func (l *load) handOff() {
+	var slow []*flight
+	for _, f := range l.flights {
+		if !f.queued.Load() && f.beginHandOff() {
+			slow = append(slow, f)
+		}
+	}
+	if len(slow) == 0 {
+		return
+	}
+	begun := time.Now()
+	h := &handOffs{flights: slow}
+	err := l.worker.handing.Do(l.worker.hard, h)
+	n := 0
+	for _, f := range slow {
+		if f.endHandOff(err == nil, h.taken[f], begun.Add(l.worker.cfg.Lease)) {
+			n++
+		}
+	}
+	if err != nil {
+		l.worker.log.Warn("slow deliveries stay with their task", "count", len(slow), "error", err)
+		return
+	}
+	l.worker.metrics.handedOff.Add(float64(len(slow)))
+	l.settle(n, nil)
+}
+
+// beginHandOff reports whether the flight is to be handed off.
+func (f *flight) beginHandOff() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state != flying {
+		return false
+	}
+	f.state = handing
+	// From here on the row may exist, whatever is heard of it: the outcome takes the step after it.
+	f.step = 1
+	return true
+}
+
+// endHandOff notes how the hand-off went and reports whether the task need not wait any more.
+func (f *flight) endHandOff(written, taken bool, until time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.state == landed:
+		return false // The task waits for its record, which is on its way.
+	case !written:
+		f.state = flying
+		return false
+	case taken:
+		f.state = handed
+		f.until = until
+	default:
+		f.state = lost
+	}
+	return true
+}
+
+// handOffs are the slow flights of one task.
+type handOffs struct {
+	flights []*flight
+	taken   map[*flight]bool
+}
+
+// newHandOffs groups the hand-offs of many tasks into one transaction.
+func newHandOffs(l *ledger, as lease) *group.Committer[*handOffs] {
+	limits := group.Limits{Count: 256, Timeout: handOffTimeout}
+	return group.New(limits, nil, func(ctx context.Context, list []*handOffs) error {
+		var all []*flight
+		for _, h := range list {
+			all = append(all, h.flights...)
+		}
+		taken, err := l.handOff(ctx, all, as)
+		if err != nil {
+			return err
+		}
+		for _, h := range list {
+			h.taken = make(map[*flight]bool, len(h.flights))
+			for _, f := range h.flights {
+				h.taken[f] = taken[f.delivery]
+			}
+		}
+		return nil
+	})
+}
+
+// newGiveBacks groups the leases that are given back.
+func newGiveBacks(l *ledger, worker string) *group.Committer[returned] {
+	limits := group.Limits{Timeout: handOffTimeout}
+	return group.New(limits, nil, func(ctx context.Context, list []returned) error {
+		return l.giveBack(ctx, list, worker)
+	})
+}
+
+// giveBackAfter says how the lease of a flight goes back that ended with err.
+func giveBackAfter(f *flight, err error) returned {
+	var full noRoom
+	if errors.As(err, &full) {
+		return returned{delivery: f.delivery, step: f.step, wait: full.wait, reason: ReasonBusy}
+	}
+	return returned{delivery: f.delivery, step: f.step}
+}
+
+// giveBack ends a lease early. If that fails the lease lapses by itself.
+func (w *Worker) giveBack(r returned) {
+	if err := w.returning.Do(w.abandoned, r); err != nil && !errors.Is(err, errStopping) {
+		w.log.Warn("lease lapses by itself", "delivery", r.delivery, "error", err)
+	}
+}

@@ -1,0 +1,124 @@
+package deliver
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are those of this stage; one for each process.
+type Metrics struct {
+	attempts    *prometheus.CounterVec // reason, outcome
+	ended       *prometheus.CounterVec // state, reason
+	duration    prometheus.Histogram
+	latency     prometheus.Histogram
+	late        prometheus.Histogram
+	inFlight    prometheus.Gauge
+	waiting     prometheus.Gauge
+	overdue     prometheus.Gauge
+	handedOff   prometheus.Counter
+	skipped     prometheus.Counter
+	quarantined prometheus.Counter
+	panics      prometheus.Counter
+	handled     *prometheus.CounterVec // handler, result
+	writtenRows prometheus.Counter
+	groupSize   prometheus.Histogram
+}
+
+// NewMetrics makes the metrics and registers them.
+func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fanfare", Name: name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "fanfare", Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "fanfare", Name: name, Help: help})
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "fanfare", Name: name, Help: help, Buckets: buckets})
+	}
+	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600}
+	m := &Metrics{
+		attempts:    counters("attempts_total", "Attempts made, by what they became.", "reason", "outcome"),
+		ended:       counters("deliveries_total", "Deliveries that ended.", "state", "reason"),
+		duration:    histogram("attempt_duration_seconds", "How long attempts took.", seconds),
+		latency:     histogram("delivery_latency_seconds", "From the event's acceptance to its delivery on disk, of deliveries whose first attempt succeeded.", seconds),
+		late:        histogram("deferral_late_seconds", "How long deferrals were due when they were claimed.", seconds),
+		inFlight:    gauge("attempts_in_flight", "Requests in flight."),
+		waiting:     gauge("deliveries_waiting", "Deliveries that wait for a slot of their subscription."),
+		overdue:     gauge("deferrals_due_age_seconds", "For how long the oldest due deferral has been due."),
+		handedOff:   counter("deliveries_handed_off_total", "Slow deliveries that became rows of their own."),
+		skipped:     counter("deliveries_skipped_total", "Deliveries of repeated tasks that had been made before."),
+		quarantined: counter("messages_quarantined_total", "Messages of tasks and outcomes that could not be read."),
+		panics:      counter("attempt_panics_total", "Attempts that panicked."),
+		handled:     counters("messages_total", "Messages handled, by handler.", "handler", "result"),
+		writtenRows: counter("outcomes_recorded_total", "Outcomes written to the ledger."),
+		groupSize:   histogram("outcomes_per_transaction", "Outcomes written together.", prometheus.ExponentialBuckets(1, 4, 8)),
+	}
+	m.preset()
+	for _, c := range []prometheus.Collector{
+		m.attempts, m.ended, m.duration, m.latency, m.late, m.inFlight, m.waiting, m.overdue, m.handedOff, m.skipped,
+		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize,
+	} {
+		if err := to.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics of deliver: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// preset makes each series exist before its first count, so that a rate over it is never blind to the first.
+func (m *Metrics) preset() {
+	for _, reason := range Reasons() {
+		for _, outcome := range []Outcome{OutcomeDelivered, OutcomeLater, OutcomeDead} {
+			if (reason == ReasonOK) == (outcome == OutcomeDelivered) {
+				m.attempts.WithLabelValues(string(reason), string(outcome))
+			}
+		}
+		for _, state := range []Outcome{OutcomeDelivered, OutcomeDead, OutcomeCancelled} {
+			if (reason == ReasonOK) == (state == OutcomeDelivered) {
+				m.ended.WithLabelValues(string(state), string(reason))
+			}
+		}
+	}
+}
+
+func (m *Metrics) attempted(r Result, v Verdict) {
+	m.attempts.WithLabelValues(string(r.Reason), string(v.Outcome)).Inc()
+	m.duration.Observe(r.Duration.Seconds())
+}
+
+// recorded counts an outcome that is on disk.
+func (m *Metrics) recorded(r *Record, now time.Time) {
+	if !r.ended() {
+		return
+	}
+	m.ended.WithLabelValues(string(r.Outcome), string(r.Reason)).Inc()
+	if r.Outcome == OutcomeDelivered && r.Attempts == 1 {
+		m.latency.Observe(now.Sub(r.CreatedAt).Seconds())
+	}
+}
+
+// middleware counts the messages of a handler.
+func (m *Metrics) middleware(handler string) message.HandlerMiddleware {
+	done, back, failed := m.handled.WithLabelValues(handler, "ok"), m.handled.WithLabelValues(handler, "handed_back"), m.handled.WithLabelValues(handler, "error")
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			out, err := next(msg)
+			switch {
+			case err == nil:
+				done.Inc()
+			case errors.Is(err, errStopping):
+				back.Inc()
+			default:
+				failed.Inc()
+			}
+			return out, err
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/lib/pq"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// The bounds of one transaction of the recorder.
+const (
+	maxRecordMessages = 64
+	maxRecordBytes    = 4 << 20
+	recorderDrain     = 10 * time.Second
+)
+
+// RecorderDeps are what a recorder works with.
+type RecorderDeps struct {
+	JS      natsjs.JetStream
+	DB      *sql.DB
+	Metrics *Metrics
+	Logger  *slog.Logger
+}
+
+// Recorder writes the ledger: it takes outcomes from ATTEMPTS into Postgres, many in one transaction. Any number
+// may run.
+type Recorder struct {
+	js      natsjs.JetStream
+	ledger  *ledger
+	codec   codec
+	metrics *Metrics
+	log     *slog.Logger
+	group   *group.Committer[*page]
+
+	partitions *postgres.Partitions
+
+	stopping context.Context
+}
+
+// page is what one message holds.
+type page struct {
+	records []*Record
+	bytes   int
+	err     error // of this page alone
+}
+
+// NewRecorder makes a Recorder; Run starts it.
+func NewRecorder(deps RecorderDeps) (*Recorder, error) {
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	log := deps.Logger.With("stage", "recorder")
+	r := &Recorder{
+		js: deps.JS, ledger: newLedger(deps.DB), codec: c, metrics: deps.Metrics, log: log,
+		partitions: postgres.NewPartitions(deps.DB, log),
+	}
+	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
+	r.group = group.New(limits, func(p *page) int { return p.bytes }, r.commit)
+	return r, nil
+}
+
+// Run records until ctx ends. While Postgres is away outcomes wait in their stream.
+func (r *Recorder) Run(ctx context.Context) error {
+	stopping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(errStopping)
+	r.stopping = stopping
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: recorderDrain}, routerLogger(r.log))
+	if err != nil {
+		return fmt.Errorf("make router: %w", err)
+	}
+	subscriber, err := jetstream.NewSubscriber(r.js, jetstream.SubscriberConfig{
+		Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: maxRecordMessages * 2, DrainTimeout: recorderDrain, Logger: r.log,
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to outcomes: %w", err)
+	}
+	router.AddMiddleware(r.metrics.middleware("recorder"), middleware.Recoverer)
+	router.AddConsumerHandler("recorder", AttemptsStream, subscriber, r.handle)
+
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { _ = r.partitions.Run(stopping) }) // it logs what it cannot do, and returns nil
+	failed := make(chan error, 1)
+	running.Go(func() { failed <- router.Run(context.WithoutCancel(ctx)) })
+	select {
+	case err = <-failed:
+		if err == nil {
+			err = errors.New("the subscription to outcomes ended")
+		}
+	case <-ctx.Done():
+	}
+	stop(errStopping)
+	if err := router.Close(); err != nil {
+		r.log.Warn("outcomes left in flight", "error", err)
+	}
+	r.ledger.close()
+	if err != nil {
+		return fmt.Errorf("record outcomes: %w", err)
+	}
+	return nil
+}
+
+// handle records one message: the Router acknowledges it if the error is nil.
+func (r *Recorder) handle(msg *message.Message) error {
+	records, err := unpackRecords(r.codec, msg.Payload)
+	if err != nil {
+		return r.quarantine(msg, err)
+	}
+	p := &page{records: records, bytes: len(msg.Payload)}
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := r.group.Do(r.stopping, p)
+		if err == nil && p.err == nil {
+			return nil
+		}
+		if err == nil {
+			return r.quarantine(msg, p.err)
+		}
+		if r.stopping.Err() != nil {
+			return errStopping
+		}
+		r.log.Warn("outcomes wait", "count", len(records), "error", err)
+		select {
+		case <-time.After(wait):
+		case <-r.stopping.Done():
+			return errStopping
+		}
+	}
+}
+
+// commit writes a group. If Postgres refuses what is in it, each page is tried alone, so that one that cannot be
+// written does not hold up the others for ever.
+func (r *Recorder) commit(ctx context.Context, pages []*page) error {
+	n := 0
+	for _, p := range pages {
+		p.err = nil
+		n += len(p.records)
+	}
+	all := make([]*Record, 0, n)
+	for _, p := range pages {
+		all = append(all, p.records...)
+	}
+	err := r.ledger.write(ctx, all)
+	if refused(err) && len(pages) > 1 {
+		for _, p := range pages {
+			err := r.ledger.write(ctx, p.records)
+			if err != nil && !refused(err) {
+				return err
+			}
+			p.err = err
+		}
+		return nil
+	}
+	if refused(err) {
+		pages[0].err = err
+		return nil
+	}
+	if err == nil {
+		r.metrics.writtenRows.Add(float64(n))
+		r.metrics.groupSize.Observe(float64(n))
+	}
+	return err
+}
+
+// refused reports whether Postgres will never take what it was given: data that does not fit its type or
+// breaks a constraint.
+func refused(err error) bool {
+	e, ok := errors.AsType[*pq.Error](err)
+	if !ok {
+		return false
+	}
+	class := e.Code.Class()
+	return class == "22" || class == "23"
+}
+
+// quarantine keeps a message that cannot be recorded. If Postgres is away it comes again.
+func (r *Recorder) quarantine(msg *message.Message, cause error) error {
+	meta, _ := jetstream.Meta(msg)
+	ctx, cancel := context.WithTimeout(r.stopping, handOffTimeout)
+	defer cancel()
+	err := r.ledger.quarantine(ctx, poison{
+		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: "unreadable", detail: cause.Error(), data: msg.Payload,
+	})
+	if err != nil {
+		return err
+	}
+	r.metrics.quarantined.Inc()
+	r.log.Error("unreadable outcomes are in quarantine", "seq", meta.Sequence, "cause", cause)
+	return nil
+}

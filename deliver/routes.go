@@ -1,0 +1,370 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+)
+
+// RoutesDeps are what the routes work with.
+type RoutesDeps struct {
+	DB     *sql.DB
+	Events *Events
+	Now    func() time.Time // nil means time.Now
+}
+
+// routes answers for deliveries: reading them, and asking for one to be made again, sooner, or not at all.
+type routes struct {
+	ledger *ledger
+	events *Events
+	now    func() time.Time
+}
+
+// Routes adds the operations of deliveries to an API.
+func Routes(to huma.API, deps RoutesDeps) {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	r := &routes{ledger: newLedger(deps.DB), events: deps.Events, now: deps.Now}
+	op := func(method, path, id, summary string) huma.Operation {
+		return huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Tags: []string{"Deliveries"}}
+	}
+	read := func(path, id, summary string) huma.Operation {
+		o := op(http.MethodGet, path, id, summary)
+		api.Scope("deliveries:read")(&o)
+		return o
+	}
+	act := func(path, id, summary string) huma.Operation {
+		o := op(http.MethodPost, path, id, summary)
+		o.DefaultStatus = http.StatusAccepted
+		api.Scope("deliveries:write")(&o)
+		return o
+	}
+	huma.Register(to, read("/v1/deliveries", "list-deliveries", "List deliveries, pending and ended"), r.list)
+	huma.Register(to, read("/v1/deliveries/{id}", "get-delivery", "Read a delivery with its attempts"), r.get)
+	huma.Register(to, read("/v1/subscriptions/{id}/deliveries", "list-subscription-deliveries", "List the deliveries of a subscription"), r.ofSubscription)
+	huma.Register(to, read("/v1/dead-letters", "list-dead-letters", "List the deliveries that were given up"), r.deadLetters)
+	huma.Register(to, read("/v1/subscriptions/{id}/stats", "get-subscription-stats", "Count what became of a subscription's deliveries in the last 24 hours"), r.stats)
+	huma.Register(to, act("/v1/deliveries/{id}/retry", "retry-delivery", "Send a delivery now: sooner, or again if it had ended"), r.retry)
+	huma.Register(to, act("/v1/deliveries/{id}/cancel", "cancel-delivery", "End a pending delivery"), r.cancel)
+}
+
+// deliveryJSON is a delivery as the API shows it.
+type deliveryJSON struct {
+	ID           uuid.UUID  `json:"id"`
+	Number       int64      `json:"number"`
+	EventID      string     `json:"event_id"`
+	EventType    string     `json:"event_type"`
+	Subscription uuid.UUID  `json:"subscription_id"`
+	Generation   int        `json:"generation" doc:"0, or how often it was sent anew after it had ended"`
+	State        string     `json:"state" enum:"pending,delivered,dead,cancelled"`
+	Reason       string     `json:"reason" doc:"why it waits or how it ended, in a word"`
+	Attempts     int        `json:"attempts"`
+	DueAt        *time.Time `json:"due_at" doc:"when a pending one is attempted next; null while it is held"`
+	CreatedAt    time.Time  `json:"created_at"`
+	EndedAt      *time.Time `json:"ended_at"`
+}
+
+// deliveryLogJSON is a delivery with its attempts.
+type deliveryLogJSON struct {
+	deliveryJSON
+	Log []attemptJSON `json:"log" nullable:"false"`
+}
+
+// attemptJSON is an attempt as the API shows it.
+type attemptJSON struct {
+	Number     int       `json:"number"`
+	StartedAt  time.Time `json:"started_at"`
+	DurationMS int64     `json:"duration_ms"`
+	Status     *int      `json:"status" doc:"the HTTP status; null where none came"`
+	Error      *string   `json:"error"`
+	Response   *string   `json:"response" doc:"the beginning of the response's body, at most 16 KiB; a data: URL where it is no text"`
+	Outcome    Outcome   `json:"outcome" enum:"delivered,later,dead"`
+}
+
+func (e entry) json() deliveryJSON {
+	d := deliveryJSON{
+		ID: e.ID, Number: e.Number, EventID: e.EventID, EventType: e.EventType, Subscription: e.Subscription, Generation: e.Generation,
+		State: e.State, Reason: e.Reason, Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
+	}
+	if e.DueAt.Valid && !e.Held {
+		at := e.DueAt.Time.UTC()
+		d.DueAt = &at
+	}
+	if e.EndedAt.Valid {
+		at := e.EndedAt.Time.UTC()
+		d.EndedAt = &at
+	}
+	return d
+}
+
+func (a attemptEntry) json() attemptJSON {
+	j := attemptJSON{Number: a.Number, StartedAt: a.StartedAt.UTC(), DurationMS: (a.Micros + 500) / 1000, Outcome: a.Outcome}
+	if a.Status != 0 {
+		j.Status = &a.Status
+	}
+	if a.Error != "" {
+		j.Error = &a.Error
+	}
+	if len(a.Response) > 0 {
+		text := string(a.Response)
+		j.Response = &text
+	}
+	return j
+}
+
+// spanInput are the filters that every list has.
+type spanInput struct {
+	api.ListInput
+	Event     string    `query:"event" maxLength:"128" doc:"the event's id"`
+	EventType string    `query:"type" maxLength:"128"`
+	Since     time.Time `query:"since" doc:"accepted at this time or later"`
+	Until     time.Time `query:"until" doc:"accepted before this time"`
+}
+
+// subscriptionInput filters by subscription.
+type subscriptionInput struct {
+	Subscription string `query:"subscription" format:"uuid"`
+}
+
+// stateInput filters by state.
+type stateInput struct {
+	State string `query:"state" enum:"pending,delivered,dead,cancelled"`
+}
+
+type listInput struct {
+	spanInput
+	subscriptionInput
+	stateInput
+}
+
+type deadLettersInput struct {
+	spanInput
+	subscriptionInput
+}
+
+type ofSubscriptionInput struct {
+	spanInput
+	stateInput
+	idInput
+}
+
+type idInput struct {
+	ID string `path:"id"`
+}
+
+type listOutput struct{ Body api.List[deliveryJSON] }
+
+type deliveryOutput struct{ Body deliveryLogJSON }
+
+func (r *routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
+	subscription, err := in.id()
+	if err != nil {
+		return nil, err
+	}
+	return r.page(ctx, &in.spanInput, filter{subscription: subscription, state: in.State})
+}
+
+func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOutput, error) {
+	subscription, err := in.id()
+	if err != nil {
+		return nil, err
+	}
+	return r.page(ctx, &in.spanInput, filter{subscription: subscription, state: string(OutcomeDead)})
+}
+
+func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*listOutput, error) {
+	id, err := r.subscription(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return r.page(ctx, &in.spanInput, filter{subscription: id, state: in.State})
+}
+
+// id reads the filter; empty is none.
+func (in subscriptionInput) id() (uuid.UUID, error) {
+	if in.Subscription == "" {
+		return uuid.Nil, nil
+	}
+	id, err := uuid.Parse(in.Subscription)
+	if err != nil {
+		return uuid.Nil, api.Invalid(api.At("query.subscription", "is no id"))
+	}
+	return id, nil
+}
+
+// subscription returns the id of a subscription that the caller may see.
+func (r *routes) subscription(ctx context.Context, raw string) (uuid.UUID, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := api.ParseID(raw)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	ok, err := r.ledger.owns(ctx, id, tenant)
+	if err == nil && !ok {
+		err = api.NotFound()
+	}
+	return id, err
+}
+
+// page reads the part of a list that is asked for.
+func (r *routes) page(ctx context.Context, in *spanInput, f filter) (*listOutput, error) {
+	var err error
+	if f.tenant, err = api.TenantOrAny(ctx, ""); err != nil {
+		return nil, err
+	}
+	if in.Event != "" && f.tenant == "" {
+		return nil, api.Invalid(api.At("query.tenant", "an event's id means nothing without its tenant"))
+	}
+	p, err := in.Page(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if f.after, err = p.AfterID(); err != nil {
+		return nil, err
+	}
+	f.event, f.eventType, f.since, f.until, f.asc, f.limit = in.Event, in.EventType, in.Since, in.Until, p.Asc, p.Fetch()
+	entries, err := r.ledger.list(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]deliveryJSON, len(entries))
+	for i, e := range entries {
+		items[i] = e.json()
+	}
+	list, err := api.ListOf(ctx, p, items, func(d deliveryJSON) string { return d.ID.String() })
+	if err != nil {
+		return nil, err
+	}
+	return &listOutput{Body: list}, nil
+}
+
+func (r *routes) get(ctx context.Context, in *idInput) (*deliveryOutput, error) {
+	e, err := r.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return r.show(ctx, e)
+}
+
+// find returns a delivery that the caller may see.
+func (r *routes) find(ctx context.Context, raw string) (entry, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return entry{}, err
+	}
+	id, err := api.ParseID(raw)
+	if err != nil {
+		return entry{}, err
+	}
+	e, err := r.ledger.find(ctx, id, tenant)
+	if errors.Is(err, errNotFound) {
+		err = api.NotFound()
+	}
+	return e, err
+}
+
+func (r *routes) show(ctx context.Context, e entry) (*deliveryOutput, error) {
+	attempts, err := r.ledger.attempts(ctx, e.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: e.json(), Log: make([]attemptJSON, len(attempts))}}
+	for i, a := range attempts {
+		out.Body.Log[i] = a.json()
+	}
+	return out, nil
+}
+
+func (r *routes) retry(ctx context.Context, in *idInput) (*deliveryOutput, error) {
+	e, err := r.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.events.Get(ctx, e.EventUID, e.Seq); err != nil {
+		if errors.Is(err, ErrEventGone) {
+			return nil, api.Conflict("the event's data is gone")
+		}
+		return nil, api.Unavailable(err)
+	}
+	id, err := r.ledger.retry(ctx, e, r.now())
+	if err != nil {
+		return nil, err
+	}
+	if e, err = r.ledger.find(ctx, id, e.Tenant); err != nil {
+		return nil, err
+	}
+	return r.show(ctx, e)
+}
+
+func (r *routes) cancel(ctx context.Context, in *idInput) (*deliveryOutput, error) {
+	e, err := r.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if e.State != statePending {
+		return nil, api.Conflict("the delivery has ended: it is " + e.State)
+	}
+	if err := r.ledger.cancel(ctx, e.ID); err != nil {
+		return nil, err
+	}
+	if e, err = r.ledger.find(ctx, e.ID, e.Tenant); err != nil {
+		return nil, err
+	}
+	return r.show(ctx, e)
+}
+
+// statsWindow is the time over which stats count.
+const statsWindow = 24 * time.Hour
+
+// statsJSON is what became of a subscription's deliveries.
+type statsJSON struct {
+	Window      string     `json:"window"`
+	Delivered   int64      `json:"delivered"`
+	Dead        int64      `json:"dead"`
+	Attempts    int64      `json:"attempts"`
+	P50         *float64   `json:"p50_ms" doc:"of the last 10,000 attempts; null where there were none"`
+	P99         *float64   `json:"p99_ms"`
+	Pending     int64      `json:"pending" doc:"held ones included"`
+	Held        int64      `json:"held"`
+	OldestDueAt *time.Time `json:"oldest_due_at"`
+	LastSuccess *time.Time `json:"last_success_at"`
+}
+
+type statsOutput struct{ Body statsJSON }
+
+func (r *routes) stats(ctx context.Context, in *idInput) (*statsOutput, error) {
+	id, err := r.subscription(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.ledger.stats(ctx, id, r.now().Add(-statsWindow))
+	if err != nil {
+		return nil, err
+	}
+	out := statsJSON{
+		Window: "24h", Delivered: s.Delivered, Dead: s.Dead, Attempts: s.Attempts, Pending: s.Pending, Held: s.Held,
+	}
+	if s.P50.Valid {
+		out.P50, out.P99 = &s.P50.Float64, &s.P99.Float64
+	}
+	if s.OldestDue.Valid {
+		at := s.OldestDue.Time.UTC()
+		out.OldestDueAt = &at
+	}
+	if s.LastSuccess.Valid {
+		at := s.LastSuccess.Time.UTC()
+		out.LastSuccess = &at
+	}
+	return &statsOutput{Body: out}, nil
+}

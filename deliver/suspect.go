@@ -1,0 +1,89 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+)
+
+// suspects asks the ledger about deliveries that may have been made before: many tasks in one question.
+type suspects struct {
+	group *group.Committer[*question]
+}
+
+type question struct {
+	ids   []uuid.UUID
+	known map[uuid.UUID]bool
+}
+
+// caughtUpEvery is how often the recorder's place is looked at, while it is behind.
+const caughtUpEvery = 20 * time.Millisecond
+
+// checkTimeout bounds one question, so that a recorder that is far behind does not keep a group for ever; it is
+// asked again.
+const checkTimeout = 30 * time.Second
+
+func newSuspects(js natsjs.JetStream, l *ledger) *suspects {
+	limits := group.Limits{Count: 256, Timeout: checkTimeout}
+	return &suspects{group: group.New(limits, nil, func(ctx context.Context, list []*question) error {
+		var ids []uuid.UUID
+		for _, q := range list {
+			ids = append(ids, q.ids...)
+		}
+		// First the ledger must know what was written until now: an outcome may be on its way to it.
+		if err := caughtUp(ctx, js); err != nil {
+			return err
+		}
+		known, err := l.known(ctx, ids)
+		if err != nil {
+			return err
+		}
+		for _, q := range list {
+			q.known = known
+		}
+		return nil
+	})}
+}
+
+// known returns which of the deliveries the ledger has. It fails if NATS or Postgres is away.
+func (s *suspects) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
+	q := &question{ids: ids}
+	if err := s.group.Do(ctx, q); err != nil {
+		return nil, fmt.Errorf("check %d suspect deliveries: %w", len(ids), err)
+	}
+	return q.known, nil
+}
+
+// caughtUp waits until the ledger holds all outcomes that were on disk when it was called.
+func caughtUp(ctx context.Context, js natsjs.JetStream) error {
+	stream, err := js.Stream(ctx, AttemptsStream)
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", AttemptsStream, err)
+	}
+	last := stream.CachedInfo().State.LastSeq
+	for {
+		consumer, err := stream.Consumer(ctx, RecorderDurable)
+		if err != nil {
+			return fmt.Errorf("look at consumer %s: %w", RecorderDurable, err)
+		}
+		at := consumer.CachedInfo()
+		// What was trimmed moves no floor that is not there yet, hence the second condition.
+		if at.AckFloor.Stream >= last || at.NumPending == 0 && at.NumAckPending == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(caughtUpEvery):
+		case <-ctx.Done():
+			return errors.Join(errBehind, context.Cause(ctx))
+		}
+	}
+}
+
+// errBehind says that outcomes wait for the ledger.
+var errBehind = errors.New("the recorder is behind")

@@ -1,0 +1,112 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// trimEvery is how often what is done leaves the streams: one purge costs an fsync, an acknowledgement none.
+const trimEvery = 5 * time.Second
+
+// Trimmer removes from TASKS what every worker is done with, and from ATTEMPTS what is recorded and a while old.
+// Several may run.
+type Trimmer struct {
+	js   natsjs.JetStream
+	keep time.Duration
+	log  *slog.Logger
+	now  func() time.Time
+	// floors are where the recorders were before, the oldest first, by which time becomes a place in the stream.
+	floors []floor
+}
+
+type floor struct {
+	at  time.Time
+	seq uint64
+}
+
+// NewTrimmer makes a Trimmer; Run starts it.
+func NewTrimmer(cfg Config, js natsjs.JetStream, logger *slog.Logger) *Trimmer {
+	cfg = cfg.or(DefaultConfig())
+	return &Trimmer{js: js, keep: cfg.AttemptsKeep, log: logger.With("stage", "trim"), now: time.Now}
+}
+
+// Run trims until ctx ends. While NATS is away there is nothing to trim.
+func (t *Trimmer) Run(ctx context.Context) error {
+	ticker := time.NewTicker(trimEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
+			t.log.Warn("streams not trimmed", "error", err)
+		}
+	}
+}
+
+func (t *Trimmer) trim(ctx context.Context) error {
+	if err := t.trimTasks(ctx); err != nil {
+		return fmt.Errorf("trim %s: %w", Stream, err)
+	}
+	if err := t.trimAttempts(ctx); err != nil {
+		return fmt.Errorf("trim %s: %w", AttemptsStream, err)
+	}
+	return nil
+}
+
+func (t *Trimmer) trimTasks(ctx context.Context) error {
+	stream, done, err := t.look(ctx, Stream, Durable)
+	if err != nil {
+		return err
+	}
+	return purge(ctx, stream, done)
+}
+
+// trimAttempts keeps what was recorded a short while ago, for those who watch; unless the stream becomes full.
+func (t *Trimmer) trimAttempts(ctx context.Context) error {
+	stream, done, err := t.look(ctx, AttemptsStream, RecorderDurable)
+	if err != nil {
+		return err
+	}
+	now := t.now()
+	if n := len(t.floors); n == 0 || t.floors[n-1].seq != done {
+		t.floors = append(t.floors, floor{at: now, seq: done})
+	}
+	old := uint64(0)
+	for len(t.floors) > 0 && now.Sub(t.floors[0].at) >= t.keep {
+		old = t.floors[0].seq
+		t.floors = t.floors[1:]
+	}
+	info := stream.CachedInfo()
+	if max := info.Config.MaxBytes; max > 0 && info.State.Bytes > uint64(max)/2 {
+		old = done
+	}
+	return purge(ctx, stream, old)
+}
+
+// look returns a stream and the place up to which its consumer is done.
+func (t *Trimmer) look(ctx context.Context, name, durable string) (natsjs.Stream, uint64, error) {
+	stream, err := t.js.Stream(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	consumer, err := stream.Consumer(ctx, durable)
+	if err != nil {
+		return nil, 0, err
+	}
+	return stream, consumer.CachedInfo().AckFloor.Stream, nil
+}
+
+// purge removes all messages up to and including a place.
+func purge(ctx context.Context, stream natsjs.Stream, upTo uint64) error {
+	if upTo < stream.CachedInfo().State.FirstSeq {
+		return nil
+	}
+	return stream.Purge(ctx, natsjs.WithPurgeSequence(upTo+1))
+}

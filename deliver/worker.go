@@ -1,0 +1,280 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// Directory is what a worker knows of subscriptions; *subscriptions.Directory is one.
+type Directory interface {
+	// Fresh brings it up to date with Postgres.
+	Fresh(ctx context.Context) (revision int64, err error)
+	// AtLeast returns once it knows all changes up to a revision; it fails if it does not and Postgres is away.
+	AtLeast(ctx context.Context, revision int64) error
+	// Get returns a subscription, to be read only; false where it does not exist any more.
+	Get(id uuid.UUID) (*subscriptions.Subscription, bool)
+}
+
+// Disabler disables subscriptions; *subscriptions.Store is one.
+type Disabler interface {
+	Disable(ctx context.Context, id uuid.UUID, reason string) error
+}
+
+// Attempter makes attempts; *Poster is one.
+type Attempter interface {
+	Send(ctx context.Context, a Attempt) Result
+}
+
+// Deps are what a worker works with.
+type Deps struct {
+	JS        natsjs.JetStream
+	DB        *sql.DB
+	Publisher *jetstream.Publisher // without deduplication
+	Directory Directory
+	Disabler  Disabler
+	Poster    Attempter
+	Events    *Events
+	Metrics   *Metrics
+	Logger    *slog.Logger
+	Now       func() time.Time // nil means time.Now
+}
+
+// Worker makes deliveries: those of tasks, and those that were put off and are due.
+type Worker struct {
+	cfg       Config
+	name      string // of its leases; no two workers ever have the same
+	js        natsjs.JetStream
+	ledger    *ledger
+	codec     codec
+	journal   *journal
+	directory Directory
+	disabler  Disabler
+	poster    Attempter
+	events    *Events
+	metrics   *Metrics
+	log       *slog.Logger
+	now       func() time.Time
+
+	slots     *slots
+	targets   *semaphore.Weighted // bounds the deliveries of tasks in hand
+	suspects  *suspects
+	handing   *group.Committer[*handOffs]
+	returning *group.Committer[returned]
+	renewing  *group.Committer[returned]
+	pulse     *pulse
+	due       *due
+	flights   sync.WaitGroup
+
+	// The three stages of stopping: nothing new begins; attempts are broken off; nothing is waited for any more.
+	draining, hard, abandoned context.Context
+	drain, stop, abandon      context.CancelCauseFunc
+}
+
+// NewWorker makes a Worker; Run starts it.
+func NewWorker(cfg Config, deps Deps) (*Worker, error) {
+	cfg = cfg.or(DefaultConfig())
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	w := &Worker{
+		cfg: cfg, name: host + "-" + uuid.NewString(),
+		js: deps.JS, ledger: newLedger(deps.DB), codec: c, journal: newJournal(deps.Publisher, c),
+		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events,
+		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
+		slots:   newSlots(cfg.InFlight, time.Now),
+		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
+	}
+	as := lease{worker: w.name, length: cfg.Lease}
+	w.suspects = newSuspects(w.js, w.ledger)
+	w.handing = newHandOffs(w.ledger, as)
+	w.returning = newGiveBacks(w.ledger, w.name)
+	w.renewing = newRenewals(w.ledger, as)
+	w.due = newDue(w)
+	return w, nil
+}
+
+// Run works until ctx ends. Then it takes nothing new, lets attempts in flight end within Config.DrainTimeout,
+// hands the rest back and returns nil.
+func (w *Worker) Run(ctx context.Context) error {
+	w.draining, w.drain = context.WithCancelCause(context.WithoutCancel(ctx))
+	w.hard, w.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	w.abandoned, w.abandon = context.WithCancelCause(context.WithoutCancel(ctx))
+	defer w.abandon(errStopping)
+	defer w.stop(errStopping)
+	defer w.drain(errStopping)
+	w.pulse = newPulse()
+
+	router, err := w.router()
+	if err != nil {
+		return err
+	}
+	var loops sync.WaitGroup
+	alive, cancel := context.WithCancel(w.abandoned)
+	defer loops.Wait()
+	defer cancel()
+	loops.Go(func() { w.pulse.run(alive) })
+	loops.Go(func() { w.due.run(w.draining) })
+	loops.Go(func() { w.due.lapse(w.draining) })
+	loops.Go(func() { (&follower{worker: w}).run(w.draining) })
+	loops.Go(func() { w.observe(alive) })
+
+	failed := make(chan error, 1)
+	loops.Go(func() { failed <- router.Run(context.WithoutCancel(ctx)) })
+	select {
+	case err = <-failed:
+		if err == nil {
+			err = errors.New("the subscription to tasks ended")
+		}
+	case <-ctx.Done():
+	}
+	w.finish(router)
+	if err != nil {
+		return fmt.Errorf("deliver tasks: %w", err)
+	}
+	return nil
+}
+
+// finish ends the work in its three stages.
+func (w *Worker) finish(router *message.Router) {
+	w.drain(errStopping)
+	last := time.AfterFunc(w.cfg.DrainTimeout, func() {
+		w.stop(errStopping)
+		time.AfterFunc(commitGrace, func() { w.abandon(errStopping) })
+	})
+	defer last.Stop()
+	if err := router.Close(); err != nil {
+		w.log.Warn("tasks left in flight", "error", err)
+	}
+	w.flights.Wait()
+	w.ledger.close()
+}
+
+// commitGrace is how long what was attempted may take to reach the disk after the last attempt ended.
+const commitGrace = 3 * time.Second
+
+// router is Watermill's, with one handler for tasks.
+func (w *Worker) router() (*message.Router, error) {
+	logger := routerLogger(w.log)
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: w.cfg.DrainTimeout + 2*commitGrace}, logger)
+	if err != nil {
+		return nil, fmt.Errorf("make router: %w", err)
+	}
+	subscriber, err := jetstream.NewSubscriber(w.js, jetstream.SubscriberConfig{
+		Stream: Stream, Durable: Durable, MaxInFlight: w.cfg.Messages,
+		DrainTimeout: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to tasks: %w", err)
+	}
+	router.AddMiddleware(w.metrics.middleware("deliver"), middleware.Recoverer)
+	router.AddConsumerHandler("deliver", Stream, subscriber, w.handle)
+	return router, nil
+}
+
+// routerLogger tells Watermill's news one level lower than it thinks they deserve.
+func routerLogger(log *slog.Logger) watermill.LoggerAdapter {
+	return watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
+}
+
+// patience is how long a delivery waits for a slot of its subscription; less with a short lease, so that what
+// is left of it still outlasts the attempt.
+func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) }
+
+// write puts a record on disk. While NATS is away it waits, and keeps the lease if there is one; it
+// fails only when the worker is abandoned.
+func (w *Worker) write(r *Record) error {
+	renewed := time.Now()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		err := w.journal.write(w.abandoned, r)
+		if err == nil {
+			w.metrics.recorded(r, w.now())
+			if r.Outcome == OutcomeLater && !r.Held {
+				w.due.expect(r.At)
+			}
+			return nil
+		}
+		if w.abandoned.Err() != nil {
+			return errStopping
+		}
+		w.log.Warn("outcome waits", "delivery", r.Delivery, "error", err)
+		if r.Step > 1 && time.Since(renewed) > w.cfg.Lease/4 {
+			renewed = time.Now()
+			w.renew(returned{delivery: r.Delivery, step: r.Step - 1})
+		}
+		select {
+		case <-time.After(wait):
+		case <-w.abandoned.Done():
+			return errStopping
+		}
+	}
+}
+
+// renew makes a lease last longer. If it cannot, others will have the delivery.
+func (w *Worker) renew(r returned) {
+	if err := w.renewing.Do(w.abandoned, r); err != nil {
+		w.log.Warn("lease not renewed", "delivery", r.delivery, "error", err)
+	}
+}
+
+func newRenewals(l *ledger, as lease) *group.Committer[returned] {
+	return group.New(group.Limits{Timeout: handOffTimeout}, nil, func(ctx context.Context, list []returned) error {
+		return l.renew(ctx, list, as)
+	})
+}
+
+// observe sets the gauges now and then.
+func (w *Worker) observe(ctx context.Context) {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		w.slots.sweep()
+		taken, waiting := w.slots.inFlight()
+		w.metrics.inFlight.Set(float64(taken))
+		w.metrics.waiting.Set(float64(waiting))
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// quarantine keeps a message that cannot be read. It is acknowledged then; if Postgres is away it comes again.
+func (w *Worker) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
+	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
+	defer cancel()
+	err := w.ledger.quarantine(ctx, poison{
+		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: "unreadable", detail: cause.Error(), data: data,
+	})
+	if err != nil {
+		return err
+	}
+	w.metrics.quarantined.Inc()
+	w.log.Error("unreadable task is in quarantine", "seq", meta.Sequence, "cause", cause)
+	return nil
+}
