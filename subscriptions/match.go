@@ -1,16 +1,171 @@
 package subscriptions
 
 import (
-	"github.com/google/uuid"
+	"bytes"
+	"slices"
 	"time"
+
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
+// MatchEvent is what matching looks at. It is for one goroutine: data is decoded when a filter first asks
+// for it, and then kept.
 type MatchEvent struct {
-	Tenant, Type, ID     string
-	Time                 time.Time
-	Data                 []byte
-	ResourceIDs, Changed []string
-	Targets              []uuid.UUID
-	decoded              value
-	undecodable          error
+	Tenant      string
+	ID          string
+	Type        string
+	Time        time.Time
+	Data        []byte // JSON
+	ResourceIDs []string
+	Changed     []string
+	// Targets, where not empty, are the only subscriptions that receive the event, whatever else they ask for.
+	Targets []uuid.UUID
+
+	decoded     value
+	undecodable error
+}
+
+// step is one thing that a subscription asks of an event.
+type step struct {
+	name string
+	// judge says whether the event passes. Asked is false where the subscription does not care.
+	judge func(*judgement, *entry) (asked, pass bool)
+	// detail says in words what was compared; only explain asks for it.
+	detail func(*judgement, *entry) string
+}
+
+// judgement is an event while it is held against subscriptions.
+type judgement struct {
+	event    *MatchEvent
+	demanded []string // scopes that the event's type demands
+	filters  *filters
+	// failure is the error of the last filter that could not be evaluated, failures how many there were.
+	failure  error
+	failures uint64
+}
+
+// The steps in their order. Match takes the first five from the index and the others from here; explain takes
+// all of them from here.
+var (
+	stepTenant   = step{"tenant", judgeTenant, tenantDetail}
+	stepStatus   = step{"status", judgeStatus, statusDetail}
+	stepTargets  = step{"targets", judgeTargets, targetsDetail}
+	stepType     = step{"event_type", judgeType, typeDetail}
+	stepScopes   = step{"scopes", judgeScopes, scopesDetail}
+	stepResource = step{"resource_id", judgeResource, resourceDetail}
+	stepChanged  = step{"changed", judgeChanged, changedDetail}
+	stepFilter   = step{"filter", judgeFilter, filterDetail}
+)
+
+// afterIndex are the steps that candidates of the index have yet to pass.
+var afterIndex = []step{stepScopes, stepChanged, stepFilter}
+
+// passes says whether a candidate of the index receives the event.
+func (j *judgement) passes(e *entry) bool {
+	for _, s := range afterIndex {
+		if asked, pass := s.judge(j, e); asked && !pass {
+			return false
+		}
+	}
+	return true
+}
+
+func judgeTenant(j *judgement, e *entry) (asked, pass bool) { return true, e.tenant == j.event.Tenant }
+
+func judgeStatus(_ *judgement, e *entry) (asked, pass bool) { return true, e.status != Disabled }
+
+func judgeTargets(j *judgement, e *entry) (asked, pass bool) {
+	return len(j.event.Targets) > 0, slices.Contains(j.event.Targets, e.id)
+}
+
+func judgeType(j *judgement, e *entry) (asked, pass bool) {
+	return true, slices.ContainsFunc(e.patterns(), func(p string) bool { return patternTakes(p, j.event.Type) })
+}
+
+func judgeScopes(j *judgement, e *entry) (asked, pass bool) {
+	return len(j.demanded) > 0, len(j.demanded) > 0 && hold(list(e.settings.Value().scopes), j.demanded)
+}
+
+func judgeResource(j *judgement, e *entry) (asked, pass bool) {
+	id := e.resource()
+	return id != "", slices.Contains(j.event.ResourceIDs, id)
+}
+
+func judgeChanged(j *judgement, e *entry) (asked, pass bool) {
+	if e.rule == nil || len(e.rule.changed) == 0 {
+		return false, false
+	}
+	for _, attribute := range j.event.Changed {
+		if slices.Contains(e.rule.changed, attribute) {
+			return true, true
+		}
+	}
+	return true, false
+}
+
+func judgeFilter(j *judgement, e *entry) (asked, pass bool) {
+	if e.rule == nil || e.rule.filter == "" {
+		return false, false
+	}
+	f, err := j.filters.get(e.rule.filter)
+	if err == nil {
+		pass, err = f.Matches(j.event)
+	}
+	if err != nil {
+		j.failure = err
+		j.failures++
+	}
+	return true, pass
+}
+
+// hold says whether scopes cover all that are demanded.
+func hold(scopes, demanded []string) bool {
+	if slices.Contains(scopes, AllScopes) {
+		return true
+	}
+	for _, d := range demanded {
+		if !slices.Contains(scopes, d) {
+			return false
+		}
+	}
+	return true
+}
+
+// dedupe removes entries that several patterns of theirs brought here.
+func dedupe(matched []*entry) []*entry {
+	if !slices.ContainsFunc(matched, (*entry).several) {
+		return matched
+	}
+	slices.SortFunc(matched, func(a, b *entry) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return slices.Compact(matched)
+}
+
+// keptFilters is how many compiled filters a Directory keeps; about 2 KiB each. Compiling one takes some 100
+// microseconds, so it is done when an event first needs it and not on loading.
+const keptFilters = 100_000
+
+// filters holds compiled filters by their source: many subscriptions have the same one.
+type filters struct{ kept *lru.Cache[string, compiled] }
+
+type compiled struct {
+	filter *Filter
+	err    error
+}
+
+func newFilters() *filters {
+	kept, err := lru.New[string, compiled](keptFilters)
+	if err != nil { // Only for a size that is not positive.
+		panic(err)
+	}
+	return &filters{kept}
+}
+
+func (f *filters) get(source string) (*Filter, error) {
+	if c, ok := f.kept.Get(source); ok {
+		return c.filter, c.err
+	}
+	filter, err := CompileFilter(source)
+	f.kept.Add(source, compiled{filter, err})
+	return filter, err
 }

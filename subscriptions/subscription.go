@@ -19,8 +19,23 @@ const (
 	Disabled Status = "disabled"
 )
 
-// Native is the dialect of subscriptions made through Fanfare's own API.
-const Native = "native"
+// Signing is the scheme by which a subscription's deliveries are signed.
+type Signing string
+
+// The signing schemes. Dialects sign by their vendor's, with the secret as it is.
+const (
+	SignHMAC    Signing = "hmac"    // v1: HMAC-SHA256
+	SignEd25519 Signing = "ed25519" // v1a: the receiver holds a public key only
+)
+
+// The dialects: the API that a subscription was made through.
+const (
+	Native   = "native" // Fanfare's own
+	Leat     = "leat"
+	Kajabi   = "kajabi"
+	Passona  = "passona"
+	Babelfor = "babelfor"
+)
 
 // Subscription says who wants which events, and where and how they are sent.
 type Subscription struct {
@@ -50,15 +65,21 @@ type Subscription struct {
 	MaxInFlight   int           // requests at once over all workers; 0 means DefaultMaxInFlight
 	RateLimit     *RateLimit    // nil means no limit
 
-	// Secrets sign the deliveries: the current one first, then those that overlap until they expire.
+	// Signing is how deliveries are signed; fixed when the subscription is made.
+	Signing Signing
+	// Secrets sign the deliveries: the current one first, then those that overlap until they expire. None
+	// means unsigned, which only dialects know. What Directory.Match returns has none either.
 	Secrets []Secret
+	// Err says why a Directory could not make the subscription whole: its secrets do not open, or a column
+	// holds what Fanfare did not write. Nothing can be sent until that is mended; others are not affected.
+	Err error
 
 	Status         Status
 	DisabledReason string // a delivery reason or "manual"; empty unless Disabled
 	Version        string
 	Metadata       map[string]string
 	// Scopes are those that the key which made the subscription held; event types that demand scopes are
-	// matched only within them. Admin keys hold every scope: "*".
+	// matched only within them. Admin keys hold every scope: AllScopes.
 	Scopes []string
 
 	CreatedAt time.Time
@@ -69,11 +90,16 @@ type Subscription struct {
 	Revision int64
 }
 
+// AllScopes among a subscription's scopes means that an admin key made it.
+const AllScopes = "*"
+
 // Defaults of what a subscription leaves open.
 const (
 	DefaultTimeout     = 15 * time.Second
 	MaxTimeout         = 30 * time.Second
 	DefaultMaxInFlight = 32
+	DefaultFormat      = "standard"
+	DefaultVersion     = "V1"
 )
 
 // Retry is a subscription's own retry policy.

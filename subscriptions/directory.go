@@ -1,0 +1,267 @@
+package subscriptions
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/seal"
+)
+
+// Directory is all subscriptions and event types in memory, as new as its callers ask for. It is safe for
+// concurrent use and starts no goroutine.
+type Directory struct {
+	db      *sql.DB
+	ring    *seal.Ring
+	log     *slog.Logger
+	refresh *group.Committer[*asked]
+	filters *filters
+	wholes  wholes
+
+	failures atomic.Uint64 // filters that could not be evaluated
+
+	mu    sync.RWMutex
+	known *known // nil until the first use
+}
+
+// known is what the Directory knows at a revision.
+type known struct {
+	revision int64
+	byID     map[uuid.UUID]*entry
+	tenants  map[string]*tenant
+	types    map[typeKey]*EventType
+}
+
+// tenant is one tenant's index; its name is the text that all its entries share.
+type tenant struct {
+	name  string
+	count int // entries, disabled ones too
+	index index
+}
+
+// asked is one call of Fresh.
+type asked struct{ revision int64 }
+
+// loadTimeout bounds the first load and later ones; beside that, only a few rows are ever read at once.
+const loadTimeout = 10 * time.Minute
+
+// NewDirectory makes a Directory. It reads nothing until it is asked something.
+func NewDirectory(db *sql.DB, ring *seal.Ring, log *slog.Logger) *Directory {
+	d := &Directory{db: db, ring: ring, log: log, filters: newFilters()}
+	d.refresh = group.New(group.Limits{Count: 1 << 20, Timeout: loadTimeout}, nil, d.catchUp)
+	return d
+}
+
+// Fresh makes the Directory know every change that had been committed when Fresh was called, and returns the
+// revision that it knows then. Concurrent callers share one query, which begins after all of them asked. If
+// Postgres is away the error says so, and what is known is not fresh.
+func (d *Directory) Fresh(ctx context.Context) (revision int64, err error) {
+	a := &asked{}
+	if err := d.refresh.Do(ctx, a); err != nil {
+		return 0, fmt.Errorf("refresh subscriptions: %w", err)
+	}
+	return a.revision, nil
+}
+
+// AtLeast makes the Directory know a revision; it is nil at once if it does already.
+func (d *Directory) AtLeast(ctx context.Context, revision int64) error {
+	if known, ok := d.Revision(); ok && known >= revision {
+		return nil
+	}
+	// A database that was set back to a backup is behind what others have seen of it. What it holds is then
+	// all there is to know, so that is no error.
+	_, err := d.Fresh(ctx)
+	return err
+}
+
+// Revision returns the revision that is known, without asking whether there is a newer one; false before the first load.
+func (d *Directory) Revision() (int64, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.known == nil {
+		return 0, false
+	}
+	return d.known.revision, true
+}
+
+// Get returns a subscription with its secrets, be it active, paused or disabled; false where there is none
+// or it was deleted. It is for reading only, and the same pointer comes again as long as it did not change
+// (or was not asked for in a long time).
+func (d *Directory) Get(id uuid.UUID) (*Subscription, bool) {
+	e := d.entry(id)
+	if e == nil {
+		return nil, false
+	}
+	if s := e.whole.Load(); s != nil {
+		return s, true
+	}
+	s := e.subscription()
+	if s.Err == nil {
+		s.Secrets, s.Err = openSecrets(d.ring, []byte(e.sealed), e.tenant, e.id)
+	}
+	return d.wholes.keep(e, s), true
+}
+
+func (d *Directory) entry(id uuid.UUID) *entry {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.known == nil {
+		return nil
+	}
+	return d.known.byID[id]
+}
+
+// EventType returns a tenant's event type, or the one of that name that is every tenant's. It is for
+// reading only.
+func (d *Directory) EventType(tenant, name string) (*EventType, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.known == nil {
+		return nil, false
+	}
+	return d.known.eventType(tenant, name)
+}
+
+func (k *known) eventType(tenant, name string) (*EventType, bool) {
+	if len(k.types) == 0 {
+		return nil, false
+	}
+	if t, ok := k.types[typeKey{tenant, name}]; ok {
+		return t, true
+	}
+	t, ok := k.types[typeKey{"", name}]
+	return t, ok
+}
+
+// Match returns the subscriptions that receive an event, without their secrets and in no particular order: also
+// paused ones, whose deliveries are to be held, but not disabled ones. It asks nobody; call Fresh before. The
+// revision is the one that was matched against: whoever gets the result must know at least that one.
+func (d *Directory) Match(e *MatchEvent) (matched []*Subscription, revision int64) {
+	candidates, demanded, revision := d.candidates(e)
+	if len(candidates) == 0 {
+		return nil, revision
+	}
+	// Filters are evaluated outside of the lock: entries never change.
+	j := &judgement{event: e, demanded: demanded, filters: d.filters}
+	kept := candidates
+	if len(e.Targets) == 0 {
+		kept = candidates[:0]
+		for _, c := range dedupe(candidates) {
+			if j.passes(c) {
+				kept = append(kept, c)
+			}
+		}
+	}
+	if j.failures > 0 {
+		d.failures.Add(j.failures)
+	}
+	matched = make([]*Subscription, len(kept))
+	for i, c := range kept {
+		if matched[i] = c.whole.Load(); matched[i] == nil {
+			matched[i] = c.subscription()
+		}
+	}
+	return matched, revision
+}
+
+// candidates are the subscriptions whose type and resource fit, or the event's targets.
+func (d *Directory) candidates(e *MatchEvent) (found []*entry, demanded []string, revision int64) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.known == nil {
+		return nil, nil, 0
+	}
+	revision = d.known.revision
+	if len(e.Targets) > 0 {
+		return d.known.targets(e), nil, revision
+	}
+	t, ok := d.known.tenants[e.Tenant]
+	if !ok {
+		return nil, nil, revision
+	}
+	if et, ok := d.known.eventType(e.Tenant, e.Type); ok {
+		demanded = et.Scopes
+	}
+	return t.index.candidates(e, make([]*entry, 0, 16)), demanded, revision
+}
+
+// targets are those of the event's targets that are its tenant's and not disabled, each once.
+func (k *known) targets(e *MatchEvent) []*entry {
+	var found []*entry
+	for i, id := range e.Targets {
+		t, ok := k.byID[id]
+		if ok && t.tenant == e.Tenant && t.status != Disabled && !containsID(e.Targets[:i], id) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+func containsID(ids []uuid.UUID, id uuid.UUID) bool {
+	for _, other := range ids {
+		if other == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Explain takes an event through each step of matching against a subscription as it is now; false where
+// there is no such subscription.
+func (d *Directory) Explain(e *MatchEvent, id uuid.UUID) (matched bool, steps []Step, ok bool) {
+	entry := d.entry(id)
+	if entry == nil {
+		return false, nil, false
+	}
+	matched, steps = d.judgement(e).explain(entry)
+	return matched, steps, true
+}
+
+// Would says whether an event would match a subscription that need not exist, as Match would: by its tenant,
+// status, event types, scopes, resource id, changed attributes and filter.
+func (d *Directory) Would(e *MatchEvent, s *Subscription) bool {
+	j, candidate := d.judgement(e), entryOf(s)
+	for _, step := range allSteps {
+		if asked, pass := step.judge(j, candidate); asked && !pass {
+			return false
+		} else if asked && step.name == stepTargets.name {
+			return true
+		}
+	}
+	return true
+}
+
+func (d *Directory) judgement(e *MatchEvent) *judgement {
+	j := &judgement{event: e, filters: d.filters}
+	if et, ok := d.EventType(e.Tenant, e.Type); ok {
+		j.demanded = et.Scopes
+	}
+	return j
+}
+
+// Stats are numbers about a Directory, for metrics.
+type Stats struct {
+	Subscriptions, Tenants, EventTypes int
+	Revision                           int64
+	// FilterErrors counts filters that could not be evaluated for an event, which therefore did not match.
+	FilterErrors uint64
+}
+
+// Stats returns them as of now.
+func (d *Directory) Stats() Stats {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s := Stats{FilterErrors: d.failures.Load()}
+	if d.known != nil {
+		s.Subscriptions, s.Tenants, s.EventTypes = len(d.known.byID), len(d.known.tenants), len(d.known.types)
+		s.Revision = d.known.revision
+	}
+	return s
+}

@@ -1,0 +1,55 @@
+package subscriptions
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// Bounds of an event type.
+const (
+	maxSchemaBytes = 64 << 10
+	maxSampleBytes = 256 << 10
+	maxTypeScopes  = 20
+	maxScopeLength = 128
+)
+
+// EventType describes a type of event: what its data looks like, and who may subscribe to it.
+type EventType struct {
+	Tenant      string // empty: every tenant's
+	Name        string
+	Description string
+	// Schema is a JSON Schema 2020-12 that the data of events must fit; nil means any data.
+	Schema json.RawMessage
+	// Sample is data as it could be; nil means none.
+	Sample json.RawMessage
+	// Scopes are those that a key needs to subscribe, all of them.
+	Scopes []string
+	// Archived types take no new subscriptions and no new events.
+	Archived  bool
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Deleted   bool
+	Revision  int64
+
+	compile sync.Once
+	schema  *schema
+	invalid error
+}
+
+// typeKey finds an event type.
+type typeKey struct{ tenant, name string }
+
+// Validate holds an event's data against the schema and returns what does not fit. An event type is used by
+// pointer, since the schema is compiled once, when it is first needed.
+func (t *EventType) Validate(data []byte) []Violation {
+	if len(t.Schema) == 0 {
+		return nil
+	}
+	t.compile.Do(func() { t.schema, t.invalid = compileSchema(t.Schema) })
+	if t.invalid != nil {
+		// It was judged on save, so only another version of Fanfare can have let it through: fail closed.
+		return []Violation{{"data", "the event type's schema cannot be used: " + t.invalid.Error()}}
+	}
+	return t.schema.validate(data)
+}

@@ -1,0 +1,169 @@
+package subscriptions
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Step is one step of matching an event against a subscription, explained.
+type Step struct {
+	Step    string `json:"step"`    // tenant, status, targets, event_type, scopes, resource_id, changed or filter
+	Verdict string `json:"verdict"` // pass, fail or skipped
+	Detail  string `json:"detail"`
+}
+
+// The verdicts of a Step.
+const (
+	Pass    = "pass"
+	Fail    = "fail"
+	Skipped = "skipped"
+)
+
+var allSteps = []step{stepTenant, stepStatus, stepTargets, stepType, stepScopes, stepResource, stepChanged, stepFilter}
+
+// explain takes an event through all the steps. Each is judged even if one before it failed, so that one
+// answer shows everything that is in the way.
+func (j *judgement) explain(e *entry) (matched bool, steps []Step) {
+	matched = true
+	targeted := len(j.event.Targets) > 0
+	for i, s := range allSteps {
+		verdict, detail := Skipped, ""
+		switch asked, pass := j.ask(s, e, targeted && i > 2); {
+		case targeted && i > 2:
+			detail = "the event names its targets"
+		case !asked:
+			detail = s.unasked()
+		case pass:
+			verdict, detail = Pass, s.detail(j, e)
+		default:
+			verdict, detail = Fail, s.detail(j, e)
+			matched = false
+		}
+		steps = append(steps, Step{s.name, verdict, detail})
+		if s.name == stepTenant.name && !matched {
+			return false, steps // Nothing more is said about another tenant's subscription.
+		}
+	}
+	return matched, steps
+}
+
+func (j *judgement) ask(s step, e *entry, skip bool) (asked, pass bool) {
+	if skip {
+		return false, false
+	}
+	return s.judge(j, e)
+}
+
+func (s step) unasked() string {
+	switch s.name {
+	case stepTargets.name:
+		return "the event names no targets"
+	case stepScopes.name:
+		return "the event type demands none"
+	case stepResource.name:
+		return "any resource"
+	case stepChanged.name:
+		return "any change"
+	case stepFilter.name:
+		return "no filter"
+	}
+	return ""
+}
+
+func tenantDetail(j *judgement, e *entry) string {
+	if e.tenant != j.event.Tenant {
+		return "the subscription is another tenant's"
+	}
+	return "both are " + e.tenant + "'s"
+}
+
+func statusDetail(_ *judgement, e *entry) string {
+	switch e.status {
+	case Paused:
+		return "paused: its deliveries are held"
+	case Disabled:
+		if reason := e.settings.Value().disabledReason; reason != "" {
+			return "disabled: " + reason
+		}
+	}
+	return string(e.status)
+}
+
+func targetsDetail(j *judgement, e *entry) string {
+	if _, pass := judgeTargets(j, e); pass {
+		return "the event names this subscription"
+	}
+	return fmt.Sprintf("the event goes to %s only", plural(len(j.event.Targets), "other subscription"))
+}
+
+func typeDetail(j *judgement, e *entry) string {
+	for _, p := range e.patterns() {
+		if p == j.event.Type {
+			return p
+		}
+		if patternTakes(p, j.event.Type) {
+			return p + " takes " + j.event.Type
+		}
+	}
+	if len(e.patterns()) == 0 {
+		return "the subscription has no event types: it receives what names it as a target"
+	}
+	return j.event.Type + " is not among " + some(e.patterns())
+}
+
+func scopesDetail(j *judgement, e *entry) string {
+	if _, pass := judgeScopes(j, e); pass {
+		return "the subscription holds " + some(j.demanded)
+	}
+	return fmt.Sprintf("%s demands %s, which the key that made the subscription lacked", j.event.Type, some(j.demanded))
+}
+
+func resourceDetail(j *judgement, e *entry) string {
+	if _, pass := judgeResource(j, e); pass {
+		return "the event is about " + e.resource()
+	}
+	if len(j.event.ResourceIDs) == 0 {
+		return fmt.Sprintf("%s is wanted, and the event names no resource", e.resource())
+	}
+	return fmt.Sprintf("%s is wanted, and the event is about %s", e.resource(), some(j.event.ResourceIDs))
+}
+
+func changedDetail(j *judgement, e *entry) string {
+	if len(j.event.Changed) == 0 {
+		return fmt.Sprintf("a change of %s is wanted, and the event names none", some(e.rule.changed))
+	}
+	return fmt.Sprintf("a change of %s is wanted; changed was %s", some(e.rule.changed), some(j.event.Changed))
+}
+
+func filterDetail(j *judgement, e *entry) string {
+	seen := ""
+	if f, err := j.filters.get(e.rule.filter); err == nil {
+		seen = f.Seen(j.event)
+	}
+	if j.failure != nil {
+		if seen != "" {
+			seen = "; " + seen
+		}
+		return j.failure.Error() + seen
+	}
+	if seen == "" {
+		return e.rule.filter
+	}
+	return seen
+}
+
+// some writes the first few of a list.
+func some(list []string) string {
+	const shown = 10
+	if len(list) > shown {
+		return strings.Join(list[:shown], ", ") + fmt.Sprintf(" and %d more", len(list)-shown)
+	}
+	return strings.Join(list, ", ")
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,150 @@
+package subscriptions
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/seal"
+)
+
+// The prefixes of Standard Webhooks.
+const (
+	prefixSecret  = "whsec_" // a shared secret
+	prefixPrivate = "whsk_"  // an ed25519 private key
+	prefixPublic  = "whpk_"  // its public key
+)
+
+// Bounds of secrets.
+const (
+	minSecretBytes     = 24
+	maxSecretBytes     = 64
+	newSecretBytes     = 32
+	maxDialectSecret   = 1024 // bytes of text that a dialect may store
+	maxOldSecrets      = 10
+	maxOverlap         = 7 * 24 * time.Hour
+	defaultOverlap     = 24 * time.Hour
+	columnSecrets      = "secrets" // what sealed bytes are bound to, beside tenant and id
+	errSecretLength    = "must be 24 to 64 bytes in base64 after whsec_"
+	errPrivateKey      = "must be a 64-byte ed25519 private key in base64 after whsk_"
+	errSecretOfNoKnown = "must begin with whsec_"
+)
+
+// ErrTooManySecrets refuses a rotation while ten old secrets still sign.
+var ErrTooManySecrets = fmt.Errorf("there are %d old secrets that have not expired yet", maxOldSecrets)
+
+// NewSecret makes a random secret for a signing scheme.
+func NewSecret(scheme Signing) Secret {
+	if scheme == SignEd25519 {
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil { // crypto/rand does not fail.
+			panic(err)
+		}
+		return Secret{Value: prefixPrivate + base64.StdEncoding.EncodeToString(private)}
+	}
+	key := make([]byte, newSecretBytes)
+	_, _ = rand.Read(key) // It never fails.
+	return Secret{Value: prefixSecret + base64.StdEncoding.EncodeToString(key)}
+}
+
+// checkSecret judges a secret that somebody gave. Its errors do not repeat the secret.
+func checkSecret(value string, scheme Signing) error {
+	if scheme == SignEd25519 {
+		raw, err := decodeSecret(value, prefixPrivate)
+		if err != nil || len(raw) != ed25519.PrivateKeySize ||
+			!bytes.Equal(ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize]), raw) {
+			return errors.New(errPrivateKey)
+		}
+		return nil
+	}
+	if !strings.HasPrefix(value, prefixSecret) {
+		return errors.New(errSecretOfNoKnown)
+	}
+	raw, err := decodeSecret(value, prefixSecret)
+	if err != nil || len(raw) < minSecretBytes || len(raw) > maxSecretBytes {
+		return errors.New(errSecretLength)
+	}
+	return nil
+}
+
+func decodeSecret(value, prefix string) ([]byte, error) {
+	encoded, ok := strings.CutPrefix(value, prefix)
+	if !ok {
+		return nil, errors.New("prefix is missing")
+	}
+	return base64.StdEncoding.Strict().DecodeString(encoded)
+}
+
+// PublicKey is the "whpk_" key that verifies an ed25519 secret's signatures; empty for any other.
+func (s Secret) PublicKey() string {
+	raw, err := decodeSecret(s.Value, prefixPrivate)
+	if err != nil || len(raw) != ed25519.PrivateKeySize {
+		return ""
+	}
+	return prefixPublic + base64.StdEncoding.EncodeToString(raw[ed25519.SeedSize:])
+}
+
+// rotate puts a new secret in front. The one before it signs until the overlap ends, and so do older ones
+// whose overlap has not ended.
+func rotate(old []Secret, fresh Secret, overlap time.Duration, now time.Time) ([]Secret, error) {
+	secrets := []Secret{fresh}
+	for i, s := range old {
+		if i == 0 {
+			s.ExpiresAt = now.Add(overlap)
+		}
+		if s.ExpiresAt.After(now) {
+			secrets = append(secrets, s)
+		}
+	}
+	if len(secrets) > 1+maxOldSecrets {
+		return nil, ErrTooManySecrets
+	}
+	return secrets, nil
+}
+
+// binding is what a column of sealed bytes is bound to: moved to another row or column, they do not open.
+func binding(tenant string, id uuid.UUID, column string) []byte {
+	return []byte(tenant + "|" + id.String() + "|" + column)
+}
+
+// sealSecrets encrypts secrets for their row; none are no bytes.
+func sealSecrets(ring *seal.Ring, s *Subscription) ([]byte, error) {
+	if len(s.Secrets) == 0 {
+		return []byte{}, nil
+	}
+	plain, err := json.Marshal(s.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("encode secrets: %w", err)
+	}
+	sealed, err := ring.Seal(plain, binding(s.Tenant, s.ID, columnSecrets))
+	if err != nil {
+		return nil, fmt.Errorf("seal secrets: %w", err)
+	}
+	return sealed, nil
+}
+
+// openSecrets decrypts what sealSecrets made.
+func openSecrets(ring *seal.Ring, sealed []byte, tenant string, id uuid.UUID) ([]Secret, error) {
+	if len(sealed) == 0 {
+		return nil, nil
+	}
+	plain, err := ring.Open(sealed, binding(tenant, id, columnSecrets))
+	if err != nil {
+		return nil, fmt.Errorf("open secrets of subscription %s: %w", id, err)
+	}
+	var secrets []Secret
+	if err := json.Unmarshal(plain, &secrets); err != nil {
+		// The cause could quote a secret.
+		return nil, fmt.Errorf("open secrets of subscription %s: not in the form that they are stored in", id)
+	}
+	return slices.Clip(secrets), nil
+}

@@ -1,0 +1,179 @@
+package subscriptions
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/seal"
+)
+
+// Errors of the Store, beside *Invalid, *ScopeError and what Postgres says.
+var (
+	// ErrNotFound says that there is no such subscription or event type, or that it is another tenant's.
+	ErrNotFound = errors.New("not found")
+	// ErrChanged says that somebody else changed it since it was read.
+	ErrChanged = errors.New("changed meanwhile")
+	// ErrExists says that an event type of that name is there already.
+	ErrExists = errors.New("exists already")
+	// ErrDisabled says that a subscription cannot be paused or resumed because it is disabled.
+	ErrDisabled = errors.New("the subscription is disabled")
+)
+
+// Store keeps subscriptions and event types in Postgres. Every change takes the next revision in the statement
+// that makes it, so revisions become visible in order: see Directory.
+type Store struct {
+	db     *sql.DB
+	ring   *seal.Ring
+	policy egress.Policy
+	now    func() time.Time
+}
+
+// New makes a Store. Policy judges URLs.
+func New(db *sql.DB, ring *seal.Ring, policy egress.Policy) *Store {
+	return &Store{db: db, ring: ring, policy: policy, now: func() time.Time {
+		return time.Now().UTC().Truncate(time.Microsecond) // what Postgres keeps
+	}}
+}
+
+// nextRevision begins every statement that changes something. The row's lock is taken here and kept until
+// the statement has committed, which is at its end: no transaction is open around it.
+const nextRevision = `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value) `
+
+// Create saves a new subscription and fills in its ID, Number, times, Revision and what it left open. The
+// errors are *Invalid, *ScopeError or Postgres's.
+func (s *Store) Create(ctx context.Context, sub *Subscription) error {
+	if err := s.prepare(sub); err != nil {
+		return err
+	}
+	if err := s.checkTypes(ctx, sub, sub.EventTypes); err != nil {
+		return err
+	}
+	sealed, err := sealSecrets(s.ring, sub)
+	if err != nil {
+		return err
+	}
+	args := append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt)
+	if err := s.db.QueryRowContext(ctx, insertSubscription, args...).Scan(&sub.Number, &sub.Revision); err != nil {
+		return fmt.Errorf("create subscription: %w", err)
+	}
+	return nil
+}
+
+// prepare judges a new subscription and fills in what it left open.
+func (s *Store) prepare(sub *Subscription) error {
+	sub.fill()
+	if err := s.validate(sub); err != nil {
+		return err
+	}
+	if len(sub.Secrets) == 0 && sub.Dialect == Native {
+		sub.Secrets = []Secret{NewSecret(sub.Signing)}
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make an id: %w", err)
+	}
+	sub.ID, sub.CreatedAt = id, s.now()
+	sub.UpdatedAt = sub.CreatedAt
+	return nil
+}
+
+// Get returns a subscription with its secrets. An empty tenant means any.
+func (s *Store) Get(ctx context.Context, tenant string, id uuid.UUID) (*Subscription, error) {
+	return s.one(ctx, `WHERE id = $1 AND ($2 = '' OR tenant = $2) AND NOT deleted`, id, tenant)
+}
+
+// GetByNumber returns a dialect's subscription by its number, with its secrets.
+func (s *Store) GetByNumber(ctx context.Context, tenant, dialect string, number int32) (*Subscription, error) {
+	return s.one(ctx, `WHERE number = $1 AND tenant = $2 AND dialect = $3 AND NOT deleted`, number, tenant, dialect)
+}
+
+func (s *Store) one(ctx context.Context, where string, args ...any) (*Subscription, error) {
+	var found *Subscription
+	err := readRows(ctx, s.db, func(r *row) (err error) {
+		found, err = s.open(r)
+		return err
+	}, where, args...)
+	if err == nil && found == nil {
+		err = ErrNotFound
+	}
+	return found, err
+}
+
+// open makes the Subscription of a row, secrets included; if they do not open, its Err says so.
+func (s *Store) open(r *row) (*Subscription, error) {
+	sub, err := r.subscription()
+	if err != nil {
+		return nil, err
+	}
+	sub.Secrets, sub.Err = openSecrets(s.ring, r.sealed, r.tenant, r.id)
+	return sub, nil
+}
+
+// Update saves a subscription that was read before; its Revision must still be the current one, else the error
+// is ErrChanged. Tenant, Dialect, Number and CreatedAt stay what they are. Scopes that newly added event types
+// demand must be among sub.Scopes. Secrets that could not be opened stay as they are.
+func (s *Store) Update(ctx context.Context, sub *Subscription) error {
+	sub.fill()
+	if err := s.validate(sub); err != nil {
+		return err
+	}
+	before, err := s.Get(ctx, sub.Tenant, sub.ID)
+	if err != nil {
+		return err
+	}
+	if before.Revision != sub.Revision {
+		return ErrChanged
+	}
+	if err := s.checkTypes(ctx, sub, added(before.EventTypes, sub.EventTypes)); err != nil {
+		return err
+	}
+	var sealed []byte // NULL keeps what is there
+	if sub.Err == nil {
+		if sealed, err = sealSecrets(s.ring, sub); err != nil {
+			return err
+		}
+	}
+	sub.UpdatedAt = s.now()
+	err = s.db.QueryRowContext(ctx, updateSubscription, append(writtenArgs(sub, sealed), sub.Revision)...).Scan(&sub.Revision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrChanged
+	}
+	if err != nil {
+		return fmt.Errorf("update subscription %s: %w", sub.ID, err)
+	}
+	return nil
+}
+
+// Delete removes a subscription; what remains is a tombstone without its contents, by which every Directory
+// learns of it. Deleting what is not there is ErrNotFound and changes nothing.
+func (s *Store) Delete(ctx context.Context, tenant string, id uuid.UUID) error {
+	return s.touch(ctx, `UPDATE subscriptions SET `+wiped+` FROM r
+WHERE id = $2 AND ($3 = '' OR tenant = $3) AND NOT deleted`, id, tenant)
+}
+
+// wiped is what is set on deletion; $1 is now.
+const wiped = `deleted = true, name = '', description = '', url = '', filter = '', headers = '{}', metadata = '{}',
+	secrets = '', settings = '{}', resource_id = '', changed = '{}', event_types = '{}', scopes = '{}',
+	updated_at = $1, revision = r.value`
+
+// touch runs an UPDATE that must change one row; its first argument is now.
+func (s *Store) touch(ctx context.Context, update string, args ...any) error {
+	result, err := s.db.ExecContext(ctx, nextRevision+update, append([]any{s.now()}, args...)...)
+	if err != nil {
+		return fmt.Errorf("change subscription: %w", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("change subscription: %w", err)
+	}
+	if n == 0 {
+		return ErrNotFound
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package subscriptions
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/lib/pq"
+)
+
+// bulkChunk is how many subscriptions one transaction of CreateMany makes.
+const bulkChunk = 5_000
+
+// CreateMany saves many new subscriptions, some thousand in a transaction, all of which have the same revision;
+// what was saved before an error stays. It judges each as Create does, but for what event types demand: it is
+// for those who operate Fanfare (loading, benchmarks), not for callers of an API. Numbers are not filled in.
+func (s *Store) CreateMany(ctx context.Context, subs iter.Seq[*Subscription]) (n int, err error) {
+	for chunk := range chunks(subs, bulkChunk) {
+		if err := s.createChunk(ctx, chunk); err != nil {
+			return n, fmt.Errorf("create %d subscriptions: %w", len(chunk), err)
+		}
+		n += len(chunk)
+	}
+	return n, nil
+}
+
+// chunks groups a sequence.
+func chunks[T any](seq iter.Seq[T], size int) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		var chunk []T
+		for item := range seq {
+			if chunk = append(chunk, item); len(chunk) == size {
+				if !yield(chunk) {
+					return
+				}
+				chunk = nil
+			}
+		}
+		if len(chunk) > 0 {
+			yield(chunk)
+		}
+	}
+}
+
+// copied are the columns that createChunk writes: id and tenant, the written ones, and the rest of an insert.
+var copied = []string{
+	"id", "tenant", "name", "description", "url", "event_types", "resource_id", "changed", "filter", "headers",
+	"payload_format", "retry_schedule", "max_retries", "timeout_ms", "max_in_flight", "rate_limit", "rate_per_ms", "secrets",
+	"status", "disabled_reason", "version", "metadata", "scopes", "updated_at", "settings", "dialect", "created_at", "revision",
+}
+
+func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
+	rows := make([][]any, len(chunk))
+	tenants := map[string]bool{}
+	for i, sub := range chunk {
+		if err := s.prepare(sub); err != nil {
+			return err
+		}
+		sealed, err := sealSecrets(s.ring, sub)
+		if err != nil {
+			return err
+		}
+		rows[i] = append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt)
+		tenants[sub.Tenant] = true
+	}
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	if _, err := tx.ExecContext(ctx, `INSERT INTO tenants (tenant) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING`,
+		pq.StringArray(slices.Sorted(maps.Keys(tenants)))); err != nil {
+		return err
+	}
+	// The revision is locked while the rows are copied, some 50 ms: a second pass over them would take longer.
+	var revision int64
+	if err := tx.QueryRowContext(ctx, nextRevision+`SELECT value FROM r`).Scan(&revision); err != nil {
+		return err
+	}
+	copying, err := tx.PrepareContext(ctx, pq.CopyIn("subscriptions", copied...))
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if _, err := copying.ExecContext(ctx, append(row, revision)...); err != nil {
+			return err
+		}
+	}
+	if _, err := copying.ExecContext(ctx); err != nil {
+		return err
+	}
+	if err := copying.Close(); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	for _, sub := range chunk {
+		sub.Revision = revision
+	}
+	return nil
+}

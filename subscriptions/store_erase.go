@@ -1,0 +1,60 @@
+package subscriptions
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// minTombstoneAge is how long tombstones are kept at least: longer than any Directory reads while it loads.
+const minTombstoneAge = time.Hour
+
+// EraseTenant removes all of a tenant's subscriptions and event types. It may be called again.
+func (s *Store) EraseTenant(ctx context.Context, tenant string) error {
+	if _, err := s.db.ExecContext(ctx, nextRevision+`, e AS (UPDATE event_types SET `+wipedType+` FROM r
+		WHERE tenant = $2 AND NOT deleted)
+UPDATE subscriptions SET `+wiped+` FROM r WHERE tenant = $2 AND NOT deleted`, s.now(), tenant); err != nil {
+		return fmt.Errorf("erase subscriptions of tenant %s: %w", tenant, err)
+	}
+	return nil
+}
+
+// sweepChunk is how many tombstones one transaction removes.
+const sweepChunk = 10_000
+
+// Sweep removes the tombstones of what was deleted longer than age ago (at least an hour) and returns how many
+// they were. A Directory that knows nothing newer than the youngest of them loads everything anew.
+func (s *Store) Sweep(ctx context.Context, age time.Duration) (total int64, err error) {
+	before := s.now().Add(-max(age, minTombstoneAge))
+	for {
+		var n int64
+		err := postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+			n, err = sweep(ctx, tx, before)
+			return err
+		})
+		if err != nil {
+			return total, fmt.Errorf("sweep tombstones: %w", err)
+		}
+		if total += n; n < sweepChunk {
+			return total, nil
+		}
+	}
+}
+
+// sweep removes a chunk. It locks the revision first, as everybody who changes something does.
+func sweep(ctx context.Context, tx *sql.Tx, before time.Time) (n int64, err error) {
+	if _, err := tx.ExecContext(ctx, `SELECT value FROM revision FOR UPDATE`); err != nil {
+		return 0, err
+	}
+	err = tx.QueryRowContext(ctx, `
+WITH s AS (DELETE FROM subscriptions WHERE id IN
+         (SELECT id FROM subscriptions WHERE deleted AND updated_at < $1 LIMIT $2) RETURNING revision),
+     e AS (DELETE FROM event_types WHERE deleted AND updated_at < $1 RETURNING revision),
+     gone AS (SELECT revision FROM s UNION ALL SELECT revision FROM e),
+     h AS (UPDATE revision SET horizon = greatest(horizon, (SELECT max(revision) FROM gone)) WHERE EXISTS (SELECT 1 FROM gone))
+SELECT count(*) FROM gone`, before, sweepChunk).Scan(&n)
+	return n, err
+}

@@ -1,0 +1,240 @@
+package subscriptions
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lib/pq"
+)
+
+// wipedType is what is set on an event type's deletion; $1 is now.
+const wipedType = `deleted = true, description = '', schema = NULL, sample = NULL, scopes = '{}', archived = false,
+	updated_at = $1, revision = r.value`
+
+// CreateEventType saves a new event type, of one tenant or, where Tenant is empty, of all. The errors are
+// *Invalid and ErrExists.
+func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
+	if err := t.validate(); err != nil {
+		return err
+	}
+	t.CreatedAt = s.now()
+	t.UpdatedAt = t.CreatedAt
+	// What was deleted may come back; its tombstone is the row.
+	err := s.db.QueryRowContext(ctx, nextRevision+`
+INSERT INTO event_types AS e (tenant, name, description, schema, sample, scopes, archived, created_at, updated_at, revision)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, r.value FROM r
+ON CONFLICT (tenant, name) DO UPDATE SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7,
+	created_at = $8, updated_at = $8, deleted = false, revision = excluded.revision WHERE e.deleted
+RETURNING revision`, t.args()...).Scan(&t.Revision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrExists
+	}
+	if err != nil {
+		return fmt.Errorf("create event type %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// EnsureEventType makes an event type be there as given, whatever was there before: for those that a dialect
+// brings with it. It changes nothing if it is there already.
+func (s *Store) EnsureEventType(ctx context.Context, t *EventType) error {
+	there, err := s.GetEventType(ctx, t.Tenant, t.Name)
+	if errors.Is(err, ErrNotFound) {
+		if err = s.CreateEventType(ctx, t); errors.Is(err, ErrExists) { // Another process was faster.
+			err = nil
+		}
+		return err
+	}
+	if err != nil || there.Description == t.Description && slices.Equal(there.Scopes, t.Scopes) {
+		return err
+	}
+	there.Description, there.Scopes = t.Description, t.Scopes
+	if err = s.UpdateEventType(ctx, there); errors.Is(err, ErrChanged) {
+		err = nil
+	}
+	return err
+}
+
+// args are $1 to $8 of both statements.
+func (t *EventType) args() []any {
+	return []any{t.Tenant, t.Name, t.Description, nullJSON(t.Schema), nullJSON(t.Sample), array(t.Scopes), t.Archived, t.UpdatedAt}
+}
+
+func nullJSON(text json.RawMessage) sql.Null[string] {
+	return sql.Null[string]{V: string(text), Valid: len(text) > 0}
+}
+
+// GetEventType returns an event type of exactly this tenant, or with an empty tenant the one that is every tenant's.
+func (s *Store) GetEventType(ctx context.Context, tenant, name string) (*EventType, error) {
+	types, err := readEventTypes(ctx, s.db, `tenant = $1 AND name = $2 AND NOT deleted`, tenant, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(types) == 0 {
+		return nil, ErrNotFound
+	}
+	return types[0], nil
+}
+
+// EventTypeFor returns the event type that holds for a tenant: its own, else the one that is every tenant's.
+func (s *Store) EventTypeFor(ctx context.Context, tenant, name string) (*EventType, error) {
+	found, err := s.eventTypesFor(ctx, tenant, []string{name})
+	if err != nil {
+		return nil, err
+	}
+	t, ok := found[name]
+	if !ok {
+		return nil, ErrNotFound
+	}
+	return t, nil
+}
+
+// eventTypesFor returns those of the names that exist for a tenant.
+func (s *Store) eventTypesFor(ctx context.Context, tenant string, names []string) (map[string]*EventType, error) {
+	types, err := readEventTypes(ctx, s.db, `tenant IN ($1, '') AND name = ANY($2) AND NOT deleted ORDER BY tenant`, tenant, pq.Array(names))
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]*EventType{}
+	for _, t := range types { // The tenant's own come after those that are every tenant's.
+		found[t.Name] = t
+	}
+	return found, nil
+}
+
+// EventTypeQuery asks for some of the event types, by name.
+type EventTypeQuery struct {
+	Tenant string // its own and those that are every tenant's; empty: only the latter
+	After  string // the name after which to go on
+	Desc   bool
+	Limit  int // 0: all
+}
+
+// ListEventTypes returns event types by their names; of two of one name, the tenant's own.
+func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventType, error) {
+	order, beyond := "", ">"
+	if q.Desc {
+		order, beyond = " DESC", "<"
+	}
+	// The collation is that of bytes, so that names page as they compare in Go.
+	where := `tenant IN ($1, '') AND NOT deleted AND ($2 = '' OR name COLLATE "C" ` + beyond + ` $2)
+	AND NOT (tenant = '' AND EXISTS (SELECT 1 FROM event_types o WHERE o.tenant = $1 AND $1 <> '' AND o.name = event_types.name AND NOT o.deleted))
+ORDER BY name COLLATE "C"` + order
+	if q.Limit > 0 {
+		where += fmt.Sprintf(" LIMIT %d", q.Limit)
+	}
+	return readEventTypes(ctx, s.db, where, q.Tenant, q.After)
+}
+
+// UpdateEventType saves an event type that was read before; its Revision must still be the current one, else
+// the error is ErrChanged.
+func (s *Store) UpdateEventType(ctx context.Context, t *EventType) error {
+	if err := t.validate(); err != nil {
+		return err
+	}
+	t.UpdatedAt = s.now()
+	err := s.db.QueryRowContext(ctx, nextRevision+`
+UPDATE event_types SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7, updated_at = $8, revision = r.value
+FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $9 AND NOT deleted RETURNING event_types.revision`,
+		append(t.args(), t.Revision)...).Scan(&t.Revision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrChanged
+	}
+	if err != nil {
+		return fmt.Errorf("update event type %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// DeleteEventType removes an event type of exactly this tenant, or with an empty tenant the one that is every tenant's.
+func (s *Store) DeleteEventType(ctx context.Context, tenant, name string) error {
+	return s.touch(ctx, `UPDATE event_types SET `+wipedType+` FROM r WHERE tenant = $2 AND name = $3 AND NOT deleted`, tenant, name)
+}
+
+// checkTypes refuses subscribing to types that are archived, or whose scopes the subscription does not hold.
+// Patterns are not refused: what they must not receive is left out when events are matched.
+func (s *Store) checkTypes(ctx context.Context, sub *Subscription, fresh []string) error {
+	names := slices.DeleteFunc(slices.Clone(fresh), func(p string) bool { return !isExact(p) })
+	if len(names) == 0 {
+		return nil
+	}
+	found, err := s.eventTypesFor(ctx, sub.Tenant, names)
+	if err != nil {
+		return err
+	}
+	bad := &Invalid{}
+	for i, name := range sub.EventTypes {
+		t, ok := found[name]
+		if !ok {
+			continue
+		}
+		if t.Archived {
+			bad.addf(fmt.Sprintf("event_types[%d]", i), "is archived and takes no new subscriptions")
+		}
+		for _, scope := range t.Scopes {
+			if !hold(sub.Scopes, []string{scope}) {
+				return &ScopeError{EventType: name, Scope: scope}
+			}
+		}
+	}
+	return bad.orNil()
+}
+
+// validate judges an event type; its error is an *Invalid.
+func (t *EventType) validate() error {
+	bad := &Invalid{}
+	bad.add("name", ValidEventType(t.Name))
+	bad.add("description", checkProse(t.Description, maxDescription))
+	bad.add("sample", storable(&t.Sample, maxSampleBytes))
+	bad.add("schema", storable(&t.Schema, maxSchemaBytes))
+	if len(bad.Faults) == 0 && len(t.Schema) > 0 {
+		compiled, err := compileSchema(t.Schema)
+		bad.add("schema", err)
+		if err == nil && len(t.Sample) > 0 {
+			for _, v := range compiled.validate(t.Sample) {
+				bad.addf("sample"+v.Location[len("data"):], "does not fit the schema: %s", v.Message)
+			}
+		}
+	}
+	if len(t.Scopes) > maxTypeScopes {
+		bad.addf("scopes", "must not have more than %d entries", maxTypeScopes)
+	}
+	for i, scope := range t.Scopes {
+		if scope == "" || scope == AllScopes || checkBytes(scope, maxScopeLength) != nil {
+			bad.addf(fmt.Sprintf("scopes[%d]", i), "must be 1 to %d characters, and not *", maxScopeLength)
+		}
+	}
+	return bad.orNil()
+}
+
+// storable judges JSON and brings it to a form that Postgres takes: it refuses the character NUL, half
+// surrogates and numbers of a million digits.
+func storable(text *json.RawMessage, most int) error {
+	if len(*text) == 0 || string(*text) == "null" {
+		*text = nil
+		return nil
+	}
+	if len(*text) > most {
+		return fmt.Errorf("must not be larger than %d bytes", most)
+	}
+	doc, err := decodeExact(*text)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(doc); err != nil {
+		return err
+	}
+	if bytes.Contains(out.Bytes(), []byte(`\u0000`)) {
+		return errors.New("must not hold the character NUL")
+	}
+	*text = bytes.TrimSpace(out.Bytes())
+	return nil
+}

@@ -1,0 +1,112 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/seal"
+)
+
+// KeyError says that rows are sealed with keys that are not in the ring: start with the ring that has them, or
+// their secrets are lost.
+type KeyError struct{ Rows map[string]int } // by key id
+
+func (e *KeyError) Error() string {
+	var parts []string
+	for id, n := range e.Rows {
+		parts = append(parts, fmt.Sprintf("%s sealed with key %q", plural(n, "subscription"), id))
+	}
+	return "FANFARE_SECRET_KEYS lacks keys that are in use: " + strings.Join(parts, ", ")
+}
+
+// CheckKeys returns a *KeyError unless the ring has the key of every row. It reads the head of each sealed
+// column only, where internal/seal writes the key's id after its length.
+func (s *Store) CheckKeys(ctx context.Context) error {
+	rows, err := s.db.QueryContext(ctx, `
+SELECT convert_from(substring(secrets FROM 3 FOR get_byte(secrets, 1)), 'SQL_ASCII') AS key, count(*) FROM subscriptions
+WHERE length(secrets) > 2 GROUP BY key`)
+	if err != nil {
+		return fmt.Errorf("check keys: %w", err)
+	}
+	defer rows.Close()
+	missing := &KeyError{Rows: map[string]int{}}
+	for rows.Next() {
+		var id string
+		var n int
+		if err := rows.Scan(&id, &n); err != nil {
+			return fmt.Errorf("check keys: %w", err)
+		}
+		if !s.ring.Has(id) {
+			missing.Rows[id] = n
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("check keys: %w", err)
+	}
+	if len(missing.Rows) > 0 {
+		return missing
+	}
+	return nil
+}
+
+// rekeyChunk is how many rows Rekey reads at once.
+const rekeyChunk = 500
+
+// Rekey seals the secrets of every row that is not sealed with the ring's first key anew, and reports how
+// many it has done after each chunk. It may be ended at any time and started again, and run while everything else
+// runs: a row that changes meanwhile is sealed with the first key by whoever changes it. Nothing else about
+// the rows changes, their revision included. Rows that do not open are left as they are and told in the error.
+func (s *Store) Rekey(ctx context.Context, progress func(done int)) (done int, err error) {
+	after := uuid.Nil
+	var broken []error
+	for {
+		var chunk []*row
+		err := readRows(ctx, s.db, func(r *row) error {
+			chunk = append(chunk, r)
+			return nil
+		}, `WHERE id > $1 AND length(secrets) > 0 ORDER BY id LIMIT $2`, after, rekeyChunk)
+		if err != nil {
+			return done, err
+		}
+		for _, r := range chunk {
+			after = r.id
+			n, err := s.rekeyRow(ctx, r)
+			switch {
+			case errors.Is(err, seal.ErrCorrupt), errors.Is(err, seal.ErrUnknownKey):
+				broken = append(broken, err)
+			case err != nil:
+				return done, err
+			}
+			done += n
+		}
+		if progress != nil {
+			progress(done)
+		}
+		if len(chunk) < rekeyChunk {
+			return done, errors.Join(broken...)
+		}
+	}
+}
+
+func (s *Store) rekeyRow(ctx context.Context, r *row) (int, error) {
+	if id, err := s.ring.KeyID(r.sealed); err == nil && id == s.ring.Current() {
+		return 0, nil
+	}
+	bound := binding(r.tenant, r.id, columnSecrets)
+	plain, err := s.ring.Open(r.sealed, bound)
+	if err != nil {
+		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
+	}
+	sealed, err := s.ring.Seal(plain, bound)
+	if err != nil {
+		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
+	}
+	if _, err := s.db.ExecContext(ctx, `UPDATE subscriptions SET secrets = $2 WHERE id = $1 AND secrets = $3`, r.id, sealed, r.sealed); err != nil {
+		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
+	}
+	return 1, nil
+}

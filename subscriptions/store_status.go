@@ -1,0 +1,84 @@
+package subscriptions
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Manual is the disabled_reason of a subscription that somebody disabled.
+const Manual = "manual"
+
+// Pause lets deliveries be held until Resume; a subscription that is paused already stays as it is.
+func (s *Store) Pause(ctx context.Context, tenant string, id uuid.UUID) (*Subscription, error) {
+	return s.switchTo(ctx, tenant, id, Paused)
+}
+
+// Resume makes a paused subscription active again; an active one stays as it is.
+func (s *Store) Resume(ctx context.Context, tenant string, id uuid.UUID) (*Subscription, error) {
+	return s.switchTo(ctx, tenant, id, Active)
+}
+
+// switchTo pauses or resumes. Between reading and writing somebody may disable the subscription: the
+// statement looks again.
+func (s *Store) switchTo(ctx context.Context, tenant string, id uuid.UUID, to Status) (*Subscription, error) {
+	sub, err := s.Get(ctx, tenant, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case sub.Status == Disabled:
+		return nil, ErrDisabled
+	case sub.Status == to:
+		return sub, nil
+	}
+	if err := s.touch(ctx, `UPDATE subscriptions SET status = $2, updated_at = $1, revision = r.value FROM r
+WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, string(to), id); err != nil {
+		return nil, err
+	}
+	return s.Get(ctx, tenant, id)
+}
+
+// Disable ends matching for a subscription, for a reason: a delivery's, or Manual. Whose tenant it is does not
+// matter: its callers are the stages. One that is disabled already keeps its first reason.
+func (s *Store) Disable(ctx context.Context, id uuid.UUID, reason string) error {
+	sub, err := s.Get(ctx, "", id)
+	if err != nil || sub.Status == Disabled {
+		return err
+	}
+	err = s.touch(ctx, `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2, updated_at = $1, revision = r.value
+FROM r WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, reason, id)
+	if err == ErrNotFound { // Somebody was faster.
+		_, err = s.Get(ctx, "", id)
+	}
+	return err
+}
+
+// Enable makes a disabled subscription active and forgets the reason; any other stays as it is.
+func (s *Store) Enable(ctx context.Context, tenant string, id uuid.UUID) (*Subscription, error) {
+	sub, err := s.Get(ctx, tenant, id)
+	if err != nil || sub.Status != Disabled {
+		return sub, err
+	}
+	sub.Status, sub.DisabledReason = Active, ""
+	return sub, s.Update(ctx, sub)
+}
+
+// Rotate puts a new secret in front of the others; a zero fresh one is generated. The one before it signs as
+// well until the overlap ends. The errors are *Invalid, ErrTooManySecrets, ErrChanged and ErrNotFound.
+func (s *Store) Rotate(ctx context.Context, sub *Subscription, fresh Secret, overlap time.Duration) error {
+	if fresh.Value == "" {
+		fresh = NewSecret(sub.Signing)
+	}
+	secrets, err := rotate(sub.Secrets, fresh, overlap, s.now())
+	if err != nil {
+		return err
+	}
+	// A new secret also mends one that could not be opened.
+	before, broken := sub.Secrets, sub.Err
+	sub.Secrets, sub.Err = secrets, nil
+	if err = s.Update(ctx, sub); err != nil {
+		sub.Secrets, sub.Err = before, broken
+	}
+	return err
+}

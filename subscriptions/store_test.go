@@ -1,0 +1,473 @@
+package subscriptions
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// bundle is a store and a directory over a database of the test's own.
+type bundle struct {
+	db    *sql.DB
+	ring  *seal.Ring
+	store *Store
+	dir   *Directory
+}
+
+func setup(t testing.TB) *bundle {
+	t.Helper()
+	ring, err := seal.ParseRing(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{db: servertest.Postgres(t), ring: ring}
+	b.store = New(b.db, ring, egress.Policy{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	b.dir = b.directory()
+	return b
+}
+
+// directory makes another one, as another process would.
+func (b *bundle) directory() *Directory {
+	return NewDirectory(b.db, b.ring, slog.New(slog.DiscardHandler))
+}
+
+// example has every field set.
+func example() *Subscription {
+	return &Subscription{
+		Tenant: "acme", Name: "Orders to ERP", Description: "first\nsecond", URL: "https://erp.example.com/hooks?a=b",
+		EventTypes: []string{"order.*", "invoice.paid"}, ResourceID: "123", Changed: []string{"status", "a,b"},
+		Filter: "event.data.total > 100.0", Headers: map[string]string{"X-Env": "prod"}, PayloadFormat: "raw",
+		Retry:   Retry{Schedule: []time.Duration{time.Millisecond, time.Hour}, MaxRetries: new(0)},
+		Timeout: 5 * time.Second, MaxInFlight: 7, RateLimit: &RateLimit{Limit: 100, Per: time.Second},
+		Signing: SignEd25519, Secrets: []Secret{NewSecret(SignEd25519)}, Metadata: map[string]string{"team": "ünïcode"},
+		Scopes: []string{"subscriptions:write", "view:purchases"},
+	}
+}
+
+// plain is the least that a subscription needs.
+func plain(tenant string, types ...string) *Subscription {
+	return &Subscription{Tenant: tenant, Name: "plain", URL: "https://example.com/", EventTypes: types, Scopes: []string{AllScopes}}
+}
+
+func (b *bundle) create(t testing.TB, s *Subscription) *Subscription {
+	t.Helper()
+	if err := b.store.Create(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (b *bundle) fresh(t testing.TB) int64 {
+	t.Helper()
+	revision, err := b.dir.Fresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return revision
+}
+
+func TestEveryFieldComesBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, example())
+	if made.Number == 0 || made.Revision == 0 || made.ID == uuid.Nil || made.CreatedAt.IsZero() {
+		t.Errorf("not filled in: %+v", made)
+	}
+	read, err := b.store.Get(t.Context(), "acme", made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(read, made) {
+		t.Errorf("store:\n got %+v\nwant %+v", read, made)
+	}
+	b.fresh(t)
+	known, ok := b.dir.Get(made.ID)
+	if !ok || !reflect.DeepEqual(known, made) {
+		t.Errorf("directory:\n got %+v\nwant %+v", known, made)
+	}
+	v := reflect.ValueOf(*made)
+	for i := range v.NumField() {
+		switch name := v.Type().Field(i).Name; name {
+		case "DisabledReason", "Err", "Deleted":
+		default:
+			if v.Field(i).IsZero() {
+				t.Errorf("the example leaves %s open", name)
+			}
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, plain("acme", "a", "a"))
+	want := &Subscription{
+		ID: made.ID, Number: made.Number, Tenant: "acme", Dialect: Native, Name: "plain", URL: "https://example.com/",
+		EventTypes: []string{"a"}, PayloadFormat: "standard", Timeout: DefaultTimeout, MaxInFlight: DefaultMaxInFlight,
+		Signing: SignHMAC, Secrets: made.Secrets, Status: Active, Version: "V1", Scopes: []string{AllScopes},
+		CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt, Revision: made.Revision,
+	}
+	read, err := b.store.Get(t.Context(), "", made.ID)
+	if err != nil || !reflect.DeepEqual(read, want) {
+		t.Errorf("got %+v, %v\nwant %+v", read, err, want)
+	}
+	if len(made.Secrets) != 1 || checkSecret(made.Secrets[0].Value, SignHMAC) != nil {
+		t.Errorf("generated secrets: %v", made.Secrets)
+	}
+}
+
+func TestUpdateNeedsTheCurrentRevision(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, plain("acme", "a"))
+	mine, theirs := *made, *made
+	mine.Name, theirs.Name = "mine", "theirs"
+	if err := b.store.Update(t.Context(), &mine); err != nil {
+		t.Fatal(err)
+	}
+	if mine.Revision <= made.Revision || !mine.UpdatedAt.After(made.UpdatedAt) {
+		t.Errorf("revision %d -> %d, updated %s -> %s", made.Revision, mine.Revision, made.UpdatedAt, mine.UpdatedAt)
+	}
+	if err := b.store.Update(t.Context(), &theirs); !errors.Is(err, ErrChanged) {
+		t.Errorf("stale update: got %v, want ErrChanged", err)
+	}
+	read, err := b.store.Get(t.Context(), "acme", made.ID)
+	if err != nil || read.Name != "mine" {
+		t.Errorf("got %q, %v", read.Name, err)
+	}
+}
+
+func TestTenantsAreApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, plain("acme", "a"))
+	ctx := t.Context()
+	stolen := *made
+	stolen.Tenant = "globex"
+	_, pauseErr := b.store.Pause(ctx, "globex", made.ID)
+	_, resumeErr := b.store.Resume(ctx, "globex", made.ID)
+	_, enableErr := b.store.Enable(ctx, "globex", made.ID)
+	_, getErr := b.store.Get(ctx, "globex", made.ID)
+	_, numberErr := b.store.GetByNumber(ctx, "globex", Native, made.Number)
+	for name, err := range map[string]error{
+		"get": getErr, "number": numberErr, "update": b.store.Update(ctx, &stolen), "delete": b.store.Delete(ctx, "globex", made.ID),
+		"pause": pauseErr, "resume": resumeErr, "enable": enableErr,
+	} {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: got %v, want ErrNotFound", name, err)
+		}
+	}
+	if list, err := b.store.List(ctx, Query{Tenant: "globex"}); err != nil || len(list) != 0 {
+		t.Errorf("list: got %d, %v", len(list), err)
+	}
+	b.fresh(t)
+	if got, _ := b.dir.Match(&MatchEvent{Tenant: "globex", Type: "a", Targets: []uuid.UUID{made.ID}}); len(got) != 0 {
+		t.Errorf("another tenant's event reaches %v", got)
+	}
+}
+
+func TestDeleteLeavesATombstoneWithoutContents(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, example())
+	other := b.create(t, plain("acme", "order.created"))
+	before := b.fresh(t)
+	if err := b.store.Delete(t.Context(), "acme", made.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Delete(t.Context(), "acme", made.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("again: got %v, want ErrNotFound", err)
+	}
+	var text string
+	if err := b.db.QueryRow(`SELECT subscriptions::text FROM subscriptions WHERE deleted`).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"example.com", "ERP", "prod", "team", "total"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the tombstone holds %q: %s", secret, text)
+		}
+	}
+	if after := b.fresh(t); after <= before {
+		t.Errorf("revision %d -> %d", before, after)
+	}
+	if _, ok := b.dir.Get(made.ID); ok {
+		t.Error("the directory has it still")
+	}
+	if _, ok := b.dir.Get(other.ID); !ok {
+		t.Error("the directory lost the other one")
+	}
+}
+
+func TestStatusChanges(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, plain("acme", "a"))
+	ctx := t.Context()
+	is := func(step string, status Status, reason string) {
+		t.Helper()
+		read, err := b.store.Get(ctx, "acme", made.ID)
+		if err != nil || read.Status != status || read.DisabledReason != reason {
+			t.Errorf("%s: got %+v, %v", step, read, err)
+		}
+		b.fresh(t)
+		known, _ := b.dir.Get(made.ID)
+		if known.Status != status {
+			t.Errorf("%s: the directory has %s", step, known.Status)
+		}
+		matched, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a"})
+		if got, want := len(matched) == 1, status != Disabled; got != want {
+			t.Errorf("%s: matched %t, want %t", step, got, want)
+		}
+	}
+	must := func(_ *Subscription, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(b.store.Pause(ctx, "acme", made.ID))
+	is("pause", Paused, "")
+	revision := b.fresh(t)
+	must(b.store.Pause(ctx, "acme", made.ID))
+	if b.fresh(t) != revision {
+		t.Error("a pause that changes nothing takes a revision")
+	}
+	must(b.store.Resume(ctx, "acme", made.ID))
+	is("resume", Active, "")
+	must(nil, b.store.Disable(ctx, made.ID, "gone"))
+	must(nil, b.store.Disable(ctx, made.ID, "manual"))
+	is("disable", Disabled, "gone")
+	if _, err := b.store.Pause(ctx, "acme", made.ID); !errors.Is(err, ErrDisabled) {
+		t.Errorf("pause a disabled one: %v", err)
+	}
+	if _, err := b.store.Resume(ctx, "acme", made.ID); !errors.Is(err, ErrDisabled) {
+		t.Errorf("resume a disabled one: %v", err)
+	}
+	must(b.store.Enable(ctx, "acme", made.ID))
+	is("enable", Active, "")
+	if err := b.store.Disable(ctx, uuid.Must(uuid.NewV7()), "gone"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("disable what is not there: %v", err)
+	}
+}
+
+func TestList(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var ids []uuid.UUID
+	for i, types := range [][]string{{"order.created"}, {"order.*"}, {"*"}, {"order.>", "x"}, {"invoice.paid"}, {">"}, {"*.created"}} {
+		s := plain("acme", types...)
+		s.Name = "Sub " + types[0]
+		s.URL = "https://host" + string(rune('a'+i)) + ".example.com/"
+		ids = append(ids, b.create(t, s).ID)
+	}
+	b.create(t, plain("globex", "*"))
+	if _, err := b.store.Pause(t.Context(), "acme", ids[1]); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name  string
+		query Query
+		want  []int
+	}{
+		{"newest first", Query{Tenant: "acme"}, []int{6, 5, 4, 3, 2, 1, 0}},
+		{"oldest first", Query{Tenant: "acme", Asc: true}, []int{0, 1, 2, 3, 4, 5, 6}},
+		{"page", Query{Tenant: "acme", Limit: 2, After: ids[4]}, []int{3, 2}},
+		{"page up", Query{Tenant: "acme", Limit: 2, After: ids[4], Asc: true}, []int{5, 6}},
+		{"paused", Query{Tenant: "acme", Status: Paused}, []int{1}},
+		{"type", Query{Tenant: "acme", EventType: "order.created", Asc: true}, []int{0, 1, 2, 3, 5, 6}},
+		{"longer type", Query{Tenant: "acme", EventType: "order.line.added", Asc: true}, []int{2, 3, 5}},
+		{"dot is no wildcard", Query{Tenant: "acme", EventType: "orderxcreated", Asc: true}, []int{2, 5}},
+		{"pattern", Query{Tenant: "acme", EventType: "order.*", Asc: true}, []int{1, 2, 3, 5}},
+		{"text in name", Query{Tenant: "acme", Text: "SUB ORDER.C"}, []int{0}},
+		{"text in url", Query{Tenant: "acme", Text: "hostc.example"}, []int{2}},
+		{"no wildcard in text", Query{Tenant: "acme", Text: "h_stc%"}, nil},
+		{"injection", Query{Tenant: "acme", Text: "'; DROP TABLE subscriptions; --", EventType: "' OR true --"}, nil},
+		{"dialect", Query{Tenant: "acme", Dialect: Leat}, nil},
+		{"nobody's", Query{Tenant: "nobody"}, nil},
+	}
+	for _, tt := range tests {
+		found, err := b.store.List(t.Context(), tt.query)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		var got []int
+		for _, s := range found {
+			got = append(got, slices.Index(ids, s.ID))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestDialectsMayLeaveOutWhatTheyDoNotHave(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, &Subscription{
+		Tenant: "acme", Dialect: Passona, URL: "https://example.com/", Retry: Retry{MaxRetries: new(0)}, Scopes: []string{AllScopes},
+	})
+	if len(made.Secrets) != 0 || made.PayloadFormat != Passona {
+		t.Errorf("got %+v", made)
+	}
+	read, err := b.store.GetByNumber(t.Context(), "acme", Passona, made.Number)
+	if err != nil || read.ID != made.ID || read.Secrets != nil {
+		t.Errorf("by number: got %+v, %v", read, err)
+	}
+	b.fresh(t)
+	matched, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a"})
+	targeted, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a", Targets: []uuid.UUID{made.ID, made.ID}})
+	if len(matched) != 0 || len(targeted) != 1 {
+		t.Errorf("matched %d, targeted %d", len(matched), len(targeted))
+	}
+	own := b.create(t, &Subscription{Tenant: "acme", Dialect: Babelfor, Name: "b", URL: "https://example.com/", EventTypes: []string{"x"},
+		Secrets: []Secret{{Value: "any text"}}, Scopes: []string{AllScopes}})
+	if read, err := b.store.Get(t.Context(), "acme", own.ID); err != nil || read.Secrets[0].Value != "any text" {
+		t.Errorf("got %+v, %v", read, err)
+	}
+}
+
+func TestCreateMany(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const n = bulkChunk + 17
+	count, err := b.store.CreateMany(t.Context(), func(yield func(*Subscription) bool) {
+		for range n {
+			if !yield(example()) {
+				return
+			}
+		}
+	})
+	if err != nil || count != n {
+		t.Fatalf("got %d, %v", count, err)
+	}
+	b.fresh(t)
+	if got := b.dir.Stats(); got.Subscriptions != n || got.Tenants != 1 || got.Revision != 2 {
+		t.Errorf("got %+v", got)
+	}
+	list, err := b.store.List(t.Context(), Query{Tenant: "acme", Limit: 1})
+	if err != nil || len(list) != 1 || list[0].Number == 0 || list[0].Secrets == nil {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	if _, err := b.store.CreateMany(t.Context(), slices.Values([]*Subscription{{Tenant: "acme"}})); err == nil {
+		t.Error("an invalid one was taken")
+	}
+}
+
+func TestEraseTenant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	mine, other := b.create(t, plain("acme", "a")), b.create(t, plain("globex", "a"))
+	for _, tenant := range []string{"acme", "globex", ""} {
+		if err := b.store.CreateEventType(t.Context(), &EventType{Tenant: tenant, Name: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.fresh(t)
+	for range 2 {
+		if err := b.store.EraseTenant(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.fresh(t)
+	if _, ok := b.dir.Get(mine.ID); ok {
+		t.Error("the tenant's subscription is there still")
+	}
+	if _, ok := b.dir.Get(other.ID); !ok {
+		t.Error("another tenant's subscription is gone")
+	}
+	if s := b.dir.Stats(); s.Subscriptions != 1 || s.Tenants != 1 || s.EventTypes != 2 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestSweepMovesTheHorizon(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	kept, gone := b.create(t, plain("acme", "a")), b.create(t, plain("acme", "a"))
+	late := b.directory()
+	if _, err := late.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Delete(t.Context(), "acme", gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.store.Sweep(t.Context(), 0); err != nil || n != 0 {
+		t.Errorf("a young tombstone: swept %d, %v", n, err)
+	}
+	b.store.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	if n, err := b.store.Sweep(t.Context(), 0); err != nil || n != 1 {
+		t.Errorf("an old tombstone: swept %d, %v", n, err)
+	}
+	if n, err := b.store.Sweep(t.Context(), 0); err != nil || n != 0 {
+		t.Errorf("again: swept %d, %v", n, err)
+	}
+	if _, ok := late.Get(gone.ID); !ok {
+		t.Fatal("the late directory cannot know yet")
+	}
+	if _, err := late.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := late.Get(gone.ID); ok {
+		t.Error("the late directory never learns of the deletion")
+	}
+	if _, ok := late.Get(kept.ID); !ok {
+		t.Error("the late directory lost what is left")
+	}
+}
+
+func TestDatabaseThatWasSetBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, plain("acme", "a"))
+	revision := b.fresh(t)
+	if _, err := b.db.Exec(`DELETE FROM subscriptions; UPDATE revision SET value = 0`); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.dir.AtLeast(t.Context(), revision+10); err != nil {
+		t.Errorf("AtLeast a revision that is no more: %v", err)
+	}
+	if _, ok := b.dir.Get(made.ID); ok {
+		t.Error("the directory has what the database lost")
+	}
+}
+
+func TestInvalidIsToldFieldByField(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	err := b.store.Create(t.Context(), &Subscription{Tenant: "acme", URL: "ftp://x", EventTypes: []string{"a", "b..c"}, Filter: "1"})
+	var bad *Invalid
+	if !errors.As(err, &bad) {
+		t.Fatalf("got %v", err)
+	}
+	var fields []string
+	for _, f := range bad.Faults {
+		fields = append(fields, f.Field)
+	}
+	if want := []string{"name", "url", "event_types[1]", "filter"}; !slices.Equal(fields, want) {
+		t.Errorf("got %v, want %v", fields, want)
+	}
+}
+
+func TestUnavailableIsSaid(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.dir.Fresh(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who gave up: %v", err)
+	}
+}
