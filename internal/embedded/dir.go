@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,9 +15,21 @@ import (
 // ErrLocked says that another process uses the data directory.
 var ErrLocked = errors.New("another fanfare uses this data directory")
 
+// dirLock is the lock of a data directory.
+type dirLock struct{ file *os.File }
+
+// Close gives the directory free. To close the file would not do: a child that is just being started has
+// a copy of it for a moment, and the lock lives as long as that.
+func (l *dirLock) Close() error {
+	if err := unix.Flock(int(l.file.Fd()), unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlock the data directory: %w", err)
+	}
+	return l.file.Close()
+}
+
 // lockDir makes the directory if need be and takes its lock, which the kernel releases when this process
 // ends in whatever way.
-func lockDir(dir string) (*os.File, error) {
+func lockDir(dir string) (*dirLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -29,19 +43,37 @@ func lockDir(dir string) (*os.File, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("lock %s: %w (stop it, or set another FANFARE_DATA_DIR)", dir, err), f.Close())
 	}
-	return f, nil
+	return &dirLock{f}, nil
 }
 
 // storeLimit is how much the streams in dir may hold: 70 % of what the volume has free, counting what
 // they hold already. The rest stays for Postgres, logs and whatever else lives there.
+//
+// The limit is kept in a file and never sinks: below what the streams have reserved, the server would refuse
+// every change of a stream, even one that makes it smaller. When others fill the volume, it is writing that fails.
 func storeLimit(dir string) (int64, error) {
 	var volume unix.Statfs_t
 	if err := unix.Statfs(dir, &volume); err != nil {
 		return 0, err
 	}
-	free := int64(volume.Bavail) * int64(volume.Bsize)
-	var held int64
-	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+	held, err := size(dir)
+	if err != nil {
+		return 0, err
+	}
+	limit := (int64(volume.Bavail)*int64(volume.Bsize) + held) / 10 * 7
+	name := filepath.Join(dir, "max_store")
+	if kept, err := os.ReadFile(name); err == nil {
+		before, _ := strconv.ParseInt(strings.TrimSpace(string(kept)), 10, 64) // what is no number is no limit
+		if before >= limit {
+			return before, nil
+		}
+	}
+	return limit, os.WriteFile(name, fmt.Appendln(nil, limit), 0o600)
+}
+
+// size is how many bytes the files below dir hold.
+func size(dir string) (held int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -50,7 +82,7 @@ func storeLimit(dir string) (int64, error) {
 		}
 		return nil
 	})
-	return (free + held) / 10 * 7, err
+	return held, err
 }
 
 // Discard removes a data directory that no process uses. One that is in use is left alone: ErrLocked.

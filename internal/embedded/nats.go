@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -41,7 +40,7 @@ const (
 // NATS is a NATS server with JetStream in this process.
 type NATS struct {
 	server   *server.Server
-	lock     *os.File
+	lock     *dirLock
 	maxStore int64
 }
 
@@ -145,8 +144,8 @@ func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// MaxStore is how many bytes all streams together may reserve: at most 70 % of the space that the volume
-// had free at the start, what the streams already held included.
+// MaxStore is how many bytes all streams together may reserve: 70 % of the space that the volume had free at
+// the first start. It never sinks. A stream that would reserve more cannot be made.
 func (n *NATS) MaxStore() int64 { return n.maxStore }
 
 // Shutdown stops the server and returns once all is written and closed. Calling it again does nothing.

@@ -4,8 +4,11 @@ import (
 	"bytes"
 
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -127,7 +130,8 @@ func TestNATSHasItsDirectoryToItself(t *testing.T) {
 
 func TestNATSBoundsItsStore(t *testing.T) {
 	t.Parallel()
-	n := startNATS(t, embedded.NATSConfig{Dir: t.TempDir()})
+	dir := t.TempDir()
+	n := startNATS(t, embedded.NATSConfig{Dir: dir})
 	nc, err := n.Connect()
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +151,16 @@ func TestNATSBoundsItsStore(t *testing.T) {
 	cfg.MaxBytes = n.MaxStore()
 	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
 		t.Error(err)
+	}
+	n.Shutdown()
+
+	// On a volume that is fuller than it was, streams can still be changed.
+	before := n.MaxStore() * 2
+	if err := os.WriteFile(filepath.Join(dir, "nats", "max_store"), fmt.Appendln(nil, before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := startNATS(t, embedded.NATSConfig{Dir: dir}).MaxStore(); got != before {
+		t.Errorf("got %d, want %d as before", got, before)
 	}
 }
 

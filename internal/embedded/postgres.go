@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -36,7 +35,7 @@ type Postgres struct {
 	paths paths
 	bin   binaries
 	as    account
-	lock  *os.File
+	lock  *dirLock
 
 	mu      sync.Mutex
 	process *process

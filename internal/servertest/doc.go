@@ -19,5 +19,5 @@
 // given up where a test cannot see it: Postgres does not sync. A RestartablePostgres still keeps every commit through a
 // Kill, and NATS syncs as it does in production.
 //
-// It stops with the tests. Directories that killed processes left are swept an hour later by a next run.
+// It stops with the tests. Directories that killed processes left are swept by a later run.
 package servertest

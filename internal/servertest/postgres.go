@@ -172,7 +172,7 @@ func sweep() {
 	for _, dir := range dirs {
 		info, err := os.Stat(dir)
 		// A young one may be about to be locked.
-		if err != nil || time.Since(info.ModTime()) < time.Hour {
+		if err != nil || time.Since(info.ModTime()) < time.Minute {
 			continue
 		}
 		_ = embedded.Discard(dir) // in use, or another sweep's
