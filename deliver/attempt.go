@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -72,6 +73,9 @@ type Poster struct {
 func NewPoster(client *http.Client, cfg PosterConfig, now func() time.Time) (*Poster, error) {
 	if client.Transport == nil {
 		return nil, errors.New("make poster: the client has no transport of its own, so nothing guards it")
+	}
+	if err := egress.ReplaceHTTP2(client); err != nil {
+		return nil, fmt.Errorf("make poster: %w", err)
 	}
 	plans, err := lru.New[uuid.UUID, *plan](cfg.Plans)
 	if err != nil {
@@ -134,15 +138,13 @@ func (p *Poster) exchange(parent context.Context, plan *plan, out request, r *Re
 	req.ContentLength = int64(len(out.body))
 	// A bytes.Reader in a NopCloser is what net/http writes together with the header, in one packet.
 	req.Body = io.NopCloser(bytes.NewReader(out.body))
-	req.GetBody = func() (io.ReadCloser, error) {
-		if r.Resent == plan.resends {
-			return nil, errResent
-		}
-		r.Resent++
-		p.resent.Add(1)
-		return io.NopCloser(bytes.NewReader(out.body)), nil
-	}
+	resends := resends{body: out.body, most: plan.resends}
+	req.GetBody = resends.next
 	resp, err := p.transport.RoundTrip(req)
+	if resends.made > 0 {
+		r.Resent = resends.made
+		p.resent.Add(uint64(resends.made))
+	}
 	if err != nil {
 		r.lost(parent, ctx, err)
 		return

@@ -30,9 +30,6 @@ func (e *Error) Unwrap() error { return e.Err }
 // errTimeout is the cause by which an attempt's deadline is told from the worker's stopping.
 var errTimeout = errors.New("no complete answer in time")
 
-// errResent ends an attempt whose request would have to be sent once more than is safe.
-var errResent = errors.New("the connection was lost before the request was taken up")
-
 // classify says what kind of failure kept a response from coming.
 func classify(err error) Reason {
 	switch {

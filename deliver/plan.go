@@ -74,19 +74,8 @@ func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
 		format:  format,
 		signer:  signer,
 		timeout: min(timeout, subscriptions.MaxTimeout),
-		resends: resends(target.Scheme),
+		resends: mostResends(target.Scheme),
 	}, nil
-}
-
-// resends says how often net/http may make a request again within an attempt. HTTP/1 does so only if no
-// byte of it was written to a connection that the receiver had closed, which is safe however often. HTTP/2,
-// which TLS may bring, does so as well after PROTOCOL_ERROR, when the receiver may have acted: once then, which
-// spares the usual case (a connection that is being retired by GOAWAY) a failed attempt.
-func resends(scheme string) int {
-	if scheme == "http" {
-		return 8 // stale connections in a row
-	}
-	return 1
 }
 
 // fixedHeaders are the headers that every request of the subscription has: those it asked for, and over them
