@@ -1,0 +1,27 @@
+package egress
+
+import (
+	"fmt"
+	"net/http"
+
+	"golang.org/x/net/http2"
+)
+
+// ReplaceHTTP2 makes a client of NewClient speak HTTP/2 by golang.org/x/net instead of the copy that is built into
+// net/http. Go 1.26.8's copy locks a connection against itself when a receiver raises a stream's window beyond its
+// maximum: the request then outlives every deadline, and so do those that look for a connection to anybody
+// afterwards. It also repeats a POST by itself after a receiver's PROTOCOL_ERROR. Call it before the first request;
+// a second call does nothing, nor does a call for a client without HTTP/2.
+func ReplaceHTTP2(client *http.Client) error {
+	transport, ok := client.Transport.(*http.Transport)
+	if guard, guarded := client.Transport.(*literalGuard); guarded {
+		transport, ok = guard.next, true
+	}
+	if !ok || !transport.ForceAttemptHTTP2 || transport.TLSNextProto["h2"] != nil {
+		return nil
+	}
+	if _, err := http2.ConfigureTransports(transport); err != nil {
+		return fmt.Errorf("replace HTTP/2: %w", err)
+	}
+	return nil
+}
