@@ -1,0 +1,197 @@
+package fanout
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// Event is what upstream published: the inbox of fan-out. On the wire it is a NATS message on
+// events.<tenant>.<type> whose body is Data and whose headers are the rest, so that any NATS client can
+// publish one.
+type Event struct {
+	ID     string // 1-128 of [A-Za-z0-9_-]; unique within the tenant for 24 hours
+	Tenant string // 1-64 of [A-Za-z0-9_-]
+	Type   string // 1-128 of [A-Za-z0-9_] with dots
+	Time   time.Time
+	Data   []byte // JSON, kept to the byte
+
+	ResourceIDs []string
+	ObjectID    string
+	Changed     []string
+	Targets     []uuid.UUID // where not empty, only these subscriptions receive the event
+	TraceParent string
+
+	// Made says that Fanfare made the id, so that no other event can have it.
+	Made bool
+	// Checked says that ingest has judged the event and answered for it: fan-out takes it as it is, even
+	// if its type was archived in between. What comes straight from NATS is judged by fan-out.
+	Checked bool
+	// Test marks the event of a subscription's test call: it reaches its target although that is paused.
+	Test bool
+
+	// Seq and AcceptedAt are the event's place and time in the stream; zero until it is stored.
+	Seq        uint64
+	AcceptedAt time.Time
+}
+
+// Stream holds the accepted events, with their bytes; Durable is fan-out's place in it.
+const (
+	Stream  = "EVENTS"
+	Durable = "fanout"
+)
+
+// The headers of an event. Those of CloudEvents (ce-id, ce-time) are read as well.
+const (
+	HeaderID          = "Fanfare-Id"
+	HeaderTime        = "Fanfare-Time"
+	HeaderResourceIDs = "Fanfare-Resource-Ids"
+	HeaderObjectID    = "Fanfare-Object-Id"
+	HeaderChanged     = "Fanfare-Changed"
+	HeaderTargets     = "Fanfare-Targets"
+	HeaderMade        = "Fanfare-Made"
+	HeaderChecked     = "Fanfare-Checked"
+	HeaderTest        = "Fanfare-Test"
+	HeaderTraceParent = "traceparent"
+)
+
+const (
+	subjectPrefix = "events."
+	// maxAckPending bounds the events in flight over all processes.
+	maxAckPending = 4096
+)
+
+// Inbox is the stream and the durable consumer that hold events for fan-out, for `fanfare topology`.
+// maxAge is how long events are kept, maxBytes how many bytes; when full, publishing fails.
+func Inbox(maxAge time.Duration, maxBytes int64) jetstream.Inbox {
+	return jetstream.Inbox{
+		Stream: natsjs.StreamConfig{
+			Name:               Stream,
+			Description:        "Every accepted event, with its bytes",
+			Subjects:           []string{subjectPrefix + ">"},
+			Retention:          natsjs.LimitsPolicy,
+			Storage:            natsjs.FileStorage,
+			Compression:        natsjs.S2Compression,
+			Discard:            natsjs.DiscardNew,
+			MaxAge:             maxAge,
+			MaxBytes:           maxBytes,
+			Duplicates:         jetstream.DuplicateWindow,
+			AllowAtomicPublish: true,
+			AllowDirect:        true,
+		},
+		Consumers: []natsjs.ConsumerConfig{{
+			Durable:       Durable,
+			Description:   "Matches events against subscriptions",
+			AckPolicy:     natsjs.AckExplicitPolicy,
+			AckWait:       jetstream.AckWait,
+			MaxDeliver:    -1,
+			MaxAckPending: maxAckPending,
+		}},
+	}
+}
+
+// Send puts the event on disk and returns its place in the stream. Duplicate means that the stream has seen
+// this tenant and id within its window; seq is then the first one's.
+func Send(ctx context.Context, to *jetstream.Publisher, e *Event) (seq uint64, duplicate bool, err error) {
+	ack, err := to.Send(ctx, subjectPrefix+e.Tenant+"."+e.Type, e.encode())
+	if err != nil {
+		return 0, false, fmt.Errorf("publish event %s: %w", e.ID, err)
+	}
+	return ack.Sequence, ack.Duplicate, nil
+}
+
+// Sent is what became of one event of SendAll.
+type Sent struct {
+	Seq       uint64
+	Duplicate bool
+	Err       error
+}
+
+// SendAll is Send for several events at once. They are stored in their order.
+func SendAll(ctx context.Context, to *jetstream.Publisher, events []*Event) []Sent {
+	out := make([]jetstream.Outgoing, len(events))
+	for i, e := range events {
+		out[i] = jetstream.Outgoing{Subject: subjectPrefix + e.Tenant + "." + e.Type, Message: e.encode()}
+	}
+	to.SendAll(ctx, out)
+	all := make([]Sent, len(events))
+	for i, o := range out {
+		all[i] = Sent{Seq: o.Ack.Sequence, Duplicate: o.Ack.Duplicate}
+		if o.Err != nil {
+			all[i].Err = fmt.Errorf("publish event %s: %w", events[i].ID, o.Err)
+		}
+	}
+	return all
+}
+
+// encode writes the event as a message; its UUID becomes the Nats-Msg-Id.
+func (e *Event) encode() *message.Message {
+	meta := make(message.Metadata, 6)
+	meta[HeaderID] = e.ID
+	meta[HeaderTime] = e.Time.UTC().Format(time.RFC3339Nano)
+	set := func(header, value string) {
+		if value != "" {
+			meta[header] = value
+		}
+	}
+	set(HeaderResourceIDs, strings.Join(e.ResourceIDs, ","))
+	set(HeaderObjectID, e.ObjectID)
+	set(HeaderChanged, strings.Join(e.Changed, ","))
+	set(HeaderTraceParent, e.TraceParent)
+	if len(e.Targets) > 0 {
+		ids := make([]string, len(e.Targets))
+		for i, id := range e.Targets {
+			ids[i] = id.String()
+		}
+		set(HeaderTargets, strings.Join(ids, ","))
+	}
+	flag := func(header string, on bool) {
+		if on {
+			meta[header] = "1"
+		}
+	}
+	flag(HeaderMade, e.Made)
+	flag(HeaderChecked, e.Checked)
+	flag(HeaderTest, e.Test)
+	return &message.Message{UUID: e.Tenant + "." + e.ID, Metadata: meta, Payload: e.Data}
+}
+
+// Key names the event within the idempotency window.
+func (e *Event) Key() Key { return Key{Tenant: e.Tenant, ID: e.ID} }
+
+// Hash is that of the event's content: all that makes a repeat the same event. The time is not part of it,
+// so that a caller who stamps each try anew still repeats himself.
+func (e *Event) Hash() [sha256.Size]byte {
+	h := sha256.New()
+	var n [8]byte
+	write := func(part []byte) {
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		h.Write(part)
+	}
+	list := func(items []string) {
+		binary.BigEndian.PutUint64(n[:], uint64(len(items)))
+		h.Write(n[:])
+		for _, item := range items {
+			write([]byte(item))
+		}
+	}
+	write([]byte(e.Type))
+	write(e.Data)
+	write([]byte(e.ObjectID))
+	list(e.ResourceIDs)
+	list(e.Changed)
+	for _, id := range e.Targets {
+		h.Write(id[:])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}

@@ -1,0 +1,190 @@
+package fanout
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// IdempotencyWindow is how long an event's id stands for that event: a second event with the id of one that was
+// accepted so long ago or less is a repeat. It is a little more than the 24 hours that are promised, and a little
+// less than ingest keeps ids, so that what ingest took for new is never taken for a repeat here.
+const IdempotencyWindow = 24*time.Hour + 30*time.Minute
+
+// Key names an event within the idempotency window.
+type Key struct{ Tenant, ID string }
+
+// Ledger is the record of the events that were fanned out: all SQL of fan-out. Everything is written and asked
+// in groups, so that a thousand events cost what one does.
+type Ledger struct {
+	db      *sql.DB
+	rows    *group.Committer[*row]
+	lookups *group.Committer[*lookup]
+	bad     *group.Committer[*quarantined]
+}
+
+// row is an event in the ledger.
+type row struct {
+	event   *Event
+	uid     uuid.UUID
+	matched int
+	err     error // of this row alone
+}
+
+// lookup asks whether the ledger has an event of a key, accepted near a time.
+type lookup struct {
+	key   Key
+	at    time.Time
+	known bool
+}
+
+// NewLedger makes a Ledger.
+func NewLedger(db *sql.DB) *Ledger {
+	l := &Ledger{db: db}
+	// A group waits for the one before it: a thousand rows are about 20 ms of Postgres.
+	limits := group.Limits{Count: 1000, Timeout: 20 * time.Second}
+	l.rows = group.New(limits, nil, l.insertRows)
+	l.lookups = group.New(limits, nil, l.lookUp)
+	l.bad = group.New(limits, nil, l.insertQuarantined)
+	return l
+}
+
+// UID is the event's key in the ledger and in all that is made of it.
+func (e *Event) UID() uuid.UUID { return deliver.EventUID(e.Tenant, e.ID, e.AcceptedAt) }
+
+// Record writes that an event was fanned out, with the number of subscriptions that matched.
+func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
+	r := &row{event: e, uid: e.UID(), matched: matched}
+	if err := l.rows.Do(ctx, r); err != nil {
+		return fmt.Errorf("record event %s: %w", e.ID, err)
+	}
+	if r.err != nil {
+		return fmt.Errorf("record event %s: %w", e.ID, r.err)
+	}
+	return nil
+}
+
+// Knows reports whether an event of this tenant and id was fanned out that was accepted within the idempotency
+// window before or after the given time: after, as events are not fanned out in the order they came.
+func (l *Ledger) Knows(ctx context.Context, key Key, at time.Time) (bool, error) {
+	q := &lookup{key: key, at: at}
+	if err := l.lookups.Do(ctx, q); err != nil {
+		return false, fmt.Errorf("look up event %s: %w", key.ID, err)
+	}
+	return q.known, nil
+}
+
+// insertRows writes a group. Should one row be at fault, it alone fails.
+func (l *Ledger) insertRows(ctx context.Context, rows []*row) error {
+	err := l.insert(ctx, rows)
+	if err == nil || len(rows) == 1 || postgres.IsUnavailable(err) || ctx.Err() != nil {
+		return err
+	}
+	for _, r := range rows {
+		r.err = l.insert(ctx, []*row{r})
+	}
+	return nil
+}
+
+func (l *Ledger) insert(ctx context.Context, rows []*row) error {
+	n := len(rows)
+	uids, tenants, ids, types := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	times, accepted, hashes := make([]string, n), make([]string, n), make([][]byte, n)
+	seqs, matched := make([]int64, n), make([]int64, n)
+	for i, r := range rows {
+		e := r.event
+		hash := e.Hash()
+		uids[i], tenants[i], ids[i], types[i] = r.uid.String(), e.Tenant, e.ID, e.Type
+		// Postgres has microseconds and would round: up into the next millisecond, which is not that of the uid.
+		at := e.AcceptedAt.UTC().Truncate(time.Microsecond)
+		times[i], accepted[i] = e.Time.UTC().Format(time.RFC3339Nano), at.Format(time.RFC3339Nano)
+		seqs[i], matched[i], hashes[i] = int64(e.Seq), int64(r.matched), hash[:]
+	}
+	_, err := l.db.ExecContext(ctx, `
+		INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
+		SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
+			$7::bigint[], $8::integer[], $9::bytea[])
+		ON CONFLICT DO NOTHING`,
+		pq.StringArray(uids), pq.StringArray(tenants), pq.StringArray(ids), pq.StringArray(types),
+		pq.StringArray(times), pq.StringArray(accepted), pq.Int64Array(seqs), pq.Int64Array(matched),
+		pq.ByteaArray(hashes))
+	if err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	return nil
+}
+
+// lookUp asks for a group, no further back than the one that looks furthest.
+func (l *Ledger) lookUp(ctx context.Context, lookups []*lookup) error {
+	keys := make([]Key, len(lookups))
+	earliest := lookups[0].at
+	for i, q := range lookups {
+		keys[i] = q.key
+		if q.at.Before(earliest) {
+			earliest = q.at
+		}
+	}
+	known, err := l.Known(ctx, earliest.Add(-IdempotencyWindow), keys)
+	if err != nil {
+		return err
+	}
+	for _, q := range lookups {
+		for _, at := range known[q.key] {
+			q.known = q.known || at.Sub(q.at).Abs() <= IdempotencyWindow
+		}
+	}
+	return nil
+}
+
+// Known returns those of the keys that were accepted at a time or later and fanned out, with when.
+func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Key][]time.Time, error) {
+	tenants, ids := make([]string, len(keys)), make([]string, len(keys))
+	for i, k := range keys {
+		tenants[i], ids[i] = k.Tenant, k.ID
+	}
+	// The bound on uid lets Postgres leave out the partitions of other days.
+	rows, err := l.db.QueryContext(ctx, `
+		SELECT e.tenant, e.id, e.accepted_at
+		FROM unnest($1::text[], $2::text[]) AS k(tenant, id)
+		JOIN events e ON e.tenant = k.tenant AND e.id = k.id
+		WHERE e.uid >= $3 AND e.accepted_at >= $4`,
+		pq.StringArray(tenants), pq.StringArray(ids), firstUID(since), since)
+	if err != nil {
+		return nil, fmt.Errorf("look up events: %w", err)
+	}
+	defer rows.Close()
+	known := make(map[Key][]time.Time)
+	for rows.Next() {
+		var k Key
+		var at time.Time
+		if err := rows.Scan(&k.Tenant, &k.ID, &at); err != nil {
+			return nil, fmt.Errorf("look up events: %w", err)
+		}
+		known[k] = append(known[k], at)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look up events: %w", err)
+	}
+	return known, nil
+}
+
+// acceptance is the time that a key holds, to the millisecond.
+func acceptance(uid uuid.UUID) time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(uid[:8]) >> 16))
+}
+
+// firstUID is the smallest key that an event accepted at a time or later can have.
+func firstUID(at time.Time) uuid.UUID {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:8], uint64(max(at.UnixMilli(), 0))<<16)
+	return id
+}

@@ -1,0 +1,131 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// job is one event on its way through fan-out.
+type job struct {
+	*Stage
+	patience patience
+	event    *Event
+	// suspect says that the event may have been fanned out before.
+	suspect bool
+	// since is when it came. The broker gives a message to another once it has heard nothing for AckWait: a
+	// process that was stopped for so long must not go on as if it were alone.
+	since time.Time
+}
+
+// stale is how old a job may be before it asks the ledger once more.
+const stale = jetstream.AckWait / 2
+
+// run matches the event, hands its tasks over and records it, in this order: an event that the ledger has was
+// handed over. A refusal says that it may not be published.
+func (j *job) run() (*Refusal, error) {
+	if err := j.fresh(); err != nil {
+		return nil, err
+	}
+	if !j.event.Checked {
+		if refusal := j.rules.Check(j.event); refusal != nil {
+			return refusal, nil
+		}
+	}
+	if j.suspect || !j.event.Made {
+		if repeat, err := j.repeat(); repeat || err != nil {
+			return nil, err
+		}
+	}
+	targets, revision := j.match()
+	repeat, err := j.handOver(targets, revision)
+	if repeat || err != nil {
+		return nil, err
+	}
+	lag := j.now().Sub(j.event.AcceptedAt)
+	if err := j.persist(j.patience, func(ctx context.Context) error {
+		return j.ledger.Record(ctx, j.event, len(targets))
+	}); err != nil {
+		return nil, err
+	}
+	j.metrics.done(len(targets), lag)
+	return nil, nil
+}
+
+// fresh makes the directory know every change that was made before now.
+func (j *job) fresh() error {
+	err := j.persist(j.patience, func(ctx context.Context) error {
+		_, err := j.dir.Fresh(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("know the subscriptions for event %s: %w", j.event.ID, err)
+	}
+	return nil
+}
+
+// repeat reports whether the ledger has the event.
+func (j *job) repeat() (known bool, err error) {
+	err = j.persist(j.patience, func(ctx context.Context) error {
+		known, err = j.ledger.Knows(ctx, j.event.Key(), j.event.AcceptedAt)
+		return err
+	})
+	if known {
+		j.metrics.repeats.Inc()
+	}
+	return known, err
+}
+
+// match returns the subscriptions that the event goes to, and the revision that a worker must know to know them.
+func (j *job) match() ([]deliver.Target, int64) {
+	matched, revision := j.dir.Match(j.event.matchEvent())
+	targets := make([]deliver.Target, len(matched))
+	for i, s := range matched {
+		targets[i].Subscription = s.ID
+	}
+	return targets, revision
+}
+
+// matchEvent is what matching looks at.
+func (e *Event) matchEvent() *subscriptions.MatchEvent {
+	return &subscriptions.MatchEvent{
+		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data,
+		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets,
+	}
+}
+
+// handOver puts the tasks on disk. It reports a repeat if it finds that another process has done so meanwhile.
+func (j *job) handOver(targets []deliver.Target, revision int64) (repeat bool, err error) {
+	if len(targets) == 0 {
+		return false, nil
+	}
+	err = j.persist(j.patience, func(ctx context.Context) error {
+		if !j.suspect && j.now().Sub(j.since) > stale {
+			j.suspect = true
+			if repeat, err = j.repeat(); repeat || err != nil {
+				return err
+			}
+		}
+		err := j.out.Send(ctx, tasks(j.event, targets, revision, j.suspect)...)
+		// A hand-over that failed may be on disk all the same.
+		j.suspect = j.suspect || err != nil
+		return err
+	})
+	return repeat, err
+}
+
+// tasks splits an event's targets into tasks.
+func tasks(e *Event, targets []deliver.Target, revision int64, suspect bool) []deliver.Task {
+	list := make([]deliver.Task, 0, (len(targets)+deliver.MaxTargets-1)/deliver.MaxTargets)
+	event := e.Delivery()
+	for len(targets) > 0 {
+		n := min(len(targets), deliver.MaxTargets)
+		list = append(list, deliver.Task{Event: event, Targets: targets[:n:n], Revision: revision, Suspect: suspect})
+		targets = targets[n:]
+	}
+	return list
+}

@@ -1,0 +1,33 @@
+package fanout
+
+import (
+	"errors"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// maxPanics is how often an event may make its handler panic before it is put away.
+const maxPanics = 3
+
+// poison puts an event away that makes its handler panic whenever it comes, so that it does not come for ever.
+// It is outside of Recoverer, which makes an error of the panic.
+func (s *Stage) poison(p patience) message.HandlerMiddleware {
+	return func(next message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			produced, err := next(msg)
+			panicked, ok := errors.AsType[middleware.RecoveredPanicError](err)
+			if !ok {
+				return produced, err
+			}
+			s.log.Error("an event made fan-out panic", "error", panicked.Error(), "stack", panicked.Stacktrace)
+			from, ok := jetstream.Meta(msg)
+			if !ok || from.NumDelivered < maxPanics {
+				return produced, err
+			}
+			return nil, s.refuse(p, received(from, msg), refuse(Internal, "event", "could not be handled, by a fault of Fanfare's own"))
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/deliver"
+)
+
+// maxKept is how much of a message that is no valid event is kept: enough to see what it is.
+const maxKept = 4 << 10
+
+// quarantined is a message that is no valid event.
+type quarantined struct {
+	id         uuid.UUID
+	tenant     string
+	seq        uint64
+	subject    string
+	receivedAt time.Time
+	reason     Reason
+	detail     string
+	data       []byte
+}
+
+// newQuarantined takes what is kept of a message. Its id is the same whenever it is made of this message.
+func newQuarantined(w wire, r *Refusal) *quarantined {
+	tenant, _, _ := splitSubject(w.subject)
+	if CheckTenant(tenant) != nil {
+		tenant = ""
+	}
+	return &quarantined{
+		id:     deliver.EventUID("", fmt.Sprintf("quarantine %d", w.seq), w.at),
+		tenant: tenant, seq: w.seq, subject: plain(w.subject), receivedAt: w.at.Truncate(time.Microsecond),
+		reason: r.Reason, detail: plain(r.Error()), data: w.data[:min(len(w.data), maxKept)],
+	}
+}
+
+// plain makes a text that Postgres can hold, and bounds it.
+func plain(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s[:min(len(s), maxKept)], "\x00", "\ufffd"), "\ufffd")
+}
+
+// quarantine keeps a message that is no valid event, so that its publisher can find out.
+func (l *Ledger) quarantine(ctx context.Context, q *quarantined) error {
+	if err := l.bad.Do(ctx, q); err != nil {
+		return fmt.Errorf("quarantine message %d: %w", q.seq, err)
+	}
+	return nil
+}
+
+func (l *Ledger) insertQuarantined(ctx context.Context, items []*quarantined) error {
+	n := len(items)
+	ids, tenants, subjects, received := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	reasons, details := make([]string, n), make([]string, n)
+	seqs, data := make([]int64, n), make([][]byte, n)
+	for i, q := range items {
+		ids[i], tenants[i], subjects[i] = q.id.String(), q.tenant, q.subject
+		received[i], reasons[i], details[i] = q.receivedAt.UTC().Format(time.RFC3339Nano), string(q.reason), q.detail
+		seqs[i], data[i] = int64(q.seq), q.data
+		if q.data == nil {
+			data[i] = []byte{}
+		}
+	}
+	_, err := l.db.ExecContext(ctx, `
+		INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
+		SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::text[],
+			$7::text[], $8::bytea[])
+		ON CONFLICT DO NOTHING`,
+		pq.StringArray(ids), pq.StringArray(tenants), pq.Int64Array(seqs), pq.StringArray(subjects),
+		pq.StringArray(received), pq.StringArray(reasons), pq.StringArray(details), pq.ByteaArray(data))
+	if err != nil {
+		return fmt.Errorf("insert quarantine: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// ErrGone says that the stream does not hold the event's bytes: too old, deleted, or not yet there.
+var ErrGone = errors.New("the event is not in the stream")
+
+// Reader reads events from the stream by their sequence.
+type Reader struct {
+	js natsjs.JetStream
+
+	mu     sync.Mutex
+	stream natsjs.Stream
+}
+
+// NewReader makes a Reader. It asks nothing of the broker until something is read.
+func NewReader(js natsjs.JetStream) *Reader { return &Reader{js: js} }
+
+// Read returns the event at a sequence. ErrGone: there is none, or none that is valid.
+func (r *Reader) Read(ctx context.Context, seq uint64) (*Event, error) {
+	stream, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := stream.GetMsg(ctx, seq)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return nil, fmt.Errorf("read event %d: %w", seq, ErrGone)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read event %d: %w", seq, err)
+	}
+	e, refusal := decode(wireOf(raw))
+	if refusal != nil {
+		return nil, fmt.Errorf("read event %d: %w: %s", seq, ErrGone, refusal.Error())
+	}
+	return e, nil
+}
+
+// open binds to the stream once.
+func (r *Reader) open(ctx context.Context) (natsjs.Stream, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stream == nil {
+		stream, err := r.js.Stream(ctx, Stream)
+		if err != nil {
+			return nil, fmt.Errorf("open stream %s: %w", Stream, err)
+		}
+		r.stream = stream
+	}
+	return r.stream, nil
+}
+
+// wireOf is a message that was read by its sequence.
+func wireOf(raw *natsjs.RawStreamMsg) wire {
+	return wire{subject: raw.Subject, seq: raw.Sequence, at: raw.Time, headers: firstValues(raw.Header), data: raw.Data}
+}
+
+// firstValues are the headers with the first value of each.
+func firstValues(h nats.Header) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for name, values := range h {
+			if len(values) > 0 && !yield(name, values[0]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package fanout
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// What is read of the stream at once.
+const (
+	readMessages = 1000
+	readBytes    = 8 << 20
+)
+
+// recent iterates over a tenant's events of the stream from a sequence on, oldest first. It ends with the context,
+// and where the stream does.
+func (r *Reader) recent(ctx context.Context, tenant string, seq uint64) iter.Seq2[*Event, error] {
+	return func(yield func(*Event, error) bool) {
+		for {
+			n, next, err := r.batch(ctx, tenant, seq, yield)
+			if err != nil {
+				yield(nil, fmt.Errorf("read recent events: %w", err))
+				return
+			}
+			if n == 0 || next <= seq || ctx.Err() != nil {
+				return
+			}
+			seq = next
+		}
+	}
+}
+
+// batch yields the events of one read, and returns how many messages it held and where the next one begins. A
+// reader that has enough is told by next being 0.
+func (r *Reader) batch(ctx context.Context, tenant string, seq uint64, yield func(*Event, error) bool) (n int, next uint64, err error) {
+	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, readMessages,
+		jetstreamext.GetBatchSeq(max(seq, 1)), jetstreamext.GetBatchSubject(subjectPrefix+tenant+".>"),
+		jetstreamext.GetBatchMaxBytes(readBytes))
+	if err != nil {
+		return 0, 0, err
+	}
+	next = seq
+	for raw, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return n, next, nil
+		}
+		if err != nil {
+			return n, next, err
+		}
+		n++
+		next = raw.Sequence + 1
+		if e, refusal := decode(wireOf(raw)); refusal == nil && !yield(e, nil) {
+			return n, 0, nil
+		}
+	}
+	return n, next, nil
+}
+
+// lastSeq is the place of the last message in the stream.
+func (r *Reader) lastSeq(ctx context.Context) (uint64, error) {
+	stream, err := r.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look at stream %s: %w", Stream, err)
+	}
+	return info.State.LastSeq, nil
+}
+
+// seqBack is the place in the stream of the n-th last event that was fanned out for a tenant; 0 if there are fewer.
+func (l *Ledger) seqBack(ctx context.Context, tenant string, n int) (uint64, error) {
+	var seq int64
+	err := l.db.QueryRowContext(ctx,
+		"SELECT seq FROM events WHERE tenant = $1 ORDER BY uid DESC OFFSET $2 LIMIT 1", tenant, n-1).Scan(&seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find recent events: %w", err)
+	}
+	return uint64(seq), nil
+}

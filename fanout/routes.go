@@ -1,0 +1,270 @@
+package fanout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// Deliveries tells what became of an event.
+type Deliveries interface {
+	// CountByState counts the deliveries of an event by their state.
+	CountByState(ctx context.Context, event uuid.UUID) (map[string]int, error)
+	// Describe returns a delivery with its attempts as the API shows it, JSON; nil if there is none.
+	Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error)
+}
+
+// Bytes reads events wherever they still are: the stream, or what was kept of it.
+type Bytes interface {
+	// Get returns an event; deliver.ErrEventGone if it is nowhere any more.
+	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*deliver.Event, error)
+}
+
+// Routes are the operations on events, on quarantine, and on what a subscription would have matched.
+type Routes struct {
+	Ledger     *Ledger
+	Reader     *Reader
+	Bytes      Bytes
+	Deliveries Deliveries
+	Directory  *subscriptions.Directory
+	Now        func() time.Time // nil means time.Now
+}
+
+// Register adds the operations.
+func (r Routes) Register(to huma.API) {
+	if r.Now == nil {
+		r.Now = time.Now
+	}
+	register(to, r.list, "events:read", huma.Operation{
+		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"},
+		Summary: "List events",
+		Description: "Events that were accepted and matched, newest first. An event is listed once it was fanned out, " +
+			"which is some milliseconds after it was accepted.",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	})
+	register(to, r.get, "events:read", huma.Operation{
+		OperationID: "get-event", Method: http.MethodGet, Path: "/v1/events/{id}", Tags: []string{"Events"},
+		Summary: "Read an event",
+		Description: "The event with its data, how many subscriptions it matched, and its deliveries by state. " +
+			"`data` is absent once the stream no longer holds the event, unless a delivery of it is dead or held. " +
+			"If an id was used again after more than a day, the last event is shown.",
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
+	})
+	register(to, r.explain, "deliveries:read", huma.Operation{
+		OperationID: "explain-event", Method: http.MethodGet, Path: "/v1/events/{id}/explain", Tags: []string{"Events"},
+		Summary: "Explain what became of an event",
+		Description: "Takes the event through each step of matching against a subscription as it is now, whether or not one " +
+			"before failed, and shows the delivery with its attempts.",
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
+	})
+	register(to, r.preview, "subscriptions:write", huma.Operation{
+		OperationID: "preview-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/preview", Tags: []string{"Subscriptions"},
+		Summary: "Preview a subscription",
+		Description: "Holds the last events of the stream against what a subscription would ask for: how many would have " +
+			"matched, with samples. Examines what it can within five seconds.",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	})
+	register(to, r.quarantine, "events:read", huma.Operation{
+		OperationID: "list-quarantine", Method: http.MethodGet, Path: "/v1/quarantine", Tags: []string{"Events"},
+		Summary: "List messages that are no valid event",
+		Description: "Messages that were published straight to NATS and could not be taken as events, newest first: " +
+			"why, and their first 4 KiB.",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	})
+}
+
+// register adds one operation that demands a scope.
+func register[I, O any](to huma.API, handler func(context.Context, *I) (*O, error), scope string, op huma.Operation) {
+	api.Scope(scope)(&op)
+	huma.Register(to, op, handler)
+}
+
+type listInput struct {
+	api.ListInput
+	Type  string    `query:"type" doc:"Only events of this type" example:"order.created"`
+	Since time.Time `query:"since" doc:"Accepted at this time or later" example:"2026-11-20T10:00:00Z"`
+	Until time.Time `query:"until" doc:"Accepted before this time" example:"2026-11-21T00:00:00Z"`
+}
+
+type eventJSON struct {
+	ID         string    `json:"id" example:"evt_17" doc:"Given by the publisher, or made"`
+	Tenant     string    `json:"tenant" example:"acme"`
+	Type       string    `json:"type" example:"order.created"`
+	Time       time.Time `json:"time" doc:"When it happened, by its publisher's word"`
+	AcceptedAt time.Time `json:"accepted_at" doc:"When it was on disk"`
+	Matched    int       `json:"matched" doc:"How many subscriptions it went to"`
+}
+
+func (r recorded) json() eventJSON {
+	return eventJSON{ID: r.id, Tenant: r.tenant, Type: r.eventType, Time: r.time, AcceptedAt: r.acceptedAt, Matched: r.matched}
+}
+
+type listOutput struct{ Body api.List[eventJSON] }
+
+func (r Routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
+	f, page, err := listFilter(ctx, &in.ListInput)
+	if err != nil {
+		return nil, err
+	}
+	f.eventType, f.since, f.until = in.Type, in.Since, in.Until
+	rows, err := r.Ledger.list(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	list, err := api.ListOf(ctx, page, rows, func(r recorded) string { return r.uid.String() })
+	if err != nil {
+		return nil, err
+	}
+	out := &listOutput{}
+	out.Body.NextCursor = list.NextCursor
+	out.Body.Data = make([]eventJSON, 0, len(list.Data))
+	for _, row := range list.Data {
+		out.Body.Data = append(out.Body.Data, row.json())
+	}
+	return out, nil
+}
+
+// listFilter makes the filter of a list from what all lists have.
+func listFilter(ctx context.Context, in *api.ListInput) (filter, api.Page, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return filter{}, api.Page{}, err
+	}
+	page, err := in.Page(ctx)
+	if err != nil {
+		return filter{}, api.Page{}, err
+	}
+	after, err := page.AfterID()
+	if err != nil {
+		return filter{}, api.Page{}, err
+	}
+	return filter{tenant: tenant, after: after, asc: page.Asc, limit: page.Fetch()}, page, nil
+}
+
+type getInput struct {
+	ID string `path:"id" example:"evt_17"`
+}
+
+type getOutput struct{ Body eventDetail }
+
+type eventDetail struct {
+	eventJSON
+	Data        json.RawMessage `json:"data,omitempty" doc:"Absent if it is no longer kept"`
+	ResourceIDs []string        `json:"resource_ids"`
+	ObjectID    string          `json:"object_id"`
+	Changed     []string        `json:"changed"`
+	Targets     []uuid.UUID     `json:"targets" doc:"Where not empty, only these subscriptions got the event"`
+	Deliveries  map[string]int  `json:"deliveries" doc:"Deliveries by state: pending, delivered, dead, cancelled"`
+}
+
+func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
+	row, err := r.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &getOutput{Body: eventDetail{
+		eventJSON: row.json(), ResourceIDs: []string{}, Changed: []string{}, Targets: []uuid.UUID{},
+		Deliveries: map[string]int{"pending": 0, "delivered": 0, "dead": 0, "cancelled": 0},
+	}}
+	counts, err := r.Deliveries.CountByState(ctx, row.uid)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(out.Body.Deliveries, counts)
+	e, err := r.event(ctx, row)
+	if errors.Is(err, deliver.ErrEventGone) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &out.Body
+	d.Data, d.ObjectID = e.Data, e.ObjectID
+	d.ResourceIDs, d.Changed, d.Targets = append(d.ResourceIDs, e.ResourceIDs...), append(d.Changed, e.Changed...), append(d.Targets, e.Targets...)
+	return out, nil
+}
+
+// find returns the ledger's row of an event of the caller's tenant. Ids that could not be are not found.
+func (r Routes) find(ctx context.Context, id string) (recorded, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return recorded{}, err
+	}
+	if CheckID(id) != nil {
+		return recorded{}, api.NotFound()
+	}
+	row, err := r.Ledger.get(ctx, tenant, id)
+	if errors.Is(err, errNoEvent) {
+		return recorded{}, api.NotFound()
+	}
+	return row, err
+}
+
+// event returns the whole event: from the stream, or what was kept of it, without its targets then.
+func (r Routes) event(ctx context.Context, row recorded) (*Event, error) {
+	e, err := r.Reader.Read(ctx, row.seq)
+	if err == nil && e.UID() == row.uid {
+		return e, nil
+	}
+	kept, err := r.Bytes.Get(ctx, row.uid, row.seq)
+	if err != nil {
+		return nil, err
+	}
+	return &Event{
+		ID: kept.ID, Tenant: kept.Tenant, Type: kept.Type, Time: kept.Time, Data: kept.Data, ResourceIDs: kept.ResourceIDs,
+		ObjectID: kept.ObjectID, Changed: kept.Changed, Seq: kept.Seq, AcceptedAt: kept.AcceptedAt, Test: kept.Test,
+	}, nil
+}
+
+type quarantineInput struct {
+	api.ListInput
+	Since time.Time `query:"since" doc:"Received at this time or later" example:"2026-11-20T10:00:00Z"`
+	Until time.Time `query:"until" doc:"Received before this time" example:"2026-11-21T00:00:00Z"`
+}
+
+type quarantinedJSON struct {
+	ID         uuid.UUID `json:"id"`
+	StreamSeq  uint64    `json:"stream_seq" doc:"The message's place in the stream EVENTS"`
+	Subject    string    `json:"subject" example:"events.acme.order.created"`
+	ReceivedAt time.Time `json:"received_at"`
+	Reason     Reason    `json:"reason" example:"bad_data"`
+	Detail     string    `json:"detail" example:"data must be JSON"`
+	Data       []byte    `json:"data" doc:"The message's first 4 KiB"`
+}
+
+type quarantineOutput struct{ Body api.List[quarantinedJSON] }
+
+func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantineOutput, error) {
+	f, page, err := listFilter(ctx, &in.ListInput)
+	if err != nil {
+		return nil, err
+	}
+	f.since, f.until = in.Since, in.Until
+	rows, err := r.Ledger.listQuarantined(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	list, err := api.ListOf(ctx, page, rows, func(q quarantined) string { return q.id.String() })
+	if err != nil {
+		return nil, err
+	}
+	out := &quarantineOutput{}
+	out.Body.NextCursor = list.NextCursor
+	out.Body.Data = make([]quarantinedJSON, 0, len(list.Data))
+	for _, q := range list.Data {
+		out.Body.Data = append(out.Body.Data, quarantinedJSON{
+			ID: q.id, StreamSeq: q.seq, Subject: q.subject, ReceivedAt: q.receivedAt, Reason: q.reason, Detail: q.detail, Data: q.data,
+		})
+	}
+	return out, nil
+}

@@ -1,0 +1,114 @@
+package fanout
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// Rules say what is a valid event. Ingest holds what it is sent against them before it answers; fan-out does so
+// with what comes straight from NATS.
+type Rules struct {
+	maxData int
+	strict  bool
+	dir     directory
+}
+
+// directory is what the rules and the matching ask of the subscriptions. What it answers is as new as its last
+// Fresh.
+type directory interface {
+	Get(id uuid.UUID) (*subscriptions.Subscription, bool)
+	EventType(tenant, name string) (*subscriptions.EventType, bool)
+}
+
+// NewRules makes the rules of a configuration.
+func NewRules(cfg Config, dir *subscriptions.Directory) *Rules {
+	return &Rules{maxData: cfg.MaxData, strict: cfg.EventTypes == Strict, dir: dir}
+}
+
+// Check judges all of an event but whether its data is JSON at all: its parts, its type, the type's schema, its
+// targets. The caller has made the directory fresh.
+func (r *Rules) Check(e *Event) *Refusal {
+	if refusal := checkShape(e); refusal != nil {
+		return refusal
+	}
+	if e.Test {
+		return r.checkTargets(e) // Its type need not even be one that the subscription takes.
+	}
+	return join(r.checkType(e), r.checkTargets(e))
+}
+
+// CheckSize judges how large data is.
+func (r *Rules) CheckSize(data []byte) *Refusal {
+	if len(data) > r.maxData {
+		return refuse(TooLarge, "data", "must be at most "+strconv.Itoa(r.maxData)+" bytes")
+	}
+	return nil
+}
+
+// CheckData judges whether data is one JSON text within the bounds, without duplicate names or invalid UTF-8.
+func (r *Rules) CheckData(data []byte) *Refusal {
+	if refusal := r.CheckSize(data); refusal != nil {
+		return refusal
+	}
+	if Nesting(data) > MaxNesting {
+		return refuse(TooDeep, "data", "must not nest deeper than "+strconv.Itoa(MaxNesting))
+	}
+	if jsontext.Value(data).IsValid() {
+		return nil
+	}
+	return refuse(BadData, "data", "must be JSON: "+syntaxError(data))
+}
+
+// syntaxError says what is wrong with a text that is no JSON.
+func syntaxError(data []byte) string {
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	if _, err := dec.ReadValue(); err != nil {
+		return err.Error()
+	}
+	if _, err := dec.ReadToken(); err != io.EOF {
+		return "more than one text"
+	}
+	return "malformed"
+}
+
+// checkType judges whether the type may be published, and the data by the type's schema.
+func (r *Rules) checkType(e *Event) *Refusal {
+	declared, ok := r.dir.EventType(e.Tenant, e.Type)
+	switch {
+	case !ok && r.strict:
+		return refuse(UnknownType, "type", "is not declared")
+	case !ok:
+		return nil
+	case declared.Archived:
+		return refuse(ArchivedType, "type", "is archived")
+	}
+	violations := declared.Validate(e.Data)
+	if len(violations) == 0 {
+		return nil
+	}
+	refusal := &Refusal{Reason: SchemaViolation}
+	for _, v := range violations {
+		refusal.Faults = append(refusal.Faults, Fault(v))
+	}
+	return refusal
+}
+
+// checkTargets judges whether the targets are the tenant's.
+func (r *Rules) checkTargets(e *Event) *Refusal {
+	var refusal *Refusal
+	for i, id := range e.Targets {
+		if s, ok := r.dir.Get(id); !ok || s.Tenant != e.Tenant {
+			refusal = join(refusal, refuse(BadTarget, "targets["+strconv.Itoa(i)+"]", "is no subscription of the tenant"))
+		}
+	}
+	return refusal
+}
+
+// MaxData is the most bytes of an event's data.
+func (r *Rules) MaxData() int { return r.maxData }

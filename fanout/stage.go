@@ -1,0 +1,139 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// Stage matches events against subscriptions and hands tasks over.
+type Stage struct {
+	cfg     Config
+	js      natsjs.JetStream
+	rules   *Rules
+	dir     *subscriptions.Directory
+	out     deliver.Sender
+	ledger  *Ledger
+	turns   turns
+	outage  outage
+	metrics *metrics
+	log     *slog.Logger
+	now     func() time.Time
+}
+
+// Deps are what a Stage works with.
+type Deps struct {
+	JetStream natsjs.JetStream
+	Directory *subscriptions.Directory
+	Rules     *Rules
+	Outbox    deliver.Sender
+	Ledger    *Ledger
+	Logger    *slog.Logger
+	Metrics   prometheus.Registerer
+	Now       func() time.Time // nil means time.Now
+}
+
+// New makes a Stage.
+func New(cfg Config, deps Deps) (*Stage, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	return &Stage{
+		cfg: cfg, js: deps.JetStream, rules: deps.Rules, dir: deps.Directory, out: deps.Outbox, ledger: deps.Ledger,
+		metrics: newMetrics(deps.Metrics), log: deps.Logger, now: deps.Now,
+	}, nil
+}
+
+// Run fans events out until the context ends. Then it takes no more, finishes those in flight within
+// DrainTimeout, hands the rest back to the stream and returns nil.
+func (s *Stage) Run(ctx context.Context) error {
+	sub, err := jetstream.NewSubscriber(s.js, jetstream.SubscriberConfig{
+		Stream: Stream, Durable: Durable, MaxInFlight: s.cfg.MaxInFlight, DrainTimeout: s.cfg.DrainTimeout, Logger: s.log,
+	})
+	if err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	// Work goes on after the context ends, until the time to drain is over.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.cfg.DrainTimeout, stop) })()
+
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: s.cfg.DrainTimeout + 5*time.Second},
+		watermill.NewSlogLogger(s.log))
+	if err != nil {
+		return fmt.Errorf("make router: %w", err)
+	}
+	p := patience{work: work, ends: ctx}
+	router.AddMiddleware(s.poison(p), middleware.Recoverer)
+	router.AddConsumerHandler("fanout", Stream, sub, func(msg *message.Message) error { return s.handle(p, msg) })
+	if err := router.Run(ctx); err != nil {
+		return fmt.Errorf("fan out: %w", err)
+	}
+	return nil
+}
+
+// errNotRead says that a message came by another way than the stream.
+var errNotRead = errors.New("the message is not from the stream of events")
+
+// handle sees one message through. Returning nil acknowledges it.
+func (s *Stage) handle(p patience, msg *message.Message) error {
+	from, ok := jetstream.Meta(msg)
+	if !ok {
+		return errNotRead
+	}
+	w := received(from, msg)
+	e, refusal := decode(w)
+	if refusal == nil && !e.Checked {
+		refusal = s.rules.CheckData(e.Data)
+	}
+	if refusal != nil {
+		return s.refuse(p, w, refusal)
+	}
+	if err := s.turns.enter(p.ends, e.Key()); err != nil {
+		return fmt.Errorf("wait for event %s: %w", e.ID, err)
+	}
+	defer s.turns.leave(e.Key())
+	j := &job{Stage: s, patience: p, event: e, suspect: from.Suspect, since: s.now()}
+	refusal, err := j.run()
+	if err != nil {
+		return err
+	}
+	if refusal != nil {
+		return s.refuse(p, w, refusal)
+	}
+	return nil
+}
+
+// refuse puts a message that is no valid event into quarantine.
+func (s *Stage) refuse(p patience, w wire, r *Refusal) error {
+	err := s.persist(p, func(ctx context.Context) error { return s.ledger.quarantine(ctx, newQuarantined(w, r)) })
+	if err != nil {
+		return err
+	}
+	s.metrics.quarantined.WithLabelValues(string(r.Reason)).Inc()
+	return nil
+}
+
+// received is a message that fan-out consumes.
+func received(from jetstream.Delivery, msg *message.Message) wire {
+	return wire{
+		subject: from.Subject, seq: from.Sequence, at: from.Timestamp.UTC(), msgID: msg.UUID,
+		headers: maps.All(msg.Metadata), data: msg.Payload,
+	}
+}

@@ -1,0 +1,151 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// accept takes the items as far as they go: into the stream, or to a problem. It returns when each has its
+// answer, which is no later than the context ends.
+func (in *Ingest) accept(ctx context.Context, items []*item) {
+	live := alive(items)
+	if len(live) == 0 {
+		return
+	}
+	// What was declared, archived or deleted before this request came is known from here on.
+	if _, err := in.dir.Fresh(ctx); err != nil {
+		in.unstored(live, err)
+		return
+	}
+	for _, it := range live {
+		in.judge(it)
+	}
+	live = in.claim(ctx, alive(items))
+	in.send(ctx, live)
+	for _, it := range items {
+		if it.first == nil {
+			continue
+		}
+		// The same event, named twice in one request: stored once, so the second is a duplicate if the first
+		// is anything good.
+		it.problem, it.reason, it.unstored, it.duplicate = it.first.problem, it.first.reason, it.first.unstored, true
+		if it.reason == reasonConflict {
+			it.conflict()
+		}
+	}
+}
+
+// alive returns the items that have no answer yet.
+func alive(items []*item) []*item {
+	live := make([]*item, 0, len(items))
+	for _, it := range items {
+		if it.problem == nil && it.first == nil && !it.duplicate {
+			live = append(live, it)
+		}
+	}
+	return live
+}
+
+// judge holds an event against the rules and fills in what its sender left open.
+func (in *Ingest) judge(it *item) {
+	e := &it.event
+	if e.Time.IsZero() {
+		e.Time = in.now().UTC()
+	}
+	if e.ID == "" {
+		e.ID, e.Made = uuid.Must(uuid.NewV7()).String(), true
+	}
+	if it.unread {
+		it.refuse(in.rules.CheckData(e.Data))
+	} else {
+		it.refuse(in.rules.CheckSize(e.Data))
+	}
+	if it.problem == nil {
+		it.refuse(in.rules.Check(e))
+	}
+	e.Checked = true
+}
+
+// claim settles which of the events are new and returns those that are to be sent. Ids that Fanfare made are.
+func (in *Ingest) claim(ctx context.Context, live []*item) []*item {
+	type content struct {
+		key  fanout.Key
+		hash [32]byte
+	}
+	var asked claims
+	var given []*item
+	firsts := make(map[content]*item)
+	for _, it := range live {
+		if it.event.Made {
+			continue
+		}
+		c := content{it.event.Key(), it.event.Hash()}
+		if first := firsts[c]; first != nil {
+			it.first = first
+			continue
+		}
+		firsts[c] = it
+		given = append(given, it)
+		asked = append(asked, &claim{key: c.key, hash: c.hash})
+	}
+	if len(asked) == 0 {
+		return live
+	}
+	if err := in.keys.judge(ctx, asked); err != nil {
+		in.unstored(given, err)
+		return alive(live)
+	}
+	for i, c := range asked {
+		switch c.verdict {
+		case known:
+			given[i].duplicate = true
+		case conflict:
+			given[i].conflict()
+		}
+	}
+	return alive(live)
+}
+
+// send puts the events on disk, in their order.
+func (in *Ingest) send(ctx context.Context, live []*item) {
+	if len(live) == 0 {
+		return
+	}
+	events := make([]*fanout.Event, len(live))
+	for i, it := range live {
+		events[i] = &it.event
+	}
+	for i, sent := range fanout.SendAll(ctx, in.to, events) {
+		it := live[i]
+		switch {
+		case errors.Is(sent.Err, jetstream.ErrTooLarge):
+			it.fault(fanout.TooLarge, "data", "is larger than the broker takes")
+		case sent.Err != nil:
+			in.unstored(live[i:i+1], sent.Err)
+		default:
+			it.duplicate, it.event.Seq = sent.Duplicate, sent.Seq
+		}
+	}
+}
+
+// unstored answers that it is unknown whether the events were stored: send them again.
+func (in *Ingest) unstored(items []*item, err error) {
+	in.complain(err)
+	for _, it := range items {
+		it.unstored, it.reason = true, reasonUnstored
+		it.problem = problem(http.StatusServiceUnavailable, unstoredDetail(err))
+	}
+}
+
+func unstoredDetail(err error) string {
+	if errors.Is(err, jetstream.ErrFull) {
+		return "the storage for events is full; nothing was stored: send it again later"
+	}
+	return "storage did not answer in time; it is unknown whether the event was stored: send it again, with the same id"
+}

@@ -1,0 +1,187 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/api"
+)
+
+// ServeHTTP answers POST /v1/events. It is a handler of its own, beside the operations that are made from Go
+// types, as it is the path that all load takes.
+func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	size, p := in.size(r)
+	if p != nil {
+		in.refuse(w, p)
+		return
+	}
+	// The time limit is for what Fanfare does, not for what the caller's line takes.
+	waiting, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout)
+	leave, err := in.door.enter(waiting, size)
+	cancel()
+	if err != nil {
+		in.refuse(w, problem(http.StatusServiceUnavailable, "too many requests wait; nothing was stored: send it again later"))
+		return
+	}
+	defer leave()
+	body, p := in.body(r)
+	if p != nil {
+		in.refuse(w, p)
+		return
+	}
+	req, err := read(r.Header, body, in.cfg.MaxEvents)
+	if err != nil {
+		in.refuse(w, in.unreadable(err))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout)
+	defer cancel()
+	if p := in.address(ctx, r, req); p != nil {
+		in.refuse(w, p)
+		return
+	}
+	in.accept(ctx, req.items)
+	in.metrics.count(req.items)
+	if req.single {
+		answerOne(w, req.items[0])
+		return
+	}
+	answerMany(w, req.items)
+}
+
+// size returns how many bytes the request may have, by its own word.
+func (in *Ingest) size(r *http.Request) (int64, *api.Problem) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return 0, problem(http.StatusUnsupportedMediaType, "Content-Encoding is not supported: send the body as it is")
+	}
+	switch {
+	case r.ContentLength > in.cfg.MaxBytes:
+		return 0, in.tooLarge()
+	case r.ContentLength < 0:
+		return in.cfg.MaxBytes, nil
+	}
+	return r.ContentLength, nil
+}
+
+func (in *Ingest) tooLarge() *api.Problem {
+	return problem(http.StatusRequestEntityTooLarge, "a request may have "+strconv.FormatInt(in.cfg.MaxBytes, 10)+
+		" bytes and "+strconv.Itoa(in.cfg.MaxEvents)+" events at most")
+}
+
+// body reads the request's body, all of it or none.
+func (in *Ingest) body(r *http.Request) ([]byte, *api.Problem) {
+	var body []byte
+	var err error
+	if r.ContentLength >= 0 {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(r.Body, body)
+	} else {
+		body, err = io.ReadAll(io.LimitReader(r.Body, in.cfg.MaxBytes+1))
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok || int64(len(body)) > in.cfg.MaxBytes {
+		return nil, in.tooLarge()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, problem(http.StatusRequestTimeout, "the body did not arrive in time")
+	}
+	if err != nil {
+		return nil, problem(http.StatusBadRequest, "the body did not arrive whole")
+	}
+	return body, nil
+}
+
+// unreadable is the problem of a body that could not be read as events.
+func (in *Ingest) unreadable(err error) *api.Problem {
+	switch {
+	case errors.Is(err, errMedia):
+		return problem(http.StatusUnsupportedMediaType, err.Error())
+	case errors.Is(err, errTooMany):
+		return in.tooLarge()
+	}
+	return malformed(err, "body")
+}
+
+// address gives each event its tenant, and the one event its id where that is in a header. A problem is about
+// the request as a whole.
+func (in *Ingest) address(ctx context.Context, r *http.Request, req request) *api.Problem {
+	if p := keyed(r, req); p != nil {
+		return p
+	}
+	type answer struct {
+		tenant  string
+		problem *api.Problem
+	}
+	known := make(map[string]answer, 1) // Most requests name one tenant, or none.
+	for _, it := range req.items {
+		if it.problem != nil {
+			continue
+		}
+		a, ok := known[it.event.Tenant]
+		if !ok {
+			tenant, err := api.TenantOf(ctx, it.event.Tenant)
+			if err != nil {
+				a.problem, _ = api.ProblemOf(ctx, err)
+			}
+			a.tenant = tenant
+			known[it.event.Tenant] = a
+		}
+		if a.problem != nil {
+			it.problem, it.reason = a.problem, string(fanout.BadTenant)
+			if it.unstored = a.problem.Status == http.StatusServiceUnavailable; it.unstored {
+				it.reason = reasonUnstored
+			}
+			continue
+		}
+		it.event.Tenant = a.tenant
+	}
+	return nil
+}
+
+// keyed takes the id from the Idempotency-Key header, which is for one event.
+func keyed(r *http.Request, req request) *api.Problem {
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" {
+		return nil
+	}
+	message := ""
+	switch it := req.items; {
+	case !req.single:
+		message = "is for one event: give each event of an array its id"
+	case it[0].event.ID != "" && it[0].event.ID != key:
+		message = "must be the event's id, if both are given"
+	case fanout.CheckID(key) != nil:
+		message = fanout.CheckID(key).Faults[0].Message
+	default:
+		it[0].event.ID = key
+		return nil
+	}
+	p := problem(http.StatusUnprocessableEntity, "the event is not valid")
+	p.Errors = append(p.Errors, &api.Detail{Location: "header.Idempotency-Key", Message: message})
+	return p
+}
+
+// refuse answers a request as a whole.
+func (in *Ingest) refuse(w http.ResponseWriter, p *api.Problem) {
+	in.metrics.refused.WithLabelValues(requestReason(p.Status)).Inc()
+	writeProblem(w, p.Status, p)
+}
+
+// requestReason is the metric's word for a request that is refused as a whole.
+func requestReason(status int) string {
+	switch status {
+	case http.StatusRequestEntityTooLarge:
+		return string(fanout.TooLarge)
+	case http.StatusUnsupportedMediaType:
+		return "media_type"
+	case http.StatusServiceUnavailable:
+		return "crowded"
+	case http.StatusUnprocessableEntity:
+		return string(fanout.BadAttribute)
+	}
+	return reasonMalformed
+}

@@ -1,0 +1,41 @@
+package ingest
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are what ingest tells of itself.
+type metrics struct {
+	accepted   prometheus.Counter
+	duplicates prometheus.Counter
+	refused    *prometheus.CounterVec
+}
+
+func newMetrics(to prometheus.Registerer) *metrics {
+	m := &metrics{
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fanfare_ingest_accepted_total", Help: "Events that were put on disk for the first time."}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fanfare_ingest_duplicates_total", Help: "Events that had been accepted before."}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fanfare_ingest_refused_total", Help: "Events, and requests as a whole, that were refused, by reason."},
+			[]string{"reason"}),
+	}
+	to.MustRegister(m.accepted, m.duplicates, m.refused)
+	return m
+}
+
+// count counts the answers to the events of a request.
+func (m *metrics) count(items []*item) {
+	var accepted, duplicates int
+	for _, it := range items {
+		switch {
+		case it.problem != nil:
+			m.refused.WithLabelValues(it.reason).Inc()
+		case it.duplicate:
+			duplicates++
+		default:
+			accepted++
+		}
+	}
+	m.accepted.Add(float64(accepted))
+	m.duplicates.Add(float64(duplicates))
+}

@@ -1,0 +1,83 @@
+package ingest
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/api"
+)
+
+// bodyTimeout is how long a request's body may take to arrive: 4 MiB at 1 Mbit/s are 34 s.
+const bodyTimeout = 45 * time.Second
+
+// Routes adds the operations of ingest.
+func (in *Ingest) Routes(to huma.API) {
+	api.Mount(to, in.publishOperation(problemSchema(to)), in, api.Scope("events:write"))
+	op := huma.Operation{
+		OperationID: "test-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/{id}/test",
+		Tags: []string{"Subscriptions"}, DefaultStatus: http.StatusAccepted, Summary: "Send a test event",
+		Description: "Publishes an event that goes to this subscription alone, whatever it subscribes to and also while it is " +
+			"paused: a real, signed delivery, whose id is answered. By default it has the subscription's first exact event type " +
+			"and that type's sample. A disabled subscription cannot be tested.",
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+			http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}
+	api.Scope("subscriptions:write")(&op)
+	huma.Register(to, op, in.test)
+}
+
+// problemSchema refers to the schema of problems, which all operations share.
+func problemSchema(to huma.API) *huma.Schema {
+	return to.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
+}
+
+// publishOperation describes POST /v1/events, which is read by hand.
+func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
+	event, cloud := in.eventSchema(), cloudSchema()
+	many := func(of *huma.Schema) *huma.Schema {
+		return &huma.Schema{Type: huma.TypeArray, Items: of, MaxItems: &in.cfg.MaxEvents}
+	}
+	return huma.Operation{
+		OperationID: "publish-events", Method: http.MethodPost, Path: "/v1/events",
+		Tags: []string{"Events"}, Summary: "Publish events",
+		MaxBodyBytes: in.cfg.MaxBytes, BodyReadTimeout: bodyTimeout,
+		Description: "Answers 202 once the events are on disk. Any other answer means that it is unknown whether they were " +
+			"stored: send them again, with the same ids.\n\n" +
+			"One event is one JSON object; an array, or newline-delimited JSON, is up to " + strconv.Itoa(in.cfg.MaxEvents) +
+			" events and " + strconv.FormatInt(in.cfg.MaxBytes, 10) + " bytes, each judged on its own merit and answered in order. " +
+			"CloudEvents 1.0 are taken structured, as a batch, and in binary mode (attributes in `ce-*` headers, data as the " +
+			"body); their `subject` becomes `object_id`, and the extensions `tenant`, `resourceids`, `objectid`, `changed` and " +
+			"`targets` (comma lists) say what the fields of the native form say.\n\n" +
+			"An id that you give, in the event or as `Idempotency-Key`, makes publishing idempotent for 24 hours: the same " +
+			"content again is answered with `duplicate: true`, other content with 409. Content is all but `time`.\n\n" +
+			"Data is kept and delivered to the byte. It may have " + strconv.Itoa(in.rules.MaxData()) + " bytes and nest " +
+			strconv.Itoa(fanout.MaxNesting) + " deep; `resource_ids`, `changed` and `targets` may have " +
+			strconv.Itoa(fanout.MaxAttributes) + " entries each, of up to " + strconv.Itoa(fanout.MaxAttribute) +
+			" bytes without commas and control characters.",
+		Parameters: []*huma.Param{{
+			Name: "Idempotency-Key", In: "header", Description: "The event's id, for a request of one event",
+			Schema: idSchema(), Example: "evt_17",
+		}},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			mediaJSON:       {Schema: &huma.Schema{OneOf: []*huma.Schema{event, many(event)}}, Example: exampleEvent()},
+			mediaNDJSON:     {Schema: &huma.Schema{Type: huma.TypeString}, Example: exampleLines},
+			mediaCloud:      {Schema: cloud, Example: exampleCloud()},
+			mediaCloudBatch: {Schema: many(cloud), Example: []any{exampleCloud()}},
+		}},
+		Responses: map[string]*huma.Response{"202": {
+			Description: "The events are on disk",
+			Content: map[string]*huma.MediaType{mediaJSON: {
+				Schema:  &huma.Schema{OneOf: []*huma.Schema{resultSchema(), resultsSchema(problem)}},
+				Example: map[string]any{"id": "evt_17", "duplicate": false},
+			}},
+		}},
+		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout,
+			http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+			http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}
+}

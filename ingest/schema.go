@@ -1,0 +1,115 @@
+package ingest
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/fanout"
+)
+
+// The schemas of publishing, for the document. What is read by hand is described by hand.
+
+func idSchema() *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MinLength: new(1), MaxLength: new(fanout.MaxID),
+		Description: "Unique within the tenant for 24 hours; made if you give none"}
+}
+
+func attributesSchema(description, example string) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeArray, Description: description, MaxItems: new(fanout.MaxAttributes), Nullable: true,
+		Items: &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(fanout.MaxAttribute), Examples: []any{example}}}
+}
+
+// eventSchema is that of an event in Fanfare's own form.
+func (in *Ingest) eventSchema() *huma.Schema {
+	targets := attributesSchema("Send to these subscriptions only, whatever they subscribe to", "0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69")
+	targets.Items.Format, targets.Items.MaxLength, targets.Items.MinLength = "uuid", nil, nil
+	return &huma.Schema{
+		Type: huma.TypeObject, Description: "An event", Required: []string{"type", "data"}, AdditionalProperties: false,
+		Properties: map[string]*huma.Schema{
+			"type": {Type: huma.TypeString, Pattern: `^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$`, MinLength: new(1),
+				MaxLength: new(fanout.MaxType), Examples: []any{"order.created"}},
+			"data": {Description: "Any JSON, at most " + strconv.Itoa(in.rules.MaxData()) + " bytes"},
+			"id":   idSchema(),
+			"time": {Type: huma.TypeString, Format: "date-time", Description: "When it happened; by default, now"},
+			"tenant": {Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MinLength: new(1), MaxLength: new(fanout.MaxTenant),
+				Description: "For admin keys"},
+			"resource_ids": attributesSchema("What `resource_id` of a subscription matches", "123"),
+			"object_id": {Type: huma.TypeString, MinLength: new(1), MaxLength: new(fanout.MaxAttribute),
+				Description: "The object that the event is about"},
+			"changed": attributesSchema("The attributes that changed", "status"),
+			"targets": targets,
+		},
+	}
+}
+
+// cloudSchema is that of a CloudEvent in its JSON form.
+func cloudSchema() *huma.Schema {
+	text := func(description string) *huma.Schema {
+		return &huma.Schema{Type: huma.TypeString, MinLength: new(1), Description: description}
+	}
+	return &huma.Schema{
+		Type: huma.TypeObject, Description: "A CloudEvent 1.0; extension attributes that are not listed are passed over",
+		Required: []string{"specversion", "id", "source", "type"},
+		Properties: map[string]*huma.Schema{
+			"specversion":     {Type: huma.TypeString, Enum: []any{"1.0"}},
+			"id":              idSchema(),
+			"source":          text("Demanded by CloudEvents; not kept"),
+			"type":            text("The event type"),
+			"time":            {Type: huma.TypeString, Format: "date-time"},
+			"subject":         text("Becomes `object_id`"),
+			"datacontenttype": text("Must be JSON"),
+			"data":            {Description: "Any JSON; null if there is none"},
+			"data_base64":     text("JSON as base64, instead of `data`"),
+			"tenant":          text("For admin keys"),
+			"resourceids":     text("Comma list"),
+			"objectid":        text("Stands before `subject`"),
+			"changed":         text("Comma list"),
+			"targets":         text("Comma list"),
+			"traceparent":     text("Handed on to the receivers"),
+		},
+		AdditionalProperties: true,
+	}
+}
+
+// resultSchema is that of the answer for one event.
+func resultSchema() *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"id", "duplicate"},
+		Properties: map[string]*huma.Schema{
+			"id":        idSchema(),
+			"duplicate": {Type: huma.TypeBoolean, Description: "The event had been accepted before"},
+		},
+	}
+}
+
+// resultsSchema is that of the answer for an array.
+func resultsSchema(problem *huma.Schema) *huma.Schema {
+	failed := &huma.Schema{Type: huma.TypeObject, Required: []string{"error"},
+		Properties: map[string]*huma.Schema{"error": problem}}
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"accepted", "events"},
+		Properties: map[string]*huma.Schema{
+			"accepted": {Type: huma.TypeInteger, Description: "How many are on disk, duplicates included"},
+			"events": {Type: huma.TypeArray, Description: "What became of each, in order",
+				Items: &huma.Schema{OneOf: []*huma.Schema{resultSchema(), failed}}},
+		},
+	}
+}
+
+func exampleEvent() map[string]any {
+	return map[string]any{
+		"type": "order.created", "data": map[string]any{"order": "o_17", "total": 12.5}, "id": "evt_17",
+		"time": time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC), "resource_ids": []string{"123"}, "changed": []string{"status"},
+	}
+}
+
+func exampleCloud() map[string]any {
+	return map[string]any{
+		"specversion": "1.0", "id": "evt_17", "source": "/shop", "type": "order.created",
+		"datacontenttype": mediaJSON, "data": map[string]any{"order": "o_17", "total": 12.5},
+	}
+}
+
+const exampleLines = `{"type":"order.created","data":{"order":"o_17"}}` + "\n" + `{"type":"order.paid","data":{"order":"o_17"}}`
