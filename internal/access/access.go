@@ -3,54 +3,198 @@ package access
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// Config is who may call.
-type Config struct {
-	AdminKey    string `envconfig:"ADMIN_KEY"`
-	JWKSURL     string `envconfig:"JWKS_URL"`
-	JWTIssuer   string `envconfig:"JWT_ISSUER"`
-	JWTAudience string `envconfig:"JWT_AUDIENCE"`
-}
-
-func DefaultConfig() Config      { return Config{} }
-func (c Config) Validate() error { return nil }
-
-// Pepper keys the hashes of API keys; ParsePeppers derives them from FANFARE_SECRET_KEYS: the first hashes, all verify.
-type Pepper struct {
-	ID  string
-	Key []byte
-}
-
-func ParsePeppers(secretKeys string) ([]Pepper, error) { return nil, nil }
-
-// Eraser removes what a stage holds of a tenant. It is called until it returns nil, possibly by several processes.
-type Eraser interface {
-	EraseTenant(ctx context.Context, tenant string) error
-}
-
-// Deps of Access.
+// Deps are what Access works with.
 type Deps struct {
 	DB      *sql.DB
 	Peppers []Pepper
-	Client  *http.Client // for the JWKS; a guarded one
-	Erasers []Eraser
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Client fetches the key set of the identity provider. Nil makes one that reaches private addresses too, since the URL is
+	// the operator's own, but no cloud's metadata.
+	Client *http.Client
+	Logger *slog.Logger     // nil discards
+	Now    func() time.Time // nil is time.Now
 }
 
-type Access struct{}
+// Access judges credentials and keeps keys and tenants.
+type Access struct {
+	store   store
+	hasher  hasher
+	admin   *secretEqual // nil without an admin key in the environment
+	keys    *keyCache
+	tokens  *tokens // nil without an identity provider
+	tenants *tenants
+	wrong   *wrongKeys
+	erasers []Eraser
+	log     *slog.Logger
+	now     func() time.Time
+	every   time.Duration // between two rounds of Run
 
-func New(cfg Config, deps Deps) (*Access, error) { return &Access{}, nil }
+	afterRound func() // tests wait for it
+}
+
+var _ api.Authenticator = (*Access)(nil)
+
+// New starts nothing.
+func New(cfg Config, deps Deps) (*Access, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Client == nil {
+		everywhere := egress.Policy{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}}
+		deps.Client = egress.NewClient(everywhere, egress.DefaultConfig())
+	}
+	h, err := newHasher(deps.Peppers)
+	if err != nil {
+		return nil, err
+	}
+	a := &Access{
+		store: store{db: deps.DB}, hasher: h, wrong: newWrongKeys(cfg.WrongKeysPerSecond, deps.Now),
+		log: deps.Logger, now: deps.Now, every: time.Second,
+		afterRound: func() {},
+	}
+	a.keys = newKeyCache(a.store, deps.Now)
+	a.tenants = newTenants(a.store)
+	if cfg.AdminKey != "" {
+		a.admin = newSecretEqual(cfg.AdminKey)
+	}
+	if cfg.JWKSURL != "" {
+		a.tokens = newTokens(cfg, deps)
+	}
+	return a, nil
+}
+
+// ErrMissingPepper says that keys exist which this process cannot judge.
+var ErrMissingPepper = errors.New("API keys were hashed with secret keys that FANFARE_SECRET_KEYS no longer holds")
+
+// Check is ErrMissingPepper, with the ids of the secret keys, if keys exist that no pepper of this process can judge.
+func (a *Access) Check(ctx context.Context) error {
+	ids, err := a.store.pepperIDs(ctx)
+	if err != nil {
+		return away(fmt.Errorf("read the keys' peppers: %w", err))
+	}
+	known := map[string]bool{}
+	for _, p := range a.hasher.peppers {
+		known[p.ID] = true
+	}
+	var missing []string
+	for _, id := range ids {
+		if !known[id] {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%w: %s", ErrMissingPepper, strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// Authenticate says who holds the credential: the admin key of the environment, a key, or a token.
 func (a *Access) Authenticate(ctx context.Context, credential string) (api.Caller, error) {
-	return api.Caller{}, nil
+	remote := api.RemoteAddr(ctx)
+	if a.admin != nil && a.admin.equal(credential) {
+		return api.Caller{Admin: true}, nil
+	}
+	if id, ok := idOf(credential); ok {
+		return a.byKey(ctx, remote, id, credential)
+	}
+	if a.tokens != nil && strings.Count(credential, ".") == 2 {
+		return a.byToken(ctx, remote, credential)
+	}
+	return api.Caller{}, a.refuse(ctx, remote, "")
 }
-func (a *Access) Run(ctx context.Context) error { return nil }
-func (a *Access) Routes(to huma.API)            {}
+
+func (a *Access) byKey(ctx context.Context, remote, id, credential string) (api.Caller, error) {
+	k, known := a.keys.cached(id)
+	if !known {
+		// Only what is not known costs a query, so only that is held against the address.
+		if !a.keys.seen(id) && a.wrong.exhausted(remote) {
+			return api.Caller{}, a.wrong.tooMany()
+		}
+		var err error
+		if k, err = a.keys.load(ctx, id); err != nil {
+			return api.Caller{}, away(fmt.Errorf("look up key %s: %w", id, err))
+		}
+	}
+	if k == nil {
+		a.hasher.idle(credential)
+		return api.Caller{}, a.refuse(ctx, remote, "")
+	}
+	ok, stale, err := a.hasher.matches(k.hash, credential)
+	if err != nil {
+		return api.Caller{}, api.Unavailable(fmt.Errorf("judge key %s: %w", id, err))
+	}
+	if !ok {
+		return api.Caller{}, a.refuse(ctx, remote, id)
+	}
+	if k.revoked || !k.ExpiresAt.IsZero() && !a.now().Before(k.ExpiresAt) || a.tenants.isErased(k.Tenant) {
+		return api.Caller{}, api.ErrUnauthenticated
+	}
+	a.keys.used(k, a.now())
+	if stale {
+		a.keys.rehash(k, a.hasher.hash(credential))
+	}
+	return k.caller(), nil
+}
+
+func (a *Access) byToken(ctx context.Context, remote, credential string) (api.Caller, error) {
+	c, err := a.tokens.verify(ctx, credential)
+	if errors.Is(err, api.ErrUnauthenticated) {
+		return api.Caller{}, errors.Join(a.refuse(ctx, remote, ""), err)
+	}
+	if err != nil {
+		return api.Caller{}, err
+	}
+	if a.tenants.isErased(c.Tenant) {
+		return api.Caller{}, api.ErrUnauthenticated
+	}
+	return c, nil
+}
+
+// refuse counts a wrong credential against the address and, if it named a key that exists, against that.
+func (a *Access) refuse(ctx context.Context, remote, id string) error {
+	if a.wrong.count(remote) {
+		a.log.WarnContext(ctx, "an address tries many wrong keys", "address", remote)
+	}
+	if id != "" && a.wrong.count("key "+id) {
+		a.log.WarnContext(ctx, "a key is being guessed at", "key", id)
+	}
+	if a.wrong.exhausted(remote) {
+		return a.wrong.tooMany()
+	}
+	return api.ErrUnauthenticated
+}
+
+// UseTenant makes the tenant exist, at its first use. An erased one is NotFound: its name is not given again.
+func (a *Access) UseTenant(ctx context.Context, tenant string) error {
+	err := a.tenants.use(ctx, tenant)
+	if errors.Is(err, errErased) {
+		return api.NotFound()
+	}
+	return away(err)
+}
+
+// away marks errors that mean that Postgres is.
+func away(err error) error {
+	if postgres.IsUnavailable(err) {
+		return api.Unavailable(err)
+	}
+	return err
+}

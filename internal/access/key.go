@@ -1,0 +1,79 @@
+package access
+
+import (
+	"crypto/rand"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+)
+
+// Key is one key, without its secret.
+type Key struct {
+	ID         string
+	Tenant     string // empty for admin keys
+	Name       string
+	Scopes     []string
+	Admin      bool
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // zero: never
+	LastUsedAt time.Time // zero: not yet; up to a minute late
+
+	hash    []byte
+	revoked bool
+}
+
+func (k *Key) caller() api.Caller {
+	return api.Caller{Tenant: k.Tenant, Scopes: k.Scopes, Admin: k.Admin, KeyID: k.ID, ExpiresAt: k.ExpiresAt}
+}
+
+const (
+	keyPrefix    = "ff_"
+	idLength     = 12 // 71 random bits: no two keys ever meet, and nobody finds one by counting
+	secretLength = 43 // 256 random bits
+	alphabet     = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+// newKey makes an id and the whole key that it is part of.
+func newKey() (id, key string) {
+	id = randomText(idLength)
+	return id, keyPrefix + id + "_" + randomText(secretLength)
+}
+
+// randomText is evenly distributed over the alphabet: bytes beyond its last whole multiple are thrown away.
+func randomText(n int) string {
+	const limit = 256 / len(alphabet) * len(alphabet)
+	out := make([]byte, 0, n)
+	for len(out) < n {
+		var buf [64]byte
+		_, _ = rand.Read(buf[:]) // it never fails
+		for _, b := range buf {
+			if int(b) < limit && len(out) < n {
+				out = append(out, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+	return string(out)
+}
+
+// idOf takes the id out of a key, and says whether it has the form of one.
+func idOf(key string) (string, bool) {
+	id, secret, found := strings.Cut(strings.TrimPrefix(key, keyPrefix), "_")
+	ok := found && strings.HasPrefix(key, keyPrefix) && len(id) == idLength && len(secret) == secretLength &&
+		strings.Trim(id, alphabet) == "" && strings.Trim(secret, alphabet) == ""
+	return id, ok
+}
+
+// scopeForm is what a scope looks like: those of the API and those that event types demand.
+var scopeForm = regexp.MustCompile(`^[a-z_:]{1,64}$`)
+
+func validScope(scope string) bool { return scopeForm.MatchString(scope) && scope != api.Admin }
+
+// normalScopes are sorted and without repetition.
+func normalScopes(scopes []string) []string {
+	out := slices.Clone(scopes)
+	slices.Sort(out)
+	return slices.Compact(out)
+}

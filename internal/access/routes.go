@@ -1,0 +1,309 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+)
+
+// Routes adds the operations of keys and tenants.
+func (a *Access) Routes(to huma.API) {
+	tag := huma.OperationTags("Keys")
+	huma.Post(to, "/v1/keys", a.createKey, tag, api.Scope("keys:write"), describe("create-key", "Create a key",
+		"Makes a key and shows it, this once. It can have no scope that the caller lacks, and ends no later than the caller's own key.",
+		http.StatusCreated))
+	huma.Get(to, "/v1/keys", a.listKeys, tag, api.Scope("keys:write"), describe("list-keys", "List keys",
+		"The keys that are not revoked, without their secrets. An admin key that names no tenant sees those of all tenants and the admins' own.",
+		http.StatusOK))
+	huma.Delete(to, "/v1/keys/{id}", a.revokeKey, tag, api.Scope("keys:write"), describe("revoke-key", "Revoke a key",
+		"Ends the key in every process within 5 seconds.", http.StatusNoContent))
+
+	tag = huma.OperationTags("Tenants")
+	huma.Get(to, "/v1/tenants/{tenant}", a.getTenant, tag, api.Scope(api.Admin), describe("get-tenant", "Read a tenant",
+		"A tenant exists from its first use.", http.StatusOK))
+	huma.Put(to, "/v1/tenants/{tenant}", a.putTenant, tag, api.Scope(api.Admin), describe("put-tenant", "Describe a tenant",
+		"Sets name and metadata, and makes the tenant if there is none. The name of a deleted tenant is not given again (409).",
+		http.StatusOK))
+	huma.Delete(to, "/v1/tenants/{tenant}", a.deleteTenant, tag, api.Scope(api.Admin), describe("delete-tenant", "Erase a tenant",
+		"Ends the tenant's keys at once and erases all that belongs to it in the background. It is gone for every route from now on.",
+		http.StatusAccepted))
+}
+
+func describe(id, summary, description string, status int) func(*huma.Operation) {
+	return func(op *huma.Operation) {
+		op.OperationID, op.Summary, op.Description, op.DefaultStatus = id, summary, description, status
+	}
+}
+
+type keyJSON struct {
+	ID         string     `json:"id" example:"4fUxJ0zQ7aBc"`
+	Tenant     *string    `json:"tenant" doc:"Null for admin keys." example:"acme"`
+	Name       string     `json:"name" example:"Order service"`
+	Scopes     []string   `json:"scopes" nullable:"false" doc:"Empty for admin keys, which hold every scope." example:"[\"events:write\"]"`
+	Admin      bool       `json:"admin"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at" nullable:"true" doc:"Null if it does not end by itself."`
+	LastUsedAt *time.Time `json:"last_used_at" nullable:"true" doc:"To the minute; null if it was not used yet."`
+	Key        string     `json:"key,omitempty" doc:"The key itself, in the answer to its creation only." example:"ff_4fUxJ0zQ7aBc_..."`
+}
+
+type newKeyJSON struct {
+	Name      string     `json:"name" minLength:"1" maxLength:"200" example:"Order service"`
+	Scopes    []string   `json:"scopes,omitempty" nullable:"false" maxItems:"64" pattern:"^[a-z_:]{1,64}$" doc:"What the key may do: events:write, events:read, subscriptions:read, subscriptions:write, deliveries:read, deliveries:write, keys:write, and what event types demand." example:"[\"events:write\"]"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"When the key ends; never, if left out."`
+	Tenant    string     `json:"tenant,omitempty" doc:"Admin keys must name the tenant, here or as ?tenant=." example:"acme"`
+	Admin     bool       `json:"admin,omitempty" doc:"Makes an admin key, without tenant and scopes. Only admin keys can."`
+}
+
+func present(k *Key) keyJSON {
+	out := keyJSON{ID: k.ID, Name: k.Name, Scopes: k.Scopes, Admin: k.Admin, CreatedAt: k.CreatedAt}
+	if out.Scopes == nil {
+		out.Scopes = []string{}
+	}
+	if !k.Admin {
+		out.Tenant = &k.Tenant
+	}
+	if !k.ExpiresAt.IsZero() {
+		out.ExpiresAt = &k.ExpiresAt
+	}
+	if !k.LastUsedAt.IsZero() {
+		out.LastUsedAt = &k.LastUsedAt
+	}
+	return out
+}
+
+func (a *Access) createKey(ctx context.Context, in *struct{ Body newKeyJSON }) (*struct{ Body keyJSON }, error) {
+	// Microseconds are what Postgres keeps.
+	k := &Key{Name: in.Body.Name, CreatedAt: a.now().UTC().Truncate(time.Microsecond)}
+	err := a.grant(ctx, k, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	id, whole := newKey()
+	k.ID, k.hash = id, a.hasher.hash(whole)
+	if err := a.store.insertKey(ctx, k); errors.Is(err, errErased) {
+		return nil, api.NotFound()
+	} else if err != nil {
+		return nil, away(err)
+	}
+	out := present(k)
+	out.Key = whole
+	return &struct{ Body keyJSON }{out}, nil
+}
+
+// grant sets what a new key may do, as far as the caller may grant it.
+func (a *Access) grant(ctx context.Context, k *Key, in newKeyJSON) error {
+	caller := api.CallerFrom(ctx)
+	if err := a.limitTime(caller, k, in.ExpiresAt); err != nil {
+		return err
+	}
+	if in.Admin {
+		return grantAdmin(ctx, caller, k, in)
+	}
+	var err error
+	if k.Tenant, err = api.TenantOf(ctx, in.Tenant); err != nil {
+		return err
+	}
+	if len(in.Scopes) == 0 {
+		return api.Invalid(api.At("body.scopes", "must name at least one scope"))
+	}
+	for i, scope := range in.Scopes {
+		if !validScope(scope) {
+			return api.Invalid(api.At("body.scopes["+strconv.Itoa(i)+"]", "is not a scope that a key can have"))
+		}
+		if !caller.Has(scope) {
+			return api.Forbidden("a key cannot grant a scope that it lacks: " + scope)
+		}
+	}
+	k.Scopes = normalScopes(in.Scopes)
+	return nil
+}
+
+func grantAdmin(ctx context.Context, caller api.Caller, k *Key, in newKeyJSON) error {
+	if err := caller.Require(api.Admin); err != nil {
+		return err
+	}
+	tenant, err := api.TenantOrAny(ctx, in.Tenant)
+	if err != nil {
+		return err
+	}
+	if tenant != "" || len(in.Scopes) > 0 {
+		return api.Invalid(api.At("body.admin", "an admin key has neither tenant nor scopes"))
+	}
+	k.Admin, k.Scopes = true, []string{}
+	return nil
+}
+
+// limitTime lets no key outlive the one that made it.
+func (a *Access) limitTime(caller api.Caller, k *Key, asked *time.Time) error {
+	k.ExpiresAt = caller.ExpiresAt
+	if asked == nil {
+		return nil
+	}
+	if !asked.After(a.now()) {
+		return api.Invalid(api.At("body.expires_at", "must be in the future"))
+	}
+	if !caller.ExpiresAt.IsZero() && asked.After(caller.ExpiresAt) {
+		return api.Forbidden("a key cannot make one that ends later than itself")
+	}
+	k.ExpiresAt = asked.UTC().Truncate(time.Microsecond)
+	return nil
+}
+
+func (a *Access) listKeys(ctx context.Context, in *api.ListInput) (*struct{ Body api.List[keyJSON] }, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	page, err := in.Page(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ask := keyPage{tenant: tenant, asc: page.Asc, limit: page.Fetch()}
+	if page.After != "" {
+		if ask.afterAt, ask.afterID, err = parsePosition(page.After); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := a.store.listKeys(ctx, ask)
+	if err != nil {
+		return nil, away(err)
+	}
+	items := make([]keyJSON, len(keys))
+	for i, k := range keys {
+		items[i] = present(k)
+	}
+	body, err := api.ListOf(ctx, page, items, position)
+	return &struct{ Body api.List[keyJSON] }{body}, err
+}
+
+// position of a key in the list: when it was made, in µs, and its id.
+func position(k keyJSON) string { return fmt.Sprintf("%d.%s", k.CreatedAt.UnixMicro(), k.ID) }
+
+func parsePosition(text string) (time.Time, string, error) {
+	at, id, _ := strings.Cut(text, ".")
+	micros, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || id == "" {
+		return time.Time{}, "", api.Invalid(api.At("query.cursor", "is not a cursor of this list"))
+	}
+	return time.UnixMicro(micros), id, nil
+}
+
+func (a *Access) revokeKey(ctx context.Context, in *struct {
+	ID string `path:"id" doc:"The key's id: the part between ff_ and the second underscore." example:"4fUxJ0zQ7aBc"`
+}) (*struct{}, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	found, err := a.store.revokeKey(ctx, tenant, in.ID)
+	if err != nil {
+		return nil, away(err)
+	}
+	if !found {
+		return nil, api.NotFound()
+	}
+	a.keys.forget(in.ID)
+	return nil, nil
+}
+
+type tenantJSON struct {
+	Tenant    string            `json:"tenant" example:"acme"`
+	Name      string            `json:"name" example:"Acme Inc."`
+	Metadata  map[string]string `json:"metadata" nullable:"false"`
+	CreatedAt time.Time         `json:"created_at"`
+	UpdatedAt time.Time         `json:"updated_at"`
+}
+
+type tenantPath struct {
+	Tenant string `path:"tenant" doc:"The tenant's name: 1-64 of [A-Za-z0-9_-]." example:"acme"`
+}
+
+type putTenantInput struct {
+	Tenant string `path:"tenant" doc:"The tenant's name: 1-64 of [A-Za-z0-9_-]." example:"acme"`
+	Body   struct {
+		Name     string            `json:"name,omitempty" maxLength:"200" example:"Acme Inc."`
+		Metadata map[string]string `json:"metadata,omitempty" maxProperties:"50"`
+	}
+}
+
+type tenantOutput struct{ Body tenantJSON }
+
+func presentTenant(t *Tenant) *tenantOutput {
+	out := &tenantOutput{Body: tenantJSON(*t)}
+	if out.Body.Metadata == nil {
+		out.Body.Metadata = map[string]string{}
+	}
+	return out
+}
+
+func (a *Access) getTenant(ctx context.Context, in *tenantPath) (*tenantOutput, error) {
+	t, err := a.find(ctx, in.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	return presentTenant(t), nil
+}
+
+func (a *Access) find(ctx context.Context, name string) (*Tenant, error) {
+	if !api.ValidTenant(name) {
+		return nil, api.NotFound()
+	}
+	t, err := a.store.tenant(ctx, name)
+	if err != nil {
+		return nil, away(err)
+	}
+	if t == nil {
+		return nil, api.NotFound()
+	}
+	return t, nil
+}
+
+func (a *Access) putTenant(ctx context.Context, in *putTenantInput) (*tenantOutput, error) {
+	if !api.ValidTenant(in.Tenant) {
+		return nil, api.NotFound()
+	}
+	t := &Tenant{Tenant: in.Tenant, Name: in.Body.Name, Metadata: in.Body.Metadata}
+	if t.Metadata == nil {
+		t.Metadata = map[string]string{}
+	}
+	put, err := a.store.putTenant(ctx, t)
+	if errors.Is(err, errErased) {
+		return nil, api.Conflict("the tenant was deleted, and its name is not given again")
+	}
+	if err != nil {
+		return nil, away(err)
+	}
+	return presentTenant(put), nil
+}
+
+// deletedTenantOutput says what is being erased.
+type deletedTenantOutput struct {
+	Body struct {
+		Tenant string `json:"tenant" example:"acme"`
+		State  string `json:"state" enum:"erasing"`
+	}
+}
+
+func (a *Access) deleteTenant(ctx context.Context, in *tenantPath) (*deletedTenantOutput, error) {
+	if _, err := a.find(ctx, in.Tenant); err != nil {
+		return nil, err
+	}
+	ids, err := a.store.deleteTenant(ctx, in.Tenant)
+	if err != nil {
+		return nil, away(err)
+	}
+	a.tenants.forget(in.Tenant)
+	a.keys.forget(ids...)
+	out := &deletedTenantOutput{}
+	out.Body.Tenant, out.Body.State = in.Tenant, "erasing"
+	return out, nil
+}

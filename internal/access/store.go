@@ -1,0 +1,298 @@
+package access
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// store is all the SQL of keys and tenants.
+type store struct {
+	db *sql.DB
+}
+
+const keyColumns = "id, tenant, name, hash, scopes, admin, created_at, expires_at, last_used_at, revoked_at IS NOT NULL"
+
+// scanner is a row.
+type scanner interface{ Scan(...any) error }
+
+func scanKey(row scanner) (*Key, error) {
+	var k Key
+	var expires, used sql.NullTime
+	err := row.Scan(&k.ID, &k.Tenant, &k.Name, &k.hash, (*pq.StringArray)(&k.Scopes), &k.Admin, &k.CreatedAt, &expires, &used, &k.revoked)
+	k.CreatedAt, k.ExpiresAt, k.LastUsedAt = k.CreatedAt.UTC(), utc(expires), utc(used)
+	return &k, err
+}
+
+// utc is the time, or the zero time for null.
+func utc(t sql.NullTime) time.Time {
+	if !t.Valid {
+		return time.Time{}
+	}
+	return t.Time.UTC()
+}
+
+// keys reads keys by id, also revoked ones.
+func (s store) keys(ctx context.Context, ids []string) (map[string]*Key, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT "+keyColumns+" FROM keys WHERE id = ANY($1)", pq.Array(ids))
+	if err != nil {
+		return nil, fmt.Errorf("select keys: %w", err)
+	}
+	list, err := collect(rows, scanKey)
+	if err != nil {
+		return nil, fmt.Errorf("select keys: %w", err)
+	}
+	found := make(map[string]*Key, len(list))
+	for _, k := range list {
+		found[k.ID] = k
+	}
+	return found, nil
+}
+
+func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
+	defer rows.Close()
+	var list []T
+	for rows.Next() {
+		item, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, item)
+	}
+	return list, rows.Err()
+}
+
+// insertKey is errErased if the key's tenant was deleted.
+func (s store) insertKey(ctx context.Context, k *Key) error {
+	expires := sql.NullTime{Time: k.ExpiresAt, Valid: !k.ExpiresAt.IsZero()}
+	result, err := s.db.ExecContext(ctx, `INSERT INTO keys (id, tenant, name, hash, scopes, admin, created_at, expires_at)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenant = $2 AND deleted_at IS NOT NULL)`,
+		k.ID, k.Tenant, k.Name, k.hash, pq.Array(k.Scopes), k.Admin, k.CreatedAt, expires)
+	if err != nil {
+		return fmt.Errorf("insert key: %w", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, errErased)
+	}
+	return nil
+}
+
+// keyPage is which keys to list.
+type keyPage struct {
+	tenant  string // empty: all tenants' and the admins'
+	afterAt time.Time
+	afterID string // empty: from the start
+	asc     bool
+	limit   int
+}
+
+func (s store) listKeys(ctx context.Context, p keyPage) ([]*Key, error) {
+	order, beyond := "DESC", "<"
+	if p.asc {
+		order, beyond = "ASC", ">"
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT `+keyColumns+` FROM keys
+		WHERE revoked_at IS NULL AND ($1 = '' OR tenant = $1) AND ($2 = '' OR (created_at, id) `+beyond+` ($3, $2))
+		ORDER BY created_at `+order+`, id `+order+` LIMIT $4`, p.tenant, p.afterID, p.afterAt, p.limit)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	list, err := collect(rows, scanKey)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return list, nil
+}
+
+// revokeKey says whether there was such a key; an empty tenant is any, and the admins.
+func (s store) revokeKey(ctx context.Context, tenant, id string) (bool, error) {
+	result, err := s.db.ExecContext(ctx,
+		`UPDATE keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL AND ($2 = '' OR tenant = $2 AND NOT admin)`, id, tenant)
+	if err != nil {
+		return false, fmt.Errorf("revoke key: %w", err)
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+// writeUses writes last uses, which only grow, and new hashes, where the old one is still there.
+func (s store) writeUses(ctx context.Context, lastUses map[string]time.Time, rehashes map[string]rehash) error {
+	if len(lastUses) > 0 {
+		var ids, times []string
+		for id, at := range lastUses {
+			ids, times = append(ids, id), append(times, at.UTC().Format(time.RFC3339Nano))
+		}
+		_, err := s.db.ExecContext(ctx, `UPDATE keys SET last_used_at = u.at
+			FROM unnest($1::text[], $2::timestamptz[]) AS u(id, at)
+			WHERE keys.id = u.id AND (keys.last_used_at IS NULL OR keys.last_used_at < u.at)`, pq.Array(ids), pq.Array(times))
+		if err != nil {
+			return fmt.Errorf("write the keys' last uses: %w", err)
+		}
+	}
+	for id, r := range rehashes {
+		if _, err := s.db.ExecContext(ctx, `UPDATE keys SET hash = $3 WHERE id = $1 AND hash = $2`, id, r.from, r.to); err != nil {
+			return fmt.Errorf("write a key's new hash: %w", err)
+		}
+	}
+	return nil
+}
+
+// pepperIDs are those of the peppers by which keys that may still be used were hashed.
+func (s store) pepperIDs(ctx context.Context) ([]string, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT DISTINCT convert_from(substr(hash, 3, get_byte(hash, 1)), 'UTF8') FROM keys
+		WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) ORDER BY 1`)
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows, scanText)
+}
+
+func scanText(row scanner) (string, error) {
+	var text string
+	err := row.Scan(&text)
+	return text, err
+}
+
+// Tenant is a customer account that keys, subscriptions and events belong to.
+type Tenant struct {
+	Tenant    string
+	Name      string
+	Metadata  map[string]string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+const tenantColumns = "tenant, name, metadata, created_at, updated_at"
+
+func scanTenant(row scanner) (*Tenant, error) {
+	var t Tenant
+	var metadata []byte
+	if err := row.Scan(&t.Tenant, &t.Name, &metadata, &t.CreatedAt, &t.UpdatedAt); err != nil {
+		return nil, err
+	}
+	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
+	return &t, json.Unmarshal(metadata, &t.Metadata)
+}
+
+// errErased says that the tenant was deleted. Its name is not given again.
+var errErased = errors.New("the tenant was deleted")
+
+// makeTenant makes the tenant exist; errErased if it was deleted.
+func (s store) makeTenant(ctx context.Context, tenant string) error {
+	var erased bool
+	err := s.db.QueryRowContext(ctx, `WITH made AS (INSERT INTO tenants (tenant) VALUES ($1) ON CONFLICT DO NOTHING)
+		SELECT EXISTS (SELECT 1 FROM tenants WHERE tenant = $1 AND deleted_at IS NOT NULL)`, tenant).Scan(&erased)
+	if err != nil {
+		return fmt.Errorf("make tenant %s: %w", tenant, err)
+	}
+	if erased {
+		return errErased
+	}
+	return nil
+}
+
+// tenant is nil if there is none. One that was never described exists as well: by its first key, subscription, event
+// type or event.
+func (s store) tenant(ctx context.Context, tenant string) (*Tenant, error) {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO tenants (tenant) SELECT $1::text WHERE
+		EXISTS (SELECT 1 FROM keys WHERE tenant = $1) OR EXISTS (SELECT 1 FROM subscriptions WHERE tenant = $1) OR
+		EXISTS (SELECT 1 FROM event_types WHERE tenant = $1) OR EXISTS (SELECT 1 FROM events WHERE tenant = $1)
+		ON CONFLICT DO NOTHING`, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("find tenant %s: %w", tenant, err)
+	}
+	t, err := scanTenant(s.db.QueryRowContext(ctx,
+		`SELECT `+tenantColumns+` FROM tenants WHERE tenant = $1 AND deleted_at IS NULL`, tenant))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("select tenant %s: %w", tenant, err)
+	}
+	return t, nil
+}
+
+// putTenant describes the tenant; errErased if it was deleted.
+func (s store) putTenant(ctx context.Context, t *Tenant) (*Tenant, error) {
+	metadata, err := json.Marshal(t.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("encode metadata: %w", err)
+	}
+	put, err := scanTenant(s.db.QueryRowContext(ctx, `INSERT INTO tenants (tenant, name, metadata) VALUES ($1, $2, $3)
+		ON CONFLICT (tenant) DO UPDATE SET name = $2, metadata = $3, updated_at = now() WHERE tenants.deleted_at IS NULL
+		RETURNING `+tenantColumns, t.Tenant, t.Name, string(metadata)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errErased
+	}
+	if err != nil {
+		return nil, fmt.Errorf("put tenant %s: %w", t.Tenant, err)
+	}
+	return put, nil
+}
+
+// deleteTenant marks the tenant and revokes its keys, whose ids it returns. The rest is the job of erase.
+func (s store) deleteTenant(ctx context.Context, tenant string) (ids []string, err error) {
+	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		ids = nil
+		if _, err := tx.ExecContext(ctx, `UPDATE tenants SET deleted_at = now() WHERE tenant = $1 AND deleted_at IS NULL`, tenant); err != nil {
+			return fmt.Errorf("delete tenant: %w", err)
+		}
+		rows, err := tx.QueryContext(ctx,
+			`UPDATE keys SET revoked_at = now() WHERE tenant = $1 AND revoked_at IS NULL RETURNING id`, tenant)
+		if err != nil {
+			return fmt.Errorf("revoke the tenant's keys: %w", err)
+		}
+		ids, err = collect(rows, scanText)
+		return err
+	})
+	return ids, err
+}
+
+// deletedTenants are those deleted after a time, by the clock of Postgres, and when the last of them was.
+func (s store) deletedTenants(ctx context.Context, after time.Time) (names []string, last time.Time, err error) {
+	rows, err := s.db.QueryContext(ctx,
+		`SELECT tenant, deleted_at FROM tenants WHERE deleted_at > $1 ORDER BY deleted_at LIMIT 10000`, after)
+	if err != nil {
+		return nil, after, fmt.Errorf("list deleted tenants: %w", err)
+	}
+	last = after
+	names, err = collect(rows, func(row scanner) (name string, err error) {
+		err = row.Scan(&name, &last)
+		return name, err
+	})
+	if err != nil {
+		return nil, after, fmt.Errorf("list deleted tenants: %w", err)
+	}
+	return names, last, nil
+}
+
+// unerased are deleted tenants of whom something may be left.
+func (s store) unerased(ctx context.Context) ([]string, error) {
+	rows, err := s.db.QueryContext(ctx,
+		`SELECT tenant FROM tenants WHERE deleted_at IS NOT NULL AND erased_at IS NULL ORDER BY deleted_at LIMIT 100`)
+	if err != nil {
+		return nil, fmt.Errorf("list tenants to erase: %w", err)
+	}
+	return collect(rows, scanText)
+}
+
+// eraseTenant removes what this package holds of the tenant but its name, and ends the job.
+func (s store) eraseTenant(ctx context.Context, tenant string) error {
+	return postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM keys WHERE tenant = $1 AND NOT admin`, tenant); err != nil {
+			return fmt.Errorf("delete keys: %w", err)
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE tenants SET name = '', metadata = '{}', erased_at = now() WHERE tenant = $1`, tenant)
+		if err != nil {
+			return fmt.Errorf("end the erasure: %w", err)
+		}
+		return nil
+	})
+}
