@@ -95,7 +95,7 @@ func Discard(dir string) error {
 		if err != nil {
 			return err
 		}
-		defer lock.Close()
+		defer func() { _ = lock.Close() }() // there is nothing left to lock
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("discard the data directory: %w", err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -66,10 +67,15 @@ func isConflict(err error) bool {
 	return refused != nil && refused.Constraint == "" && strings.HasSuffix(refused.Table, "_rest")
 }
 
-// redact leaves the URL, which may hold a password, out of an error's text.
-func redact(err error, url string) error {
-	if url == "" || !strings.Contains(err.Error(), url) {
-		return err
+// badURL says what is wrong with a connection URL without showing any of it: where parsing ends, the text of the
+// error may be a piece of the password.
+func badURL(err error, raw string) error {
+	u, parseErr := url.Parse(raw)
+	if parseErr != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return errors.New("it is not of the form postgres://user:password@host:5432/database?sslmode=require")
 	}
-	return errors.New(strings.ReplaceAll(err.Error(), url, "(the URL)"))
+	if password, _ := u.User.Password(); password != "" && strings.Contains(err.Error(), password) {
+		return errors.New("one of its parameters is wrong")
+	}
+	return err
 }

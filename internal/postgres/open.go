@@ -34,7 +34,7 @@ const (
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	cfg, err := pq.NewConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("read the Postgres URL: %w", redact(err, url))
+		return nil, fmt.Errorf("read the Postgres URL: %w", badURL(err, url))
 	}
 	db := sql.OpenDB(&connector{cfg: withTimeouts(cfg), patient: cfg})
 	db.SetMaxOpenConns(maxConns)

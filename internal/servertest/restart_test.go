@@ -45,15 +45,13 @@ func TestAFrozenPostgresDoesNotAnswerAndThenDoes(t *testing.T) {
 	}
 	defer db.Close()
 	r.Freeze()
-	answer := make(chan error, 1)
-	go func() { answer <- db.Ping() }()
-	select {
-	case err := <-answer:
-		t.Errorf("a frozen server answered: %v", err)
-	case <-time.After(50 * time.Millisecond):
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := db.PingContext(ctx); err == nil {
+		t.Error("a frozen server answered")
 	}
 	r.Thaw()
-	if err := <-answer; err != nil {
+	if err := db.PingContext(t.Context()); err != nil {
 		t.Errorf("after it thawed: %v", err)
 	}
 }
