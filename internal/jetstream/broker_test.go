@@ -144,6 +144,9 @@ func newSubscriber(tb testing.TB, js natsjs.JetStream, cfg jetstream.SubscriberC
 	if cfg.Durable == "" {
 		cfg.Durable = durableName
 	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 5 * time.Second
+	}
 	s, err := jetstream.NewSubscriber(js, cfg)
 	if err != nil {
 		tb.Fatal(err)

@@ -32,12 +32,18 @@ func (h *held) take(d *delivery) bool {
 	return true
 }
 
-// release removes a message and returns where its answer goes.
-func (h *held) release(d *delivery) (reply string) {
+// replyOf returns where the answer to a message goes.
+func (h *held) replyOf(d *delivery) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return d.reply
+}
+
+// release removes a message.
+func (h *held) release(d *delivery) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.deliveries, d.place())
-	return d.reply
 }
 
 func (h *held) len() int {

@@ -327,9 +327,9 @@ func TestBrokerAway(t *testing.T) {
 	b := newBroker(t)
 	js := b.connect()
 	apply(t, js, inbox())
-	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true, Timeout: 50 * time.Millisecond})
-	sendAll(t, p, numbered("before-", 10))
+	sendAll(t, newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true}), numbered("before-", 10))
 	b.stop()
+	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true, Timeout: 50 * time.Millisecond})
 	var wg sync.WaitGroup
 	for _, id := range numbered("during-", 200) {
 		wg.Go(func() {
@@ -345,6 +345,7 @@ func TestBrokerAway(t *testing.T) {
 		t.Errorf("at the caller's deadline: got %v, want %v", err, jetstream.ErrUnavailable)
 	}
 	b.start()
+	p = newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true})
 	for _, id := range numbered("during-", 200) {
 		for {
 			if _, err := p.Send(t.Context(), subject, text(id, "")); err == nil {

@@ -160,12 +160,13 @@ func (s *subscription) watch(d *delivery) {
 	}
 }
 
-// answer lets go of a message and tells the broker.
+// answer tells the broker and lets go of the message, in this order: the room that it had is not asked for before.
 func (s *subscription) answer(d *delivery, answer []byte) {
-	if err := s.nc.Publish(s.held.release(d), answer); err != nil {
+	if err := s.nc.Publish(s.held.replyOf(d), answer); err != nil {
 		// It is handed out again when its AckWait is over.
 		s.cfg.Logger.Debug("answer not sent", "consumer", s.cfg.Durable, "sequence", d.Sequence, "error", err)
 	}
+	s.held.release(d)
 	d.cancel()
 }
 
