@@ -118,24 +118,34 @@ func (d *due) pause(ctx context.Context) time.Duration {
 	return min(max(next, time.Millisecond), pollFar)
 }
 
-// start flies what was claimed. The leases count from before they were asked for.
+// start flies what was claimed, in the order in which it was due. The leases count from before they were asked for.
 func (d *due) start(got []*claimed, begun time.Time) {
 	w := d.worker
 	epoch := w.pulse.now()
+	// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
+	fresh := w.refresh()
 	d.flying.Add(int64(len(got)))
-	w.flights.Go(func() {
-		// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
-		fresh := w.refresh()
-		for _, c := range got {
-			f := &c.flight
-			f.epoch, f.until, f.state = epoch, begun.Add(w.cfg.Lease), handed
-			w.metrics.late.Observe(c.late.Seconds())
-			w.flights.Go(func() {
-				defer d.flying.Add(-1)
-				d.fly(f, fresh)
-			})
+	for _, c := range got {
+		f := &c.flight
+		f.epoch, f.until, f.state = epoch, begun.Add(w.cfg.Lease), handed
+		w.metrics.late.Observe(c.late.Seconds())
+		var s *seat
+		var r *Record
+		err := fresh
+		if err == nil {
+			s, r, err = w.checkIn(f)
 		}
-	})
+		w.flights.Go(func() {
+			defer d.flying.Add(-1)
+			switch {
+			case s != nil:
+				r, err = d.fly(f, s)
+			case r != nil && r.Held:
+				err = d.keep(f, r)
+			}
+			d.land(f, r, err)
+		})
+	}
 }
 
 // refresh brings the directory up to date.
@@ -146,13 +156,41 @@ func (w *Worker) refresh() error {
 	return err
 }
 
-// fly takes a lease to its record on disk, or gives it back.
-func (d *due) fly(f *flight, fresh error) {
+// fly reads the event and flies.
+func (d *due) fly(f *flight, s *seat) (*Record, error) {
 	w := d.worker
-	r, err := (*Record)(nil), fresh
-	if err == nil {
-		r, err = d.attempt(f)
+	event, err := w.events.get(w.draining, f.eventUID, f.seq)
+	if err == nil && w.draining.Err() != nil {
+		err = errStopping
 	}
+	if err == nil {
+		f.event, f.bodies = event.event, event.bodies
+		return w.fly(f, s)
+	}
+	w.slots.leave(f.subscription, s.waiter)
+	if errors.Is(err, ErrEventGone) {
+		return f.record(OutcomeDead, ReasonExpired, w.now()), nil
+	}
+	return nil, err
+}
+
+// keep adds the event's bytes to the record of a delivery that is held, as it may outlive the stream.
+func (d *due) keep(f *flight, r *Record) error {
+	w := d.worker
+	event, err := w.events.get(w.draining, f.eventUID, f.seq)
+	if errors.Is(err, ErrEventGone) {
+		return nil // It will be found out when it is set free.
+	}
+	if err == nil {
+		f.event = event.event
+		w.keepBytes(f, r)
+	}
+	return err
+}
+
+// land puts the record of a lease on disk, or gives the lease back if there is none.
+func (d *due) land(f *flight, r *Record, err error) {
+	w := d.worker
 	if err == nil {
 		r.Step = f.step + 1
 		err = w.write(r)
@@ -166,20 +204,4 @@ func (d *due) fly(f *flight, fresh error) {
 		back.wait = pollFar
 	}
 	w.giveBack(back)
-}
-
-// attempt reads the event and flies.
-func (d *due) attempt(f *flight) (*Record, error) {
-	w := d.worker
-	s, err := w.events.get(w.draining, f.eventUID, f.seq)
-	switch {
-	case errors.Is(err, ErrEventGone):
-		return f.end(OutcomeDead, ReasonExpired, w.now()), nil
-	case w.draining.Err() != nil:
-		return nil, errStopping
-	case err != nil:
-		return nil, err
-	}
-	f.event, f.bodies = s.event, s.bodies
-	return w.fly(f)
 }

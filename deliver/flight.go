@@ -60,23 +60,39 @@ var (
 	errStopping = errors.New("the worker stops")
 )
 
-// fly takes a flight to its record: status, slots, attempt, verdict. An error means that no attempt was made
-// and that there is nothing to record: noRoom, errLost, or that the worker stops.
-func (w *Worker) fly(f *flight) (*Record, error) {
+// seat is a flight's place: a slot of its subscription, or one in the queue for it.
+type seat struct {
+	sub    *subscriptions.Subscription
+	waiter *waiter
+}
+
+// checkIn judges whether the delivery is to be attempted at all and takes its place. Either a seat is taken, which fly or
+// leave gives back, or there is a record already; noRoom says that it must come back.
+func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	sub, ok := w.directory.Get(f.subscription)
 	switch {
 	case !ok || sub.Tenant != f.tenant:
-		return f.end(OutcomeCancelled, ReasonDeleted, w.now()), nil
+		return nil, f.record(OutcomeCancelled, ReasonDeleted, w.now()), nil
 	case sub.Status == subscriptions.Disabled:
-		return f.end(OutcomeCancelled, ReasonDisabled, w.now()), nil
+		return nil, f.record(OutcomeCancelled, ReasonDisabled, w.now()), nil
 	case sub.Status == subscriptions.Paused && !f.test:
-		return w.hold(f), nil
+		return nil, w.hold(f), nil
 	}
 	limit := sub.MaxInFlight
 	if limit <= 0 {
 		limit = subscriptions.DefaultMaxInFlight
 	}
-	if err := w.slots.enter(w.draining, f.subscription, limit, w.patience()); err != nil {
+	waiter, err := w.slots.take(f.subscription, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &seat{sub: sub, waiter: waiter}, nil, nil
+}
+
+// fly takes a flight with a seat to its record: slots, attempt, verdict. An error means that no attempt was made and
+// that there is nothing to record: noRoom, errLost, or that the worker stops.
+func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
+	if err := w.slots.wait(w.draining, f.subscription, s.waiter, w.patience()); err != nil {
 		return nil, err
 	}
 	f.queued.Store(true)
@@ -86,17 +102,17 @@ func (w *Worker) fly(f *flight) (*Record, error) {
 		w.slots.exit(f.subscription)
 		return nil, err
 	}
-	result, err := w.attempt(f, sub)
+	result, err := w.attempt(f, s.sub)
 	if err != nil {
 		return nil, err
 	}
 	now := w.now()
-	v := verdict(result, f.attempts+1, sub.Retry, now, rand.Float64())
+	v := verdict(result, f.attempts+1, s.sub.Retry, now, rand.Float64())
 	w.metrics.attempted(result, v)
-	r := f.record(v.Outcome, v.Reason, v.At)
 	if v.Outcome != OutcomeLater {
-		r.At = now
+		v.At = now
 	}
+	r := f.record(v.Outcome, v.Reason, v.At)
 	r.Attempts++
 	r.Attempt = made(result, r.Attempts)
 	w.keepBytes(f, r)
@@ -163,11 +179,6 @@ func (f *flight) record(outcome Outcome, reason Reason, at time.Time) *Record {
 		Seq: f.seq, Subscription: f.subscription, Generation: f.generation,
 		Outcome: outcome, Reason: reason, Attempts: f.attempts, CreatedAt: f.created, At: at, Test: f.test,
 	}
-}
-
-// end is the record of a delivery that is not attempted any more.
-func (f *flight) end(outcome Outcome, reason Reason, now time.Time) *Record {
-	return f.record(outcome, reason, now)
 }
 
 // hold is the record of a delivery that waits until its subscription is resumed.

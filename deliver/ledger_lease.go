@@ -1,9 +1,12 @@
 package deliver
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,14 +37,14 @@ RETURNING id`
 // of a race between two workers; it is claimed like any, and dropped.
 const claim = `
 WITH due AS (
-    SELECT id FROM deferrals
+    SELECT id, claim_at FROM deferrals
     WHERE NOT held AND claim_at <= now() AND (worker = '' OR claim_at <= $2)
     ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation, d.attempts, d.step,
-    d.test, d.created_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
+    d.test, d.created_at, due.claim_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
     EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)`
 
 // dropLeftovers removes rows whose deliveries ended.
@@ -109,6 +112,7 @@ func (l *ledger) handOff(ctx context.Context, flights []*flight, as lease) (map[
 // claimed is a lease that was taken.
 type claimed struct {
 	flight
+	due  time.Time     // by which those that are due are ordered
 	late time.Duration // how long it was due
 }
 
@@ -128,7 +132,7 @@ func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as leas
 			var late int64
 			var over bool
 			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &late, &over); err != nil {
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &over); err != nil {
 				return err
 			}
 			c.late = time.Duration(late) * time.Millisecond
@@ -143,6 +147,9 @@ func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as leas
 	if err != nil {
 		return nil, fmt.Errorf("claim deferrals: %w", err)
 	}
+	slices.SortFunc(got, func(a, b *claimed) int {
+		return cmp.Or(a.due.Compare(b.due), bytes.Compare(a.delivery[:], b.delivery[:]))
+	})
 	if len(ended) > 0 {
 		c := columns(1, len(ended), 33)
 		for _, id := range ended {

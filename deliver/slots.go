@@ -58,8 +58,16 @@ func newSlots(inFlight int, now func() time.Time) *slots {
 // noRoom says that none is to be had. Who gets nil calls start, and then release or exit.
 func (s *slots) enter(ctx context.Context, id uuid.UUID, limit int, patience time.Duration) error {
 	w, err := s.take(id, limit)
-	if w == nil {
+	if err != nil {
 		return err
+	}
+	return s.wait(ctx, id, w, patience)
+}
+
+// wait waits for what take gave, so that who takes in order is served in order.
+func (s *slots) wait(ctx context.Context, id uuid.UUID, w *waiter, patience time.Duration) error {
+	if w == nil {
+		return nil
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -101,7 +109,7 @@ func (s *slots) inFlight() (taken, waiting int) {
 	return len(s.worker), s.waiting
 }
 
-// take takes a slot of the subscription, or a place in its queue.
+// take takes a slot of the subscription, and returns nil, or a place in its queue.
 func (s *slots) take(id uuid.UUID, limit int) (*waiter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,8 +160,12 @@ func (s *slots) exit(id uuid.UUID) {
 	}
 }
 
-// leave takes one who gives up out of the queue; if its slot came at that moment, it goes to the next.
+// leave gives up what take gave: a place in the queue, or the slot itself, if that has come already.
 func (s *slots) leave(id uuid.UUID, w *waiter) {
+	if w == nil {
+		s.exit(id)
+		return
+	}
 	s.mu.Lock()
 	g := s.gates[id]
 	for i, queued := range g.queue {

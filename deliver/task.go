@@ -162,7 +162,10 @@ func (w *Worker) take(flights []*flight) error {
 // fly takes one flight to its record on disk.
 func (l *load) fly(f *flight) {
 	w := l.worker
-	r, err := w.fly(f)
+	s, r, err := w.checkIn(f)
+	if s != nil {
+		r, err = w.fly(f, s)
+	}
 	step, was := f.land()
 	var full noRoom
 	waitedFor := was == flying || was == handing

@@ -1,0 +1,156 @@
+package deliver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+func TestAPausedSubscriptionsDeliveriesAreHeldAndDrainInOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = 1 })
+	r.status(sub, subscriptions.Paused)
+	var events []*Event
+	for range 10 {
+		e := r.event()
+		events = append(events, e)
+		e.AcceptedAt = time.Now().Add(time.Duration(len(events)) * 10 * time.Millisecond).UTC()
+		e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+		if row := r.waits(r.send(e, sub), ReasonPaused); !row.Held {
+			t.Errorf("got %+v, want it held", row)
+		}
+	}
+	if n := r.count(`SELECT count(*) FROM event_data`); n != 10 {
+		t.Errorf("%d events are kept, want 10: what is held may outlive the stream", n)
+	}
+	r.forget(events[0])
+	r.status(sub, subscriptions.Active)
+	got := receiver.Wait(10)
+	for i, req := range got {
+		if id := req.Header.Get("webhook-id"); id != events[i].ID {
+			t.Errorf("delivery %d is of %s, want %s", i, id, events[i].ID)
+		}
+	}
+	for _, e := range events {
+		r.ended(ID(e.UID, sub.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	}
+}
+
+func TestATestReachesAPausedSubscription(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
+	sub := r.subscribe(receiver.URL, retries(10*time.Millisecond))
+	r.status(sub, subscriptions.Paused)
+	e := r.event()
+	e.Test = true
+	if row := r.ended(r.send(e, sub), OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+		t.Errorf("got %d attempts, want 2: the retry is a test as well", row.Attempts)
+	}
+}
+
+func TestWhatIsDisabledOrDeletedIsCancelled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	disabled, deleted := r.subscribe(receiver.URL, retries(time.Hour)), r.subscribe(receiver.URL, retries(time.Hour))
+	one, two := r.send(r.event(), disabled), r.send(r.event(), deleted)
+	r.waits(one, ReasonServer)
+	number := r.waits(two, ReasonServer).Number
+	r.status(disabled, subscriptions.Disabled)
+	if err := r.store.Delete(t.Context(), deleted.Tenant, deleted.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(one, OutcomeCancelled, ReasonDisabled)
+	if row := r.ended(two, OutcomeCancelled, ReasonDeleted); row.Number != number || row.Attempts != 1 {
+		t.Errorf("got %+v, want number %d and 1 attempt", row, number)
+	}
+	// And tasks that were on their way.
+	r.ended(r.send(r.event(), disabled), OutcomeCancelled, ReasonDisabled)
+	r.ended(r.send(r.event(), deleted), OutcomeCancelled, ReasonDeleted)
+	if n := len(receiver.Requests()); n != 2 {
+		t.Errorf("got %d requests, want 2", n)
+	}
+}
+
+// What changed while no worker ran is followed when one starts.
+func TestAWorkerFollowsWhatChangedBeforeIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first := r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
+	resumed, deleted := r.subscribe(receiver.URL, retries(time.Hour)), r.subscribe(receiver.URL, retries(time.Hour))
+	failed := r.send(r.event(), deleted)
+	r.waits(failed, ReasonServer)
+	r.status(resumed, subscriptions.Paused)
+	held := r.send(r.event(), resumed)
+	r.waits(held, ReasonPaused)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.status(resumed, subscriptions.Active)
+	if err := r.store.Delete(t.Context(), deleted.Tenant, deleted.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.worker(quick())
+	r.ended(held, OutcomeDelivered, ReasonOK)
+	r.ended(failed, OutcomeCancelled, ReasonDeleted)
+}
+
+// An outcome that says "held" and is recorded only after the resume must not wait for ever.
+func TestWhatIsHeldTooLateIsNotHeld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	r.status(sub, subscriptions.Paused)
+	e := r.event()
+	id := r.send(e, sub)
+	r.eventually("the outcome to be on disk", func() bool {
+		s, err := r.js.Stream(t.Context(), AttemptsStream)
+		return err == nil && s.CachedInfo().State.Msgs == 1
+	})
+	r.status(sub, subscriptions.Active)
+	r.eventually("the worker to have followed", func() bool { return r.count(`SELECT count(*) FROM deferrals`) == 0 })
+	r.recorder()
+	r.ended(id, OutcomeDelivered, ReasonOK)
+}
+
+func TestManyPendingAreCancelledInChunks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := newLedger(r.db)
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	var records []*Record
+	for range 2*followChunk + 7 {
+		e := Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
+		f := &flight{delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: sub.ID, created: time.Now()}
+		rec := f.record(OutcomeLater, ReasonServer, time.Now().Add(time.Hour))
+		rec.Step = 1
+		records = append(records, rec)
+	}
+	if err := l.write(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	n := must(l.cancelPending(t.Context(), sub.ID, ReasonDisabled))(t)
+	if left := r.count(`SELECT count(*) FROM deferrals`); n != int64(len(records)) || left != 0 {
+		t.Errorf("cancelled %d of %d, %d are left", n, len(records), left)
+	}
+	if n := r.count(`SELECT count(*) FROM deliveries WHERE state = 'cancelled' AND reason = 'subscription_disabled'`); n != len(records) {
+		t.Errorf("%d are in the ledger as cancelled, want %d", n, len(records))
+	}
+}

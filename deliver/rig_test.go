@@ -1,0 +1,333 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// rig is what the tests of the pipeline stand on: real servers, a store, and events that are only in memory.
+type rig struct {
+	t      *testing.T
+	nc     *nats.Conn
+	js     natsjs.JetStream
+	db     *sql.DB
+	url    string // of the database
+	ring   *seal.Ring
+	store  *subscriptions.Store
+	outbox *Outbox
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	events map[uint64]*Event
+}
+
+// newRig starts servers of the test's own.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	return rigOn(t, servertest.Connect(t, servertest.NATS(t)), servertest.PostgresURL(t))
+}
+
+// rigOn uses servers that are there.
+func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
+	t.Helper()
+	r := &rig{t: t, nc: nc, url: url, events: make(map[uint64]*Event), log: slog.New(slog.DiscardHandler)}
+	if testing.Verbose() {
+		r.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	}
+	r.js = must(natsjs.New(nc))(t)
+	if err := jetstream.Apply(t.Context(), r.js, Inbox(64<<20), AttemptsInbox(64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	r.db = r.open()
+	r.ring = must(seal.ParseRing(seal.NewKey()))(t)
+	r.store = subscriptions.New(r.db, r.ring, allowLoopback(t))
+	r.outbox = must(NewOutbox(r.publisher(r.js)))(t)
+	return r
+}
+
+// must fails the test on an error.
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func allowLoopback(t testing.TB) egress.Policy {
+	t.Helper()
+	return must(egress.ParsePolicy("127.0.0.0/8"))(t)
+}
+
+// open opens another pool to the database.
+func (r *rig) open() *sql.DB {
+	r.t.Helper()
+	db := must(postgres.Open(r.t.Context(), r.url, 8))(r.t)
+	r.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (r *rig) publisher(js natsjs.JetStream) *jetstream.Publisher {
+	r.t.Helper()
+	return must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(r.t)
+}
+
+// quick is a configuration for tests that do not want to wait.
+func quick() Config {
+	return Config{HandOff: time.Second, Lease: 20 * time.Second, DrainTimeout: 10 * time.Second}
+}
+
+// parts are what a worker is made of; a test may change some.
+type parts struct {
+	cfg  Config
+	deps Deps
+}
+
+// running is a worker or a recorder that runs.
+type running struct {
+	worker  *Worker
+	metrics *Metrics
+	cancel  context.CancelFunc
+	done    chan struct{}
+	err     error
+}
+
+// stop ends it in order.
+func (s *running) stop() error {
+	s.cancel()
+	<-s.done
+	return s.err
+}
+
+func (r *rig) parts(cfg Config) *parts {
+	r.t.Helper()
+	client := egress.NewClient(allowLoopback(r.t), egress.DefaultConfig())
+	r.t.Cleanup(client.CloseIdleConnections)
+	return &parts{cfg: cfg, deps: Deps{
+		JS: r.js, DB: r.db, Publisher: r.publisher(r.js), Directory: subscriptions.NewDirectory(r.db, r.ring, r.log), Disabler: r.store,
+		Poster:  must(NewPoster(client, DefaultPosterConfig(), time.Now))(r.t),
+		Metrics: must(NewMetrics(prometheus.NewRegistry()))(r.t), Logger: r.log,
+	}}
+}
+
+// worker starts a worker that ends with the test.
+func (r *rig) worker(cfg Config) *running {
+	r.t.Helper()
+	return r.start(r.parts(cfg))
+}
+
+func (r *rig) start(p *parts) *running {
+	r.t.Helper()
+	p.deps.Events = must(NewEvents(EventsConfig{Read: r.read}, p.deps.DB))(r.t)
+	w := must(NewWorker(p.cfg, p.deps))(r.t)
+	s := r.run(w.Run)
+	s.worker, s.metrics = w, p.deps.Metrics
+	return s
+}
+
+// recorder starts a recorder that ends with the test.
+func (r *rig) recorder() *running {
+	r.t.Helper()
+	metrics := must(NewMetrics(prometheus.NewRegistry()))(r.t)
+	s := r.run(must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics, Logger: r.log}))(r.t).Run)
+	s.metrics = metrics
+	return s
+}
+
+func (r *rig) run(run func(context.Context) error) *running {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &running{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		s.err = run(ctx)
+	}()
+	r.t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			r.t.Errorf("run: %v", err)
+		}
+	})
+	return s
+}
+
+// read stands for the stream of events.
+func (r *rig) read(_ context.Context, seq uint64) (*Event, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.events[seq]; e != nil {
+		return e, nil
+	}
+	return nil, ErrEventGone
+}
+
+// forget removes an event's bytes from the stream of events.
+func (r *rig) forget(e *Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.events, e.Seq)
+}
+
+// event makes an event and puts it into the stream of events.
+func (r *rig) event() *Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seq := uint64(len(r.events) + 1)
+	e := &Event{
+		ID: fmt.Sprintf("evt_%d", seq), Tenant: "acme", Type: "order.created", Time: time.Now().UTC(),
+		Data: fmt.Appendf(nil, `{"n":%d, "total":1.50}`, seq), Seq: seq, AcceptedAt: time.Now().UTC(),
+	}
+	e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+	r.events[seq] = e
+	return e
+}
+
+// subscribe makes a subscription to a receiver; change may be nil.
+func (r *rig) subscribe(url string, change func(*subscriptions.Subscription)) *subscriptions.Subscription {
+	r.t.Helper()
+	s := &subscriptions.Subscription{
+		Tenant: "acme", Dialect: subscriptions.Native, Name: "test", URL: url, EventTypes: []string{"*"},
+		Status: subscriptions.Active, PayloadFormat: "standard", Timeout: 10 * time.Second, Scopes: []string{subscriptions.AllScopes},
+	}
+	if change != nil {
+		change(s)
+	}
+	if err := r.store.Create(r.t.Context(), s); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// retries gives a subscription a schedule.
+func retries(delays ...time.Duration) func(*subscriptions.Subscription) {
+	return func(s *subscriptions.Subscription) { s.Retry.Schedule = delays }
+}
+
+// once gives a subscription no retries.
+func once(s *subscriptions.Subscription) { s.Retry.MaxRetries = new(int) }
+
+// status sets a subscription's status.
+func (r *rig) status(s *subscriptions.Subscription, to subscriptions.Status) {
+	r.t.Helper()
+	fresh := must(r.store.Get(r.t.Context(), s.Tenant, s.ID))(r.t)
+	fresh.Status = to
+	if to == subscriptions.Disabled {
+		fresh.DisabledReason = "manual"
+	} else {
+		fresh.DisabledReason = ""
+	}
+	if err := r.store.Update(r.t.Context(), fresh); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// task makes the task of an event for subscriptions as they are now.
+func (r *rig) task(e *Event, subs ...*subscriptions.Subscription) Task {
+	r.t.Helper()
+	t := Task{Event: *e}
+	for _, s := range subs {
+		t.Targets = append(t.Targets, Target{Subscription: s.ID})
+	}
+	if err := r.db.QueryRow(`SELECT value FROM revision`).Scan(&t.Revision); err != nil {
+		r.t.Fatal(err)
+	}
+	return t
+}
+
+// send hands an event over for subscriptions and returns the delivery to the first.
+func (r *rig) send(e *Event, subs ...*subscriptions.Subscription) uuid.UUID {
+	r.t.Helper()
+	if err := r.outbox.Send(r.t.Context(), r.task(e, subs...)); err != nil {
+		r.t.Fatal(err)
+	}
+	return ID(e.UID, subs[0].ID, 0, e.AcceptedAt)
+}
+
+// eventually waits for a condition of the servers, which give no signal that a test could wait for.
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			r.t.Fatalf("waited for %s; %s", what, r.dump())
+		}
+	}
+}
+
+// await waits until a delivery is as it should be, and returns it.
+func (r *rig) await(id uuid.UUID, what string, ok func(entry) bool) entry {
+	r.t.Helper()
+	var e entry
+	r.eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
+		var err error
+		e, err = newLedger(r.db).find(r.t.Context(), id, "")
+		return err == nil && ok(e)
+	})
+	return e
+}
+
+// ended waits for the end of a delivery and demands state and reason.
+func (r *rig) ended(id uuid.UUID, state Outcome, reason Reason) entry {
+	r.t.Helper()
+	e := r.await(id, "over", func(e entry) bool { return e.State != statePending })
+	if e.State != string(state) || e.Reason != string(reason) {
+		r.t.Fatalf("delivery %s: got %s (%s), want %s (%s)", id, e.State, e.Reason, state, reason)
+	}
+	return e
+}
+
+// waits waits until a delivery is pending for a reason.
+func (r *rig) waits(id uuid.UUID, reason Reason) entry {
+	r.t.Helper()
+	return r.await(id, "waiting: "+string(reason), func(e entry) bool { return e.State == statePending && e.Reason == string(reason) })
+}
+
+// settled waits until all tasks are acknowledged and all outcomes recorded.
+func (r *rig) settled() {
+	r.t.Helper()
+	for stream, durable := range map[string]string{Stream: Durable, AttemptsStream: RecorderDurable} {
+		r.eventually(stream+" to be done", func() bool {
+			c, err := r.js.Consumer(context.Background(), stream, durable)
+			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
+		})
+	}
+}
+
+// count asks the database for a number.
+func (r *rig) count(query string, args ...any) (n int) {
+	r.t.Helper()
+	if err := r.db.QueryRow(query, args...).Scan(&n); err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+// dump shows the ledger for a failing test.
+func (r *rig) dump() string {
+	list, err := newLedger(r.db).list(context.Background(), filter{limit: 20})
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d deliveries: %+v", len(list), list)
+}
