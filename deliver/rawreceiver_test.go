@@ -26,7 +26,6 @@ type rawReceiver struct {
 	requests atomic.Int32 // complete ones that it has read
 	conns    atomic.Int32
 	written  atomic.Int64 // bytes that the network took from it
-	heads    chan string  // the first requests' heads
 	gone     chan struct{}
 
 	listener net.Listener
@@ -41,7 +40,8 @@ type rawConn struct {
 	net.Conn
 	in       *bufio.Reader
 	receiver *rawReceiver
-	number   int32 // from 1
+	number   int32  // from 1
+	head     string // of the last request
 }
 
 // newRawReceiver runs script for each connection and closes the connection after it. With a TLS config it
@@ -54,7 +54,7 @@ func newRawReceiver(t testing.TB, address string, config *tls.Config, script fun
 	}
 	r := &rawReceiver{
 		addr: listener.Addr().String(), listener: listener, open: map[net.Conn]bool{},
-		heads: make(chan string, 64), gone: make(chan struct{}),
+		gone: make(chan struct{}),
 	}
 	r.wg.Go(func() { r.accept(config, script) })
 	t.Cleanup(r.close)
@@ -128,10 +128,7 @@ func (c *rawConn) request() ([]byte, bool) {
 		return nil, false
 	}
 	c.receiver.requests.Add(1)
-	select {
-	case c.receiver.heads <- head.String():
-	default:
-	}
+	c.head = head.String()
 	return body, true
 }
 

@@ -1,0 +1,445 @@
+package deliver
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// arrived is a request as it came over the wire.
+type arrived struct {
+	line   string
+	header http.Header
+	body   []byte
+}
+
+// recorded answers every request and hands on what arrived.
+func recorded(answer string, to chan<- arrived) func(*rawConn) {
+	return func(c *rawConn) {
+		for {
+			body, ok := c.request()
+			if !ok {
+				return
+			}
+			to <- parse(c.head, body)
+			if !c.send(answer) {
+				return
+			}
+		}
+	}
+}
+
+func parse(head string, body []byte) arrived {
+	line, rest, _ := strings.Cut(head, "\r\n")
+	a := arrived{line: line, header: http.Header{}, body: body}
+	for field := range strings.SplitSeq(rest, "\r\n") {
+		if name, value, found := strings.Cut(field, ": "); found {
+			a.header.Add(name, value)
+		}
+	}
+	return a
+}
+
+// What arrives is what Standard Webhooks promises, in each format, and every attempt has the same bytes.
+func TestSendWhatArrives(t *testing.T) {
+	t.Parallel()
+	for _, format := range Formats() {
+		t.Run(format.Name, func(t *testing.T) {
+			t.Parallel()
+			got := make(chan arrived, 8)
+			rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+			poster := testPoster(t, "")
+			a := testAttempt("http://" + rec.addr + "/hook?x=1#part")
+			a.Subscription.PayloadFormat = format.Name
+			a.Event.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+			var first arrived
+			for number := 1; number <= 3; number++ {
+				a.Number = number
+				r := poster.Send(t.Context(), a)
+				if r.Reason != ReasonOK || r.Status != 200 || r.Err != nil || string(r.Response) != "ok" || r.Duration <= 0 {
+					t.Fatalf("attempt %d: %+v", number, r)
+				}
+				in := <-got
+				checkArrived(t, in, a, format)
+				if number == 1 {
+					first = in
+				}
+				if !bytes.Equal(in.body, first.body) || in.header.Get("webhook-id") != first.header.Get("webhook-id") {
+					t.Errorf("attempt %d differs from the first", number)
+				}
+			}
+			if n := rec.conns.Load(); n != 1 {
+				t.Errorf("%d connections for three attempts, want one", n)
+			}
+		})
+	}
+}
+
+func checkArrived(t *testing.T, in arrived, a Attempt, format Format) {
+	t.Helper()
+	if in.line != "POST /hook?x=1 HTTP/1.1" {
+		t.Errorf("got %q", in.line)
+	}
+	for name, want := range map[string]string{
+		"Content-Type": format.ContentType, "User-Agent": UserAgent, "Webhook-Id": a.Event.ID, "Traceparent": a.Event.TraceParent,
+	} {
+		if got := in.header[name]; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"Accept-Encoding", "Transfer-Encoding", "Idempotency-Key", "Expect", "Authorization"} {
+		if got := in.header[name]; got != nil {
+			t.Errorf("%s: got %q, want none", name, got)
+		}
+	}
+	want, err := format.Body(a.Event)
+	if err != nil || !bytes.Equal(in.body, want) {
+		t.Errorf("body: got %s, want %s, %v", in.body, want, err)
+	}
+	if err := verify(t, a.Subscription.Secrets[0].Value, in.body, in.header); err != nil {
+		t.Errorf("signature: %v", err)
+	}
+}
+
+// A subscription's headers are sent, but cannot replace what is Fanfare's, however they are spelled.
+func TestSendReservedHeaders(t *testing.T) {
+	t.Parallel()
+	got := make(chan arrived, 1)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+	a := testAttempt("http://user:hush@" + rec.addr + "/")
+	a.Subscription.Headers = map[string]string{
+		"X-Env": "prod", "authorization": "Bearer b", "content-type": "application/vnd.acme+json", "Cookie": "c=1",
+		"webhook-id": "forged", "WEBHOOK-SIGNATURE": "v1,forged", "Webhook-Timestamp": "1", "Webhook-Anything": "x",
+		"HOST": "elsewhere.test", "content-length": "1", "Transfer-Encoding": "chunked", "Connection": "close", "Keep-Alive": "x",
+		"Proxy-Authorization": "x", "TE": "trailers", "Trailer": "X", "Upgrade": "h2c", "Expect": "100-continue",
+		"User-Agent": "forged", "Idempotency-Key": "k", "x-idempotency-key": "k", "traceparent": "forged", "Content-Encoding": "gzip",
+		"Accept-Encoding": "gzip",
+	}
+	if r := testPoster(t, "").Send(t.Context(), a); r.Reason != ReasonOK {
+		t.Fatalf("%+v, %v", r, r.Err)
+	}
+	in := <-got
+	want := http.Header{
+		"X-Env": {"prod"}, "Authorization": {"Bearer b"}, "Content-Type": {"application/vnd.acme+json"}, "Cookie": {"c=1"},
+		"User-Agent": {UserAgent}, "Host": {rec.addr}, "Webhook-Id": {a.Event.ID},
+	}
+	for name, values := range want {
+		if !slices.Equal(in.header[name], values) {
+			t.Errorf("%s: got %q, want %q", name, in.header[name], values)
+		}
+	}
+	// Beside these: Content-Length, Webhook-Timestamp and Webhook-Signature.
+	if len(in.header) != len(want)+3 {
+		t.Errorf("got %d headers: %v", len(in.header), in.header)
+	}
+	if err := verify(t, testSecret(1), in.body, in.header); err != nil {
+		t.Error(err)
+	}
+}
+
+// What cannot be built is config, at once and without a connection; the subscription must change first.
+func TestSendConfig(t *testing.T) {
+	t.Parallel()
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, status("200 OK"))
+	poster := testPoster(t, "")
+	for name, spoil := range map[string]func(*Attempt){
+		"unknown format":         func(a *Attempt) { a.Subscription.PayloadFormat = "xml" },
+		"no format":              func(a *Attempt) { a.Subscription.PayloadFormat = "" },
+		"no secret":              func(a *Attempt) { a.Subscription.Secrets = nil },
+		"a secret of text":       func(a *Attempt) { a.Subscription.Secrets[0].Value = "hush" },
+		"all secrets expired":    func(a *Attempt) { a.Subscription.Secrets[0].ExpiresAt = time.Unix(1, 0) },
+		"split header value":     func(a *Attempt) { a.Subscription.Headers = map[string]string{"X": "a\r\nY: hush"} },
+		"split header name":      func(a *Attempt) { a.Subscription.Headers = map[string]string{"X: a\r\nY": "hush"} },
+		"empty header name":      func(a *Attempt) { a.Subscription.Headers = map[string]string{"": "hush"} },
+		"no URL":                 func(a *Attempt) { a.Subscription.URL = "" },
+		"no host":                func(a *Attempt) { a.Subscription.URL = "http:///hush" },
+		"another scheme":         func(a *Attempt) { a.Subscription.URL = "ftp://" + rec.addr },
+		"no URL at all":          func(a *Attempt) { a.Subscription.URL = "http://%zzhush" },
+		"an id that is none":     func(a *Attempt) { a.Event.ID = "a.b" },
+		"an event without data":  func(a *Attempt) { a.Event.Data = nil },
+		"a type that is no text": func(a *Attempt) { a.Event.Type = "\xff" },
+	} {
+		a := testAttempt("http://" + rec.addr)
+		spoil(&a)
+		r := poster.Send(t.Context(), a)
+		if r.Reason != ReasonConfig || r.Err == nil || r.Status != 0 {
+			t.Errorf("%s: %+v", name, r)
+		} else if strings.Contains(r.Err.Error(), "hush") {
+			t.Errorf("%s: the error shows too much: %v", name, r.Err)
+		}
+		if v := verdict(r, 1, subscriptions.Retry{}, time.Now(), 0); v.Outcome != OutcomeDead {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	if n := rec.conns.Load(); n != 0 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// The next attempt after a change of the subscription is made by the change.
+func TestSendFollowsSubscription(t *testing.T) {
+	t.Parallel()
+	got := make(chan arrived, 1)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+	poster := testPoster(t, "")
+	a := testAttempt("http://" + rec.addr + "/one")
+	poster.Send(t.Context(), a)
+	<-got
+
+	changed := *a.Subscription
+	changed.URL = "http://" + rec.addr + "/two"
+	changed.Secrets = []subscriptions.Secret{{Value: testSecret(9)}}
+	a.Subscription = &changed
+	poster.Send(t.Context(), a)
+	in := <-got
+	if in.line != "POST /two HTTP/1.1" {
+		t.Errorf("got %q", in.line)
+	}
+	if err := verify(t, testSecret(9), in.body, in.header); err != nil {
+		t.Error(err)
+	}
+}
+
+// A broken trace is left out; the delivery goes on.
+func TestTraceParent(t *testing.T) {
+	t.Parallel()
+	good := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for value, want := range map[string]bool{
+		good: true, "": false, good + "\r\nX: y": false, "01" + good[2:]: false, strings.ToUpper(good): false,
+		good[:54]: false, strings.Replace(good, "-b7", "_b7", 1): false, good[:54] + "g": false,
+	} {
+		if got := validTraceParent(value); got != want {
+			t.Errorf("%q: got %v", value, got)
+		}
+	}
+}
+
+// A dialect brings its own bytes, headers and scheme of signature, and Fanfare adds no other.
+func TestSendDialectFormat(t *testing.T) {
+	t.Parallel()
+	got := make(chan arrived, 1)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+	policy, err := egress.ParsePolicy("127.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := egress.NewClient(policy, egress.DefaultConfig())
+	t.Cleanup(client.CloseIdleConnections)
+	cfg := DefaultPosterConfig()
+	cfg.Formats = append(cfg.Formats, Format{
+		Name: "vendor", ContentType: "text/plain",
+		Body:   func(e *Event) ([]byte, error) { return []byte("<" + e.ID + ">"), nil },
+		Signer: func(secrets []subscriptions.Secret) (Signer, error) { return vendorSigner(secrets[0].Value), nil },
+	}, Format{
+		Name: "bare", ContentType: "application/json",
+		Body:   func(e *Event) ([]byte, error) { return e.Data, nil },
+		Signer: NoSigner,
+	})
+	poster, err := NewPoster(client, cfg, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := testAttempt("http://" + rec.addr + "/")
+	a.Subscription.PayloadFormat = "vendor"
+	a.Subscription.Secrets[0].Value = "any text"
+	a.Subscription.Headers = map[string]string{"X-Vendor-Signature": "forged"}
+	if r := poster.Send(t.Context(), a); r.Reason != ReasonOK {
+		t.Fatalf("%+v, %v", r, r.Err)
+	}
+	in := <-got
+	if string(in.body) != "<evt_17>" || in.header.Get("Content-Type") != "text/plain" ||
+		!slices.Equal(in.header["X-Vendor-Signature"], []string{hex.EncodeToString([]byte("any text"))}) || in.header["Webhook-Id"] != nil {
+		t.Errorf("got %s, %v", in.body, in.header)
+	}
+
+	a.Subscription = &subscriptions.Subscription{ID: uuid.New(), URL: a.Subscription.URL, PayloadFormat: "bare"}
+	if r := poster.Send(t.Context(), a); r.Reason != ReasonOK {
+		t.Fatalf("%+v, %v", r, r.Err)
+	}
+	if in := <-got; string(in.body) != oddData || in.header["Webhook-Signature"] != nil {
+		t.Errorf("got %s, %v", in.body, in.header)
+	}
+}
+
+type vendorSigner string
+
+func (s vendorSigner) Sign(h http.Header, _ Message) error {
+	h.Set("X-Vendor-Signature", hex.EncodeToString([]byte(s)))
+	return nil
+}
+
+// When the worker stops, an attempt ends at once, and that is told from the receiver's slowness.
+func TestSendCancelled(t *testing.T) {
+	t.Parallel()
+	read := make(chan struct{})
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, func(c *rawConn) {
+		c.request()
+		close(read)
+		c.hold()
+	})
+	ctx, stop := context.WithCancelCause(t.Context())
+	stopping := errors.New("the worker stops")
+	go func() { <-read; stop(stopping) }()
+	r := testPoster(t, "").Send(ctx, testAttempt("http://"+rec.addr))
+	if r.Reason != ReasonCancelled || !errors.Is(r.Err, stopping) {
+		t.Errorf("got %s, %v", r.Reason, r.Err)
+	}
+}
+
+// A 200 whose body the worker did not wait for is a 200.
+func TestSendCancelledWithinBody(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, func(c *rawConn) {
+		c.request()
+		c.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		// The header must have been read before ctx ends; the body's drip outlives it.
+		c.drip("1\r\nx\r\n", 10*time.Millisecond)
+	})
+	poster := testPoster(t, "")
+	poster.transport = stopAfterHeader{poster.transport, stop}
+	if r := poster.Send(ctx, testAttempt("http://"+rec.addr)); r.Reason != ReasonOK || r.Status != 200 || r.Err != nil {
+		t.Errorf("got %+v, %v", r, r.Err)
+	}
+}
+
+type stopAfterHeader struct {
+	http.RoundTripper
+	stop context.CancelFunc
+}
+
+func (s stopAfterHeader) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := s.RoundTripper.RoundTrip(req)
+	s.stop()
+	return resp, err
+}
+
+// F081: a receiver that closes idle connections as we come to use them gets each request once, and nobody
+// notices.
+func TestSendStaleConnection(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{}, 8)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, func(c *rawConn) {
+		if _, ok := c.request(); ok && c.send(ok200) {
+			_ = c.Conn.(*net.TCPConn).CloseWrite()
+			c.hold() // until the client has noticed
+			closed <- struct{}{}
+		}
+	})
+	poster := testPoster(t, "")
+	a := testAttempt("http://" + rec.addr)
+	for range 3 {
+		if r := poster.Send(t.Context(), a); r.Reason != ReasonOK || r.Resent != 0 {
+			t.Errorf("got %+v, %v", r, r.Err)
+		}
+		<-closed
+	}
+	if n := rec.requests.Load(); n != 3 {
+		t.Errorf("%d requests for three attempts", n)
+	}
+}
+
+// F081: where the close is noticed only in sending, the request goes out again by itself if and only if the
+// receiver cannot have read it; and that is counted.
+func TestResends(t *testing.T) {
+	t.Parallel()
+	r := resends{body: []byte("body"), most: 1}
+	first, err := r.next()
+	if err != nil || r.made != 1 {
+		t.Fatalf("first: %d, %v", r.made, err)
+	}
+	// Asked for again without having been read: still the first.
+	second, err := r.next()
+	if err != nil || r.made != 1 || first == second {
+		t.Fatalf("second: %d, %v", r.made, err)
+	}
+	var out bytes.Buffer
+	if _, err := bufio.NewReader(second).WriteTo(&out); err != nil || out.String() != "body" {
+		t.Fatalf("got %q, %v", out.String(), err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.next(); !errors.Is(err, errResent) {
+		t.Fatalf("third: %v", err)
+	}
+}
+
+// F101: what was captured and is sent to the receiver again later no longer verifies.
+func TestCapturedRequestExpires(t *testing.T) {
+	t.Parallel()
+	for age, want := range map[time.Duration]error{
+		4 * time.Minute: nil, 6 * time.Minute: standardwebhooks.ErrMessageTooOld, -6 * time.Minute: standardwebhooks.ErrMessageTooNew,
+	} {
+		body := []byte(`{"a":1}`)
+		h := sign(t, []subscriptions.Secret{{Value: testSecret(1)}}, Message{Event: &Event{ID: "e"}, Body: body, At: time.Now().Add(-age)})
+		if err := verify(t, testSecret(1), body, h); !errors.Is(err, want) {
+			t.Errorf("after %v: got %v, want %v", age, err, want)
+		}
+	}
+}
+
+// F114: a proxy of the environment is ignored. Not parallel, since it sets the environment.
+func TestSendIgnoresEnvironment(t *testing.T) {
+	proxy := newRawReceiver(t, "127.0.0.1:0", nil, status("502 Proxied"))
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"} {
+		t.Setenv(name, "http://"+proxy.addr)
+	}
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, status("200 OK"))
+	// A name, because net/http would spare a literal loopback address the proxy anyhow.
+	names := newNameServer(t, func(q dnsmessage.Question, _ int) *dnsmessage.Message { return addresses(q, "127.0.0.1") })
+	r := testPoster(t, "", egress.WithResolver(names)).Send(t.Context(), testAttempt("http://receiver.test:"+rec.port()))
+	if r.Reason != ReasonOK || proxy.conns.Load() != 0 {
+		t.Errorf("got %+v, %v", r, r.Err)
+	}
+}
+
+// Many at once, to one receiver and about one event: each gets its own answer and the same bytes.
+func TestSendConcurrently(t *testing.T) {
+	t.Parallel()
+	got := make(chan arrived, 400)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+	poster := testPoster(t, "")
+	e, bodies := testEvent(), new(Bodies)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		a := testAttempt("http://" + rec.addr)
+		a.Event, a.Bodies = e, bodies
+		a.Subscription.PayloadFormat = []string{"standard", "cloudevents"}[i%2]
+		wg.Go(func() {
+			for range 50 {
+				if r := poster.Send(t.Context(), a); r.Reason != ReasonOK || string(r.Response) != "ok" {
+					t.Errorf("got %+v, %v", r, r.Err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(got)
+	different := map[string]bool{}
+	for in := range got {
+		different[string(in.body)] = true
+		if err := verify(t, testSecret(1), in.body, in.header); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(different) != 2 {
+		t.Errorf("%d different bodies, want one for each format", len(different))
+	}
+}
