@@ -210,7 +210,7 @@ func (p *Poster) read(resp *http.Response, stop context.CancelFunc) ([]byte, err
 	if err == nil && resp.ContentLength <= maxResponse+p.cfg.DrainSize {
 		err = drain(resp.Body, buf[:], p.cfg.DrainSize)
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return kept, nil
 	}
 	return kept, err

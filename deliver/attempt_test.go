@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -441,5 +442,39 @@ func TestSendConcurrently(t *testing.T) {
 	}
 	if len(different) != 2 {
 		t.Errorf("%d different bodies, want one for each format", len(different))
+	}
+}
+
+// A body that is a little longer than what is kept is read to its end, so that the connection can be used again;
+// one that is much longer costs the connection.
+func TestSendReusesConnection(t *testing.T) {
+	t.Parallel()
+	for size, want := range map[int]int32{
+		0: 1, 2: 1, maxResponse: 1, maxResponse + 1: 1, maxResponse + 60<<10: 1, maxResponse + 70<<10: 3, 1 << 20: 3,
+	} {
+		for _, chunked := range []bool{false, true} {
+			answer := "HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n" + strings.Repeat("x", size)
+			if chunked && size > 0 {
+				answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+					strconv.FormatInt(int64(size), 16) + "\r\n" + strings.Repeat("x", size) + "\r\n0\r\n\r\n"
+			}
+			rec := newRawReceiver(t, "127.0.0.1:0", nil, func(c *rawConn) {
+				for {
+					if _, ok := c.request(); !ok || !c.send(answer) {
+						return
+					}
+				}
+			})
+			poster := testPoster(t, "")
+			a := testAttempt("http://" + rec.addr)
+			for range 3 {
+				if r := poster.Send(t.Context(), a); r.Reason != ReasonOK || len(r.Response) != min(size, maxResponse) {
+					t.Errorf("%d bytes: got %s and %d bytes, %v", size, r.Reason, len(r.Response), r.Err)
+				}
+			}
+			if got := rec.conns.Load(); got != want {
+				t.Errorf("%d bytes, chunked %v: %d connections for three attempts, want %d", size, chunked, got, want)
+			}
+		}
 	}
 }

@@ -69,7 +69,7 @@ func (s *nameServer) close() {
 		conn.Close()
 	}
 	s.mu.Unlock()
-	s.udp.Close()
+	_ = s.udp.Close()
 	s.tcp.Close()
 	s.wg.Wait()
 }
