@@ -20,7 +20,7 @@ func ReplaceHTTP2(client *http.Client) error {
 	if !ok || !transport.ForceAttemptHTTP2 || transport.TLSNextProto["h2"] != nil {
 		return nil
 	}
-	if _, err := http2.ConfigureTransports(transport); err != nil {
+	if _, err := http2.ConfigureTransports(transport); err != nil { //nolint:staticcheck // deprecated for a net/http that has no such fault
 		return fmt.Errorf("replace HTTP/2: %w", err)
 	}
 	return nil
