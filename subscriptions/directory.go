@@ -8,8 +8,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/seal"
@@ -22,7 +24,8 @@ type Directory struct {
 	ring    *seal.Ring
 	log     *slog.Logger
 	refresh *group.Committer[*asked]
-	filters *filters
+	filters *filterCache
+	decoded *settingsCache
 	wholes  wholes
 
 	failures atomic.Uint64 // filters that could not be evaluated
@@ -39,7 +42,11 @@ type known struct {
 	types    map[typeKey]*EventType
 }
 
-// tenant is one tenant's index; its name is the text that all its entries share.
+func newKnown() *known {
+	return &known{byID: map[uuid.UUID]*entry{}, tenants: map[string]*tenant{}, types: map[typeKey]*EventType{}}
+}
+
+// tenant is one tenant's index.
 type tenant struct {
 	name  string
 	count int // entries, disabled ones too
@@ -54,9 +61,19 @@ const loadTimeout = 10 * time.Minute
 
 // NewDirectory makes a Directory. It reads nothing until it is asked something.
 func NewDirectory(db *sql.DB, ring *seal.Ring, log *slog.Logger) *Directory {
-	d := &Directory{db: db, ring: ring, log: log, filters: newFilters()}
+	d := &Directory{db: db, ring: ring, log: log}
+	d.filters = newCache[string, compiled](keptFilters)
+	d.decoded = newCache[unique.Handle[settings], *decoded](keptSettings)
 	d.refresh = group.New(group.Limits{Count: 1 << 20, Timeout: loadTimeout}, nil, d.catchUp)
 	return d
+}
+
+func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
+	cache, err := lru.New[K, V](size)
+	if err != nil { // Only for a size that is not positive.
+		panic(err)
+	}
+	return cache
 }
 
 // Fresh makes the Directory know every change that had been committed when Fresh was called, and returns the
@@ -102,9 +119,9 @@ func (d *Directory) Get(id uuid.UUID) (*Subscription, bool) {
 	if s := e.whole.Load(); s != nil {
 		return s, true
 	}
-	s := e.subscription()
+	s := e.subscription(d.decoded)
 	if s.Err == nil {
-		s.Secrets, s.Err = openSecrets(d.ring, []byte(e.sealed), e.tenant, e.id)
+		s.Secrets, s.Err = openSecrets(d.ring, e.sealed(), e.tenant.name, e.id)
 	}
 	return d.wholes.keep(e, s), true
 }
@@ -165,7 +182,7 @@ func (d *Directory) Match(e *MatchEvent) (matched []*Subscription, revision int6
 	matched = make([]*Subscription, len(kept))
 	for i, c := range kept {
 		if matched[i] = c.whole.Load(); matched[i] == nil {
-			matched[i] = c.subscription()
+			matched[i] = c.subscription(d.decoded)
 		}
 	}
 	return matched, revision
@@ -197,7 +214,7 @@ func (k *known) targets(e *MatchEvent) []*entry {
 	var found []*entry
 	for i, id := range e.Targets {
 		t, ok := k.byID[id]
-		if ok && t.tenant == e.Tenant && t.status != Disabled && !containsID(e.Targets[:i], id) {
+		if ok && t.tenant.name == e.Tenant && t.status() != Disabled && !containsID(e.Targets[:i], id) {
 			found = append(found, t)
 		}
 	}

@@ -71,14 +71,14 @@ func (s step) unasked() string {
 }
 
 func tenantDetail(j *judgement, e *entry) string {
-	if e.tenant != j.event.Tenant {
+	if e.tenant.name != j.event.Tenant {
 		return "the subscription is another tenant's"
 	}
-	return "both are " + e.tenant + "'s"
+	return "both are " + e.tenant.name + "'s"
 }
 
 func statusDetail(_ *judgement, e *entry) string {
-	switch e.status {
+	switch e.status() {
 	case Paused:
 		return "paused: its deliveries are held"
 	case Disabled:
@@ -86,7 +86,7 @@ func statusDetail(_ *judgement, e *entry) string {
 			return "disabled: " + reason
 		}
 	}
-	return string(e.status)
+	return string(e.status())
 }
 
 func targetsDetail(j *judgement, e *entry) string {
@@ -137,7 +137,7 @@ func changedDetail(j *judgement, e *entry) string {
 
 func filterDetail(j *judgement, e *entry) string {
 	seen := ""
-	if f, err := j.filters.get(e.rule.filter); err == nil {
+	if f, err := j.filter(e.rule.filter); err == nil {
 		seen = f.Seen(j.event)
 	}
 	if j.failure != nil {

@@ -39,7 +39,7 @@ type step struct {
 type judgement struct {
 	event    *MatchEvent
 	demanded []string // scopes that the event's type demands
-	filters  *filters
+	filters  *filterCache
 	// failure is the error of the last filter that could not be evaluated, failures how many there were.
 	failure  error
 	failures uint64
@@ -71,9 +71,11 @@ func (j *judgement) passes(e *entry) bool {
 	return true
 }
 
-func judgeTenant(j *judgement, e *entry) (asked, pass bool) { return true, e.tenant == j.event.Tenant }
+func judgeTenant(j *judgement, e *entry) (asked, pass bool) {
+	return true, e.tenant.name == j.event.Tenant
+}
 
-func judgeStatus(_ *judgement, e *entry) (asked, pass bool) { return true, e.status != Disabled }
+func judgeStatus(_ *judgement, e *entry) (asked, pass bool) { return true, e.status() != Disabled }
 
 func judgeTargets(j *judgement, e *entry) (asked, pass bool) {
 	return len(j.event.Targets) > 0, slices.Contains(j.event.Targets, e.id)
@@ -108,7 +110,7 @@ func judgeFilter(j *judgement, e *entry) (asked, pass bool) {
 	if e.rule == nil || e.rule.filter == "" {
 		return false, false
 	}
-	f, err := j.filters.get(e.rule.filter)
+	f, err := j.filter(e.rule.filter)
 	if err == nil {
 		pass, err = f.Matches(j.event)
 	}
@@ -145,27 +147,20 @@ func dedupe(matched []*entry) []*entry {
 // microseconds, so it is done when an event first needs it and not on loading.
 const keptFilters = 100_000
 
-// filters holds compiled filters by their source: many subscriptions have the same one.
-type filters struct{ kept *lru.Cache[string, compiled] }
+// filterCache holds compiled filters by their source: many subscriptions have the same one.
+type filterCache = lru.Cache[string, compiled]
 
 type compiled struct {
 	filter *Filter
 	err    error
 }
 
-func newFilters() *filters {
-	kept, err := lru.New[string, compiled](keptFilters)
-	if err != nil { // Only for a size that is not positive.
-		panic(err)
-	}
-	return &filters{kept}
-}
-
-func (f *filters) get(source string) (*Filter, error) {
-	if c, ok := f.kept.Get(source); ok {
+// filter compiles a filter, or finds it compiled.
+func (j *judgement) filter(source string) (*Filter, error) {
+	if c, ok := j.filters.Get(source); ok {
 		return c.filter, c.err
 	}
 	filter, err := CompileFilter(source)
-	f.kept.Add(source, compiled{filter, err})
+	j.filters.Add(source, compiled{filter, err})
 	return filter, err
 }

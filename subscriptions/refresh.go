@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -60,12 +58,12 @@ var errTooMany = errors.New("too many changes")
 // learn reads what changed since the known revision, and applies it at once, so that whoever reads sees
 // either revision.
 func (d *Directory) learn(ctx context.Context, k *known) (int64, error) {
-	var rows []*row
+	var rows []row
 	changed, err := readChanges(ctx, d.db, k.revision, func(r *row) error {
 		if len(rows) == maxLearn {
 			return errTooMany
 		}
-		rows = append(rows, r)
+		rows = append(rows, *r)
 		return nil
 	})
 	switch {
@@ -78,8 +76,8 @@ func (d *Directory) learn(ctx context.Context, k *known) (int64, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range rows {
-		k.apply(r)
+	for i := range rows {
+		k.apply(&rows[i])
 	}
 	k.applyTypes(changed)
 	return k.revision, nil
@@ -89,7 +87,7 @@ func (d *Directory) learn(ctx context.Context, k *known) (int64, error) {
 // may have been among those read, and what is known must be what there was at one revision.
 func (d *Directory) load(ctx context.Context, value int64) (int64, error) {
 	start := time.Now()
-	k := &known{byID: map[uuid.UUID]*entry{}, tenants: map[string]*tenant{}, types: map[typeKey]*EventType{}}
+	k := newKnown()
 	take := func(r *row) error {
 		k.apply(r)
 		return nil
@@ -132,7 +130,7 @@ func (k *known) apply(r *row) {
 		t = &tenant{name: r.tenant}
 		k.tenants[r.tenant] = t
 	}
-	e := newEntry(r, t.name)
+	e := newEntry(r, t)
 	k.byID[e.id] = e
 	t.add(e)
 }
@@ -151,14 +149,14 @@ func (k *known) applyTypes(c *changes) {
 
 func (t *tenant) add(e *entry) {
 	t.count++
-	if e.status != Disabled {
+	if e.status() != Disabled {
 		t.index.add(e)
 	}
 }
 
 func (t *tenant) remove(e *entry) {
 	t.count--
-	if e.status != Disabled {
+	if e.status() != Disabled {
 		t.index.remove(e)
 	}
 }

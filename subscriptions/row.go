@@ -73,15 +73,54 @@ func list(joined string) []string {
 	return strings.Split(joined, listSeparator)
 }
 
-// subscription makes a Subscription of the row, without its secrets.
-func (r *row) subscription() (*Subscription, error) {
+// decoded are settings in the form that a Subscription has them in. Subscriptions may share them.
+type decoded struct {
+	headers, metadata map[string]string
+	schedule          []time.Duration
+	scopes            []string
+	signing           Signing
+}
+
+func (c *settings) decode() (*decoded, error) {
+	d := &decoded{scopes: list(c.scopes)}
+	var x extra
+	for _, field := range []struct {
+		name, text string
+		into       any
+	}{{"headers", c.headers, &d.headers}, {"metadata", c.metadata, &d.metadata}, {"settings", c.extra, &x}} {
+		if field.text == "{}" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(field.text), field.into); err != nil {
+			return nil, fmt.Errorf("read %s: %w", field.name, err)
+		}
+	}
+	if d.signing = x.Signing; d.signing == "" {
+		d.signing = SignHMAC
+	}
+	if c.schedule == "" {
+		return d, nil
+	}
+	for text := range strings.SplitSeq(c.schedule, ",") {
+		ms, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read schedule: %w", err)
+		}
+		d.schedule = append(d.schedule, time.Duration(ms)*time.Millisecond)
+	}
+	return d, nil
+}
+
+// subscription makes a Subscription of the row and its decoded settings, without its secrets.
+func (r *row) subscription(d *decoded) *Subscription {
 	c := &r.settings
 	s := &Subscription{
 		ID: r.id, Number: r.number, Tenant: r.tenant, Dialect: c.dialect,
 		Name: r.name, Description: c.description, URL: r.url,
 		EventTypes: list(r.types), ResourceID: r.resource, Changed: list(r.changed), Filter: r.filter,
-		PayloadFormat: c.format, Timeout: time.Duration(c.timeoutMS) * time.Millisecond, MaxInFlight: int(c.maxInFlight),
-		Status: r.status, DisabledReason: c.disabledReason, Version: c.version, Scopes: list(c.scopes),
+		Headers: d.headers, PayloadFormat: c.format, Retry: Retry{Schedule: d.schedule},
+		Timeout: time.Duration(c.timeoutMS) * time.Millisecond, MaxInFlight: int(c.maxInFlight), Signing: d.signing,
+		Status: r.status, DisabledReason: c.disabledReason, Version: c.version, Metadata: d.metadata, Scopes: d.scopes,
 		CreatedAt: r.created.UTC(), UpdatedAt: r.updated.UTC(), Deleted: r.deleted, Revision: r.revision,
 	}
 	if c.maxRetries >= 0 {
@@ -90,31 +129,7 @@ func (r *row) subscription() (*Subscription, error) {
 	if c.rateLimit > 0 {
 		s.RateLimit = &RateLimit{Limit: int(c.rateLimit), Per: time.Duration(c.ratePerMS) * time.Millisecond}
 	}
-	if c.schedule != "" {
-		for text := range strings.SplitSeq(c.schedule, ",") {
-			ms, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("read schedule of subscription %s: %w", r.id, err)
-			}
-			s.Retry.Schedule = append(s.Retry.Schedule, time.Duration(ms)*time.Millisecond)
-		}
-	}
-	var x extra
-	for _, field := range []struct {
-		name, text string
-		into       any
-	}{{"headers", c.headers, &s.Headers}, {"metadata", c.metadata, &s.Metadata}, {"settings", c.extra, &x}} {
-		if field.text == "{}" {
-			continue
-		}
-		if err := json.Unmarshal([]byte(field.text), field.into); err != nil {
-			return nil, fmt.Errorf("read %s of subscription %s: %w", field.name, r.id, err)
-		}
-	}
-	if s.Signing = x.Signing; s.Signing == "" {
-		s.Signing = SignHMAC
-	}
-	return s, nil
+	return s
 }
 
 // rowOf makes the row of a Subscription, without its secrets.

@@ -81,7 +81,11 @@ func decodeSecret(value, prefix string) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("prefix is missing")
 	}
-	return base64.StdEncoding.Strict().DecodeString(encoded)
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err == nil && base64.StdEncoding.EncodeToString(raw) != encoded {
+		err = errors.New("not canonical") // The decoder passes over line breaks.
+	}
+	return raw, err
 }
 
 // PublicKey is the "whpk_" key that verifies an ed25519 secret's signatures; empty for any other.

@@ -107,10 +107,11 @@ func (s *Store) one(ctx context.Context, where string, args ...any) (*Subscripti
 
 // open makes the Subscription of a row, secrets included; if they do not open, its Err says so.
 func (s *Store) open(r *row) (*Subscription, error) {
-	sub, err := r.subscription()
+	d, err := r.settings.decode()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("subscription %s: %w", r.id, err)
 	}
+	sub := r.subscription(d)
 	sub.Secrets, sub.Err = openSecrets(s.ring, r.sealed, r.tenant, r.id)
 	return sub, nil
 }

@@ -64,15 +64,16 @@ func (s *Store) Rekey(ctx context.Context, progress func(done int)) (done int, e
 	after := uuid.Nil
 	var broken []error
 	for {
-		var chunk []*row
+		var chunk []row
 		err := readRows(ctx, s.db, func(r *row) error {
-			chunk = append(chunk, r)
+			chunk = append(chunk, *r)
 			return nil
 		}, `WHERE id > $1 AND length(secrets) > 0 ORDER BY id LIMIT $2`, after, rekeyChunk)
 		if err != nil {
 			return done, err
 		}
-		for _, r := range chunk {
+		for i := range chunk {
+			r := &chunk[i]
 			after = r.id
 			n, err := s.rekeyRow(ctx, r)
 			switch {

@@ -42,16 +42,17 @@ func readAll(ctx context.Context, q querier, take func(*row) error) error {
 	}
 }
 
-// readRows reads subscriptions, one by one.
+// readRows reads subscriptions, one by one. The row is take's only until it returns.
 func readRows(ctx context.Context, q querier, take func(*row) error, where string, args ...any) error {
 	rows, err := q.QueryContext(ctx, `SELECT `+columns+` FROM subscriptions `+where, args...)
 	if err != nil {
 		return fmt.Errorf("read subscriptions: %w", err)
 	}
 	defer rows.Close()
+	r := &row{}
+	into := r.into()
 	for rows.Next() {
-		r := &row{}
-		if err := rows.Scan(r.into()...); err != nil {
+		if err := rows.Scan(into...); err != nil {
 			return fmt.Errorf("read subscription: %w", err)
 		}
 		if err := take(r); err != nil {

@@ -1,0 +1,285 @@
+package subscriptions
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+)
+
+// memory is a Directory that knows what it is told, without a database.
+func memory() *Directory {
+	d := NewDirectory(nil, nil, slog.New(slog.DiscardHandler))
+	d.known = newKnown()
+	return d
+}
+
+var (
+	someTenants   = []string{"acme", "globex"}
+	someTypes     = []string{"a", "a.b", "a.b.c", "b", "b.b", "a.c.b"}
+	somePatterns  = append([]string{"*", ">", "a.*", "*.b", "a.>", "*.*", "a.*.*", "*.>", "a.*.b", "x"}, someTypes...)
+	someResources = []string{"1", "2", "3"}
+	someChanges   = []string{"status", "total"}
+	// someFilters are with what they must give for the data {"n": <number>} or {}.
+	someFilters = map[string]func(n *float64) bool{
+		"event.data.n > 1":           func(n *float64) bool { return n != nil && *n > 1 },
+		"has(event.data.n)":          func(n *float64) bool { return n != nil },
+		"!has(event.data.n) || true": func(*float64) bool { return true },
+		"event.data.none == 1":       func(*float64) bool { return false },
+		"does not compile":           func(*float64) bool { return false },
+	}
+)
+
+func subset(list []string, most int) *rapid.Generator[[]string] {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(list), 0, most, rapid.ID[string])
+}
+
+func randomSubscription(t *rapid.T) *Subscription {
+	s := &Subscription{
+		Tenant:     rapid.SampledFrom(someTenants).Draw(t, "tenant"),
+		EventTypes: subset(somePatterns, 4).Draw(t, "types"),
+		ResourceID: rapid.SampledFrom(append([]string{""}, someResources...)).Draw(t, "resource"),
+		Changed:    subset(someChanges, 2).Draw(t, "changed"),
+		Status:     rapid.SampledFrom([]Status{Active, Active, Paused, Disabled}).Draw(t, "status"),
+		Scopes:     rapid.SampledFrom([][]string{nil, {"view:a"}, {"view:a", "view:b"}, {AllScopes}}).Draw(t, "scopes"),
+	}
+	if rapid.Bool().Draw(t, "filtered") {
+		sources := make([]string, 0, len(someFilters))
+		for source := range someFilters {
+			sources = append(sources, source)
+		}
+		slices.Sort(sources)
+		s.Filter = rapid.SampledFrom(sources).Draw(t, "filter")
+	}
+	return s
+}
+
+func randomEvent(t *rapid.T, ids []uuid.UUID) *MatchEvent {
+	e := &MatchEvent{
+		Tenant: rapid.SampledFrom(append([]string{"nobody"}, someTenants...)).Draw(t, "event tenant"),
+		Type:   rapid.SampledFrom(append([]string{"z.z"}, someTypes...)).Draw(t, "event type"), Data: []byte("{}"),
+		ResourceIDs: rapid.SliceOfN(rapid.SampledFrom(someResources), 0, 3).Draw(t, "event resources"),
+		Changed:     subset(someChanges, 2).Draw(t, "event changed"),
+	}
+	if rapid.Bool().Draw(t, "with n") {
+		e.Data = fmt.Appendf(nil, `{"n": %d}`, rapid.IntRange(0, 3).Draw(t, "n"))
+	}
+	if len(ids) > 0 && rapid.IntRange(0, 4).Draw(t, "targeted") == 0 {
+		e.Targets = rapid.SliceOfN(rapid.SampledFrom(ids), 1, 4).Draw(t, "targets")
+	}
+	return e
+}
+
+// receives says the same as Match, straight from the words of the API.
+func receives(s *Subscription, e *MatchEvent, demanded []string) bool {
+	if s.Tenant != e.Tenant || s.Status == Disabled {
+		return false
+	}
+	if len(e.Targets) > 0 {
+		return slices.Contains(e.Targets, s.ID)
+	}
+	fits := slices.ContainsFunc(s.EventTypes, func(p string) bool {
+		if p == "*" {
+			return true
+		}
+		p = strings.NewReplacer(".", `\.`, "*", "[^.]+", ">", ".+").Replace(p)
+		return regexp.MustCompile("^" + p + "$").MatchString(e.Type)
+	})
+	for _, scope := range demanded {
+		fits = fits && (slices.Contains(s.Scopes, scope) || slices.Contains(s.Scopes, AllScopes))
+	}
+	if s.ResourceID != "" {
+		fits = fits && slices.Contains(e.ResourceIDs, s.ResourceID)
+	}
+	if len(s.Changed) > 0 {
+		fits = fits && slices.ContainsFunc(s.Changed, func(c string) bool { return slices.Contains(e.Changed, c) })
+	}
+	if s.Filter != "" {
+		var data struct{ N *float64 }
+		if err := json.Unmarshal(e.Data, &data); err != nil {
+			panic(err)
+		}
+		fits = fits && someFilters[s.Filter](data.N)
+	}
+	return fits
+}
+
+// The index, explain and a scan by the words of the API agree, whatever was created, changed and deleted.
+func TestMatchAgreesWithAScan(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := memory()
+		model := map[uuid.UUID]*Subscription{}
+		var ids []uuid.UUID
+		put := func(s *Subscription) {
+			d.known.apply(rowOf(s))
+			model[s.ID] = s
+		}
+		one := func(t *rapid.T) uuid.UUID {
+			if len(ids) == 0 {
+				t.Skip("none yet")
+			}
+			return rapid.SampledFrom(ids).Draw(t, "id")
+		}
+		if rapid.Bool().Draw(t, "scoped types") {
+			d.known.applyTypes(&changes{types: []*EventType{
+				{Tenant: "", Name: "a.b", Scopes: []string{"view:a"}}, {Tenant: "acme", Name: "a.b", Scopes: []string{"view:a", "view:b"}},
+				{Tenant: "globex", Name: "b", Scopes: []string{"view:b"}},
+			}})
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"create": func(t *rapid.T) {
+				s := randomSubscription(t)
+				s.ID = uuid.Must(uuid.NewV7())
+				ids = append(ids, s.ID)
+				put(s)
+			},
+			"change": func(t *rapid.T) {
+				s := randomSubscription(t)
+				s.ID = one(t)
+				if old := model[s.ID]; old != nil {
+					s.Tenant = old.Tenant
+				}
+				put(s)
+			},
+			"delete": func(t *rapid.T) {
+				id := one(t)
+				if s := model[id]; s != nil {
+					gone := *s
+					gone.Deleted = true
+					d.known.apply(rowOf(&gone))
+					delete(model, id)
+				}
+			},
+			"": func(t *rapid.T) { agree(t, d, model, randomEvent(t, ids)) },
+		})
+		for id, s := range model {
+			s.Deleted = true
+			d.known.apply(rowOf(s))
+			delete(model, id)
+		}
+		if len(d.known.byID)+len(d.known.tenants) != 0 {
+			t.Fatalf("left behind: %d subscriptions, %d tenants", len(d.known.byID), len(d.known.tenants))
+		}
+	})
+}
+
+func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *MatchEvent) {
+	var demanded []string
+	if et, ok := d.EventType(e.Tenant, e.Type); ok {
+		demanded = et.Scopes
+	}
+	matched, _ := d.Match(e)
+	var got, want []uuid.UUID
+	for _, s := range matched {
+		got = append(got, s.ID)
+	}
+	for id, s := range model {
+		receives := receives(s, e, demanded)
+		if receives {
+			want = append(want, id)
+		}
+		explained, steps, ok := d.Explain(e, id)
+		if !ok || explained != receives || d.Would(e, s) != receives {
+			t.Fatalf("%+v\n%+v\nreceives %t, explained %t: %v", s, e, receives, explained, steps)
+		}
+	}
+	order := func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
+	slices.SortFunc(got, order)
+	slices.SortFunc(want, order)
+	if !slices.Equal(got, want) {
+		t.Fatalf("event %+v\n got %v\nwant %v", e, got, want)
+	}
+}
+
+func TestExplainSaysWhatItSaw(t *testing.T) {
+	t.Parallel()
+	d := memory()
+	s := example()
+	s.ID, s.Status = uuid.Must(uuid.NewV7()), Paused
+	d.known.apply(rowOf(s))
+	d.known.applyTypes(&changes{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
+	explain := func(change func(*MatchEvent)) string {
+		e := orderEvent()
+		change(e)
+		_, steps, _ := d.Explain(e, s.ID)
+		var lines []string
+		for _, s := range steps {
+			lines = append(lines, s.Step+" "+s.Verdict+": "+s.Detail)
+		}
+		return strings.Join(lines, "\n")
+	}
+	tests := []struct {
+		name   string
+		change func(*MatchEvent)
+		want   []string
+	}{
+		{"a near miss", func(*MatchEvent) {}, []string{
+			"tenant pass: both are acme's", "status pass: paused: its deliveries are held", "targets skipped: the event names no targets",
+			"event_type pass: order.* takes order.created", "scopes skipped: the event type demands none",
+			"resource_id pass: the event is about 123", "changed pass: a change of status, a,b is wanted; changed was status, total",
+			"filter fail: data.total was 90"}},
+		{"nothing fits", func(e *MatchEvent) {
+			e.Type, e.ResourceIDs, e.Changed, e.Data = "user.created", nil, []string{"total"}, []byte(`{"total": "100"}`)
+		}, []string{
+			"event_type fail: user.created is not among order.*, invoice.paid",
+			"resource_id fail: 123 is wanted, and the event names no resource",
+			"changed fail: a change of status, a,b is wanted; changed was total", `filter fail: no such overload; data.total was "100"`}},
+		{"no data", func(e *MatchEvent) { e.Data = []byte(`{}`) }, []string{"filter fail: no such key: total; data.total is missing"}},
+		{"scopes", func(e *MatchEvent) { e.Type = "order.secret" }, []string{
+			"scopes fail: order.secret demands view:secrets, which the key that made the subscription lacked"}},
+		{"targeted", func(e *MatchEvent) { e.Targets = []uuid.UUID{s.ID} }, []string{
+			"targets pass: the event names this subscription", "filter skipped: the event names its targets"}},
+		{"targeted elsewhere", func(e *MatchEvent) { e.Targets = []uuid.UUID{uuid.Nil, uuid.Max} }, []string{
+			"targets fail: the event goes to 2 other subscriptions only"}},
+	}
+	for _, tt := range tests {
+		got := explain(tt.change)
+		for _, want := range tt.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: got\n%s\nwant %s", tt.name, got, want)
+			}
+		}
+	}
+	if got := explain(func(e *MatchEvent) { e.Tenant = "globex" }); got != "tenant fail: the subscription is another tenant's" {
+		t.Errorf("another tenant's: got\n%s", got)
+	}
+}
+
+func TestFilterErrorsAreCounted(t *testing.T) {
+	t.Parallel()
+	d := memory()
+	s := plain("acme", "*")
+	s.ID, s.Status, s.Filter = uuid.Must(uuid.NewV7()), Active, "event.data.nothing == 1"
+	d.known.apply(rowOf(s))
+	e := orderEvent()
+	d.Match(e)
+	d.Match(e)
+	if got := d.Stats().FilterErrors; got != 2 {
+		t.Errorf("got %d, want 2", got)
+	}
+	if _, _, ok := d.Explain(e, uuid.Nil); ok {
+		t.Error("explains what is not there")
+	}
+}
+
+func TestUnknownDirectoryKnowsNothing(t *testing.T) {
+	t.Parallel()
+	d := NewDirectory(nil, nil, slog.New(slog.DiscardHandler))
+	if got, _ := d.Match(orderEvent()); got != nil {
+		t.Errorf("matched %v", got)
+	}
+	if _, ok := d.Get(uuid.Nil); ok {
+		t.Error("has something")
+	}
+	if _, ok := d.Revision(); ok {
+		t.Error("has a revision")
+	}
+}
