@@ -162,6 +162,7 @@ func TestSendConfig(t *testing.T) {
 	for name, spoil := range map[string]func(*Attempt){
 		"unknown format":         func(a *Attempt) { a.Subscription.PayloadFormat = "xml" },
 		"no format":              func(a *Attempt) { a.Subscription.PayloadFormat = "" },
+		"not made whole":         func(a *Attempt) { a.Subscription.Err = errors.New("unknown key") },
 		"no secret":              func(a *Attempt) { a.Subscription.Secrets = nil },
 		"a secret of text":       func(a *Attempt) { a.Subscription.Secrets[0].Value = "hush" },
 		"all secrets expired":    func(a *Attempt) { a.Subscription.Secrets[0].ExpiresAt = time.Unix(1, 0) },

@@ -5,9 +5,12 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
 // http2Conn is a connection of a receiver that offers HTTP/2, frame by frame.
@@ -167,6 +170,10 @@ func http2Faults(t *testing.T) []fault {
 			serve: flood(func(h *http2Conn, _ uint32) error { return h.WriteSettings() })},
 		{name: "endless pings", want: ReasonTimeout, stuck: true, floods: true,
 			serve: flood(func(h *http2Conn, _ uint32) error { return h.WritePing(false, [8]byte{}) })},
+		{name: "endless pings, whose answers it does not read", want: ReasonTimeout, stuck: true, serve: http2Script(nil, func(h *http2Conn) {
+			for _, ok := h.request(); ok && h.WritePing(false, [8]byte{}) == nil; {
+			}
+		})},
 		{name: "endless window updates", want: ReasonProtocol, floods: true,
 			serve: flood(func(h *http2Conn, stream uint32) error { return h.WriteWindowUpdate(stream, 1<<30) })},
 		{name: "endless header", want: ReasonProtocol, floods: true, serve: floodFrames(func(h *http2Conn, stream uint32) error {
@@ -192,4 +199,39 @@ func http2Faults(t *testing.T) []fault {
 		faults[i].id, faults[i].tls, faults[i].roots = "F091", config, a.pool
 	}
 	return faults
+}
+
+// A receiver that spoils its connection spoils nobody else's, and its own later attempts end in time as well. The
+// pool of connections is one for all receivers, so one that is locked for ever would stop everything.
+func TestSpoiledConnectionHoldsNobody(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	config := a.config(t, nil)
+	config.NextProtos = []string{"h2"}
+	for name, spoil := range map[string]flow{
+		"pings unread":    func(h *http2Conn, _ uint32) error { return h.WritePing(false, [8]byte{}) },
+		"window overflow": func(h *http2Conn, stream uint32) error { return h.WriteWindowUpdate(stream, 1<<31-1) },
+		"settings unread": func(h *http2Conn, _ uint32) error { return h.WriteSettings() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := newRawReceiver(t, "127.0.0.1:0", config, http2Script(nil, func(h *http2Conn) {
+				stream, ok := h.request()
+				for ok && spoil(h, stream) == nil {
+				}
+			}))
+			good := newRawReceiver(t, "127.0.0.1:0", config, each(func(h *http2Conn, stream uint32) { _ = h.answer(stream, true, ":status=204") }))
+			poster := testPoster(t, "", egress.WithRootCAs(a.pool))
+			for range 3 {
+				attempt := testAttempt("https://" + bad.addr)
+				attempt.Subscription.Timeout = 300 * time.Millisecond
+				if r := poster.Send(t.Context(), attempt); r.Reason == ReasonOK || r.Duration > 5*time.Second {
+					t.Errorf("the bad receiver: %+v", r)
+				}
+				if r := poster.Send(t.Context(), testAttempt("https://"+good.addr)); r.Reason != ReasonOK {
+					t.Errorf("the good receiver: %+v, %v", r, cause(r))
+				}
+			}
+		})
+	}
 }

@@ -43,6 +43,9 @@ func (p *Poster) plan(sub *subscriptions.Subscription) (*plan, error) {
 }
 
 func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
+	if sub.Err != nil {
+		return nil, fmt.Errorf("read subscription: %w", sub.Err)
+	}
 	format, ok := p.formats[sub.PayloadFormat]
 	if !ok {
 		return nil, fmt.Errorf("no payload format %q", sub.PayloadFormat)
