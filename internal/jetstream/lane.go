@@ -59,6 +59,9 @@ func sizeOf(letters []letter) (n int) {
 
 // commit publishes the letters of a group; what becomes of each is noted on it.
 func (l *lane) commit(ctx context.Context, parcels [][]letter) error {
+	if err := connected(ctx, l.js.Conn()); err != nil {
+		return err
+	}
 	l.rejections = 0
 	next := make([]*letter, 0, len(parcels))
 	bytes := 0
@@ -72,6 +75,27 @@ func (l *lane) commit(ctx context.Context, parcels [][]letter) error {
 		}
 	}
 	l.publish(ctx, next)
+	return nil
+}
+
+// connected waits for the connection, if it is lost, until ctx ends. nats.go would keep what is published meanwhile, but
+// then it stores what its sender was told failed, and takes the room of acks.
+func connected(ctx context.Context, nc *nats.Conn) error {
+	if nc.IsConnected() {
+		return nil
+	}
+	status := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer nc.RemoveStatusListener(status)
+	for !nc.IsConnected() {
+		if nc.IsClosed() {
+			return classify(nats.ErrConnectionClosed)
+		}
+		select {
+		case <-status:
+		case <-ctx.Done():
+			return classify(nats.ErrConnectionReconnecting)
+		}
+	}
 	return nil
 }
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -36,8 +34,8 @@ type Publisher struct {
 	js  natsjs.JetStream
 	cfg PublisherConfig
 
-	routes   atomic.Pointer[[]route]
-	lookUp   chan struct{} // holds one token, for the right to change routes
+	routes *routes
+
 	stopping sync.RWMutex
 	closed   bool
 	sends    sync.WaitGroup
@@ -59,9 +57,7 @@ func NewPublisher(js natsjs.JetStream, cfg PublisherConfig) (*Publisher, error) 
 	if err != nil {
 		return nil, fmt.Errorf("configure publisher: %w", err)
 	}
-	p := &Publisher{js: own, cfg: cfg, lookUp: make(chan struct{}, 1)}
-	p.routes.Store(new([]route))
-	return p, nil
+	return &Publisher{js: own, cfg: cfg, routes: newRoutes(own, cfg)}, nil
 }
 
 // withOptions returns a JetStream like js, with these options.
@@ -80,59 +76,114 @@ func withOptions(js natsjs.JetStream, opts ...natsjs.JetStreamOpt) (natsjs.JetSt
 // ErrFull, ErrTooLarge or ErrClosed, or the cause of ctx: then, as with ErrUnavailable, the message may have been
 // stored. Neither message nor payload may be changed afterwards, whatever the outcome.
 func (p *Publisher) Send(ctx context.Context, subject string, msg *message.Message) (Ack, error) {
-	letters := make([]letter, 1)
-	if err := p.send(ctx, subject, letters, msg); err != nil {
-		return Ack{}, fmt.Errorf("publish to %s: %w", subject, err)
-	}
-	return letters[0].ack, nil
+	out := []Outgoing{{Subject: subject, Message: msg}}
+	p.SendAll(ctx, out)
+	return out[0].Ack, out[0].Err
 }
 
-// Publish puts messages into the stream of a subject and returns once all are there, in this order. If it fails, some
-// of them may be; the error is that of the first that is not. The context is that of the first message.
+// Publish puts messages into the stream of a subject, in this order, and returns once all are there. If it fails, some of them
+// may be; the error is that of the first that is not. The context is that of the first message.
 func (p *Publisher) Publish(topic string, msgs ...*message.Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	if err := p.send(msgs[0].Context(), topic, make([]letter, len(msgs)), msgs...); err != nil {
-		return fmt.Errorf("publish %d messages to %s: %w", len(msgs), topic, err)
+	out := make([]Outgoing, len(msgs))
+	for i, msg := range msgs {
+		out[i] = Outgoing{Subject: topic, Message: msg}
+	}
+	p.SendAll(msgs[0].Context(), out)
+	for i := range out {
+		if err := out[i].Err; err != nil {
+			return fmt.Errorf("message %d of %d: %w", i+1, len(out), err)
+		}
 	}
 	return nil
 }
 
-// send fills letters with the messages and sends them. It returns the first error.
-func (p *Publisher) send(ctx context.Context, subject string, letters []letter, msgs ...*message.Message) (err error) {
+// Outgoing is one message of SendAll, and then what became of it.
+type Outgoing struct {
+	Subject string
+	Message *message.Message
+
+	Ack Ack
+	Err error
+}
+
+// SendAll is Send for several messages at once, of subjects of their own. Messages of one stream are stored in their
+// order, and go into as few commits as they would from as many callers; but each has an outcome of its own.
+func (p *Publisher) SendAll(ctx context.Context, out []Outgoing) {
 	if !p.begin() {
-		return ErrClosed
+		for i := range out {
+			out[i].Err = ErrClosed
+		}
+		return
 	}
 	defer p.sends.Done()
-	largest := int(p.js.Conn().MaxPayload()) - batchRoom
-	for i, msg := range msgs {
-		if letters[i], err = encode(subject, msg, p.cfg.Dedupe); err != nil {
-			return err
+	var next parcel
+	for i := range out {
+		x, to, err := p.address(ctx, out[i].Subject, out[i].Message)
+		if err != nil {
+			out[i].Err = fmt.Errorf("publish to %s: %w", out[i].Subject, err)
+			continue
 		}
-		if letters[i].size > largest {
-			return fmt.Errorf("%w: %d bytes, of at most %d", ErrTooLarge, letters[i].size, largest)
+		if next.to != to {
+			p.send(ctx, next)
+			next = newParcel(to, len(out)-i)
 		}
+		next.letters, next.of = append(next.letters, x), append(next.of, &out[i])
 	}
-	lane, err := p.laneOf(ctx, subject)
+	p.send(ctx, next)
+}
+
+// parcel holds letters for one lane.
+type parcel struct {
+	to      *lane
+	letters []letter
+	of      []*Outgoing // whose the letters are
+}
+
+func newParcel(to *lane, size int) parcel {
+	return parcel{to: to, letters: make([]letter, 0, size), of: make([]*Outgoing, 0, size)}
+}
+
+// address makes the letter of a message and finds its lane.
+func (p *Publisher) address(ctx context.Context, subject string, msg *message.Message) (letter, *lane, error) {
+	x, err := encode(subject, msg, p.cfg.Dedupe)
 	if err != nil {
-		return err
+		return letter{}, nil, err
 	}
-	if err := lane.committer.Do(ctx, letters); err != nil {
-		return unanswered(err)
+	if largest := int(p.js.Conn().MaxPayload()) - batchRoom; x.size > largest {
+		return letter{}, nil, fmt.Errorf("%w: %d bytes, of at most %d", ErrTooLarge, x.size, largest)
 	}
-	for i := range letters {
-		if err := letters[i].err; err != nil {
-			p.reconsider(lane, err)
-			return err
+	to, err := p.routes.of(ctx, subject)
+	return x, to, err
+}
+
+// send sends a parcel and tells whose the letters are what became of them.
+func (p *Publisher) send(ctx context.Context, sent parcel) {
+	if len(sent.letters) == 0 {
+		return
+	}
+	gone := false
+	left := sent.to.committer.Do(ctx, sent.letters)
+	for i, o := range sent.of {
+		err := left // If the caller left, the commit may be writing to the letters still.
+		if left == nil {
+			o.Ack, err = sent.letters[i].ack, sent.letters[i].err
 		}
+		if err != nil {
+			o.Err = fmt.Errorf("publish to %s: %w", o.Subject, unanswered(err))
+		}
+		gone = gone || errors.Is(err, natsjs.ErrNoStreamResponse)
 	}
-	return nil
+	if gone { // Its subjects may be another stream's by now.
+		p.routes.forget(sent.to)
+	}
 }
 
 // unanswered says of a caller's deadline that it is the broker who did not answer.
 func unanswered(err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err
@@ -156,73 +207,4 @@ func (p *Publisher) Close() error {
 	p.sends.Wait()
 	p.js.CleanupPublisher()
 	return nil
-}
-
-// route says which lane takes the subjects of a filter.
-type route struct {
-	filter string
-	lane   *lane
-}
-
-// laneOf returns the lane of a subject's stream. No two streams of an account take the same subject, so what matches
-// the filter of a known stream needs no look-up.
-func (p *Publisher) laneOf(ctx context.Context, subject string) (*lane, error) {
-	if l := p.known(subject); l != nil {
-		return l, nil
-	}
-	select {
-	case p.lookUp <- struct{}{}:
-		defer func() { <-p.lookUp }()
-	case <-ctx.Done():
-		return nil, unanswered(context.Cause(ctx))
-	}
-	if l := p.known(subject); l != nil { // by whom we waited for
-		return l, nil
-	}
-	return p.find(ctx, subject)
-}
-
-func (p *Publisher) known(subject string) *lane {
-	for _, r := range *p.routes.Load() {
-		if matches(r.filter, subject) {
-			return r.lane
-		}
-	}
-	return nil
-}
-
-// find asks the broker for the stream of a subject and makes its lane.
-func (p *Publisher) find(ctx context.Context, subject string) (*lane, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
-	defer cancel()
-	name, err := p.js.StreamNameBySubject(ctx, subject)
-	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		return nil, fmt.Errorf("no stream takes this subject; %s: %w", remedy, err)
-	}
-	if err != nil {
-		return nil, classify(err)
-	}
-	stream, err := p.js.Stream(ctx, name)
-	if err != nil {
-		return nil, classify(err)
-	}
-	cfg := stream.CachedInfo().Config
-	routes := slices.DeleteFunc(slices.Clone(*p.routes.Load()), func(r route) bool { return r.lane.stream == name })
-	l := newLane(p.js, cfg, p.cfg)
-	for _, filter := range cfg.Subjects {
-		routes = append(routes, route{filter, l})
-	}
-	p.routes.Store(&routes)
-	return l, nil
-}
-
-// reconsider forgets the lane of a stream that nobody answers for: it may have been deleted, and its subjects be another's.
-func (p *Publisher) reconsider(gone *lane, err error) {
-	if !errors.Is(err, natsjs.ErrNoStreamResponse) {
-		return
-	}
-	p.lookUp <- struct{}{}
-	defer func() { <-p.lookUp }()
-	routes := slices.DeleteFunc(slices.Clone(*p.routes.Load()), func(r route) bool { return r.lane == gone })
-	p.routes.Store(&routes)
 }

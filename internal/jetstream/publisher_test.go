@@ -447,6 +447,20 @@ func TestCloseWaitsForSends(t *testing.T) {
 	}
 }
 
+// Of a connection that was closed, nobody waits for the return.
+func TestSendOnClosedConnection(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	js := b.connect()
+	apply(t, js, inbox())
+	p := newPublisher(t, js, jetstream.PublisherConfig{Timeout: time.Hour})
+	sendAll(t, p, numbered("", 2))
+	js.Conn().Close()
+	if _, err := p.Send(t.Context(), subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
+		t.Errorf("got %v, want %v", err, jetstream.ErrUnavailable)
+	}
+}
+
 func TestCallerGone(t *testing.T) {
 	t.Parallel()
 	js := newBroker(t).connect()
@@ -493,5 +507,53 @@ func TestManyStreams(t *testing.T) {
 		if got := stream.CachedInfo().State.Msgs; got != 40 {
 			t.Errorf("stream %d: got %d messages, want 40", i, got)
 		}
+	}
+}
+
+// Many messages at once each have an outcome of their own.
+func TestSendAll(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	other := inbox()
+	other.Stream.Name, other.Stream.Subjects = "OTHER", []string{"other.*"}
+	apply(t, js, inbox(), other)
+	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true})
+	if _, err := p.Send(t.Context(), subject, text("known", "")); err != nil {
+		t.Fatal(err)
+	}
+	out := []jetstream.Outgoing{
+		{Subject: subject, Message: text("a", "")},
+		{Subject: "other.x", Message: text("a", "")},
+		{Subject: subject, Message: text("known", "")},
+		{Subject: "nowhere", Message: text("b", "")},
+		{Subject: "events.acme.other", Message: text("c", "")},
+		{Subject: subject, Message: text("d", strings.Repeat("x", 1<<20))},
+		{Subject: subject, Message: &message.Message{Metadata: message.Metadata{"a b": ""}}},
+		{Subject: subject, Message: text("e", "")},
+	}
+	p.SendAll(t.Context(), out)
+	want := []struct {
+		ack jetstream.Ack
+		err string
+	}{
+		{ack: jetstream.Ack{Sequence: 2}},
+		{ack: jetstream.Ack{Sequence: 1}},
+		{ack: jetstream.Ack{Sequence: 1, Duplicate: true}},
+		{err: "no stream takes this subject"},
+		{ack: jetstream.Ack{Sequence: 3}},
+		{err: jetstream.ErrTooLarge.Error()},
+		{err: `metadata "a b" cannot be a header`},
+		{ack: jetstream.Ack{Sequence: 4}},
+	}
+	for i, w := range want {
+		if out[i].Ack != w.ack || (w.err == "") != (out[i].Err == nil) || w.err != "" && !strings.Contains(out[i].Err.Error(), w.err) {
+			t.Errorf("message %d: got %+v, %v, want %+v, %s", i, out[i].Ack, out[i].Err, w.ack, w.err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if p.SendAll(t.Context(), out[:1]); !errors.Is(out[0].Err, jetstream.ErrClosed) {
+		t.Errorf("after Close: got %v", out[0].Err)
 	}
 }

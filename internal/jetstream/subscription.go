@@ -41,6 +41,7 @@ type subscription struct {
 	freed    chan struct{} // holds a token when a message was answered
 
 	ready     []*delivery // held, to be handed out; of the goroutine of run
+	empty     []*delivery // where ready begins anew when it is empty
 	interval  time.Duration
 	watchers  sync.WaitGroup
 	abandoned chan struct{} // closed when nobody waits for handlers any more
@@ -57,6 +58,7 @@ func newSubscription(js natsjs.JetStream, cfg SubscriberConfig, topic string, ba
 		out:       make(chan *message.Message),
 		nack:      fmt.Appendf(nil, `-NAK {"delay":%d}`, cfg.NackDelay.Nanoseconds()),
 		held:      newHeld(room),
+		empty:     make([]*delivery, 0, room),
 		room:      room,
 		freed:     make(chan struct{}, 1),
 		abandoned: make(chan struct{}),
@@ -136,7 +138,9 @@ func (s *subscription) mayHandOut() bool {
 func (s *subscription) handedOut() {
 	d := s.ready[0]
 	s.ready[0] = nil
-	s.ready = s.ready[1:]
+	if s.ready = s.ready[1:]; len(s.ready) == 0 {
+		s.ready = s.empty
+	}
 	s.inFlight.Add(1)
 	s.watchers.Add(1)
 	go s.watch(d)
