@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -235,6 +236,11 @@ func TestErrorsAreProblems(t *testing.T) {
 		{"acme", "POST /v1/things", good, 200, ""},
 		{"", "GET /nothing", "", 404, ""},
 		{"", "GET /v1/things/", "", 404, ""},
+		{"acme", "GET /v1/things/..", "", 404, ""},
+		{"acme", "GET /v1/things/%2e%2e", "", 404, ""},
+		{"acme", "GET /v1/things/../things/x", "", 404, ""},
+		{"acme", "GET /v1//things/x", "", 404, ""},
+		{"acme", "GET /v1/things/..%2fx", "", 404, ""},
 		{"", "PUT /v1/things", good, 405, ""},
 		{"acme", "POST /v1/things", ``, 400, ""},
 		{"acme", "POST /v1/things", `{`, 400, "body"},
@@ -394,9 +400,43 @@ func TestTypesOfOneNameShareNoSchema(t *testing.T) {
 		})
 		huma.Register(a, op("GET", "/y", api.Public()), func(context.Context, *struct{}) (*struct {
 			Body struct{ In api.List[Problem] }
-		}, error) { return nil, nil })
+		}, error) {
+			return nil, nil
+		})
 	})
 	if a := h.call(t, "", "GET /openapi.json", ""); a.status != 200 || !strings.Contains(a.body, `"own"`) {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
+}
+
+// Whatever the body, the answer is one of those that the document names, and never a 5xx.
+func FuzzBody(f *testing.F) {
+	mux := http.NewServeMux()
+	a := api.New(mux, api.Config{Title: "Things", Version: "1"}, callers)
+	things(a)
+	patches(a)
+	for _, seed := range []string{`{"name":"a","url":"u","limits":{"max":1},"metadata":{"a":"b"},"wait":"5s"}`, `{"name":null}`, `[`, "\x00", `{"tags":[1e400]}`} {
+		f.Add("POST", []byte(seed))
+		f.Add("PATCH", []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, method string, body []byte) {
+		path := "/v1/things"
+		if method == "PATCH" {
+			path += "/x"
+		} else {
+			method = "POST"
+		}
+		r := httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body))
+		r.Header.Set("X-API-Key", "acme")
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		switch w.Code {
+		case 200, 400, 413, 422:
+		default:
+			t.Fatalf("%s %q: %d %s", method, body, w.Code, w.Body)
+		}
+		if !json.Valid(w.Body.Bytes()) {
+			t.Fatalf("%s %q: %s", method, body, w.Body)
+		}
+	})
 }

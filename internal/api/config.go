@@ -3,6 +3,8 @@ package api
 import (
 	"log/slog"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -27,9 +29,10 @@ const (
 
 // NewServer makes a server with the limits that a public one needs: slow and oversized headers and
 // idle connections are bounded. Bodies are bounded by each operation, and answers may stream for as long as they like.
+// A path that is not in its shortest form, such as /v1/keys/../x, is 404: a http.ServeMux would redirect it.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	s := &http.Server{
-		Handler:           handler,
+		Handler:           shortestPaths(handler),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -38,4 +41,27 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		s.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	}
 	return s
+}
+
+func shortestPaths(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !shortest(r.URL.Path) {
+			secure(w.Header())
+			WriteProblem(w, http.StatusNotFound, notFoundDetail)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// shortest says whether a mux would serve the path as it is.
+func shortest(p string) bool {
+	if p == "*" { // OPTIONS *
+		return true
+	}
+	clean := path.Clean("/" + p)
+	if strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean == p
 }

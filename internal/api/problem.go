@@ -12,11 +12,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Problem is an error as RFC 9457 has it, and Detail one entry of its errors.
-type (
-	Problem = huma.ErrorModel
-	Detail  = huma.ErrorDetail
-)
+// Problem is an error as RFC 9457 has it.
+type Problem = huma.ErrorModel
+
+// Detail is one entry of a problem's errors.
+type Detail = huma.ErrorDetail
 
 // retryAfter is what a 503 tells clients to wait, in seconds: a broker or database that restarts needs about that.
 const retryAfter = 2
@@ -39,7 +39,9 @@ func Invalid(details ...error) error {
 
 // NotFound is the 404 for what does not exist, what belongs to another tenant, and what is no id at all: nothing tells
 // them apart.
-func NotFound() error { return problem(http.StatusNotFound, "there is nothing here") }
+func NotFound() error { return problem(http.StatusNotFound, notFoundDetail) }
+
+const notFoundDetail = "there is nothing here"
 
 // Forbidden is a 403.
 func Forbidden(detail string) error { return problem(http.StatusForbidden, detail) }

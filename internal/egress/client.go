@@ -43,6 +43,10 @@ func NewClient(p Policy, cfg Config, opts ...Option) *http.Client {
 	if cfg.ProxyURL != "" {
 		client.Transport = throughProxy(p, cfg, transport)
 	}
+	if err := ReplaceHTTP2(client); err != nil {
+		// It cannot fail on a fresh transport. Should it ever, HTTP/1.1 has none of the faults.
+		transport.ForceAttemptHTTP2 = false
+	}
 	return client
 }
 

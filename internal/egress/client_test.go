@@ -272,7 +272,11 @@ func TestResponseIsBoundedAndNotInflated(t *testing.T) {
 
 func TestHTTP2WhereTLSOffersIt(t *testing.T) {
 	t.Parallel()
-	r := newReceiver(t, nil)
+	r := newReceiver(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/header" {
+			w.Header().Set("X-Large", strings.Repeat("a", 65<<10))
+		}
+	})
 	r.EnableHTTP2 = true
 	r.StartTLS()
 	pool := x509.NewCertPool()
@@ -285,6 +289,9 @@ func TestHTTP2WhereTLSOffersIt(t *testing.T) {
 		resp, _, err := post(t, c, r.URL)
 		if err != nil || resp.Proto != want {
 			t.Errorf("want %s, got %v, %v", want, resp, err)
+		}
+		if _, _, err := post(t, c, r.URL+"/header"); egress.ClassOf(err) != egress.Protocol {
+			t.Errorf("%s, large header: %v", want, err)
 		}
 	}
 }
