@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
-	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -73,9 +72,6 @@ type Poster struct {
 func NewPoster(client *http.Client, cfg PosterConfig, now func() time.Time) (*Poster, error) {
 	if client.Transport == nil {
 		return nil, errors.New("make poster: the client has no transport of its own, so nothing guards it")
-	}
-	if err := egress.ReplaceHTTP2(client); err != nil {
-		return nil, fmt.Errorf("make poster: %w", err)
 	}
 	plans, err := lru.New[uuid.UUID, *plan](cfg.Plans)
 	if err != nil {
