@@ -92,7 +92,7 @@ func (a *Access) Check(ctx context.Context) error {
 	}
 	known := map[string]bool{}
 	for _, p := range a.hasher.peppers {
-		known[p.ID] = true
+		known[p.id] = true
 	}
 	var missing []string
 	for _, id := range ids {
@@ -109,10 +109,11 @@ func (a *Access) Check(ctx context.Context) error {
 // Authenticate says who holds the credential: the admin key of the environment, a key, or a token.
 func (a *Access) Authenticate(ctx context.Context, credential string) (api.Caller, error) {
 	remote := api.RemoteAddr(ctx)
-	if a.admin != nil && a.admin.equal(credential) {
+	id, keyShaped := idOf(credential)
+	if a.admin != nil && a.admin.keyShaped == keyShaped && a.admin.equal(credential) {
 		return api.Caller{Admin: true}, nil
 	}
-	if id, ok := idOf(credential); ok {
+	if keyShaped {
 		return a.byKey(ctx, remote, id, credential)
 	}
 	if a.tokens != nil && strings.Count(credential, ".") == 2 {

@@ -528,3 +528,19 @@ func TestWrongSecretsOfAKey(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAdminKeyMayLookLikeAKey(t *testing.T) {
+	t.Parallel()
+	shaped := "ff_000000000000_" + strings.Repeat("a", 43)
+	p := start(t, servertest.Postgres(t), func(cfg *access.Config, _ *access.Deps) { cfg.AdminKey = shaped })
+	if c, err := p.who(t, shaped); err != nil || !c.Admin {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if _, err := p.who(t, adminKey); !errors.Is(err, api.ErrUnauthenticated) {
+		t.Errorf("another one: %v", err)
+	}
+	k := p.create(t, shaped, acmeKeys)
+	if _, err := p.who(t, k.Key); err != nil {
+		t.Error(err)
+	}
+}

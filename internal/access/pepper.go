@@ -8,8 +8,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Pepper keys the hashes of API keys. Its id is part of each hash, so that hashes of several peppers live side by side.
@@ -59,27 +62,43 @@ var errUnknownPepper = errors.New("the key's hash was made with a secret key tha
 
 // hasher makes and compares hashes.
 type hasher struct {
-	peppers []Pepper
+	peppers []*keyed
+}
+
+// keyed is a pepper with its HMACs, which are costlier to set up than to use.
+type keyed struct {
+	id    string
+	ready sync.Pool
+}
+
+func newKeyed(p Pepper) *keyed {
+	return &keyed{id: p.ID, ready: sync.Pool{New: func() any { return hmac.New(sha256.New, p.Key) }}}
+}
+
+func (k *keyed) mac(key string) []byte {
+	m := k.ready.Get().(hash.Hash)
+	defer k.ready.Put(m)
+	m.Reset()
+	_, _ = io.WriteString(m, key) // a hash never fails
+	return m.Sum(nil)
 }
 
 func newHasher(peppers []Pepper) (hasher, error) {
 	if len(peppers) == 0 {
 		return hasher{}, errors.New("no pepper: FANFARE_SECRET_KEYS is empty")
 	}
-	return hasher{peppers: peppers}, nil
+	var h hasher
+	for _, p := range peppers {
+		h.peppers = append(h.peppers, newKeyed(p))
+	}
+	return h, nil
 }
 
 // hash is what is stored of a key.
 func (h hasher) hash(key string) []byte {
 	p := h.peppers[0]
-	out := append([]byte{hashVersion, byte(len(p.ID))}, p.ID...)
+	out := append([]byte{hashVersion, byte(len(p.id))}, p.id...)
 	return append(out, p.mac(key)...)
-}
-
-func (p Pepper) mac(key string) []byte {
-	m := hmac.New(sha256.New, p.Key)
-	m.Write([]byte(key))
-	return m.Sum(nil)
 }
 
 // matches compares in constant time. stale says that the hash is not by the first pepper.
@@ -89,7 +108,7 @@ func (h hasher) matches(hash []byte, key string) (ok, stale bool, err error) {
 	}
 	id, mac := string(hash[2:2+hash[1]]), hash[2+hash[1]:]
 	for i, p := range h.peppers {
-		if p.ID == id {
+		if p.id == id {
 			return hmac.Equal(mac, p.mac(key)), i > 0, nil
 		}
 	}
@@ -104,15 +123,17 @@ func (h hasher) idle(key string) {
 // secretEqual compares a credential with the admin key without telling by the time how much of it is right, nor how long
 // it is.
 type secretEqual struct {
-	pepper Pepper
-	mac    []byte
+	key *keyed
+	mac []byte
+	// keyShaped says that the secret looks like an API key. A credential that looks otherwise need not be compared, nor the
+	// other way around.
+	keyShaped bool
 }
 
 func newSecretEqual(secret string) *secretEqual {
-	p := Pepper{Key: []byte(rand.Text())}
-	return &secretEqual{pepper: p, mac: p.mac(secret)}
+	k := newKeyed(Pepper{Key: []byte(rand.Text())})
+	_, shaped := idOf(secret)
+	return &secretEqual{key: k, mac: k.mac(secret), keyShaped: shaped}
 }
 
-func (s *secretEqual) equal(credential string) bool {
-	return hmac.Equal(s.mac, s.pepper.mac(credential))
-}
+func (s *secretEqual) equal(credential string) bool { return hmac.Equal(s.mac, s.key.mac(credential)) }
