@@ -22,7 +22,7 @@ import (
 )
 
 // fault is one thing that a receiver, a name server or an address can do to an attempt, and what must become
-// of the attempt. The numbers are those of the catalogue, ../reliability: F068-F101 and F112-F116. Not here,
+// of the attempt. The numbers are those of the fault catalogue: F068-F101 and F112-F116. Not here,
 // because no single attempt shows them: F089 and F090 (loops end at the guard and at ingest's limits), F093 and
 // F096-F100 (what many attempts of one endpoint add up to is the business of slots, breaker and deferrals),
 // F115 (each sink's own test), F095 (plain http is the customer's choice).
