@@ -82,7 +82,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	got, err := w.ledger.claim(ctx, room, *d.lapsed.Load(), lease{worker: w.name, length: w.cfg.Lease})
 	if err != nil {
 		if ctx.Err() == nil {
-			w.log.Warn("due deliveries wait", "error", err)
+			w.trouble.note("due deliveries wait", err)
 		}
 		return pollFar
 	}
@@ -198,10 +198,9 @@ func (d *due) land(f *flight, r *Record, err error) {
 	if err == nil {
 		return
 	}
-	back := giveBackAfter(f, err)
-	if back.wait == 0 && !errors.Is(err, errStopping) {
-		w.log.Warn("delivery given back", "delivery", f.delivery, "error", err)
-		back.wait = pollFar
+	var full noRoom
+	if !errors.As(err, &full) && !errors.Is(err, errStopping) {
+		w.trouble.note("deliveries are given back", err)
 	}
-	w.giveBack(back)
+	w.giveBack(giveBackAfter(f, err))
 }

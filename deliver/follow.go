@@ -26,7 +26,7 @@ func (f *follower) run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if err := f.step(ctx); err != nil && ctx.Err() == nil {
-			f.worker.log.Warn("held and cancelled deliveries wait", "error", err)
+			f.worker.trouble.note("deliveries cannot follow their subscriptions yet", err)
 		}
 		select {
 		case <-ticker.C:

@@ -34,7 +34,7 @@ func (l *load) handOff() {
 		}
 	}
 	if err != nil {
-		l.worker.log.Warn("slow deliveries stay with their task", "count", len(slow), "error", err)
+		l.worker.trouble.note("slow deliveries stay with their tasks", err)
 		return
 	}
 	l.worker.metrics.handedOff.Add(float64(len(slow)))
@@ -111,16 +111,29 @@ func newGiveBacks(l *ledger, worker string) *group.Committer[returned] {
 
 // giveBackAfter says how the lease of a flight goes back that ended with err.
 func giveBackAfter(f *flight, err error) returned {
+	r := returned{delivery: f.delivery, step: f.step, until: f.until}
 	var full noRoom
-	if errors.As(err, &full) {
-		return returned{delivery: f.delivery, step: f.step, wait: full.wait, reason: ReasonBusy}
+	switch {
+	case errors.As(err, &full):
+		r.wait, r.reason = full.wait, ReasonBusy
+	case !errors.Is(err, errStopping):
+		r.wait = pollFar // Whatever it is, it is not over at once.
 	}
-	return returned{delivery: f.delivery, step: f.step}
+	return r
 }
 
-// giveBack ends a lease early. If that fails the lease lapses by itself.
+// giveBack ends a lease early. While Postgres is away it tries again, until the lease has ended by itself.
 func (w *Worker) giveBack(r returned) {
-	if err := w.returning.Do(w.abandoned, r); err != nil && !errors.Is(err, errStopping) {
-		w.log.Warn("lease lapses by itself", "delivery", r.delivery, "error", err)
+	for wait := 50 * time.Millisecond; time.Now().Before(r.until); wait = min(2*wait, time.Second) {
+		err := w.returning.Do(w.abandoned, r)
+		if err == nil || w.abandoned.Err() != nil {
+			return
+		}
+		w.trouble.note("leases wait to be given back", err)
+		select {
+		case <-time.After(wait):
+		case <-w.abandoned.Done():
+			return
+		}
 	}
 }

@@ -19,7 +19,7 @@ func (d *due) lapse(ctx context.Context) {
 			return
 		}
 		if err := d.passLapsed(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("lapsed leases wait", "error", err)
+			w.trouble.note("lapsed leases wait", err)
 		}
 	}
 }

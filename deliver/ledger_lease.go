@@ -166,6 +166,7 @@ func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as leas
 type returned struct {
 	delivery uuid.UUID
 	step     int
+	until    time.Time // the end of the lease
 	wait     time.Duration
 	reason   Reason // empty: as it was
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 	"github.com/lib/pq"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -42,6 +41,7 @@ type Recorder struct {
 	codec   codec
 	metrics *Metrics
 	log     *slog.Logger
+	trouble *trouble
 	group   *group.Committer[*page]
 
 	partitions *postgres.Partitions
@@ -64,7 +64,7 @@ func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 	}
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
-		js: deps.JS, ledger: newLedger(deps.DB), codec: c, metrics: deps.Metrics, log: log,
+		js: deps.JS, ledger: newLedger(deps.DB), codec: c, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
 		partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
@@ -77,35 +77,20 @@ func (r *Recorder) Run(ctx context.Context) error {
 	stopping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errStopping)
 	r.stopping = stopping
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: recorderDrain}, routerLogger(r.log))
-	if err != nil {
-		return fmt.Errorf("make router: %w", err)
-	}
-	subscriber, err := jetstream.NewSubscriber(r.js, jetstream.SubscriberConfig{
-		Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: maxRecordMessages * 2, DrainTimeout: recorderDrain, Logger: r.log,
+	router, err := newRouter(ctx, route{
+		name: "recorder", handle: r.handle, js: r.js, metrics: r.metrics,
+		subscriber: jetstream.SubscriberConfig{
+			Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages,
+			DrainTimeout: recorderDrain, Logger: r.log,
+		},
 	})
 	if err != nil {
-		return fmt.Errorf("subscribe to outcomes: %w", err)
+		return err
 	}
-	router.AddMiddleware(r.metrics.middleware("recorder"), middleware.Recoverer)
-	router.AddConsumerHandler("recorder", AttemptsStream, subscriber, r.handle)
-
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { _ = r.partitions.Run(stopping) }) // it logs what it cannot do, and returns nil
-	failed := make(chan error, 1)
-	running.Go(func() { failed <- router.Run(context.WithoutCancel(ctx)) })
-	select {
-	case err = <-failed:
-		if err == nil {
-			err = errors.New("the subscription to outcomes ended")
-		}
-	case <-ctx.Done():
-	}
-	stop(errStopping)
-	if err := router.Close(); err != nil {
-		r.log.Warn("outcomes left in flight", "error", err)
-	}
+	err = runRouter(ctx, router, func() { stop(errStopping) })
 	r.ledger.close()
 	if err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
@@ -131,7 +116,7 @@ func (r *Recorder) handle(msg *message.Message) error {
 		if r.stopping.Err() != nil {
 			return errStopping
 		}
-		r.log.Warn("outcomes wait", "count", len(records), "error", err)
+		r.trouble.note("outcomes wait to be recorded", err)
 		select {
 		case <-time.After(wait):
 		case <-r.stopping.Done():

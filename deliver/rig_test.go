@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -109,6 +110,7 @@ type running struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	err     error
+	killed  bool // it may end with an error
 }
 
 // stop ends it in order.
@@ -161,7 +163,7 @@ func (r *rig) run(run func(context.Context) error) *running {
 		s.err = run(ctx)
 	}()
 	r.t.Cleanup(func() {
-		if err := s.stop(); err != nil {
+		if err := s.stop(); err != nil && !s.killed {
 			r.t.Errorf("run: %v", err)
 		}
 	})
@@ -321,6 +323,16 @@ func (r *rig) count(query string, args ...any) (n int) {
 		r.t.Fatal(err)
 	}
 	return n
+}
+
+// metric reads a counter.
+func metric(t testing.TB, c prometheus.Metric) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
 }
 
 // dump shows the ledger for a failing test.

@@ -126,7 +126,7 @@ func (w *Worker) patiently(what string, do func(context.Context) error) error {
 		if w.draining.Err() != nil {
 			return errStopping
 		}
-		w.log.Warn("waiting", "for", what, "error", err)
+		w.trouble.note("waiting to "+what, err)
 		select {
 		case <-time.After(wait):
 		case <-w.draining.Done():

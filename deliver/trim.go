@@ -15,10 +15,10 @@ const trimEvery = 5 * time.Second
 // Trimmer removes from TASKS what every worker is done with, and from ATTEMPTS what is recorded and a while old.
 // Several may run.
 type Trimmer struct {
-	js   natsjs.JetStream
-	keep time.Duration
-	log  *slog.Logger
-	now  func() time.Time
+	js      natsjs.JetStream
+	keep    time.Duration
+	trouble *trouble
+	now     func() time.Time
 	// floors are where the recorders were before, the oldest first, by which time becomes a place in the stream.
 	floors []floor
 }
@@ -31,7 +31,7 @@ type floor struct {
 // NewTrimmer makes a Trimmer; Run starts it.
 func NewTrimmer(cfg Config, js natsjs.JetStream, logger *slog.Logger) *Trimmer {
 	cfg = cfg.or(DefaultConfig())
-	return &Trimmer{js: js, keep: cfg.AttemptsKeep, log: logger.With("stage", "trim"), now: time.Now}
+	return &Trimmer{js: js, keep: cfg.AttemptsKeep, trouble: newTrouble(logger.With("stage", "trim")), now: time.Now}
 }
 
 // Run trims until ctx ends. While NATS is away there is nothing to trim.
@@ -45,7 +45,7 @@ func (t *Trimmer) Run(ctx context.Context) error {
 			return nil
 		}
 		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
-			t.log.Warn("streams not trimmed", "error", err)
+			t.trouble.note("streams are not trimmed", err)
 		}
 	}
 }

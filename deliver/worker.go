@@ -3,16 +3,13 @@ package deliver
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
@@ -70,6 +67,7 @@ type Worker struct {
 	events    *Events
 	metrics   *Metrics
 	log       *slog.Logger
+	trouble   *trouble
 	now       func() time.Time
 
 	slots     *slots
@@ -109,6 +107,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		slots:   newSlots(cfg.InFlight, time.Now),
 		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
 	}
+	w.trouble = newTrouble(w.log)
 	as := lease{worker: w.name, length: cfg.Lease}
 	w.suspects = newSuspects(w.js, w.ledger)
 	w.handing = newHandOffs(w.ledger, as)
@@ -129,7 +128,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.drain(errStopping)
 	w.pulse = newPulse()
 
-	router, err := w.router()
+	router, err := w.router(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,62 +142,38 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { (&follower{worker: w}).run(w.draining) })
 	loops.Go(func() { w.observe(alive) })
 
-	failed := make(chan error, 1)
-	loops.Go(func() { failed <- router.Run(context.WithoutCancel(ctx)) })
-	select {
-	case err = <-failed:
-		if err == nil {
-			err = errors.New("the subscription to tasks ended")
-		}
-	case <-ctx.Done():
-	}
-	w.finish(router)
+	err = runRouter(ctx, router, func() { w.finish() })
+	w.flights.Wait()
+	w.ledger.close()
 	if err != nil {
 		return fmt.Errorf("deliver tasks: %w", err)
 	}
 	return nil
 }
 
-// finish ends the work in its three stages.
-func (w *Worker) finish(router *message.Router) {
+// finish begins the three stages of the end.
+func (w *Worker) finish() {
 	w.drain(errStopping)
 	last := time.AfterFunc(w.cfg.DrainTimeout, func() {
 		w.stop(errStopping)
-		time.AfterFunc(commitGrace, func() { w.abandon(errStopping) })
+		last := time.AfterFunc(commitGrace, func() { w.abandon(errStopping) })
+		context.AfterFunc(w.abandoned, func() { last.Stop() })
 	})
-	defer last.Stop()
-	if err := router.Close(); err != nil {
-		w.log.Warn("tasks left in flight", "error", err)
-	}
-	w.flights.Wait()
-	w.ledger.close()
+	context.AfterFunc(w.abandoned, func() { last.Stop() })
 }
 
 // commitGrace is how long what was attempted may take to reach the disk after the last attempt ended.
 const commitGrace = 3 * time.Second
 
 // router is Watermill's, with one handler for tasks.
-func (w *Worker) router() (*message.Router, error) {
-	logger := routerLogger(w.log)
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: w.cfg.DrainTimeout + 2*commitGrace}, logger)
-	if err != nil {
-		return nil, fmt.Errorf("make router: %w", err)
-	}
-	subscriber, err := jetstream.NewSubscriber(w.js, jetstream.SubscriberConfig{
-		Stream: Stream, Durable: Durable, MaxInFlight: w.cfg.Messages,
-		DrainTimeout: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
+func (w *Worker) router(ctx context.Context) (*message.Router, error) {
+	return newRouter(ctx, route{
+		name: "deliver", handle: w.handle, js: w.js, metrics: w.metrics,
+		subscriber: jetstream.SubscriberConfig{
+			Stream: Stream, Durable: Durable, MaxInFlight: w.cfg.Messages,
+			DrainTimeout: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
+		},
 	})
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to tasks: %w", err)
-	}
-	router.AddMiddleware(w.metrics.middleware("deliver"), middleware.Recoverer)
-	router.AddConsumerHandler("deliver", Stream, subscriber, w.handle)
-	return router, nil
-}
-
-// routerLogger tells Watermill's news one level lower than it thinks they deserve.
-func routerLogger(log *slog.Logger) watermill.LoggerAdapter {
-	return watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
 }
 
 // patience is how long a delivery waits for a slot of its subscription; less with a short lease, so that what
@@ -221,7 +196,7 @@ func (w *Worker) write(r *Record) error {
 		if w.abandoned.Err() != nil {
 			return errStopping
 		}
-		w.log.Warn("outcome waits", "delivery", r.Delivery, "error", err)
+		w.trouble.note("outcomes wait to be written", err)
 		if r.Step > 1 && time.Since(renewed) > w.cfg.Lease/4 {
 			renewed = time.Now()
 			w.renew(returned{delivery: r.Delivery, step: r.Step - 1})
@@ -237,7 +212,7 @@ func (w *Worker) write(r *Record) error {
 // renew makes a lease last longer. If it cannot, others will have the delivery.
 func (w *Worker) renew(r returned) {
 	if err := w.renewing.Do(w.abandoned, r); err != nil {
-		w.log.Warn("lease not renewed", "delivery", r.delivery, "error", err)
+		w.trouble.note("leases are not renewed", err)
 	}
 }
 

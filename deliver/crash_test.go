@@ -1,0 +1,309 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// posterFunc stands between a worker and its poster.
+type posterFunc func(ctx context.Context, a Attempt) Result
+
+func (f posterFunc) Send(ctx context.Context, a Attempt) Result { return f(ctx, a) }
+
+// victim is a worker with connections of its own, that can be killed: what it has in hand is lost with it.
+type victim struct {
+	*running
+	kill func()
+}
+
+// impatient lets another worker have a killed one's messages after a second.
+func (r *rig) impatient() {
+	r.t.Helper()
+	inbox := Inbox(64 << 20)
+	inbox.Consumers[0].AckWait = time.Second
+	if err := jetstream.Apply(r.t.Context(), r.js, inbox); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// victim starts a worker on a server of NATS. Around stands between it and its poster; it is given the means to kill.
+func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(kill func(), next Attempter) Attempter) *victim {
+	r.t.Helper()
+	js, db := connect(), r.open()
+	kill := func() {
+		js.Conn().Close()
+		_ = db.Close()
+	}
+	p := r.parts(cfg)
+	p.deps.JS, p.deps.DB, p.deps.Publisher = js, db, r.publisher(js)
+	p.deps.Directory = subscriptions.NewDirectory(db, r.ring, r.log)
+	if around != nil {
+		p.deps.Poster = around(kill, p.deps.Poster)
+	}
+	s := r.start(p)
+	s.killed = true
+	return &victim{running: s, kill: kill}
+}
+
+// brief is a configuration of a worker whose death others notice soon.
+func brief() Config {
+	return Config{HandOff: 100 * time.Millisecond, Lease: 5 * time.Second, DrainTimeout: 100 * time.Millisecond}
+}
+
+// hasty gives a subscription attempts that a brief lease outlasts.
+func hasty(s *subscriptions.Subscription) { s.Timeout = 3 * time.Second }
+
+// connections makes connections to the server of the test.
+func connections(t *testing.T) (*rig, func() natsjs.JetStream) {
+	t.Helper()
+	server := servertest.NATS(t)
+	connect := func() natsjs.JetStream { return must(natsjs.New(servertest.Connect(t, server)))(t) }
+	r := rigOn(t, connect().Conn(), servertest.PostgresURL(t))
+	r.impatient()
+	return r, connect
+}
+
+// Killed between the request and its outcome on disk: the delivery is made once more.
+func TestKilledBetweenSendAndOutcome(t *testing.T) {
+	t.Parallel()
+	r, connect := connections(t)
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, hasty)
+	r.victim(connect, brief(), func(kill func(), next Attempter) Attempter {
+		return posterFunc(func(ctx context.Context, a Attempt) Result {
+			result := next.Send(ctx, a)
+			kill()
+			return result
+		})
+	})
+	id := r.send(r.event(), sub)
+	receiver.Wait(1)
+	r.worker(brief())
+	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.settled()
+	if n := len(receiver.Requests()); n != 2 {
+		t.Errorf("got %d requests, want the one that was lost and one more", n)
+	}
+}
+
+// Killed between the outcome on disk and the acknowledgement: what has its outcome is not made again.
+func TestKilledBetweenOutcomeAndAck(t *testing.T) {
+	t.Parallel()
+	r, connect := connections(t)
+	done, hangs := servertest.NewReceiver(t), servertest.NewReceiver(t, servertest.Hang(), servertest.Status(200))
+	one, two := r.subscribe(done.URL, hasty), r.subscribe(hangs.URL, hasty)
+	cfg := brief()
+	cfg.HandOff = time.Minute
+	v := r.victim(connect, cfg, nil)
+	e := r.event()
+	id := r.send(e, one, two)
+	done.Wait(1)
+	hangs.Wait(1)
+	r.eventually("one outcome to be on disk", func() bool {
+		s, err := r.js.Stream(t.Context(), AttemptsStream)
+		return err == nil && s.CachedInfo().State.Msgs == 1
+	})
+	v.kill()
+	// Nobody has recorded the outcome yet: the other worker must wait for that before it judges.
+	r.worker(brief())
+	r.recorder()
+	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(ID(e.UID, two.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	r.settled()
+	if n := len(done.Requests()); n != 1 {
+		t.Errorf("got %d requests for the delivery that had its outcome, want 1", n)
+	}
+	if n := len(hangs.Requests()); n != 2 {
+		t.Errorf("got %d requests for the delivery that was in flight, want 2", n)
+	}
+}
+
+// A consumer that has forgotten its acks hands all messages out again, as if for the first time: none is made again.
+func TestAConsumerThatForgotItsAcks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first := r.worker(quick())
+	recorder := r.recorder()
+	receiver := servertest.NewReceiver(t)
+	failing := servertest.NewReceiver(t, servertest.Status(500))
+	sub, bad := r.subscribe(receiver.URL, nil), r.subscribe(failing.URL, retries(time.Hour))
+	var ids []uuid.UUID
+	for range 20 {
+		ids = append(ids, r.send(r.event(), sub, bad))
+	}
+	for _, id := range ids {
+		r.ended(id, OutcomeDelivered, ReasonOK)
+	}
+	r.settled()
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := recorder.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for stream, inbox := range map[string]jetstream.Inbox{Stream: Inbox(64 << 20), AttemptsStream: AttemptsInbox(64 << 20)} {
+		if err := r.js.DeleteConsumer(t.Context(), stream, inbox.Consumers[0].Durable); err != nil {
+			t.Fatal(err)
+		}
+		if err := jetstream.Apply(t.Context(), r.js, inbox); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := r.worker(quick())
+	r.recorder()
+	last := r.send(r.event(), sub)
+	r.ended(last, OutcomeDelivered, ReasonOK)
+	r.settled()
+	if n := len(receiver.Requests()); n != 21 {
+		t.Errorf("got %d requests, want 21", n)
+	}
+	if n := len(failing.Requests()); n != 20 {
+		t.Errorf("got %d requests that failed, want 20: they are due in an hour", n)
+	}
+	if n := metric(t, second.metrics.skipped); n != 40 {
+		t.Errorf("%v deliveries were skipped, want 40", n)
+	}
+}
+
+// A task that is marked as suspect is checked, though its message is new.
+func TestASuspectTaskIsChecked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub, other := r.subscribe(receiver.URL, nil), r.subscribe(receiver.URL, nil)
+	e := r.event()
+	r.ended(r.send(e, sub), OutcomeDelivered, ReasonOK)
+	again := r.task(e, sub, other)
+	again.Suspect = true
+	if err := r.outbox.Send(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(ID(e.UID, other.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	r.settled()
+	if n := len(receiver.Requests()); n != 2 {
+		t.Errorf("got %d requests, want one for each subscription", n)
+	}
+}
+
+// A worker dies with a lease. Another takes over when the lease is over; not before the ledger has caught up.
+func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
+	t.Parallel()
+	r, connect := connections(t)
+	recorder := r.recorder()
+	hangs := servertest.NewReceiver(t, servertest.Hang(), servertest.Status(200))
+	release := make(chan struct{})
+	slow := servertest.NewReceiver(t, servertest.After(release, servertest.Status(200)))
+	one, two := r.subscribe(hangs.URL, hasty), r.subscribe(slow.URL, hasty)
+	v := r.victim(connect, brief(), nil)
+	e := r.event()
+	inFlight := r.send(e, one, two)
+	made := ID(e.UID, two.ID, 0, e.AcceptedAt)
+	r.waits(inFlight, ReasonBusy)
+	r.waits(made, ReasonBusy)
+	r.settled()
+	if err := recorder.stop(); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	r.eventually("one outcome to be on disk", func() bool {
+		s, err := r.js.Stream(t.Context(), AttemptsStream)
+		return err == nil && s.CachedInfo().State.Msgs == 1
+	})
+	v.kill()
+	r.worker(brief())
+	r.eventually("both leases to be over", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals WHERE claim_at < now() - interval '1 second'`) == 2
+	})
+	r.recorder()
+	r.ended(made, OutcomeDelivered, ReasonOK)
+	r.ended(inFlight, OutcomeDelivered, ReasonOK)
+	r.settled()
+	if n := len(slow.Requests()); n != 1 {
+		t.Errorf("got %d requests for the delivery that had its outcome, want 1", n)
+	}
+	if n := len(hangs.Requests()); n != 2 {
+		t.Errorf("got %d requests for the delivery that was in flight, want 2", n)
+	}
+}
+
+// Under load: nothing is lost, and only what was in flight is made twice.
+func TestAWorkerIsKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	r, connect := connections(t)
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Delay(5*time.Millisecond, servertest.Status(200)))
+	var subs []*subscriptions.Subscription
+	for i := range 10 {
+		subs = append(subs, r.subscribe(fmt.Sprintf("%s/%d", receiver.URL, i), hasty))
+	}
+	cfg := brief()
+	cfg.InFlight = 16
+	v := r.victim(connect, cfg, nil)
+	const events = 200
+	ids := make(map[string]uuid.UUID) // by what the receiver sees of them
+	for range events {
+		e := r.event()
+		r.send(e, subs...)
+		for i, s := range subs {
+			ids[fmt.Sprintf("/%d %s", i, e.ID)] = ID(e.UID, s.ID, 0, e.AcceptedAt)
+		}
+	}
+	receiver.Wait(events * len(subs) / 4)
+	v.kill()
+	<-v.done
+	recorded := r.onDisk()
+	r.worker(brief())
+	for _, id := range ids {
+		r.ended(id, OutcomeDelivered, ReasonOK)
+	}
+	r.settled()
+	got := requestsOf(receiver)
+	twice := 0
+	for key, id := range ids {
+		switch n := got[key]; {
+		case n == 0:
+			t.Errorf("delivery %s was never made", id)
+		case n > 1 && recorded[id]:
+			t.Errorf("delivery %s was made %d times, though its outcome was on disk", id, n)
+		case n > 1:
+			twice++
+		}
+	}
+	t.Logf("%d deliveries were in flight and made twice", twice)
+}
+
+// requestsOf counts the requests of a receiver, by path and event.
+func requestsOf(receiver *servertest.Receiver) map[string]int {
+	count := make(map[string]int)
+	for _, req := range receiver.Requests() {
+		count[req.Path+" "+req.Header.Get("webhook-id")]++
+	}
+	return count
+}
+
+// onDisk returns which deliveries have an outcome in the stream.
+func (r *rig) onDisk() map[uuid.UUID]bool {
+	r.t.Helper()
+	stream := must(r.js.Stream(r.t.Context(), AttemptsStream))(r.t)
+	c := must(newCodec())(r.t)
+	found := make(map[uuid.UUID]bool)
+	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		msg := must(stream.GetMsg(r.t.Context(), seq))(r.t)
+		for _, rec := range must(unpackRecords(c, msg.Data))(r.t) {
+			found[rec.Delivery] = true
+		}
+	}
+	return found
+}

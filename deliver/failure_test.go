@@ -1,0 +1,284 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// reliably sends as fan-out does: until it is told that the tasks are on disk, as suspect from the second time on.
+func (r *rig) reliably(task Task) {
+	r.t.Helper()
+	for {
+		err := r.outbox.Send(r.t.Context(), task)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, jetstream.ErrUnavailable) {
+			r.t.Fatal(err)
+		}
+		task.Suspect = true
+	}
+}
+
+// While Postgres is away, what succeeds goes on; afterwards all is recorded, and what failed is retried.
+func TestPostgresGoesAwayUnderLoad(t *testing.T) {
+	t.Parallel()
+	server := servertest.NewRestartablePostgres(t)
+	r := rigOn(t, servertest.Connect(t, servertest.NATS(t)), server.URL())
+	cfg := quick()
+	cfg.HandOff = 200 * time.Millisecond
+	r.worker(cfg)
+	r.recorder()
+	good := servertest.NewReceiver(t)
+	bad := servertest.NewReceiver(t, servertest.By(firstFails()))
+	slow := servertest.NewReceiver(t, servertest.Delay(500*time.Millisecond, servertest.Status(200)))
+	subs := []*subscriptions.Subscription{
+		r.subscribe(good.URL, nil), r.subscribe(bad.URL, retries(50*time.Millisecond)), r.subscribe(slow.URL, nil),
+	}
+	revision := r.task(r.event(), subs...).Revision
+	var events []*Event
+	send := func(n int) {
+		for range n {
+			e := r.event()
+			events = append(events, e)
+			task := Task{Event: *e, Revision: revision}
+			for _, s := range subs {
+				task.Targets = append(task.Targets, Target{Subscription: s.ID})
+			}
+			r.reliably(task)
+		}
+	}
+	send(50)
+	good.Wait(20)
+	server.Kill()
+	send(50)
+	good.Wait(100)
+	slow.Wait(100)
+	server.Start()
+	send(20)
+	for _, e := range events {
+		for i, s := range subs {
+			row := r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+			if want := 1 + i%2; row.Attempts != want {
+				t.Errorf("%s to %d: got %d attempts, want %d", e.ID, i, row.Attempts, want)
+			}
+		}
+	}
+	r.settled()
+	for i, receiver := range []*servertest.Receiver{good, bad, slow} {
+		if got, want := len(receiver.Requests()), len(events)*(1+i%2); got != want {
+			t.Errorf("receiver %d: got %d requests, want %d", i, got, want)
+		}
+	}
+	if n := r.count(`SELECT count(*) FROM deferrals`); n != 0 {
+		t.Errorf("%d rows are left among the deferrals", n)
+	}
+}
+
+// firstFails answers 500 to the first request of each event.
+func firstFails() func(servertest.Request) servertest.Answer {
+	seen := make(chan map[string]bool, 1)
+	seen <- make(map[string]bool)
+	return func(req servertest.Request) servertest.Answer {
+		m := <-seen
+		defer func() { seen <- m }()
+		id := req.Header.Get("webhook-id")
+		if m[id] {
+			return servertest.Status(200)
+		}
+		m[id] = true
+		return servertest.Status(500)
+	}
+}
+
+// NATS is killed and comes back: the worker goes on, nothing is lost, and what has its outcome on disk is not made again.
+func TestNATSIsKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	server := servertest.NewRestartableNATS(t)
+	nc := must(jetstream.Connect(t.Context(), server.URL(), nats.ReconnectWait(50*time.Millisecond)))(t)
+	t.Cleanup(nc.Close)
+	r := rigOn(t, nc, servertest.PostgresURL(t))
+	r.impatient()
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Delay(2*time.Millisecond, servertest.Status(200)))
+	bad := servertest.NewReceiver(t, servertest.By(firstFails()))
+	var subs []*subscriptions.Subscription
+	for i := range 5 {
+		subs = append(subs, r.subscribe(fmt.Sprintf("%s/%d", receiver.URL, i), nil))
+	}
+	subs = append(subs, r.subscribe(bad.URL, retries(20*time.Millisecond)))
+	var ids []uuid.UUID
+	const events = 300
+	for i := range events {
+		e := r.event()
+		r.reliably(r.task(e, subs...))
+		for _, s := range subs {
+			ids = append(ids, ID(e.UID, s.ID, 0, e.AcceptedAt))
+		}
+		if i%100 == 50 {
+			server.Kill()
+			server.Start()
+		}
+	}
+	for _, id := range ids {
+		r.ended(id, OutcomeDelivered, ReasonOK)
+	}
+	r.settled()
+	if got, want := len(receiver.Requests()), events*5; got != want {
+		t.Errorf("got %d requests, want %d: the worker did not crash", got, want)
+	}
+	if got, want := len(bad.Requests()), events*2; got != want {
+		t.Errorf("got %d requests that fail once, want %d", got, want)
+	}
+}
+
+// While ATTEMPTS is full nothing is lost and nothing is made twice; when there is room again it goes on.
+func TestAttemptsIsFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	full := AttemptsInbox(32 << 10)
+	if err := jetstream.Apply(t.Context(), r.js, full); err != nil {
+		t.Fatal(err)
+	}
+	r.worker(quick())
+	receiver := servertest.NewReceiver(t, servertest.Reply(200, nil, string(make([]byte, 4<<10))))
+	sub := r.subscribe(receiver.URL, nil)
+	var ids []uuid.UUID
+	for range 40 {
+		ids = append(ids, r.send(r.event(), sub))
+	}
+	receiver.Wait(40)
+	r.recorder()
+	trimmer := NewTrimmer(Config{}, r.js, r.log)
+	for _, id := range ids {
+		r.await(id, "over", func(e entry) bool {
+			if err := trimmer.trim(t.Context()); err != nil {
+				t.Error(err)
+			}
+			return e.State == string(OutcomeDelivered)
+		})
+	}
+	if n := len(receiver.Requests()); n != 40 {
+		t.Errorf("got %d requests, want 40", n)
+	}
+}
+
+// A panic costs one attempt, not the worker.
+func TestAPanicIsOneFailedAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, retries(time.Millisecond))
+	p := r.parts(quick())
+	next := p.deps.Poster
+	p.deps.Poster = posterFunc(func(ctx context.Context, a Attempt) Result {
+		if a.Number == 1 {
+			panic("boom")
+		}
+		return next.Send(ctx, a)
+	})
+	w := r.start(p)
+	r.recorder()
+	if row := r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+		t.Errorf("got %d attempts, want 2", row.Attempts)
+	}
+	if n := metric(t, w.metrics.panics); n != 1 {
+		t.Errorf("%v panics were counted, want 1", n)
+	}
+	if taken, waiting := w.worker.slots.inFlight(); taken != 0 || waiting != 0 {
+		t.Errorf("%d slots are taken and %d wait, want none", taken, waiting)
+	}
+}
+
+// SIGTERM: what is in flight may end, what waits is handed back at once, and nobody sees it twice.
+func TestStoppingFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.recorder()
+	release := make(chan struct{})
+	receiver := servertest.NewReceiver(t, servertest.After(release, servertest.Status(200)))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = 1 })
+	other := r.subscribe(receiver.URL, nil)
+	w := r.worker(quick())
+	e := r.event()
+	inFlight := r.send(e, other)
+	receiver.Wait(1)
+	first := r.send(r.event(), sub)
+	receiver.Wait(2)
+	waiting := r.send(r.event(), sub)
+	r.eventually("one to wait", func() bool {
+		_, n := w.worker.slots.inFlight()
+		return n == 1
+	})
+	w.cancel()
+	r.eventually("the one that waits to be given back", func() bool {
+		_, n := w.worker.slots.inFlight()
+		return n == 0
+	})
+	close(release)
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(inFlight, OutcomeDelivered, ReasonOK)
+	r.ended(first, OutcomeDelivered, ReasonOK)
+	r.worker(quick())
+	r.ended(waiting, OutcomeDelivered, ReasonOK)
+	if n := len(receiver.Requests()); n != 3 {
+		t.Errorf("got %d requests, want 3", n)
+	}
+}
+
+// What does not end in time is broken off and handed back, with its lease; it counts as no failure of the receiver.
+func TestStoppingBreaksOffWhatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Hang(), servertest.Hang(), servertest.Status(200))
+	sub := r.subscribe(receiver.URL, once)
+	cfg := quick()
+	cfg.HandOff, cfg.DrainTimeout = 300*time.Millisecond, 100*time.Millisecond
+	w := r.worker(cfg)
+	leased := r.send(r.event(), sub)
+	r.waits(leased, ReasonBusy)
+	unleased := r.send(r.event(), sub)
+	receiver.Wait(2)
+	if err := w.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.count(`SELECT count(*) FROM deferrals WHERE worker <> ''`); n != 0 {
+		t.Errorf("%d leases are left", n)
+	}
+	r.worker(quick())
+	for _, id := range []uuid.UUID{leased, unleased} {
+		if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 1 {
+			t.Errorf("got %d attempts, want 1", row.Attempts)
+		}
+	}
+}
+
+// A worker that starts before its stream exists says what to do.
+func TestWithoutAStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if err := r.js.DeleteStream(t.Context(), Stream); err != nil {
+		t.Fatal(err)
+	}
+	s := r.worker(quick())
+	s.killed = true
+	<-s.done
+	if !errors.Is(s.err, natsjs.ErrStreamNotFound) {
+		t.Errorf("got %v, want that the stream is missing", s.err)
+	}
+}

@@ -1,0 +1,281 @@
+package deliver
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// history draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
+func history(t *rapid.T) []*Record {
+	base := flight{
+		delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: "e", eventType: "t",
+		subscription: uuid.New(), created: time.Now(),
+	}
+	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	var list []*Record
+	step := 0
+	add := func(outcome Outcome, reason Reason) {
+		r := base.record(outcome, reason, at.Add(time.Duration(step)*time.Minute))
+		step += rapid.IntRange(1, 3).Draw(t, "steps") // leases and hand-offs take steps as well
+		r.Step = step
+		if rapid.Bool().Draw(t, "attempted") {
+			base.attempts++
+			r.Attempts = base.attempts
+			r.Attempt = &Made{Number: base.attempts, StartedAt: at, Micros: 5, Status: 500, Error: "e", Response: []byte("r"), Reason: reason}
+		}
+		if rapid.Bool().Draw(t, "kept") {
+			r.Event = []byte("event")
+		}
+		list = append(list, r)
+	}
+	for range rapid.IntRange(0, 4).Draw(t, "put off") {
+		add(OutcomeLater, rapid.SampledFrom([]Reason{ReasonServer, ReasonBusy, ReasonTimeout}).Draw(t, "reason"))
+	}
+	if len(list) == 0 || rapid.Bool().Draw(t, "ended") {
+		add(rapid.SampledFrom([]Outcome{OutcomeDelivered, OutcomeDead, OutcomeCancelled}).Draw(t, "outcome"), ReasonOK)
+	}
+	return list
+}
+
+// expected is what the ledger must hold of a delivery after its history.
+func expected(history []*Record) string {
+	last := history[len(history)-1]
+	attempts, kept := 0, 0
+	for _, r := range history {
+		if !r.ended() && r.Attempt != nil {
+			attempts++
+		}
+		if r.Event != nil {
+			kept = 1
+		}
+	}
+	return facts(last.ended(), last.Outcome, last.Step, last.Attempts, attempts, kept)
+}
+
+func facts(ended bool, outcome Outcome, step, count, attempts, kept int) string {
+	if ended {
+		return fmt.Sprintf("%s after %d, attempts %d, events %d", outcome, count, attempts, kept)
+	}
+	return fmt.Sprintf("pending at step %d after %d, attempts %d, events %d", step, count, attempts, kept)
+}
+
+// found is what the ledger holds of a delivery.
+func (r *rig) found(id, event uuid.UUID) string {
+	r.t.Helper()
+	var list []string
+	rows, err := r.db.Query(`
+SELECT true, state, 0, attempts FROM deliveries WHERE id = $1 UNION ALL SELECT false, '', step, attempts FROM deferrals WHERE id = $1`, id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer rows.Close()
+	attempts := r.count(`SELECT count(*) FROM attempts WHERE delivery_id = $1`, id)
+	kept := r.count(`SELECT count(*) FROM event_data WHERE uid = $1`, event)
+	for rows.Next() {
+		var ended bool
+		var outcome Outcome
+		var step, count int
+		if err := rows.Scan(&ended, &outcome, &step, &count); err != nil {
+			r.t.Fatal(err)
+		}
+		list = append(list, facts(ended, outcome, step, count, attempts, kept))
+	}
+	return strings.Join(list, " and ")
+}
+
+// Whatever is recorded again, in whatever order and groups and by how many: the ledger is the same.
+func TestTheLedgerDoesNotCareHowOftenAndInWhichOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	rapid.Check(t, func(t *rapid.T) {
+		var histories [][]*Record
+		var all []*Record
+		for range rapid.IntRange(1, 6).Draw(t, "deliveries") {
+			h := history(t)
+			histories = append(histories, h)
+			all = append(all, h...)
+		}
+		for range rapid.IntRange(0, 10).Draw(t, "replays") {
+			all = append(all, rapid.SampledFrom(all).Draw(t, "replay"))
+		}
+		writers := rapid.IntRange(1, 2).Draw(t, "recorders")
+		var wg sync.WaitGroup
+		for range writers {
+			order := rapid.Permutation(all).Draw(t, "order")
+			size := rapid.IntRange(1, len(order)).Draw(t, "group")
+			l := newLedger(r.db)
+			wg.Go(func() {
+				for group := range slices.Chunk(order, size) {
+					if err := l.write(r.t.Context(), group); err != nil {
+						t.Errorf("write: %v", err)
+					}
+				}
+				l.close()
+			})
+		}
+		wg.Wait()
+		for _, h := range histories {
+			got, want := r.found(h[0].Delivery, h[0].EventUID), expected(h)
+			// Two that write at once may leave the row of a delivery that ended; the next claim removes it.
+			if got != want && (writers == 1 || !strings.HasPrefix(got, want)) {
+				t.Fatalf("got %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+// A row that is left of a race is not flown.
+func TestALeftoverIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	e := r.event()
+	f := &flight{delivery: ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
+	l := newLedger(r.db)
+	later := f.record(OutcomeLater, ReasonServer, time.Now())
+	later.Step = 1
+	over := f.record(OutcomeDelivered, ReasonOK, time.Now())
+	over.Step = 1 // as if nobody knew of the row
+	if err := l.write(t.Context(), []*Record{later}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.write(t.Context(), []*Record{over}); err != nil {
+		t.Fatal(err)
+	}
+	if list := must(l.list(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
+		t.Errorf("the list shows %+v, want the delivery once, as delivered", list)
+	}
+	r.worker(quick())
+	r.eventually("the leftover to be gone", func() bool { return r.count(`SELECT count(*) FROM deferrals`) == 0 })
+	if n := len(receiver.Requests()); n != 0 {
+		t.Errorf("got %d requests, want none", n)
+	}
+}
+
+// What a worker says that lost its lease is void, unless it says that it delivered.
+func TestALateWordIsVoid(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := newLedger(r.db)
+	for _, tt := range []struct {
+		late Outcome
+		want string
+	}{
+		{OutcomeLater, "pending at step 3 after 0, attempts 0, events 0"},
+		{OutcomeDead, "pending at step 3 after 0, attempts 0, events 0"},
+		{OutcomeDelivered, "delivered after 0, attempts 0, events 0"},
+	} {
+		f := &flight{delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: "e", eventType: "t", subscription: uuid.New(), created: time.Now()}
+		first := f.record(OutcomeLater, ReasonServer, time.Now().Add(-time.Second))
+		first.Step = 1
+		if err := l.write(t.Context(), []*Record{first}); err != nil {
+			t.Fatal(err)
+		}
+		for _, worker := range []string{"one", "two"} {
+			// The second takes over a lease of no length that the first let lapse.
+			got := must(l.claim(t.Context(), 10, time.Now().Add(time.Hour), lease{worker: worker}))(t)
+			if len(got) != 1 {
+				t.Fatalf("%s claimed %d, want 1", worker, len(got))
+			}
+		}
+		word := f.record(tt.late, ReasonTimeout, time.Now())
+		word.Step = 3 // that of the first worker, whose lease was step 2
+		if err := l.write(t.Context(), []*Record{word}); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.found(f.delivery, f.eventUID); got != tt.want {
+			t.Errorf("after a late %s: got %s, want %s", tt.late, got, tt.want)
+		}
+		if _, err := r.db.Exec(`DELETE FROM deferrals`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What cannot be read or written goes to quarantine; the rest goes on.
+func TestPoisonGoesToQuarantine(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	publisher := r.publisher(r.js)
+	for _, subject := range []string{subject, attemptsSubject} {
+		if _, err := publisher.Send(t.Context(), subject, &message.Message{Payload: []byte("poison")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := newJournal(publisher, must(newCodec())(t))
+	bad := (&flight{delivery: uuid.Must(uuid.NewV7()), eventUID: uuid.Must(uuid.NewV7()), created: time.Now()}).record(OutcomeDead, ReasonServer, time.Now())
+	bad.Attempt = &Made{Number: 1, Status: 1 << 20} // beyond what a status can be
+	if err := j.write(t.Context(), bad); err != nil {
+		t.Fatal(err)
+	}
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	id := r.send(r.event(), sub)
+	receiver.Wait(1)
+	r.recorder()
+	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.settled()
+	if n := r.count(`SELECT count(*) FROM quarantine`); n != 3 {
+		t.Errorf("%d messages are in quarantine, want 3", n)
+	}
+}
+
+// Whatever a receiver answers can be recorded.
+func TestOddResponsesAreRecorded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Reply(500, nil, "a\x00b"), servertest.Reply(500, nil, "\xff\xfe"), servertest.Reply(500, nil, `{"\"}`), servertest.Status(200))
+	sub := r.subscribe(receiver.URL, retries(time.Millisecond, time.Millisecond, time.Millisecond))
+	id := r.send(r.event(), sub)
+	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.settled()
+	log := must(newLedger(r.db).attempts(t.Context(), id))(t)
+	if len(log) != 4 || string(log[0].Response) != "ab" || string(log[2].Response) != `{"\"}` {
+		t.Errorf("got %+v", log)
+	}
+}
+
+func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	for range 5 {
+		r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+	}
+	r.settled()
+	messages := func(stream string) uint64 { return must(r.js.Stream(t.Context(), stream))(t).CachedInfo().State.Msgs }
+
+	keeping := NewTrimmer(Config{AttemptsKeep: time.Hour}, r.js, r.log)
+	if err := keeping.trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if tasks, attempts := messages(Stream), messages(AttemptsStream); tasks != 0 || attempts != 5 {
+		t.Errorf("%d tasks and %d outcomes are left, want 0 and 5, which are young", tasks, attempts)
+	}
+	keeping.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	if err := keeping.trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := messages(AttemptsStream); n != 0 {
+		t.Errorf("%d outcomes are left after an hour", n)
+	}
+	// And what comes after is still told from what was.
+	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+}

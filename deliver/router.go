@@ -1,0 +1,81 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// route is what one Router of Watermill does: it hands the messages of a consumer to a handler.
+type route struct {
+	name       string
+	handle     message.NoPublishHandlerFunc
+	js         natsjs.JetStream
+	metrics    *Metrics
+	subscriber jetstream.SubscriberConfig
+}
+
+// newRouter makes the Router of a route.
+func newRouter(ctx context.Context, r route) (*message.Router, error) {
+	// A Router whose first subscription fails leaves a goroutine behind for ever, so this is looked at before.
+	if _, err := r.js.Consumer(ctx, r.subscriber.Stream, r.subscriber.Durable); err != nil {
+		return nil, fmt.Errorf("bind to consumer %s of %s (\"fanfare topology apply\" makes it): %w", r.subscriber.Durable, r.subscriber.Stream, err)
+	}
+	subscriber, err := jetstream.NewSubscriber(r.js, r.subscriber)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", r.subscriber.Stream, err)
+	}
+	config := message.RouterConfig{CloseTimeout: r.subscriber.DrainTimeout + commitGrace}
+	router, err := message.NewRouter(config, routerLogger(r.subscriber.Logger))
+	if err != nil {
+		return nil, fmt.Errorf("make router of %s: %w", r.name, err)
+	}
+	router.AddMiddleware(handBack, r.metrics.middleware(r.name), middleware.Recoverer)
+	router.AddConsumerHandler(r.name, r.subscriber.Stream, subscriber, r.handle)
+	return router, nil
+}
+
+// handBack hands a message back that the end of the work came before. To the Router that is no error, which it would log.
+func handBack(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		out, err := next(msg)
+		if errors.Is(err, errStopping) {
+			msg.Nack()
+			return out, nil
+		}
+		return out, err
+	}
+}
+
+// routerLogger tells Watermill's news one level lower than it thinks they deserve.
+func routerLogger(log *slog.Logger) watermill.LoggerAdapter {
+	return watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
+}
+
+// runRouter runs a router until ctx ends; then it calls stop and waits for the handlers. It is an error if the router ends
+// before.
+func runRouter(ctx context.Context, router *message.Router, stop func()) error {
+	ended := make(chan error, 1)
+	go func() { ended <- router.Run(context.WithoutCancel(ctx)) }()
+	select {
+	case err := <-ended:
+		stop()
+		if err == nil {
+			err = errors.New("the subscription ended")
+		}
+		return err
+	case <-ctx.Done():
+	}
+	stop()
+	err := router.Close()
+	<-ended
+	return err
+}
