@@ -3,7 +3,6 @@ package jetstream_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -19,12 +18,12 @@ func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: dir, SyncAlways: true, DontListen: true, NoSigs: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	s.Start()
 	defer s.WaitForShutdown()
@@ -32,33 +31,33 @@ func Example() {
 
 	nc, err := jetstream.Connect(ctx, "", nats.InProcessServer(s))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer nc.Close()
 	js, err := natsjs.New(nc)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	err = jetstream.Apply(ctx, js, jetstream.Inbox{
 		Stream:    natsjs.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}, AllowAtomicPublish: true},
 		Consumers: []natsjs.ConsumerConfig{{Durable: "fanout", AckWait: jetstream.AckWait}},
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	pub, err := jetstream.NewPublisher(js, jetstream.PublisherConfig{Dedupe: true})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
-	defer pub.Close()
+	defer func() { _ = pub.Close() }()
 	sub, err := jetstream.NewSubscriber(js, jetstream.SubscriberConfig{Stream: "EVENTS", Durable: "fanout"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
-	defer sub.Close()
+	defer func() { _ = sub.Close() }()
 	msgs, err := sub.Subscribe(ctx, "")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	ack, err := pub.Send(ctx, "events.acme.order.created", message.NewMessage("acme.1", []byte(`{"total":12}`)))

@@ -84,7 +84,7 @@ func TestDelivery(t *testing.T) {
 	if !meta(t, before).Suspect {
 		t.Error("what was stored before the session began is not suspect")
 	}
-	after.SetContext(context.WithValue(after.Context(), "key", "value")) //nolint:revive,staticcheck // as Watermill's router does
+	after.SetContext(context.WithValue(after.Context(), "key", "value")) //nolint:staticcheck // as Watermill's router does
 	if meta(t, after) != want {
 		t.Error("the delivery is lost in a context's child")
 	}

@@ -47,7 +47,7 @@ type subscription struct {
 	abandoned chan struct{} // closed when nobody waits for handlers any more
 }
 
-func newSubscription(js natsjs.JetStream, cfg SubscriberConfig, topic string, base context.Context) *subscription {
+func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberConfig, topic string) *subscription {
 	room := cfg.MaxInFlight + min(cfg.MaxInFlight/2, 256)
 	return &subscription{
 		cfg:       cfg,
