@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
-	"slices"
 
 	"github.com/lib/pq"
 )
@@ -53,7 +51,6 @@ var copied = []string{
 
 func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 	rows := make([][]any, len(chunk))
-	tenants := map[string]bool{}
 	for i, sub := range chunk {
 		if err := s.prepare(sub); err != nil {
 			return err
@@ -63,17 +60,12 @@ func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 			return err
 		}
 		rows[i] = append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt)
-		tenants[sub.Tenant] = true
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	if _, err := tx.ExecContext(ctx, `INSERT INTO tenants (tenant) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING`,
-		pq.StringArray(slices.Sorted(maps.Keys(tenants)))); err != nil {
-		return err
-	}
 	// The revision is locked while the rows are copied, some 50 ms: a second pass over them would take longer.
 	var revision int64
 	if err := tx.QueryRowContext(ctx, nextRevision+`SELECT value FROM r`).Scan(&revision); err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lib/pq"
 )
@@ -107,28 +108,34 @@ func (s *Store) eventTypesFor(ctx context.Context, tenant string, names []string
 	return found, nil
 }
 
-// EventTypeQuery asks for some of the event types, by name.
+// EventTypeQuery asks for some of the event types.
 type EventTypeQuery struct {
 	Tenant string // its own and those that are every tenant's; empty: only the latter
-	After  string // the name after which to go on
-	Desc   bool
-	Limit  int // 0: all
+	// AfterAt and AfterName are the event type after which to go on; a zero time at the start.
+	AfterAt   time.Time
+	AfterName string
+	Asc       bool // the oldest first; else the newest
+	Limit     int  // 0: all
 }
 
-// ListEventTypes returns event types by their names; of two of one name, the tenant's own.
+// ListEventTypes returns event types in the order of their making; of two of one name, the tenant's own.
 func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventType, error) {
-	order, beyond := "", ">"
-	if q.Desc {
-		order, beyond = " DESC", "<"
+	where := `tenant IN ($1, '') AND NOT deleted
+	AND NOT (tenant = '' AND EXISTS (SELECT 1 FROM event_types o WHERE o.tenant = $1 AND $1 <> '' AND o.name = event_types.name AND NOT o.deleted))`
+	args := []any{q.Tenant}
+	order, beyond := "DESC", "<"
+	if q.Asc {
+		order, beyond = "ASC", ">"
 	}
-	// The collation is that of bytes, so that names page as they compare in Go.
-	where := `tenant IN ($1, '') AND NOT deleted AND ($2 = '' OR name COLLATE "C" ` + beyond + ` $2)
-	AND NOT (tenant = '' AND EXISTS (SELECT 1 FROM event_types o WHERE o.tenant = $1 AND $1 <> '' AND o.name = event_types.name AND NOT o.deleted))
-ORDER BY name COLLATE "C"` + order
+	if !q.AfterAt.IsZero() {
+		where += ` AND (created_at, name) ` + beyond + ` ($2, $3)`
+		args = append(args, q.AfterAt, q.AfterName)
+	}
+	where += ` ORDER BY created_at ` + order + `, name ` + order
 	if q.Limit > 0 {
 		where += fmt.Sprintf(" LIMIT %d", q.Limit)
 	}
-	return readEventTypes(ctx, s.db, where, q.Tenant, q.After)
+	return readEventTypes(ctx, s.db, where, args...)
 }
 
 // UpdateEventType saves an event type that was read before; its Revision must still be the current one, else
@@ -154,35 +161,6 @@ FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $9 AND NOT del
 // DeleteEventType removes an event type of exactly this tenant, or with an empty tenant the one that is every tenant's.
 func (s *Store) DeleteEventType(ctx context.Context, tenant, name string) error {
 	return s.touch(ctx, `UPDATE event_types SET `+wipedType+` FROM r WHERE tenant = $2 AND name = $3 AND NOT deleted`, tenant, name)
-}
-
-// checkTypes refuses subscribing to types that are archived, or whose scopes the subscription does not hold.
-// Patterns are not refused: what they must not receive is left out when events are matched.
-func (s *Store) checkTypes(ctx context.Context, sub *Subscription, fresh []string) error {
-	names := slices.DeleteFunc(slices.Clone(fresh), func(p string) bool { return !isExact(p) })
-	if len(names) == 0 {
-		return nil
-	}
-	found, err := s.eventTypesFor(ctx, sub.Tenant, names)
-	if err != nil {
-		return err
-	}
-	bad := &Invalid{}
-	for i, name := range sub.EventTypes {
-		t, ok := found[name]
-		if !ok {
-			continue
-		}
-		if t.Archived {
-			bad.addf(fmt.Sprintf("event_types[%d]", i), "is archived and takes no new subscriptions")
-		}
-		for _, scope := range t.Scopes {
-			if !hold(sub.Scopes, []string{scope}) {
-				return &ScopeError{EventType: name, Scope: scope}
-			}
-		}
-	}
-	return bad.orNil()
 }
 
 // validate judges an event type; its error is an *Invalid.

@@ -16,8 +16,7 @@ const (
 	updatedValues = `$3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, coalesce($18, secrets), $19, $20, $21, $22, $23, $24`
 )
 
-const insertSubscription = nextRevision + `, t AS (INSERT INTO tenants (tenant) VALUES ($2) ON CONFLICT DO NOTHING)
-INSERT INTO subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, revision)
+const insertSubscription = nextRevision + `INSERT INTO subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, revision)
 SELECT $1, $2, ` + writtenValues + `, $25, $26, $27, r.value FROM r RETURNING number, revision`
 
 // Settings are merged, so that those of another version of Fanfare stay.

@@ -1,0 +1,312 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+const (
+	scopeRead  = "subscriptions:read"
+	scopeWrite = "subscriptions:write"
+)
+
+// Routes adds the operations of subscriptions and event types.
+func (s *Store) Routes(to huma.API) {
+	tag := huma.OperationTags("Subscriptions")
+	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
+	huma.Post(to, base, s.postSubscription, tag, api.Scope(scopeWrite), describe("create-subscription", "Create a subscription",
+		"Makes a subscription. Events that are published after the answer are matched against it. The answer holds the secret, which is "+
+			"shown again at /secret only. A subscription to an event type that demands scopes needs a key that has them.", http.StatusCreated))
+	huma.Get(to, base, s.getSubscriptions, tag, api.Scope(scopeRead), describe("list-subscriptions", "List subscriptions",
+		"The subscriptions of the tenant; for an admin key that names no tenant, those of all.", http.StatusOK))
+	huma.Get(to, one, s.getSubscription, tag, api.Scope(scopeRead), describe("get-subscription", "Read a subscription",
+		"Its ETag names the version, for If-Match.", http.StatusOK))
+	huma.Patch(to, one, s.patchSubscription, tag, api.Scope(scopeWrite), describe("update-subscription", "Change a subscription",
+		"A JSON Merge Patch: what is left out stays, null clears. Events that are published after the answer are matched accordingly. "+
+			"Setting status to disabled ends matching and cancels what is pending; active enables again. What a vendor's dialect fixes cannot be changed here.",
+		http.StatusOK))
+	huma.Delete(to, one, s.deleteSubscription, tag, api.Scope(scopeWrite), describe("delete-subscription", "Delete a subscription",
+		"Its pending deliveries are cancelled. Deliveries that ended stay readable.", http.StatusNoContent))
+	huma.Get(to, one+"/secret", s.getSecret, tag, api.Scope(scopeWrite), describe("get-subscription-secret", "Read the secret",
+		"The current secret; for ed25519 the public key.", http.StatusOK))
+	huma.Post(to, one+"/rotate-secret", s.rotateSecret, tag, api.Scope(scopeWrite), describe("rotate-subscription-secret", "Rotate the secret",
+		"Makes a new secret, or takes a given one. The old one signs as well until the overlap ends, so receivers can be changed over without a gap.",
+		http.StatusAccepted))
+	huma.Post(to, one+"/pause", s.pauseSubscription, tag, api.Scope(scopeWrite), describe("pause-subscription", "Pause a subscription",
+		"Matches are held until it is resumed.", http.StatusAccepted))
+	huma.Post(to, one+"/resume", s.resumeSubscription, tag, api.Scope(scopeWrite), describe("resume-subscription", "Resume a subscription",
+		"What was held is sent.", http.StatusAccepted))
+	s.eventTypeRoutes(to)
+}
+
+func describe(id, summary, description string, status int) func(*huma.Operation) {
+	return func(op *huma.Operation) {
+		op.OperationID, op.Summary, op.Description, op.DefaultStatus = id, summary, description, status
+	}
+}
+
+// idInput is the path of one subscription.
+type idInput struct {
+	ID string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+}
+
+// subscriptionOutput is the answer of most operations.
+type subscriptionOutput struct {
+	ETag     string `header:"ETag"`
+	Location string `header:"Location"` // of a created one
+	Body     subscriptionJSON
+}
+
+func output(sub *Subscription) *subscriptionOutput {
+	return &subscriptionOutput{ETag: etag(sub), Body: present(sub)}
+}
+
+func etag(sub *Subscription) string { return api.ETag(sub.ID, sub.Revision) }
+
+// find reads the subscription of a path for whoever is calling. Another tenant's is not found.
+func (s *Store) find(ctx context.Context, rawID string) (*Subscription, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	id, err := api.ParseID(rawID)
+	if err != nil {
+		return nil, err
+	}
+	sub, err := s.Get(ctx, tenant, id)
+	return sub, problem(err)
+}
+
+// held are the scopes of who is calling.
+func held(ctx context.Context) []string {
+	caller := api.CallerFrom(ctx)
+	if caller.Admin {
+		return []string{AllScopes}
+	}
+	return caller.Scopes
+}
+
+func (s *Store) postSubscription(ctx context.Context, in *struct{ Body newSubscription }) (*subscriptionOutput, error) {
+	tenant, err := api.TenantOf(ctx, in.Body.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	sub := &Subscription{Tenant: tenant, Dialect: Native, Signing: in.Body.Signing, Scopes: held(ctx)}
+	in.Body.into(sub)
+	if in.Body.Secret != "" {
+		sub.Secrets = []Secret{{Value: in.Body.Secret}}
+	}
+	if err := s.Create(ctx, sub); err != nil {
+		return nil, problem(err)
+	}
+	out := output(sub)
+	out.Location = "/v1/subscriptions/" + sub.ID.String()
+	secret := presentSecret(sub)
+	out.Body.Secret, out.Body.PublicKey = deref(secret.Secret), deref(secret.PublicKey)
+	return out, nil
+}
+
+type listInput struct {
+	api.ListInput
+	EventType string `query:"event_type" maxLength:"128" doc:"Those that receive this event type, or have this very pattern." example:"order.created"`
+	Status    Status `query:"status" enum:"active,paused,disabled" doc:"Those in this status."`
+	Q         string `query:"q" maxLength:"200" doc:"Those with this text in their name, description or URL, in upper or lower case." example:"erp"`
+	Dialect   string `query:"dialect" enum:"native,leat,kajabi,passona,babelfor" doc:"Those that were made through this API."`
+}
+
+func (s *Store) getSubscriptions(ctx context.Context, in *listInput) (*struct{ Body api.List[subscriptionJSON] }, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	if in.EventType != "" {
+		if err := ValidPattern(in.EventType); err != nil {
+			return nil, api.Invalid(api.At("query.event_type", err.Error()))
+		}
+	}
+	page, err := in.Page(ctx)
+	if err != nil {
+		return nil, err
+	}
+	after, err := page.AfterID()
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.List(ctx, Query{
+		Tenant: tenant, Dialect: in.Dialect, EventType: in.EventType, Status: in.Status, Text: in.Q,
+		After: after, Asc: page.Asc, Limit: page.Fetch(),
+	})
+	if err != nil {
+		return nil, problem(err)
+	}
+	items := make([]subscriptionJSON, len(found))
+	for i, sub := range found {
+		items[i] = present(sub)
+	}
+	list, err := api.ListOf(ctx, page, items, func(item subscriptionJSON) string { return item.ID.String() })
+	return &struct{ Body api.List[subscriptionJSON] }{list}, err
+}
+
+func (s *Store) getSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
+	sub, err := s.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return output(sub), nil
+}
+
+// changeInput is the path of one subscription and the precondition of its change.
+type changeInput struct {
+	ID      string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	IfMatch string `header:"If-Match" doc:"The ETag of the version to change: 412 if it is no longer the current one."`
+}
+
+type patchInput struct {
+	ID      string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	IfMatch string `header:"If-Match" doc:"The ETag of the version to change: 412 if it is no longer the current one."`
+	Body    api.Patch[settable]
+}
+
+// patchTries is how often a patch without If-Match is tried again because somebody else was faster.
+const patchTries = 5
+
+func (s *Store) patchSubscription(ctx context.Context, in *patchInput) (*subscriptionOutput, error) {
+	for try := 1; ; try++ {
+		sub, err := s.patch(ctx, in)
+		if errors.Is(err, ErrChanged) && try < patchTries {
+			continue // With If-Match, reading it again shows that it is stale.
+		}
+		if err != nil {
+			return nil, problem(err)
+		}
+		return output(sub), nil
+	}
+}
+
+func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error) {
+	before, err := s.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := api.CheckIfMatch(in.IfMatch, etag(before)); err != nil {
+		return nil, err
+	}
+	next, err := in.Body.Apply(settableOf(before))
+	if err != nil {
+		return nil, err
+	}
+	after := *before
+	next.into(&after)
+	if after.Status == Disabled && before.Status != Disabled {
+		after.DisabledReason = Manual
+	}
+	after.fill()
+	if err := guardDialect(before, &after); err != nil {
+		return nil, err
+	}
+	if err := s.Rescope(ctx, before, &after, held(ctx)); err != nil {
+		return nil, err
+	}
+	return &after, s.Update(ctx, &after)
+}
+
+func (s *Store) deleteSubscription(ctx context.Context, in *changeInput) (*struct{}, error) {
+	sub, err := s.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := api.CheckIfMatch(in.IfMatch, etag(sub)); err != nil {
+		return nil, err
+	}
+	return nil, problem(s.Delete(ctx, sub.Tenant, sub.ID))
+}
+
+func (s *Store) pauseSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
+	return s.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) { return s.Pause(ctx, sub.Tenant, sub.ID) })
+}
+
+func (s *Store) resumeSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
+	return s.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) { return s.Resume(ctx, sub.Tenant, sub.ID) })
+}
+
+func (s *Store) act(ctx context.Context, id string, do func(*Subscription) (*Subscription, error)) (*subscriptionOutput, error) {
+	sub, err := s.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if sub, err = do(sub); err != nil {
+		return nil, problem(err)
+	}
+	return output(sub), nil
+}
+
+func (s *Store) getSecret(ctx context.Context, in *idInput) (*struct{ Body secretJSON }, error) {
+	sub, err := s.find(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if sub.Err != nil {
+		return nil, sub.Err
+	}
+	return &struct{ Body secretJSON }{presentSecret(sub)}, nil
+}
+
+type rotateInput struct {
+	ID   string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	Body struct {
+		Overlap *span  `json:"overlap,omitempty" doc:"How long the old secret signs as well: 0s to 7d; 24h if left out." example:"24h"`
+		Secret  string `json:"secret,omitempty" doc:"The new secret; generated if left out." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+	}
+}
+
+func (s *Store) rotateSecret(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
+	overlap := defaultOverlap
+	if in.Body.Overlap != nil {
+		overlap = time.Duration(*in.Body.Overlap)
+	}
+	if overlap < 0 || overlap > maxOverlap {
+		return nil, api.Invalid(api.At("body.overlap", "must be between 0s and "+formatDuration(maxOverlap)))
+	}
+	return s.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) {
+		switch sub.Dialect {
+		case Leat, Kajabi, Passona:
+			return nil, &Invalid{[]Fault{{"secret", "is fixed by the dialect " + sub.Dialect}}}
+		}
+		return sub, s.Rotate(ctx, sub, Secret{Value: in.Body.Secret}, overlap)
+	})
+}
+
+// problem is an error of the Store as the API tells it.
+func problem(err error) error {
+	if err == nil {
+		return nil
+	}
+	if bad, ok := errors.AsType[*Invalid](err); ok {
+		details := make([]error, len(bad.Faults))
+		for i, f := range bad.Faults {
+			details[i] = api.At("body."+f.Field, f.Message)
+		}
+		return api.Invalid(details...)
+	}
+	if lacking, ok := errors.AsType[*ScopeError](err); ok {
+		return api.Forbidden(lacking.Error())
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return api.NotFound()
+	case errors.Is(err, ErrChanged):
+		return api.Conflict("somebody else is changing it; try again")
+	case errors.Is(err, ErrExists), errors.Is(err, ErrDisabled), errors.Is(err, ErrTooManySecrets):
+		return api.Conflict(err.Error())
+	case postgres.IsUnavailable(err):
+		return api.Unavailable(err)
+	}
+	return err
+}
