@@ -109,11 +109,25 @@ func (a *Attributes) Into(e *Event) *Refusal {
 
 // ParseTime reads RFC 3339, strictly.
 func ParseTime(text string) (time.Time, *Refusal) {
-	var t time.Time
-	if err := t.UnmarshalText([]byte(text)); err != nil {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || !strict(text) {
 		return time.Time{}, refuse(BadTime, "time", "must be RFC 3339, such as 2026-11-20T10:00:00Z")
 	}
 	return t.UTC(), CheckTime(t)
+}
+
+// strict reports whether a text that Go takes for RFC 3339 is: Go also takes a comma before the fraction, an hour of
+// one digit, and any offset.
+func strict(text string) bool {
+	if text[len("2006-01-02T15")] != ':' || strings.Contains(text, ",") {
+		return false
+	}
+	zone := text[len(text)-len("Z"):]
+	if zone == "Z" {
+		return true
+	}
+	zone = text[len(text)-len("00:00"):]
+	return zone[:2] <= "23" && zone[3:] <= "59"
 }
 
 // ParseTargets reads the ids of subscriptions.

@@ -181,6 +181,9 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 		return nil, err
 	}
 	maps.Copy(out.Body.Deliveries, counts)
+	// What has neither ended nor been put off is on its way.
+	c := out.Body.Deliveries
+	c["pending"] = max(c["pending"], row.matched-c["delivered"]-c["dead"]-c["cancelled"])
 	e, err := r.event(ctx, row)
 	if errors.Is(err, deliver.ErrEventGone) {
 		return out, nil

@@ -19,7 +19,7 @@ func (in *Ingest) accept(ctx context.Context, items []*item) {
 		return
 	}
 	// What was declared, archived or deleted before this request came is known from here on.
-	if _, err := in.dir.Fresh(ctx); err != nil {
+	if err := in.fresh(ctx); err != nil {
 		in.unstored(live, err)
 		return
 	}
@@ -39,6 +39,12 @@ func (in *Ingest) accept(ctx context.Context, items []*item) {
 			it.conflict()
 		}
 	}
+}
+
+// fresh makes the directory know what changed before now.
+func (in *Ingest) fresh(ctx context.Context) error {
+	_, err := within(ctx, func() (int64, error) { return in.dir.Fresh(ctx) })
+	return err
 }
 
 // alive returns the items that have no answer yet.
@@ -97,12 +103,13 @@ func (in *Ingest) claim(ctx context.Context, live []*item) []*item {
 	if len(asked) == 0 {
 		return live
 	}
-	if err := in.keys.judge(ctx, asked); err != nil {
+	verdicts, err := within(ctx, func() ([]verdict, error) { return in.keys.judge(ctx, asked) })
+	if err != nil {
 		in.unstored(given, err)
 		return alive(live)
 	}
-	for i, c := range asked {
-		switch c.verdict {
+	for i, v := range verdicts {
+		switch v {
 		case known:
 			given[i].duplicate = true
 		case conflict:
@@ -121,7 +128,12 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 	for i, it := range live {
 		events[i] = &it.event
 	}
-	for i, sent := range fanout.SendAll(ctx, in.to, events) {
+	all, err := within(ctx, func() ([]fanout.Sent, error) { return fanout.SendAll(ctx, in.to, events), nil })
+	if err != nil {
+		in.unstored(live, err)
+		return
+	}
+	for i, sent := range all {
 		it := live[i]
 		switch {
 		case errors.Is(sent.Err, jetstream.ErrTooLarge):

@@ -15,6 +15,7 @@
 // part of an array could be stored; it then says what became of each. The memory of the requests under way is
 // bounded; requests beyond it wait, and those beyond a number are answered 503 at once.
 //
-// A request's work is its own goroutine's, and those of the groups that it joins: nothing outlives it. Run removes
-// idempotency keys that are older than two days, and ends when its context does.
+// A request's work is its own, but for the commits of groups that it joined: one that does not end in time is left to
+// end by itself, within the bounds of the broker's and the database's client. Run removes idempotency keys that are older
+// than two days, and ends when its context does.
 package ingest

@@ -1,12 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
+	"time"
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -16,14 +17,19 @@ import (
 // types, as it is the path that all load takes.
 func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	size, p := in.size(r)
+	if p == nil {
+		p = checkQuery(r)
+	}
 	if p != nil {
 		in.refuse(w, p)
 		return
 	}
 	// The time limit is for what Fanfare does, not for what the caller's line takes.
+	began := time.Now()
 	waiting, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout)
 	leave, err := in.door.enter(waiting, size)
 	cancel()
+	waited := time.Since(began)
 	if err != nil {
 		in.refuse(w, problem(http.StatusServiceUnavailable, "too many requests wait; nothing was stored: send it again later"))
 		return
@@ -39,7 +45,7 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.refuse(w, in.unreadable(err))
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout-waited)
 	defer cancel()
 	if p := in.address(ctx, r, req); p != nil {
 		in.refuse(w, p)
@@ -52,6 +58,21 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answerMany(w, req.items)
+}
+
+// checkQuery refuses what the query should not hold: a misspelt name must not pass in silence.
+func checkQuery(r *http.Request) *api.Problem {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
+	for name := range r.URL.Query() {
+		if name != "tenant" {
+			p := problem(http.StatusUnprocessableEntity, "the query is not valid")
+			p.Errors = append(p.Errors, &api.Detail{Location: "query." + clip(name), Message: "unknown parameter"})
+			return p
+		}
+	}
+	return nil
 }
 
 // size returns how many bytes the request may have, by its own word.
@@ -75,24 +96,17 @@ func (in *Ingest) tooLarge() *api.Problem {
 
 // body reads the request's body, all of it or none.
 func (in *Ingest) body(r *http.Request) ([]byte, *api.Problem) {
-	var body []byte
-	var err error
-	if r.ContentLength >= 0 {
-		body = make([]byte, r.ContentLength)
-		_, err = io.ReadFull(r.Body, body)
-	} else {
-		body, err = io.ReadAll(io.LimitReader(r.Body, in.cfg.MaxBytes+1))
+	var body bytes.Buffer
+	// Room for the body and for the read that finds its end, so that it is not copied.
+	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	if _, err := body.ReadFrom(io.LimitReader(r.Body, in.cfg.MaxBytes+1)); err != nil {
+		p, _ := api.ProblemOf(r.Context(), err)
+		return nil, p
 	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok || int64(len(body)) > in.cfg.MaxBytes {
+	if int64(body.Len()) > in.cfg.MaxBytes {
 		return nil, in.tooLarge()
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, problem(http.StatusRequestTimeout, "the body did not arrive in time")
-	}
-	if err != nil {
-		return nil, problem(http.StatusBadRequest, "the body did not arrive whole")
-	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // unreadable is the problem of a body that could not be read as events.

@@ -65,12 +65,16 @@ func newKeys(db *sql.DB, ledger *fanout.Ledger, now func() time.Time) *keys {
 	return k
 }
 
-// judge gives each claim its verdict. Claims of one call are judged in their order.
-func (k *keys) judge(ctx context.Context, c claims) error {
+// judge returns the verdict on each claim. Claims of one call are judged in their order.
+func (k *keys) judge(ctx context.Context, c claims) ([]verdict, error) {
 	if err := k.group.Do(ctx, c); err != nil {
-		return fmt.Errorf("claim ids: %w", err)
+		return nil, fmt.Errorf("claim ids: %w", err)
 	}
-	return nil
+	verdicts := make([]verdict, len(c))
+	for i, one := range c {
+		verdicts[i] = one.verdict
+	}
+	return verdicts, nil
 }
 
 // commit judges a group. The first claim of each key tries to make it; whoever did not make it is compared with

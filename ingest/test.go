@@ -29,8 +29,8 @@ type testInput struct {
 }
 
 type testBody struct {
-	Type string   `json:"type,omitempty" doc:"By default the subscription's first exact event type" example:"order.created"`
-	Data *anyJSON `json:"data,omitempty" doc:"By default the sample of the event type"`
+	Type string  `json:"type,omitempty" doc:"By default the subscription's first exact event type" example:"order.created"`
+	Data anyJSON `json:"data,omitempty" doc:"By default the sample of the event type"`
 }
 
 // anyJSON is JSON of any kind, to the byte.
@@ -58,7 +58,7 @@ func (in *Ingest) test(ctx context.Context, input *testInput) (*testOutput, erro
 	result := in.Publish(ctx, e)[0]
 	if p, ok := errors.AsType[*api.Problem](result.Err); ok {
 		if p.Status == http.StatusServiceUnavailable {
-			return nil, api.Unavailable(p)
+			return nil, api.Unavailable(errors.New(p.Detail))
 		}
 		return nil, p
 	}
@@ -82,7 +82,7 @@ func (in *Ingest) subscription(ctx context.Context, input *testInput) (*subscrip
 	if err != nil {
 		return nil, err
 	}
-	if _, err := in.dir.Fresh(ctx); err != nil {
+	if err := in.fresh(ctx); err != nil {
 		return nil, api.Unavailable(err)
 	}
 	sub, ok := in.dir.Get(id)
@@ -112,7 +112,7 @@ func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *testBody) fan
 	if declared, ok := in.dir.EventType(e.Tenant, e.Type); ok && len(declared.Sample) > 0 {
 		e.Data = declared.Sample
 	}
-	if body != nil && body.Data != nil {
+	if body != nil && body.Data.RawMessage != nil {
 		e.Data = body.Data.RawMessage
 	}
 	return e

@@ -1,0 +1,301 @@
+package ingest_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/ingest"
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/embedded"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// keys says who holds which key.
+type keys map[string]api.Caller
+
+func (k keys) Authenticate(_ context.Context, credential string) (api.Caller, error) {
+	if c, ok := k[credential]; ok {
+		return c, nil
+	}
+	return api.Caller{}, api.ErrUnauthenticated
+}
+
+var callers = keys{
+	"admin":  {Admin: true},
+	"acme":   {Tenant: "acme", Scopes: []string{"events:write", "subscriptions:write"}},
+	"globex": {Tenant: "globex", Scopes: []string{"events:write", "subscriptions:write"}},
+	"reader": {Tenant: "acme", Scopes: []string{"events:read"}},
+}
+
+// house is ingest with a real broker and a real database behind it, served by a real server.
+type house struct {
+	t      testing.TB
+	nats   *embedded.NATS
+	js     natsjs.JetStream
+	db     *sql.DB
+	store  *subscriptions.Store
+	dir    *subscriptions.Directory
+	ledger *fanout.Ledger
+	ingest *ingest.Ingest
+	api    huma.API
+	url    string
+
+	cfg    ingest.Config
+	events fanout.Config
+	// maxBytes of the stream.
+	maxBytes int64
+}
+
+// newHouse makes a house; the changes are made to its configuration before it is built.
+func newHouse(t testing.TB, changes ...func(*house)) *house {
+	t.Helper()
+	h := &house{t: t, cfg: ingest.DefaultConfig(), events: fanout.DefaultConfig(), maxBytes: 1 << 30}
+	h.cfg.Timeout = 30 * time.Second // Machines that run tests are slow; those who test the limit set it.
+	h.db = servertest.Postgres(t)
+	for _, change := range changes {
+		change(h)
+	}
+	h.nats = servertest.NATS(t)
+	nc := servertest.Connect(t, h.nats)
+	var err error
+	if h.js, err = natsjs.New(nc); err != nil {
+		t.Fatal(err)
+	}
+	h.apply()
+	ring, err := seal.ParseRing(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.store = subscriptions.New(h.db, ring, egress.Policy{})
+	h.dir = subscriptions.NewDirectory(h.db, ring, slog.New(slog.DiscardHandler))
+	h.ledger = fanout.NewLedger(h.db)
+	h.build()
+	return h
+}
+
+// build makes an ingest and serves it.
+func (h *house) build() {
+	h.t.Helper()
+	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{Dedupe: true})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = publisher.Close() })
+	h.ingest, err = ingest.New(h.cfg, ingest.Deps{
+		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir), Ledger: h.ledger,
+		Reader: fanout.NewReader(h.js), Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.serve()
+}
+
+// twin is another ingest with the same broker and database.
+func (h *house) twin() *house {
+	h.t.Helper()
+	other := *h
+	other.build()
+	return &other
+}
+
+// apply makes the stream.
+func (h *house) apply() {
+	h.t.Helper()
+	if err := jetstream.Apply(h.t.Context(), h.js, fanout.Inbox(24*time.Hour, h.maxBytes)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// run runs what ingest does besides answering, until stop is called.
+func (h *house) run() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.ingest.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+func (h *house) eventually(what string, is func() bool) {
+	h.t.Helper()
+	deadline, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-deadline:
+			h.t.Fatalf("it never came about that %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func (h *house) serve() {
+	mux := http.NewServeMux()
+	h.api = api.New(mux, api.Config{Title: "Fanfare", Version: "1"}, callers)
+	h.ingest.Routes(h.api)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config = api.NewServer(mux, nil)
+	server.Start()
+	h.url = server.URL
+	h.t.Cleanup(func() {
+		server.Close()
+		http.DefaultClient.CloseIdleConnections()
+	})
+}
+
+// answer is what the server said.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// post publishes; headers are pairs, beside the key.
+func (h *house) post(key, path, body string, headers ...string) answer {
+	h.t.Helper()
+	return h.send(key, path, strings.NewReader(body), headers...)
+}
+
+func (h *house) send(key, path string, body io.Reader, headers ...string) answer {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.url+path, body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return answer{res.StatusCode, res.Header, strings.TrimSpace(string(text))}
+}
+
+// problem is the answer as a problem; anything else fails the test.
+func (a answer) problem(t testing.TB) api.Problem {
+	t.Helper()
+	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("the error is %s: %s", got, a.body)
+	}
+	return problemIn(t, []byte(a.body))
+}
+
+func problemIn(t testing.TB, text []byte) api.Problem {
+	t.Helper()
+	var p api.Problem
+	if err := json.Unmarshal(text, &p); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	if p.Status == 0 || p.Title == "" || p.Detail == "" || p.Type == "" {
+		t.Errorf("the problem lacks something: %s", text)
+	}
+	return p
+}
+
+// at says whether a problem names a location.
+func at(p api.Problem, location string) bool {
+	for _, e := range p.Errors {
+		if e.Location == location {
+			return true
+		}
+	}
+	return false
+}
+
+type result struct {
+	ID        string
+	Duplicate bool
+	Error     json.RawMessage
+}
+
+// results is the answer to an array.
+func (a answer) results(t testing.TB) (accepted int, events []result) {
+	t.Helper()
+	var body struct {
+		Accepted int
+		Events   []result
+	}
+	dec := json.NewDecoder(bytes.NewReader([]byte(a.body)))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+	return body.Accepted, body.Events
+}
+
+// result is the answer to one event.
+func (a answer) result(t testing.TB) result {
+	t.Helper()
+	var r result
+	if err := json.Unmarshal([]byte(a.body), &r); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+	return r
+}
+
+// stored returns the messages of the stream.
+func (h *house) stored() []*natsjs.RawStreamMsg {
+	h.t.Helper()
+	stream, err := h.js.Stream(h.t.Context(), fanout.Stream)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var all []*natsjs.RawStreamMsg
+	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		m, err := stream.GetMsg(h.t.Context(), seq)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// keyCount is how many ids are held.
+func (h *house) keyCount() (n int) {
+	h.t.Helper()
+	if err := h.db.QueryRowContext(h.t.Context(), "SELECT count(*) FROM event_keys").Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+// subscribe creates a subscription.
+func (h *house) subscribe(tenant string, types ...string) *subscriptions.Subscription {
+	h.t.Helper()
+	s := &subscriptions.Subscription{Tenant: tenant, Name: "test", URL: "https://example.com/", EventTypes: types, Scopes: []string{subscriptions.AllScopes}}
+	if err := h.store.Create(h.t.Context(), s); err != nil {
+		h.t.Fatal(err)
+	}
+	return s
+}
