@@ -120,8 +120,8 @@ func (a attemptEntry) json() attemptJSON {
 	return j
 }
 
-// spanInput are the filters that every list has.
-type spanInput struct {
+// SpanInput are the filters that every list has.
+type SpanInput struct {
 	api.ListInput
 	Event     string    `query:"event" maxLength:"128" doc:"the event's id"`
 	EventType string    `query:"type" maxLength:"128"`
@@ -129,34 +129,34 @@ type spanInput struct {
 	Until     time.Time `query:"until" doc:"accepted before this time"`
 }
 
-// subscriptionInput filters by subscription.
-type subscriptionInput struct {
+// SubscriptionInput filters by subscription.
+type SubscriptionInput struct {
 	Subscription string `query:"subscription" format:"uuid"`
 }
 
-// stateInput filters by state.
-type stateInput struct {
+// StateInput filters by state.
+type StateInput struct {
 	State string `query:"state" enum:"pending,delivered,dead,cancelled"`
 }
 
 type listInput struct {
-	spanInput
-	subscriptionInput
-	stateInput
+	SpanInput
+	SubscriptionInput
+	StateInput
 }
 
 type deadLettersInput struct {
-	spanInput
-	subscriptionInput
+	SpanInput
+	SubscriptionInput
 }
 
 type ofSubscriptionInput struct {
-	spanInput
-	stateInput
-	idInput
+	SpanInput
+	StateInput
+	IDInput
 }
 
-type idInput struct {
+type IDInput struct {
 	ID string `path:"id"`
 }
 
@@ -169,7 +169,7 @@ func (r *routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.spanInput, filter{subscription: subscription, state: in.State})
+	return r.page(ctx, &in.SpanInput, filter{subscription: subscription, state: in.State})
 }
 
 func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOutput, error) {
@@ -177,7 +177,7 @@ func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOu
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.spanInput, filter{subscription: subscription, state: string(OutcomeDead)})
+	return r.page(ctx, &in.SpanInput, filter{subscription: subscription, state: string(OutcomeDead)})
 }
 
 func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*listOutput, error) {
@@ -185,11 +185,11 @@ func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.spanInput, filter{subscription: id, state: in.State})
+	return r.page(ctx, &in.SpanInput, filter{subscription: id, state: in.State})
 }
 
 // id reads the filter; empty is none.
-func (in subscriptionInput) id() (uuid.UUID, error) {
+func (in SubscriptionInput) id() (uuid.UUID, error) {
 	if in.Subscription == "" {
 		return uuid.Nil, nil
 	}
@@ -218,7 +218,7 @@ func (r *routes) subscription(ctx context.Context, raw string) (uuid.UUID, error
 }
 
 // page reads the part of a list that is asked for.
-func (r *routes) page(ctx context.Context, in *spanInput, f filter) (*listOutput, error) {
+func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput, error) {
 	var err error
 	if f.tenant, err = api.TenantOrAny(ctx, ""); err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (r *routes) page(ctx context.Context, in *spanInput, f filter) (*listOutput
 	return &listOutput{Body: list}, nil
 }
 
-func (r *routes) get(ctx context.Context, in *idInput) (*deliveryOutput, error) {
+func (r *routes) get(ctx context.Context, in *IDInput) (*deliveryOutput, error) {
 	e, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -286,7 +286,7 @@ func (r *routes) show(ctx context.Context, e entry) (*deliveryOutput, error) {
 	return out, nil
 }
 
-func (r *routes) retry(ctx context.Context, in *idInput) (*deliveryOutput, error) {
+func (r *routes) retry(ctx context.Context, in *IDInput) (*deliveryOutput, error) {
 	e, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -307,7 +307,7 @@ func (r *routes) retry(ctx context.Context, in *idInput) (*deliveryOutput, error
 	return r.show(ctx, e)
 }
 
-func (r *routes) cancel(ctx context.Context, in *idInput) (*deliveryOutput, error) {
+func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, error) {
 	e, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -343,7 +343,7 @@ type statsJSON struct {
 
 type statsOutput struct{ Body statsJSON }
 
-func (r *routes) stats(ctx context.Context, in *idInput) (*statsOutput, error) {
+func (r *routes) stats(ctx context.Context, in *IDInput) (*statsOutput, error) {
 	id, err := r.subscription(ctx, in.ID)
 	if err != nil {
 		return nil, err
