@@ -15,7 +15,8 @@ var (
 	// ErrUnavailable says that no broker answered in time. Whether the message was stored is unknown: send it
 	// again, with the same id, and the stream keeps it once.
 	ErrUnavailable = errors.New("jetstream is unavailable")
-	// ErrFull says that the stream, or the broker's disk, takes no more messages now. Nothing was stored.
+	// ErrFull says that the stream, its account or its broker takes no more messages, by their limits. Nothing was stored.
+	// A disk that is full before those are reached is ErrUnavailable: then the broker does not answer any more.
 	ErrFull = errors.New("the stream is full")
 	// ErrTooLarge says that the message exceeds what the broker takes. Nothing was stored.
 	ErrTooLarge = errors.New("the message is too large")
