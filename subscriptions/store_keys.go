@@ -24,11 +24,12 @@ func (e *KeyError) Error() string {
 }
 
 // CheckKeys returns a *KeyError unless the ring has the key of every row. It reads the head of each sealed
-// column only, where internal/seal writes the key's id after its length.
+// column only, where internal/seal writes its version, and the key's id after the id's length. What is no
+// sealed column at all concerns its subscription only.
 func (s *Store) CheckKeys(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `
-SELECT convert_from(substring(secrets FROM 3 FOR get_byte(secrets, 1)), 'SQL_ASCII') AS key, count(*) FROM subscriptions
-WHERE length(secrets) > 2 GROUP BY key`)
+SELECT encode(substring(secrets FROM 3 FOR get_byte(secrets, 1)), 'escape') AS key, count(*) FROM subscriptions
+WHERE length(secrets) > 2 AND get_byte(secrets, 0) = 1 GROUP BY key`)
 	if err != nil {
 		return fmt.Errorf("check keys: %w", err)
 	}

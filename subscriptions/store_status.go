@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,7 +49,7 @@ func (s *Store) Disable(ctx context.Context, id uuid.UUID, reason string) error 
 	}
 	err = s.touch(ctx, `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2, updated_at = $1, revision = r.value
 FROM r WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, reason, id)
-	if err == ErrNotFound { // Somebody was faster.
+	if errors.Is(err, ErrNotFound) { // Somebody was faster.
 		_, err = s.Get(ctx, "", id)
 	}
 	return err
