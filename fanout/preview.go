@@ -68,34 +68,44 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 	if err != nil {
 		return nil, err
 	}
-	out := &previewOutput{Body: previewJSON{Samples: []sampleJSON{}}}
-	p := &out.Body
-	var first time.Time
+	var looked []look
 	for e, err := range r.Reader.recent(ctx, tenant, seq) {
 		if err != nil {
 			return nil, err
 		}
-		if e.Seq > last || p.Examined == in.Body.Last {
+		if e.Seq > last {
 			break
 		}
-		if p.Examined++; p.Examined == 1 {
-			first = e.AcceptedAt
-		}
-		if !r.Directory.Would(e.matchEvent(), sub) {
+		looked = append(looked, look{
+			at: e.AcceptedAt, matched: r.Directory.Would(e.matchEvent(), sub), sample: sampleJSON{ID: e.ID, Type: e.Type, Time: e.Time},
+		})
+	}
+	return &previewOutput{Body: summary(looked[max(len(looked)-in.Body.Last, 0):], r.Now())}, nil
+}
+
+// look is one event that was looked at.
+type look struct {
+	at      time.Time
+	matched bool
+	sample  sampleJSON
+}
+
+// summary sums up what was looked at, oldest first.
+func summary(looked []look, now time.Time) previewJSON {
+	p := previewJSON{Examined: len(looked), Samples: []sampleJSON{}}
+	for _, l := range slices.Backward(looked) {
+		if !l.matched {
 			continue
 		}
-		p.Matched++
-		p.Samples = append(p.Samples, sampleJSON{ID: e.ID, Type: e.Type, Time: e.Time})
-		if len(p.Samples) > previewSamples {
-			p.Samples = p.Samples[1:]
+		if p.Matched++; len(p.Samples) < previewSamples {
+			p.Samples = append(p.Samples, l.sample)
 		}
 	}
-	slices.Reverse(p.Samples)
 	if p.Matched > 0 {
-		span := max(r.Now().Sub(first), previewSpan)
+		span := max(now.Sub(looked[0].at), previewSpan)
 		p.PerDay = int(float64(p.Matched) * float64(24*time.Hour) / float64(span))
 	}
-	return out, nil
+	return p
 }
 
 // subscription makes one of the fields that matter for matching, or says what is wrong with them.

@@ -2,11 +2,11 @@ package fanout
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
@@ -53,7 +53,11 @@ func (r *Reader) batch(ctx context.Context, tenant string, seq uint64, yield fun
 		}
 		n++
 		next = raw.Sequence + 1
-		if e, refusal := decode(wireOf(raw)); refusal == nil && !yield(e, nil) {
+		e, refusal := decode(wireOf(raw))
+		if refusal != nil || !e.Checked && !jsontext.Value(e.Data).IsValid() {
+			continue // It is in quarantine.
+		}
+		if !yield(e, nil) {
 			return n, 0, nil
 		}
 	}
@@ -73,14 +77,11 @@ func (r *Reader) lastSeq(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq, nil
 }
 
-// seqBack is the place in the stream of the n-th last event that was fanned out for a tenant; 0 if there are fewer.
+// seqBack is the first place in the stream of the n last events that were fanned out for a tenant; 0 if there are none.
 func (l *Ledger) seqBack(ctx context.Context, tenant string, n int) (uint64, error) {
 	var seq int64
-	err := l.db.QueryRowContext(ctx,
-		"SELECT seq FROM events WHERE tenant = $1 ORDER BY uid DESC OFFSET $2 LIMIT 1", tenant, n-1).Scan(&seq)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
-	}
+	err := l.db.QueryRowContext(ctx, `SELECT coalesce(min(seq), 0) FROM (
+		SELECT seq FROM events WHERE tenant = $1 ORDER BY uid DESC LIMIT $2) AS recent`, tenant, n).Scan(&seq)
 	if err != nil {
 		return 0, fmt.Errorf("find recent events: %w", err)
 	}

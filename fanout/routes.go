@@ -215,11 +215,16 @@ func (r Routes) find(ctx context.Context, id string) (recorded, error) {
 
 // event returns the whole event: from the stream, or what was kept of it, without its targets then.
 func (r Routes) event(ctx context.Context, row recorded) (*Event, error) {
-	e, err := r.Reader.Read(ctx, row.seq)
+	return readEvent(ctx, r.Reader, r.Bytes, row)
+}
+
+// readEvent reads the event of a row; deliver.ErrEventGone if it is nowhere any more.
+func readEvent(ctx context.Context, from *Reader, bytes Bytes, row recorded) (*Event, error) {
+	e, err := from.Read(ctx, row.seq)
 	if err == nil && e.UID() == row.uid {
 		return e, nil
 	}
-	kept, err := r.Bytes.Get(ctx, row.uid, row.seq)
+	kept, err := bytes.Get(ctx, row.uid, row.seq)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	p := patience{work: work, ends: ctx}
 	router.AddMiddleware(s.poison(p), middleware.Recoverer)
 	router.AddConsumerHandler("fanout", Stream, sub, func(msg *message.Message) error { return s.handle(p, msg) })
-	if err := router.Run(ctx); err != nil {
+	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("fan out: %w", err)
 	}
 	return nil
