@@ -63,12 +63,12 @@ func (e *entry) status() Status { return statuses[e.statusOrdinal] }
 // sealed are the secrets.
 func (e *entry) sealed() []byte { return []byte(e.text[e.urlEnds:]) }
 
-// row is what the entry was made of, without the secrets.
-func (e *entry) row() *row {
-	r := &row{
+// row is what the entry was made of, without the secrets and the settings.
+func (e *entry) row() row {
+	r := row{
 		id: e.id, number: e.number, tenant: e.tenant.name, name: e.text[:e.nameEnds], url: e.text[e.nameEnds:e.urlEnds],
 		types: e.types.Value(), status: e.status(), created: time.UnixMicro(e.created), updated: time.UnixMicro(e.updated),
-		revision: e.revision, settings: e.settings.Value(),
+		revision: e.revision,
 	}
 	if e.rule != nil {
 		r.resource, r.changed, r.filter = e.rule.resource, strings.Join(e.rule.changed, listSeparator), e.rule.filter
@@ -106,7 +106,8 @@ func (e *entry) subscription(cache *settingsCache) *Subscription {
 		}
 		cache.Add(e.settings, d)
 	}
-	return e.row().subscription(d)
+	r := e.row()
+	return r.subscription(d)
 }
 
 // entryOf makes an entry of a Subscription that need not be in any Directory.

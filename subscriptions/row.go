@@ -75,19 +75,20 @@ func list(joined string) []string {
 
 // decoded are settings in the form that a Subscription has them in. Subscriptions may share them.
 type decoded struct {
-	headers, metadata map[string]string
-	schedule          []time.Duration
-	scopes            []string
-	signing           Signing
+	settings
+	headerMap, metadataMap map[string]string
+	delays                 []time.Duration
+	scopeList              []string
+	signing                Signing
 }
 
 func (c *settings) decode() (*decoded, error) {
-	d := &decoded{scopes: list(c.scopes)}
+	d := &decoded{settings: *c, scopeList: list(c.scopes)}
 	var x extra
 	for _, field := range []struct {
 		name, text string
 		into       any
-	}{{"headers", c.headers, &d.headers}, {"metadata", c.metadata, &d.metadata}, {"settings", c.extra, &x}} {
+	}{{"headers", c.headers, &d.headerMap}, {"metadata", c.metadata, &d.metadataMap}, {"settings", c.extra, &x}} {
 		if field.text == "{}" {
 			continue
 		}
@@ -106,21 +107,21 @@ func (c *settings) decode() (*decoded, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read schedule: %w", err)
 		}
-		d.schedule = append(d.schedule, time.Duration(ms)*time.Millisecond)
+		d.delays = append(d.delays, time.Duration(ms)*time.Millisecond)
 	}
 	return d, nil
 }
 
 // subscription makes a Subscription of the row and its decoded settings, without its secrets.
 func (r *row) subscription(d *decoded) *Subscription {
-	c := &r.settings
+	c := &d.settings
 	s := &Subscription{
 		ID: r.id, Number: r.number, Tenant: r.tenant, Dialect: c.dialect,
 		Name: r.name, Description: c.description, URL: r.url,
 		EventTypes: list(r.types), ResourceID: r.resource, Changed: list(r.changed), Filter: r.filter,
-		Headers: d.headers, PayloadFormat: c.format, Retry: Retry{Schedule: d.schedule},
+		Headers: d.headerMap, PayloadFormat: c.format, Retry: Retry{Schedule: d.delays},
 		Timeout: time.Duration(c.timeoutMS) * time.Millisecond, MaxInFlight: int(c.maxInFlight), Signing: d.signing,
-		Status: r.status, DisabledReason: c.disabledReason, Version: c.version, Metadata: d.metadata, Scopes: d.scopes,
+		Status: r.status, DisabledReason: c.disabledReason, Version: c.version, Metadata: d.metadataMap, Scopes: d.scopeList,
 		CreatedAt: r.created.UTC(), UpdatedAt: r.updated.UTC(), Deleted: r.deleted, Revision: r.revision,
 	}
 	if c.maxRetries >= 0 {
