@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/fxamacker/cbor/v2"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/group"
@@ -53,48 +53,90 @@ const maxRecorderPending = 256
 // journal puts records on disk, many in one message.
 type journal struct {
 	to    *jetstream.Publisher
-	codec codec
-	group *group.Committer[cbor.RawMessage]
+	group *group.Committer[letter]
 }
 
-func newJournal(to *jetstream.Publisher, c codec) *journal {
-	j := &journal{to: to, codec: c}
-	j.group = group.New(group.Limits{Count: 1000, Bytes: maxMessageBytes}, func(raw cbor.RawMessage) int { return len(raw) }, j.commit)
+// letter is what one caller has to write: records, one after the other.
+type letter struct {
+	raw   []byte
+	count int
+}
+
+// A message costs the broker and the recorder as much as several outcomes. So while many come, the next message is
+// held back until journalPause has passed since the last one: a delivery's slot is free by then, and nobody waits
+// for its outcome but its task.
+const (
+	journalPause = 4 * time.Millisecond
+	journalMany  = 16
+	maxJournal   = 1000
+)
+
+func newJournal(to *jetstream.Publisher) *journal {
+	j := &journal{to: to}
+	j.group = group.New(group.Limits{Count: maxJournal, Bytes: maxMessageBytes}, func(l letter) int { return len(l.raw) }, j.commit)
 	return j
 }
 
-// write returns once the record is on disk. A record that is too large for the broker is written without the
-// receiver's response, and then without the event, which its own stream still has: an outcome that could
-// not be written would send its delivery for ever.
-func (j *journal) write(ctx context.Context, r *Record) error {
-	err := j.try(ctx, r)
-	if errors.Is(err, jetstream.ErrTooLarge) && r.Attempt != nil && r.Attempt.Response != nil {
-		r.Attempt.Response = nil
-		err = j.try(ctx, r)
-	}
-	if errors.Is(err, jetstream.ErrTooLarge) && r.Event != nil {
-		r.Event = nil
-		err = j.try(ctx, r)
-	}
-	return err
-}
-
-func (j *journal) try(ctx context.Context, r *Record) error {
-	raw, err := j.codec.enc.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode outcome of %s: %w", r.Delivery, err)
-	}
-	if err := j.group.Do(ctx, raw); err != nil {
-		return fmt.Errorf("write outcome of %s: %w", r.Delivery, err)
+// write returns once all records are on disk. If it fails, some may be; they may be written again.
+func (j *journal) write(ctx context.Context, records []*Record) error {
+	for len(records) > 0 {
+		l, n := pack(records)
+		err := j.group.Do(ctx, l)
+		if errors.Is(err, jetstream.ErrTooLarge) && n == 1 {
+			err = j.writeLess(ctx, records[0])
+		}
+		if err != nil {
+			return fmt.Errorf("write %d outcomes: %w", len(records), err)
+		}
+		records = records[n:]
 	}
 	return nil
 }
 
-func (j *journal) commit(ctx context.Context, records []cbor.RawMessage) error {
-	payload, err := j.codec.pack(records)
-	if err != nil {
-		return fmt.Errorf("pack %d outcomes: %w", len(records), err)
+// pack puts the first records into a letter, as many as a message may hold, and returns how many those are.
+func pack(records []*Record) (l letter, n int) {
+	l.raw = make([]byte, 0, 256*len(records))
+	for n < len(records) && n < maxJournal {
+		before := len(l.raw)
+		l.raw = records[n].append(l.raw)
+		if n > 0 && len(l.raw) > maxMessageBytes {
+			l.raw = l.raw[:before]
+			break
+		}
+		n++
 	}
-	_, err = j.to.Send(ctx, attemptsSubject, &message.Message{Payload: payload})
+	l.count = n
+	return l, n
+}
+
+// writeLess writes a record that is too large for the broker without the receiver's response, and then without the event,
+// which its own stream still has: an outcome that could not be written would send its delivery for ever.
+func (j *journal) writeLess(ctx context.Context, r *Record) error {
+	less := *r
+	if less.Attempt != nil {
+		attempt := *less.Attempt
+		attempt.Response = nil
+		less.Attempt = &attempt
+	}
+	err := j.group.Do(ctx, letter{raw: less.append(nil), count: 1})
+	if errors.Is(err, jetstream.ErrTooLarge) {
+		less.Event = nil
+		err = j.group.Do(ctx, letter{raw: less.append(nil), count: 1})
+	}
+	return err
+}
+
+func (j *journal) commit(ctx context.Context, letters []letter) error {
+	begun := time.Now()
+	count := 0
+	raw := make([][]byte, len(letters))
+	for i, l := range letters {
+		raw[i] = l.raw
+		count += l.count
+	}
+	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: packRecords(count, raw...)})
+	if err == nil && count >= journalMany {
+		time.Sleep(journalPause - time.Since(begun))
+	}
 	return err
 }

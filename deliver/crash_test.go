@@ -28,10 +28,11 @@ type victim struct {
 // impatient lets another worker have a killed one's messages after a second.
 func (r *rig) impatient() {
 	r.t.Helper()
-	inbox := Inbox(64 << 20)
-	inbox.Consumers[0].AckWait = time.Second
-	if err := jetstream.Apply(r.t.Context(), r.js, inbox); err != nil {
-		r.t.Fatal(err)
+	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), AttemptsInbox(64 << 20)} {
+		inbox.Consumers[0].AckWait = time.Second
+		if err := jetstream.Apply(r.t.Context(), r.js, inbox); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 
@@ -297,11 +298,10 @@ func requestsOf(receiver *servertest.Receiver) map[string]int {
 func (r *rig) onDisk() map[uuid.UUID]bool {
 	r.t.Helper()
 	stream := must(r.js.Stream(r.t.Context(), AttemptsStream))(r.t)
-	c := must(newCodec())(r.t)
 	found := make(map[uuid.UUID]bool)
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
 		msg := must(stream.GetMsg(r.t.Context(), seq))(r.t)
-		for _, rec := range must(unpackRecords(c, msg.Data))(r.t) {
+		for _, rec := range must(unpackRecords(msg.Data))(r.t) {
 			found[rec.Delivery] = true
 		}
 	}

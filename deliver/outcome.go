@@ -9,65 +9,189 @@ import (
 )
 
 // Record is what became of a delivery: one item of the ATTEMPTS stream, on its way to the ledger. A
-// delivery has one Record for each time that it was put off, and one for its end.
+// delivery has one Record for each time that it was put off, and one for its end. Times are kept to the microsecond,
+// as Postgres keeps them.
 type Record struct {
-	Delivery     uuid.UUID `cbor:"1,keyasint"`
-	EventUID     uuid.UUID `cbor:"2,keyasint"`
-	EventID      string    `cbor:"3,keyasint"`
-	EventType    string    `cbor:"4,keyasint"`
-	Tenant       string    `cbor:"5,keyasint"`
-	Seq          uint64    `cbor:"6,keyasint"` // the event's place in its stream
-	Subscription uuid.UUID `cbor:"7,keyasint"`
-	Generation   int       `cbor:"8,keyasint,omitempty"`
+	Delivery     uuid.UUID
+	EventUID     uuid.UUID
+	EventID      string
+	EventType    string
+	Tenant       string
+	Seq          uint64 // the event's place in its stream
+	Subscription uuid.UUID
+	Generation   int
 	// Step orders the records and the leases of one delivery; of two that contradict, the higher one is right.
-	Step      int       `cbor:"9,keyasint"`
-	Outcome   Outcome   `cbor:"10,keyasint"`
-	Reason    Reason    `cbor:"11,keyasint"`
-	Attempts  int       `cbor:"12,keyasint,omitempty"` // made so far, Attempt included
-	CreatedAt time.Time `cbor:"13,keyasint"`
-	At        time.Time `cbor:"14,keyasint"`           // of the end; of OutcomeLater, when it is due
-	Held      bool      `cbor:"15,keyasint,omitempty"` // OutcomeLater, until somebody acts
-	Test      bool      `cbor:"16,keyasint,omitempty"`
+	Step      int
+	Outcome   Outcome
+	Reason    Reason
+	Attempts  int // made so far, Attempt included
+	CreatedAt time.Time
+	At        time.Time // of the end; of OutcomeLater, when it is due
+	Held      bool      // OutcomeLater, until somebody acts
+	Test      bool
 	// Attempt is the attempt that led here; nil where there was none.
-	Attempt *Made `cbor:"17,keyasint,omitempty"`
+	Attempt *Made
 	// Event is the event as packEvent packs it, where the delivery may outlive the stream of events.
-	Event []byte `cbor:"18,keyasint,omitempty"`
+	Event []byte
 }
 
 // Made is an attempt that was made.
 type Made struct {
-	Number    int       `cbor:"1,keyasint"`
-	StartedAt time.Time `cbor:"2,keyasint"`
-	Micros    int64     `cbor:"3,keyasint"` // duration in microseconds
-	Status    int       `cbor:"4,keyasint,omitempty"`
-	Error     string    `cbor:"5,keyasint,omitempty"`
-	Response  []byte    `cbor:"6,keyasint,omitempty"`
+	Number    int
+	StartedAt time.Time
+	Micros    int64 // duration in microseconds
+	Status    int   // 0 where none came
+	Error     string
+	Response  []byte
 	// Reason is the attempt's own; the Record's may be another, such as retry_after.
-	Reason Reason `cbor:"7,keyasint"`
+	Reason Reason
+}
+
+// On the wire a Record is an array of recordFields, and its attempt one of madeFields. Later versions may append to them;
+// what a reader does not know it skips.
+const (
+	recordFields = 17
+	madeFields   = 7
+	moreFields   = 16      // at most so many are skipped
+	maxRecords   = 1 << 14 // in one message
+
+	flagHeld, flagTest = 1, 2
+)
+
+// append writes the record.
+func (r *Record) append(buf []byte) []byte {
+	w := cborWriter{buf: buf}
+	w.array(recordFields)
+	w.bytes(r.Delivery[:])
+	w.bytes(r.EventUID[:])
+	w.text(r.EventID)
+	w.text(r.EventType)
+	w.text(r.Tenant)
+	w.uint(r.Seq)
+	w.bytes(r.Subscription[:])
+	w.uint(uint64(r.Generation))
+	w.uint(uint64(r.Step))
+	w.text(string(r.Outcome))
+	w.text(string(r.Reason))
+	w.uint(uint64(r.Attempts))
+	w.int(r.CreatedAt.UnixMicro())
+	w.int(r.At.UnixMicro())
+	flags := uint64(0)
+	if r.Held {
+		flags |= flagHeld
+	}
+	if r.Test {
+		flags |= flagTest
+	}
+	w.uint(flags)
+	if a := r.Attempt; a == nil {
+		w.null()
+	} else {
+		w.array(madeFields)
+		w.uint(uint64(a.Number))
+		w.int(a.StartedAt.UnixMicro())
+		w.int(a.Micros)
+		w.uint(uint64(a.Status))
+		w.text(a.Error)
+		w.bytes(a.Response)
+		w.text(string(a.Reason))
+	}
+	w.bytes(r.Event)
+	return w.buf
+}
+
+// packRecords writes a message of count records that were written one after the other.
+func packRecords(count int, records ...[]byte) []byte {
+	size := 16
+	for _, raw := range records {
+		size += len(raw)
+	}
+	w := cborWriter{buf: make([]byte, 0, size)}
+	w.array(2)
+	w.uint(wireVersion)
+	w.array(count)
+	for _, raw := range records {
+		w.buf = append(w.buf, raw...)
+	}
+	return w.buf
 }
 
 var errRecord = errors.New("it is no outcome of a delivery")
 
-// unpackRecords reads a message of ATTEMPTS.
-func unpackRecords(c codec, data []byte) ([]*Record, error) {
-	list, err := unpack[Record](c, data)
-	if err != nil {
-		return nil, err
+// unpackRecords reads a message of ATTEMPTS. The records share its bytes.
+func unpackRecords(data []byte) ([]*Record, error) {
+	in := &cborReader{buf: data}
+	in.array(2, 2)
+	if version := in.uint(); in.err == nil && version != wireVersion {
+		return nil, fmt.Errorf("decode outcomes of version %d: %w", version, errVersion)
 	}
-	records := make([]*Record, len(list))
-	for i := range list {
-		r := &list[i]
-		switch r.Outcome {
-		case OutcomeDelivered, OutcomeLater, OutcomeDead, OutcomeCancelled:
-		default:
-			return nil, fmt.Errorf("decode item %d: %w", i, errRecord)
+	n := in.array(1, maxRecords)
+	if in.err != nil {
+		return nil, fmt.Errorf("decode outcomes: %w", in.err)
+	}
+	room := make([]struct {
+		Record
+		Made
+	}, n)
+	records := make([]*Record, n)
+	before := &Record{}
+	for i := range room {
+		r := &room[i].Record
+		r.read(in, before, &room[i].Made)
+		if in.err == nil && !r.valid() {
+			in.err = errRecord
 		}
-		if r.Delivery == uuid.Nil || r.CreatedAt.IsZero() || r.At.IsZero() {
-			return nil, fmt.Errorf("decode item %d: %w", i, errRecord)
+		if in.err != nil {
+			return nil, fmt.Errorf("decode outcome %d: %w", i, in.err)
 		}
-		records[i] = r
+		records[i], before = r, r
 	}
 	return records, nil
+}
+
+// read reads one record. Texts that are those of the record before are shared with it.
+func (r *Record) read(in *cborReader, before *Record, room *Made) {
+	fields := in.array(recordFields, recordFields+moreFields)
+	r.Delivery = in.id()
+	r.EventUID = in.id()
+	r.EventID = in.text(before.EventID)
+	r.EventType = in.text(before.EventType)
+	r.Tenant = in.text(before.Tenant)
+	r.Seq = in.uint()
+	r.Subscription = in.id()
+	r.Generation = int(in.int())
+	r.Step = int(in.int())
+	r.Outcome = Outcome(in.text(string(before.Outcome)))
+	r.Reason = Reason(in.text(string(before.Reason)))
+	r.Attempts = int(in.int())
+	r.CreatedAt = time.UnixMicro(in.int()).UTC()
+	r.At = time.UnixMicro(in.int()).UTC()
+	flags := in.uint()
+	r.Held, r.Test = flags&flagHeld != 0, flags&flagTest != 0
+	if !in.null() {
+		more := in.array(madeFields, madeFields+moreFields) - madeFields
+		room.Number = int(in.int())
+		room.StartedAt = time.UnixMicro(in.int()).UTC()
+		room.Micros = in.int()
+		room.Status = int(in.int())
+		room.Error = in.text("")
+		room.Response = in.bytes()
+		room.Reason = Reason(in.text(string(r.Reason)))
+		r.Attempt = room
+		in.skipped(more)
+	}
+	r.Event = in.bytes()
+	in.skipped(fields - recordFields)
+}
+
+// valid reports whether it can be recorded at all.
+func (r *Record) valid() bool {
+	switch r.Outcome {
+	case OutcomeDelivered, OutcomeLater, OutcomeDead, OutcomeCancelled:
+		return r.Delivery != uuid.Nil
+	default:
+		return false
+	}
 }
 
 // ended reports whether the delivery is over.

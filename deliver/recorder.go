@@ -38,7 +38,6 @@ type RecorderDeps struct {
 type Recorder struct {
 	js      natsjs.JetStream
 	ledger  *ledger
-	codec   codec
 	metrics *Metrics
 	log     *slog.Logger
 	trouble *trouble
@@ -58,13 +57,9 @@ type page struct {
 
 // NewRecorder makes a Recorder; Run starts it.
 func NewRecorder(deps RecorderDeps) (*Recorder, error) {
-	c, err := newCodec()
-	if err != nil {
-		return nil, err
-	}
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
-		js: deps.JS, ledger: newLedger(deps.DB), codec: c, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
+		js: deps.JS, ledger: newLedger(deps.DB), metrics: deps.Metrics, log: log, trouble: newTrouble(log),
 		partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
@@ -100,7 +95,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // handle records one message: the Router acknowledges it if the error is nil.
 func (r *Recorder) handle(msg *message.Message) error {
-	records, err := unpackRecords(r.codec, msg.Payload)
+	records, err := unpackRecords(msg.Payload)
 	if err != nil {
 		return r.quarantine(msg, err)
 	}

@@ -214,10 +214,10 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	j := newJournal(publisher, must(newCodec())(t))
+	j := newJournal(publisher)
 	bad := (&flight{delivery: uuid.Must(uuid.NewV7()), eventUID: uuid.Must(uuid.NewV7()), created: time.Now()}).record(OutcomeDead, ReasonServer, time.Now())
 	bad.Attempt = &Made{Number: 1, Status: 1 << 20} // beyond what a status can be
-	if err := j.write(t.Context(), bad); err != nil {
+	if err := j.write(t.Context(), []*Record{bad}); err != nil {
 		t.Fatal(err)
 	}
 	receiver := servertest.NewReceiver(t)

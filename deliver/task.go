@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,10 +19,18 @@ type load struct {
 	flights []*flight
 
 	mu     sync.Mutex
-	left   int
-	err    error // of a flight that must be given back
-	closed bool
-	done   chan struct{}
+	left   int           // flights that the message must wait for
+	err    error         // of a flight that must be given back
+	landed []landing     // whose records are to be written
+	nobody bool          // the handler has returned: whoever lands writes for himself
+	moved  chan struct{} // holds one when landed, left or err changed
+}
+
+// landing is a flight that ended with a record.
+type landing struct {
+	flight *flight
+	record *Record
+	was    flightState
 }
 
 // handle takes one message of tasks through: the Router acknowledges it if the error is nil, and hands it back if
@@ -140,7 +147,7 @@ func (w *Worker) take(flights []*flight) error {
 	if len(flights) == 0 {
 		return nil
 	}
-	l := &load{worker: w, flights: flights, left: len(flights), done: make(chan struct{})}
+	l := &load{worker: w, flights: flights, left: len(flights), moved: make(chan struct{}, 1)}
 	for _, f := range flights {
 		w.flights.Go(func() { l.fly(f) })
 	}
@@ -148,18 +155,25 @@ func (w *Worker) take(flights []*flight) error {
 	defer timer.Stop()
 	for {
 		select {
-		case <-l.done:
-			return l.err
+		case <-l.moved:
+			// While these are written others land, to be written together with the next.
+			l.write(l.take())
+			if done, err := l.done(); done {
+				return err
+			}
 		case <-timer.C:
-			l.handOff()
-			timer.Reset(w.cfg.HandOff)
+			w.flights.Go(func() {
+				l.handOff()
+				timer.Reset(w.cfg.HandOff)
+			})
 		case <-w.abandoned.Done():
+			l.leave()
 			return errStopping
 		}
 	}
 }
 
-// fly takes one flight to its record on disk.
+// fly takes one flight to its record.
 func (l *load) fly(f *flight) {
 	w := l.worker
 	s, r, err := w.checkIn(f)
@@ -167,36 +181,102 @@ func (l *load) fly(f *flight) {
 		r, err = w.fly(f, s)
 	}
 	step, was := f.land()
-	var full noRoom
 	waitedFor := was == flying || was == handing
-	if errors.As(err, &full) && waitedFor {
-		r, err = f.record(OutcomeLater, ReasonBusy, w.now().Add(full.wait)), nil
-	}
-	if err == nil && (was != lost || r.Attempt != nil) {
-		r.Step = step
-		err = w.write(r)
+	if p, ok := laterOf(err); ok && waitedFor {
+		r, err = w.puttingOff(f, p), nil
 	}
 	switch {
-	case was == lost: // Somebody else has the row, and the task does not wait for it.
+	case err == nil && (was != lost || r.Attempt != nil):
+		r.Step = step
+		l.land(landing{flight: f, record: r, was: was})
 	case was == handed && err != nil:
-		l.worker.giveBack(giveBackAfter(f, err))
-	case waitedFor && err != nil:
-		l.settle(1, fmt.Errorf("deliver %s: %w", f.delivery, err))
+		w.giveBack(giveBackAfter(f, err))
 	case waitedFor:
-		l.settle(1, nil)
+		l.settle(1, fmt.Errorf("deliver %s: %w", f.delivery, err))
 	}
 }
 
-// settle notes that the task need not wait for n more of its flights.
-func (l *load) settle(n int, err error) {
+// land leaves a record to the handler of the message, or writes it if that has returned.
+func (l *load) land(x landing) {
+	l.mu.Lock()
+	if !l.nobody {
+		l.landed = append(l.landed, x)
+		l.mu.Unlock()
+		l.move()
+		return
+	}
+	l.mu.Unlock()
+	l.write([]landing{x})
+}
+
+// take returns what has landed.
+func (l *load) take() []landing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	list := l.landed
+	l.landed = nil
+	return list
+}
+
+// write puts the records of flights on disk. If that fails, what can be given back is.
+func (l *load) write(list []landing) {
+	if len(list) == 0 {
+		return
+	}
+	records := make([]*Record, len(list))
+	for i, x := range list {
+		records[i] = x.record
+	}
+	err := l.worker.write(records...)
+	n := 0
+	for _, x := range list {
+		switch x.was {
+		case flying, handing:
+			n++
+		case handed:
+			if err != nil {
+				l.worker.giveBack(giveBackAfter(x.flight, err))
+			}
+		}
+	}
+	l.settle(n, err)
+}
+
+// settle notes that the message need not wait for n more of its flights.
+func (l *load) settle(n int, err error) {
+	l.mu.Lock()
 	l.left -= n
 	if l.err == nil {
 		l.err = err
 	}
-	if l.left == 0 && !l.closed {
-		l.closed = true
-		close(l.done)
+	l.mu.Unlock()
+	l.move()
+}
+
+func (l *load) move() {
+	select {
+	case l.moved <- struct{}{}:
+	default:
 	}
+}
+
+// done reports whether the message waits for nothing more. Then nobody writes for those that land from now on.
+func (l *load) done() (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left > 0 || len(l.landed) > 0 {
+		return false, nil
+	}
+	l.nobody = true
+	return true, l.err
+}
+
+// leave is done without waiting.
+func (l *load) leave() {
+	l.mu.Lock()
+	l.nobody = true
+	list := l.landed
+	l.landed = nil
+	l.mu.Unlock()
+	l.write(list)
 }

@@ -50,6 +50,7 @@ type Deps struct {
 	Events    *Events
 	Metrics   *Metrics
 	Logger    *slog.Logger
+	Announcer Announcer        // nil: tenants are told nothing
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -78,7 +79,14 @@ type Worker struct {
 	renewing  *group.Committer[returned]
 	pulse     *pulse
 	due       *due
-	flights   sync.WaitGroup
+	flights   crew
+
+	health    *health
+	permits   *permits
+	network   *network
+	failing   *failing
+	announcer Announcer
+	notices   chan Notice
 
 	// The three stages of stopping: nothing new begins; attempts are broken off; nothing is waited for any more.
 	draining, hard, abandoned context.Context
@@ -101,7 +109,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, name: host + "-" + uuid.NewString(),
-		js: deps.JS, ledger: newLedger(deps.DB), codec: c, journal: newJournal(deps.Publisher, c),
+		js: deps.JS, ledger: newLedger(deps.DB), codec: c, journal: newJournal(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		slots:   newSlots(cfg.InFlight, time.Now),
@@ -114,6 +122,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	w.returning = newGiveBacks(w.ledger, w.name)
 	w.renewing = newRenewals(w.ledger, as)
 	w.due = newDue(w)
+	w.spare(deps.Announcer)
 	return w, nil
 }
 
@@ -141,6 +150,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(func() { w.due.lapse(w.draining) })
 	loops.Go(func() { (&follower{worker: w}).run(w.draining) })
 	loops.Go(func() { w.observe(alive) })
+	loops.Go(func() { w.failing.run(w.draining) })
+	loops.Go(func() { w.announce(alive) })
 
 	err = runRouter(ctx, router, func() { w.finish() })
 	w.flights.Wait()
@@ -180,31 +191,45 @@ func (w *Worker) router(ctx context.Context) (*message.Router, error) {
 // is left of it still outlasts the attempt.
 func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) }
 
-// write puts a record on disk. While NATS is away it waits, and keeps the lease if there is one; it
-// fails only when the worker is abandoned.
-func (w *Worker) write(r *Record) error {
+// write puts records on disk. While NATS is away it waits, and keeps the leases of those that have one; it fails
+// only when the worker is abandoned.
+func (w *Worker) write(records ...*Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		err := w.journal.write(w.abandoned, r)
+		err := w.journal.write(w.abandoned, records)
 		if err == nil {
-			w.metrics.recorded(r, w.now())
-			if r.Outcome == OutcomeLater && !r.Held {
-				w.due.expect(r.At)
-			}
-			return nil
+			break
 		}
 		if w.abandoned.Err() != nil {
 			return errStopping
 		}
 		w.trouble.note("outcomes wait to be written", err)
-		if r.Step > 1 && time.Since(renewed) > w.cfg.Lease/4 {
+		if time.Since(renewed) > w.cfg.Lease/4 {
 			renewed = time.Now()
-			w.renew(returned{delivery: r.Delivery, step: r.Step - 1})
+			w.renewAll(records)
 		}
 		select {
 		case <-time.After(wait):
 		case <-w.abandoned.Done():
 			return errStopping
+		}
+	}
+	now := w.now()
+	for _, r := range records {
+		w.metrics.recorded(r, now)
+		w.tellDead(r)
+		if r.Outcome == OutcomeLater && !r.Held {
+			w.due.expect(r.At)
+		}
+	}
+	return nil
+}
+
+// renewAll renews the leases of those records that have one.
+func (w *Worker) renewAll(records []*Record) {
+	for _, r := range records {
+		if r.Step > 1 {
+			w.flights.Go(func() { w.renew(returned{delivery: r.Delivery, step: r.Step - 1}) })
 		}
 	}
 }
@@ -228,6 +253,8 @@ func (w *Worker) observe(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		w.slots.sweep()
+		w.permits.sweep()
+		w.metrics.limits.open.Set(float64(w.health.sweep()))
 		taken, waiting := w.slots.inFlight()
 		w.metrics.inFlight.Set(float64(taken))
 		w.metrics.waiting.Set(float64(waiting))
