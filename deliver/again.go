@@ -1,0 +1,143 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Only says which deliveries of the past are made again.
+type Only string
+
+// What is made again. Whatever is pending goes by itself and never is.
+const (
+	OnlyDead        Only = "dead"        // those that were given up
+	OnlyUndelivered Only = "undelivered" // all that never succeeded, also those that never were
+	OnlyAll         Only = "all"
+)
+
+// Again is a delivery that is to be made again, or for the first time long after its event.
+type Again struct {
+	Tenant       string
+	EventUID     uuid.UUID
+	EventID      string
+	EventType    string
+	Seq          uint64
+	Subscription uuid.UUID
+	// Dead is the generation of a dead letter, if it is one: it is made again only if no later one was made.
+	Dead sql.Null[int]
+	// Place is what a list of them is ordered by: the id of the delivery that ended, or the event's.
+	Place uuid.UUID
+}
+
+// Repeater makes deliveries of the past again, each as a new generation with a row of its own.
+type Repeater struct {
+	ledger *ledger
+}
+
+// NewRepeater makes a Repeater.
+func NewRepeater(db *sql.DB) *Repeater { return &Repeater{ledger: newLedger(db)} }
+
+// Span is a span of time over the acceptance of events: since is part of it, until is not.
+type Span struct{ Since, Until time.Time }
+
+// Dead says which dead letters are listed. Zero fields ask nothing.
+type Dead struct {
+	Span
+	Tenant       string
+	Subscription uuid.UUID
+	EventID      string
+	Types        []string
+	Before       time.Time // dead letters made later are not listed, so that no replay meets its own
+}
+
+// Dead returns dead letters in the order of their ids, after a place, of subscriptions that can receive.
+func (r *Repeater) Dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
+	return r.ledger.dead(ctx, d, after, limit)
+}
+
+// Count returns how many of the list Send would make now.
+func (r *Repeater) Count(ctx context.Context, only Only, list []Again) (n int, err error) {
+	last, err := r.ledger.standing(ctx, r.ledger.db, list)
+	if err != nil {
+		return 0, err
+	}
+	for i := range list {
+		if list[i].wanted(last[i], only) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Pace is when deliveries are due: the first at From, each other one Every later.
+type Pace struct {
+	From  time.Time
+	Every time.Duration
+}
+
+// Send makes the deliveries of the list that are wanted, within a transaction, and returns how many.
+func (r *Repeater) Send(ctx context.Context, tx *sql.Tx, only Only, list []Again, pace Pace) (int, error) {
+	if err := r.ledger.lockPairs(ctx, tx, list); err != nil {
+		return 0, err
+	}
+	last, err := r.ledger.standing(ctx, tx, list)
+	if err != nil {
+		return 0, err
+	}
+	var fresh []fresh
+	for i, a := range list {
+		if a.wanted(last[i], only) {
+			fresh = append(fresh, a.fresh(last[i], pace, len(fresh)))
+		}
+	}
+	return len(fresh), r.ledger.sendAgain(ctx, tx, fresh)
+}
+
+// Backlog returns how many deliveries of a subscription wait, at most limit.
+func (r *Repeater) Backlog(ctx context.Context, subscription uuid.UUID, limit int) (int, error) {
+	return r.ledger.backlog(ctx, subscription, limit)
+}
+
+// standing is what became so far of one event for one subscription.
+type standing struct {
+	generation int    // the last one; -1 where there is none
+	state      string // of the last one; empty where there is none
+	reason     string
+	delivered  bool // by any generation
+}
+
+// wanted reports whether another generation is to be made.
+func (a Again) wanted(s standing, only Only) bool {
+	switch {
+	case s.state == statePending, a.Dead.Valid && a.Dead.V != s.generation:
+		return false
+	case only == OnlyDead:
+		return s.state == string(OutcomeDead)
+	case only == OnlyUndelivered:
+		return !s.delivered
+	default:
+		return true
+	}
+}
+
+// fresh is a row of a new generation.
+type fresh struct {
+	Again
+	generation int
+	reason     string
+	due        time.Time
+}
+
+// fresh makes the row of the next generation. Generation 0 is what the event matched when it came; whatever is
+// sent for the first time later is a generation after it. Its time is that of its turn, so that the ids of a
+// long replay lie in the days in which they are sent.
+func (a Again) fresh(s standing, pace Pace, turn int) fresh {
+	f := fresh{Again: a, generation: max(s.generation, 0) + 1, reason: s.reason, due: pace.From.Add(time.Duration(turn) * pace.Every)}
+	if f.reason == "" || f.reason == string(ReasonOK) {
+		f.reason = string(ReasonRateLimited)
+	}
+	return f
+}

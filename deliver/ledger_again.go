@@ -1,0 +1,162 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+)
+
+// deadLetters lists dead deliveries of events of a span. A delivery is not older than its event, which leaves the
+// partitions before the span out. Only the last generation counts, so that nothing is sent twice, and whoever
+// cannot receive is left out.
+const deadLetters = `
+SELECT d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation
+FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
+WHERE d.tenant = $1 AND d.state = 'dead' AND d.id > $2 AND d.id >= $3 AND d.id < $9 AND d.event_uid >= $3 AND d.event_uid < $4
+    AND ($5::uuid IS NULL OR d.subscription_id = $5) AND ($6 = '' OR d.event_id = $6)
+    AND (cardinality($7::text[]) = 0 OR d.event_type = ANY ($7))
+ORDER BY d.id LIMIT $8`
+
+func (l *ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
+	subscription := uuid.NullUUID{UUID: d.Subscription, Valid: d.Subscription != uuid.Nil}
+	rows, err := l.db.QueryContext(ctx, deadLetters, d.Tenant, after, firstID(d.Since), firstID(d.Until),
+		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, firstID(d.Before))
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	defer rows.Close()
+	var list []Again
+	for rows.Next() {
+		var a Again
+		if err := rows.Scan(&a.Place, &a.Tenant, &a.EventUID, &a.EventID, &a.EventType, &a.Seq, &a.Subscription, &a.Dead); err != nil {
+			return nil, fmt.Errorf("read dead letter: %w", err)
+		}
+		list = append(list, a)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	return list, nil
+}
+
+// lockPairs makes whoever else asks for a new generation of the same deliveries wait; retry locks by the same key.
+func (l *ledger) lockPairs(ctx context.Context, tx *sql.Tx, list []Again) error {
+	keys := make([]string, len(list))
+	for i, a := range list {
+		keys[i] = a.EventUID.String() + a.Subscription.String()
+	}
+	slices.Sort(keys) // so that two who lock several do not wait for each other
+	_, err := tx.ExecContext(ctx, `
+SELECT count(pg_advisory_xact_lock(hashtextextended(k, 0))) FROM unnest($1::text[]) AS k`, pq.StringArray(slices.Compact(keys)))
+	if err != nil {
+		return fmt.Errorf("lock deliveries: %w", err)
+	}
+	return nil
+}
+
+// querier is a database or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// standings look at all generations of each pair. What is in both tables ended.
+const standings = `
+SELECT coalesce(x.generation, -1), coalesce(x.states[1], ''), coalesce(x.reasons[1], ''), coalesce(x.delivered, false)
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS o (event_uid, subscription_id, oldest, place)
+LEFT JOIN LATERAL (
+    SELECT max(generation) AS generation, bool_or(state = 'delivered') AS delivered,
+        array_agg(state ORDER BY generation DESC, state) AS states, array_agg(reason ORDER BY generation DESC, state) AS reasons
+    FROM (
+        SELECT generation, state, reason FROM deliveries d
+        WHERE d.event_uid = o.event_uid AND d.subscription_id = o.subscription_id AND d.id >= o.oldest
+        UNION ALL
+        SELECT generation, 'pending', reason FROM deferrals p
+        WHERE p.event_uid = o.event_uid AND p.subscription_id = o.subscription_id
+    ) g
+) x ON true
+ORDER BY o.place`
+
+// standing returns how each of the list stands, in its order.
+func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]standing, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	c := columns(3, len(list), 33)
+	for _, a := range list {
+		c[0].uuid(a.EventUID)
+		c[1].uuid(a.Subscription)
+		c[2].uuid(oldest(a.EventUID))
+	}
+	rows, err := q.QueryContext(ctx, standings, args(c)...)
+	if err != nil {
+		return nil, fmt.Errorf("look how deliveries stand: %w", err)
+	}
+	defer rows.Close()
+	found := make([]standing, 0, len(list))
+	for rows.Next() {
+		var s standing
+		if err := rows.Scan(&s.generation, &s.state, &s.reason, &s.delivered); err != nil {
+			return nil, fmt.Errorf("look how a delivery stands: %w", err)
+		}
+		found = append(found, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look how deliveries stand: %w", err)
+	}
+	return found, nil
+}
+
+// oldest is the lowest id that a delivery of an event can have.
+func oldest(event uuid.UUID) uuid.UUID { return firstID(timeOf(event)) }
+
+// timeOf is the time that an id holds, to the millisecond.
+func timeOf(id uuid.UUID) time.Time {
+	var ms int64
+	for _, b := range id[:6] {
+		ms = ms<<8 | int64(b)
+	}
+	return time.UnixMilli(ms)
+}
+
+// sendAgain inserts new generations.
+func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error {
+	if len(list) == 0 {
+		return nil
+	}
+	c := columns(10, len(list), 33)
+	for _, f := range list {
+		c[0].uuid(ID(f.EventUID, f.Subscription, f.generation, f.due))
+		c[1].text(f.Tenant)
+		c[2].uuid(f.EventUID)
+		c[3].text(f.EventID)
+		c[4].text(f.EventType)
+		c[5].int(int64(f.Seq))
+		c[6].uuid(f.Subscription)
+		c[7].int(int64(f.generation))
+		c[8].text(f.reason)
+		c[9].time(f.due)
+	}
+	if _, err := tx.ExecContext(ctx, `
+INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at)
+SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation, o.reason, 0, 1,
+    false, false, o.due, o.due, o.due
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[], $10::timestamptz[])
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due)`, args(c)...); err != nil {
+		return fmt.Errorf("make %d deliveries again: %w", len(list), err)
+	}
+	return nil
+}
+
+func (l *ledger) backlog(ctx context.Context, subscription uuid.UUID, limit int) (n int, err error) {
+	if err := l.db.QueryRowContext(ctx, `
+SELECT count(*) FROM (SELECT FROM deferrals WHERE subscription_id = $1 LIMIT $2) AS waiting`, subscription, limit).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count what waits for %s: %w", subscription, err)
+	}
+	return n, nil
+}

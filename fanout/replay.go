@@ -1,0 +1,298 @@
+package fanout
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// replayState says how far a replay is.
+type replayState string
+
+const (
+	replayCounting  replayState = "counting" // what it will send
+	replayRunning   replayState = "running"
+	replayPaused    replayState = "paused"
+	replayDone      replayState = "done"
+	replayCancelled replayState = "cancelled"
+)
+
+const (
+	// maxReplays bounds what one tenant may have under way at once.
+	maxReplays = 20
+	// defaultRate is in deliveries per second.
+	defaultRate = 100
+)
+
+// replay is a span of the past that is sent again.
+type replay struct {
+	id           uuid.UUID
+	tenant       string
+	subscription uuid.NullUUID // none: of every subscription, dead letters only
+	only         deliver.Only
+	span         deliver.Span
+	eventID      string
+	types        []string
+	rate         int // deliveries per second
+	dryRun       bool
+	state        replayState
+	counted      bool
+	matched      int64
+	sent         int64
+	place        uuid.UUID // the last event or dead letter that was looked at
+	createdAt    time.Time
+	endedAt      sql.NullTime
+}
+
+// ReplayRoutes are the operations that send the past again; a Replayer does what they ask for.
+type ReplayRoutes struct {
+	DB        *sql.DB
+	Directory *subscriptions.Directory
+	Now       func() time.Time // nil means time.Now
+}
+
+// Register adds the operations.
+func (r ReplayRoutes) Register(to huma.API) {
+	if r.Now == nil {
+		r.Now = time.Now
+	}
+	op := func(method, path, id, summary, description string) huma.Operation {
+		o := huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Description: description, Tags: []string{"Replays"}}
+		if method == http.MethodPost {
+			o.DefaultStatus = http.StatusAccepted
+		}
+		return o
+	}
+	register(to, r.start, "subscriptions:write", op(http.MethodPost, "/v1/subscriptions/{id}/replay", "replay-subscription",
+		"Send events of the past to a subscription",
+		"Also events that are older than the subscription, if they match it as it is now and the stream still holds them. "+
+			"Each is sent as a new generation with the same webhook-id, beside what is live, at the rate that is asked for. "+
+			"`only` says which: `dead` ones, all that were `undelivered`, or `all`. A dry run only counts."))
+	register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
+		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
+	register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is", ""))
+	register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
+		"What was to be sent within a second may still be."))
+	register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay", ""))
+	register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay", ""))
+}
+
+type replayOutput struct{ Body replayJSON }
+
+type replayJSON struct {
+	ID           uuid.UUID   `json:"id"`
+	State        replayState `json:"state" enum:"counting,running,paused,done,cancelled"`
+	Matched      int64       `json:"matched" doc:"How many deliveries it is to make; grows while it is counting"`
+	Sent         int64       `json:"sent" doc:"How many it has made so far; each is a delivery of its own"`
+	Rate         int         `json:"rate" doc:"Deliveries per second"`
+	Subscription *uuid.UUID  `json:"subscription_id"`
+	Only         string      `json:"only"`
+	Since        time.Time   `json:"since"`
+	Until        time.Time   `json:"until"`
+	DryRun       bool        `json:"dry_run"`
+	CreatedAt    time.Time   `json:"created_at"`
+	EndedAt      *time.Time  `json:"ended_at"`
+}
+
+func (r *replay) output() *replayOutput {
+	out := &replayOutput{Body: replayJSON{
+		ID: r.id, State: r.state, Matched: r.matched, Sent: r.sent, Rate: r.rate, Only: string(r.only),
+		Since: r.span.Since.UTC(), Until: r.span.Until.UTC(), DryRun: r.dryRun, CreatedAt: r.createdAt.UTC(),
+	}}
+	if r.subscription.Valid {
+		out.Body.Subscription = &r.subscription.UUID
+	}
+	if r.endedAt.Valid {
+		at := r.endedAt.Time.UTC()
+		out.Body.EndedAt = &at
+	}
+	return out
+}
+
+type replayInput struct {
+	ID   string `path:"id"`
+	Body struct {
+		Since  time.Time  `json:"since" doc:"Accepted at this time or later" example:"2026-11-20T10:00:00Z"`
+		Until  *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
+		Types  []string   `json:"types,omitempty" maxItems:"100" doc:"Only events of these types" example:"[\"order.created\"]"`
+		Only   string     `json:"only,omitempty" enum:"dead,undelivered,all" default:"undelivered"`
+		Rate   int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
+		DryRun bool       `json:"dry_run,omitempty" doc:"Only count what would be sent"`
+	}
+}
+
+func (r ReplayRoutes) start(ctx context.Context, in *replayInput) (*replayOutput, error) {
+	sub, err := r.subscription(ctx, in.ID, "path.id")
+	if err != nil {
+		return nil, err
+	}
+	now := r.Now()
+	p := &replay{
+		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: deliver.Only(in.Body.Only),
+		span: deliver.Span{Since: in.Body.Since, Until: now}, types: in.Body.Types, rate: in.Body.Rate, dryRun: in.Body.DryRun,
+	}
+	if in.Body.Until != nil {
+		p.span.Until = *in.Body.Until
+	}
+	return r.create(ctx, p)
+}
+
+type deadReplayInput struct {
+	Body struct {
+		Subscription string     `json:"subscription,omitempty" format:"uuid"`
+		Event        string     `json:"event,omitempty" maxLength:"128" doc:"The event's id"`
+		Type         string     `json:"type,omitempty" maxLength:"128"`
+		Since        *time.Time `json:"since,omitempty" doc:"Accepted at this time or later"`
+		Until        *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
+		Rate         int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
+		DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent"`
+		Tenant       string     `json:"tenant,omitempty" doc:"For admin keys"`
+	}
+}
+
+func (r ReplayRoutes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutput, error) {
+	tenant, err := api.TenantOf(ctx, in.Body.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	now := r.Now()
+	p := &replay{
+		id: newID(now), tenant: tenant, only: deliver.OnlyDead, span: deliver.Span{Since: time.UnixMilli(0), Until: now},
+		eventID: in.Body.Event, rate: in.Body.Rate, dryRun: in.Body.DryRun,
+	}
+	if in.Body.Subscription != "" {
+		sub, err := r.subscription(ctx, in.Body.Subscription, "body.subscription")
+		if err != nil {
+			return nil, err
+		}
+		p.subscription = uuid.NullUUID{UUID: sub.ID, Valid: true}
+	}
+	if in.Body.Type != "" {
+		p.types = []string{in.Body.Type}
+	}
+	if in.Body.Since != nil {
+		p.span.Since = *in.Body.Since
+	}
+	if in.Body.Until != nil {
+		p.span.Until = *in.Body.Until
+	}
+	return r.create(ctx, p)
+}
+
+// subscription returns one that the caller may see and that can receive.
+func (r ReplayRoutes) subscription(ctx context.Context, raw, location string) (*subscriptions.Subscription, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	id, err := uuid.Parse(raw)
+	if err != nil {
+		return nil, api.NotFound()
+	}
+	if _, err := r.Directory.Fresh(ctx); err != nil {
+		return nil, err
+	}
+	sub, ok := r.Directory.Get(id)
+	if !ok || tenant != "" && sub.Tenant != tenant {
+		if location == "path.id" {
+			return nil, api.NotFound()
+		}
+		return nil, api.Invalid(api.At(location, "is no subscription of the tenant"))
+	}
+	if sub.Status == subscriptions.Disabled {
+		return nil, api.Conflict("the subscription is disabled")
+	}
+	return sub, nil
+}
+
+func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, error) {
+	if p.rate == 0 {
+		p.rate = defaultRate
+	}
+	if !p.span.Since.Before(p.span.Until) {
+		return nil, api.Invalid(api.At("body.until", "must be after since"))
+	}
+	for _, t := range p.types {
+		if refusal := CheckType(t); refusal != nil {
+			return nil, api.Invalid(api.At("body.types", refusal.Error()))
+		}
+	}
+	made, err := newReplayStore(r.DB).create(ctx, p)
+	if errors.Is(err, errManyReplays) {
+		return nil, api.Conflict("the tenant has as many replays under way as it may")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return made.output(), nil
+}
+
+type replayIDInput struct {
+	ID string `path:"id"`
+}
+
+func (r ReplayRoutes) get(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+	return r.act(ctx, in, "", nil)
+}
+
+func (r ReplayRoutes) pause(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+	return r.act(ctx, in, replayPaused, []replayState{replayCounting, replayRunning})
+}
+
+func (r ReplayRoutes) resume(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+	return r.act(ctx, in, replayRunning, []replayState{replayPaused})
+}
+
+func (r ReplayRoutes) cancel(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+	return r.act(ctx, in, replayCancelled, []replayState{replayCounting, replayRunning, replayPaused})
+}
+
+// act moves a replay of the caller's to a state, from one of those that allow it, and shows it. What is in that
+// state already stays; to nothing only shows.
+func (r ReplayRoutes) act(ctx context.Context, in *replayIDInput, to replayState, from []replayState) (*replayOutput, error) {
+	tenant, err := api.TenantOrAny(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	id, err := api.ParseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	store := newReplayStore(r.DB)
+	p, err := store.get(ctx, id, tenant)
+	if errors.Is(err, errNoReplay) {
+		return nil, api.NotFound()
+	}
+	if err != nil || to == "" {
+		return p.output(), err
+	}
+	if err := store.move(ctx, id, to, from); err != nil {
+		return nil, err
+	}
+	if p, err = store.get(ctx, id, tenant); err != nil {
+		return nil, err
+	}
+	reached := p.state == to || to == replayRunning && (p.state == replayCounting || p.state == replayDone && !p.dryRun)
+	if !reached {
+		return nil, api.Conflict("the replay is " + string(p.state))
+	}
+	return p.output(), nil
+}
+
+// newID makes a UUIDv7 of a time.
+func newID(at time.Time) uuid.UUID {
+	random := uuid.New()
+	id := firstUID(at)
+	copy(id[6:], random[6:])
+	id[6] = id[6]&0x0f | 0x70
+	return id
+}

@@ -1,0 +1,235 @@
+package fanout
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+var (
+	errNoReplay    = errors.New("no such replay")
+	errManyReplays = errors.New("too many replays")
+	// errNotMine says that a replay was paused, cancelled or taken over: this process has no more to do with it.
+	errNotMine = errors.New("the replay is not this process's")
+)
+
+// replayLease is how long a process that died keeps others from its replays.
+const replayLease = 30 * time.Second
+
+// replayStore is all SQL of replays.
+type replayStore struct {
+	db *sql.DB
+}
+
+func newReplayStore(db *sql.DB) *replayStore { return &replayStore{db} }
+
+const replayColumns = `id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, counted, matched, sent,
+	place, created_at, ended_at`
+
+func scanReplay(row interface{ Scan(...any) error }) (*replay, error) {
+	p := &replay{}
+	var types pq.StringArray
+	err := row.Scan(&p.id, &p.tenant, &p.subscription, &p.only, &p.span.Since, &p.span.Until, &p.eventID, &types, &p.rate, &p.dryRun,
+		&p.state, &p.counted, &p.matched, &p.sent, &p.place, &p.createdAt, &p.endedAt)
+	p.types = types
+	return p, err
+}
+
+// create writes a replay that is to begin. It fails with errManyReplays.
+func (s *replayStore) create(ctx context.Context, p *replay) (made *replay, err error) {
+	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('replays ' || $1, 0))`, p.tenant); err != nil {
+			return err
+		}
+		var open int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM replays WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`,
+			p.tenant).Scan(&open); err != nil {
+			return err
+		}
+		if open >= maxReplays {
+			return errManyReplays
+		}
+		made, err = scanReplay(tx.QueryRowContext(ctx, `
+INSERT INTO replays (id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'counting') RETURNING `+replayColumns,
+			p.id, p.tenant, p.subscription, string(p.only), p.span.Since, p.span.Until, p.eventID,
+			pq.StringArray(append([]string{}, p.types...)), p.rate, p.dryRun))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create replay: %w", err)
+	}
+	return made, nil
+}
+
+// get returns a replay of a tenant, of any if tenant is empty; errNoReplay.
+func (s *replayStore) get(ctx context.Context, id uuid.UUID, tenant string) (*replay, error) {
+	p, err := scanReplay(s.db.QueryRowContext(ctx,
+		`SELECT `+replayColumns+` FROM replays WHERE id = $1 AND ($2 = '' OR tenant = $2)`, id, tenant))
+	if errors.Is(err, sql.ErrNoRows) {
+		return &replay{}, errNoReplay
+	}
+	if err != nil {
+		return &replay{}, fmt.Errorf("read replay %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// move changes the state, if it is one of those. A replay that had not been counted goes on counting.
+func (s *replayStore) move(ctx context.Context, id uuid.UUID, to replayState, from []replayState) error {
+	states := make([]string, len(from))
+	for i, f := range from {
+		states[i] = string(f)
+	}
+	_, err := s.db.ExecContext(ctx, `
+UPDATE replays SET worker = '', lease_until = now(), next_at = NULL,
+    state = CASE WHEN $2 = 'running' AND NOT counted THEN 'counting' ELSE $2 END,
+    ended_at = CASE WHEN $2 = 'cancelled' THEN now() END
+WHERE id = $1 AND state = ANY ($3)`, id, string(to), pq.StringArray(states))
+	if err != nil {
+		return fmt.Errorf("move replay %s to %s: %w", id, to, err)
+	}
+	return nil
+}
+
+// claim leases replays that nobody works on.
+func (s *replayStore) claim(ctx context.Context, worker string, limit int) ([]uuid.UUID, error) {
+	rows, err := s.db.QueryContext(ctx, `
+UPDATE replays SET worker = $1, lease_until = now() + $2 * interval '1 millisecond' WHERE id IN (
+    SELECT id FROM replays WHERE state IN ('counting', 'running') AND lease_until <= now()
+    ORDER BY lease_until LIMIT $3 FOR UPDATE SKIP LOCKED)
+RETURNING id`, worker, replayLease.Milliseconds(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("claim replays: %w", err)
+	}
+	defer rows.Close()
+	var ids []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("claim replay: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("claim replays: %w", err)
+	}
+	return ids, nil
+}
+
+// renew keeps a lease and returns the replay as it is; errNotMine.
+func (s *replayStore) renew(ctx context.Context, id uuid.UUID, worker string) (*replay, error) {
+	p, err := scanReplay(s.db.QueryRowContext(ctx, `
+UPDATE replays SET lease_until = now() + $3 * interval '1 millisecond'
+WHERE id = $1 AND worker = $2 AND state IN ('counting', 'running') RETURNING `+replayColumns, id, worker, replayLease.Milliseconds()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errNotMine
+	}
+	if err != nil {
+		return nil, fmt.Errorf("renew replay %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// release gives up what a worker that stops has leased.
+func (s *replayStore) release(ctx context.Context, worker string) error {
+	if _, err := s.db.ExecContext(ctx, `UPDATE replays SET worker = '', lease_until = now() WHERE worker = $1`, worker); err != nil {
+		return fmt.Errorf("release replays: %w", err)
+	}
+	return nil
+}
+
+// counted adds to what a replay will send. At the end of the span sending begins, from the beginning.
+func (s *replayStore) count(ctx context.Context, p *replay, worker string, of stretch, n int) error {
+	res, err := s.db.ExecContext(ctx, `
+UPDATE replays SET matched = matched + $3,
+    place = CASE WHEN $5 THEN '00000000-0000-0000-0000-000000000000' ELSE $4::uuid END, counted = $5,
+    state = CASE WHEN NOT $5 THEN state WHEN dry_run THEN 'done' ELSE 'running' END,
+    ended_at = CASE WHEN $5 AND dry_run THEN now() END
+WHERE id = $1 AND worker = $2 AND state = 'counting'`, p.id, worker, n, of.place, of.last)
+	return onlyMine(res, err, "count replay")
+}
+
+// end ends a replay early.
+func (s *replayStore) end(ctx context.Context, p *replay, worker string) error {
+	res, err := s.db.ExecContext(ctx, `
+UPDATE replays SET state = 'cancelled', ended_at = now() WHERE id = $1 AND worker = $2 AND state IN ('counting', 'running')`, p.id, worker)
+	return onlyMine(res, err, "end replay")
+}
+
+func onlyMine(res sql.Result, err error, what string) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(errNotMine, err)
+	}
+	return nil
+}
+
+// send makes the deliveries of a stretch and moves the replay's place in one transaction. It returns after how long
+// the next delivery may be due.
+func (s *replayStore) send(ctx context.Context, p *replay, worker string, of stretch, with *deliver.Repeater) (wait time.Duration, err error) {
+	every := time.Second / time.Duration(p.rate)
+	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		var from time.Time
+		err := tx.QueryRowContext(ctx, `
+SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND worker = $2 AND state = 'running' AND place = $3 FOR UPDATE`,
+			p.id, worker, p.place).Scan(&from)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errNotMine
+		}
+		if err != nil {
+			return err
+		}
+		n, err := with.Send(ctx, tx, p.only, of.list, deliver.Pace{From: from, Every: every})
+		if err != nil {
+			return err
+		}
+		var ms float64
+		err = tx.QueryRowContext(ctx, `
+UPDATE replays SET sent = sent + $2, place = $3, next_at = $4, state = CASE WHEN $5 THEN 'done' ELSE state END,
+    ended_at = CASE WHEN $5 THEN now() END
+WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
+			p.id, n, of.place, from.Add(time.Duration(n)*every), of.last).Scan(&ms)
+		wait = time.Duration(ms * float64(time.Millisecond))
+		return err
+	})
+	if err != nil && !errors.Is(err, errNotMine) {
+		err = fmt.Errorf("send replay %s: %w", p.id, err)
+	}
+	return wait, err
+}
+
+// page returns events of a tenant in the order of their keys.
+func (s *replayStore) events(ctx context.Context, p *replay, limit int) ([]recorded, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT `+recordedColumns+` FROM events
+WHERE tenant = $1 AND uid > $2 AND uid >= $3 AND uid < $4 AND accepted_at >= $5 AND accepted_at < $6 AND erased_at IS NULL
+    AND (cardinality($7::text[]) = 0 OR type = ANY ($7))
+ORDER BY uid LIMIT $8`, p.tenant, p.place, firstUID(p.span.Since), firstUID(p.span.Until.Add(time.Millisecond)),
+		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list events to send again: %w", err)
+	}
+	defer rows.Close()
+	var list []recorded
+	for rows.Next() {
+		r, err := scanRecorded(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list events to send again: %w", err)
+		}
+		list = append(list, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list events to send again: %w", err)
+	}
+	return list, nil
+}

@@ -1,0 +1,244 @@
+package fanout_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// replayView is a replay as the API shows it.
+type replayView struct {
+	ID      uuid.UUID `json:"id"`
+	State   string    `json:"state"`
+	Matched int       `json:"matched"`
+	Sent    int       `json:"sent"`
+	Rate    int       `json:"rate"`
+}
+
+// replaying is a house with a desk for replays.
+type replaying struct {
+	*house
+	desk *desk
+}
+
+func newReplaying(t *testing.T) *replaying {
+	t.Helper()
+	h := newHouse(t)
+	return &replaying{house: h, desk: newDesk(t, fanout.ReplayRoutes{DB: h.db, Directory: h.dir}.Register)}
+}
+
+// replayer starts one, which ends with the test or when stop is called.
+func (h *replaying) replayer() (stop func()) {
+	h.t.Helper()
+	reader := fanout.NewReader(h.js)
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
+		return nil, deliver.ErrEventGone
+	}}, h.db)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	r := fanout.NewReplayer(fanout.ReplayerDeps{
+		DB: h.db, Reader: reader, Bytes: events, Directory: h.dir, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			h.t.Errorf("replayer: %v", err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	h.t.Cleanup(stop)
+	return stop
+}
+
+// past publishes events and waits until they are fanned out to nobody.
+func (h *replaying) past(n int) {
+	h.t.Helper()
+	stop := h.run()
+	for i := range n {
+		h.publish("events.acme.order.created", fmt.Sprintf(`{"n":%d}`, i), "Fanfare-Id", fmt.Sprint("e", i))
+	}
+	h.publish("events.globex.order.created", `{"n":1}`, "Fanfare-Id", "foreign")
+	h.settled()
+	stop()
+}
+
+func (h *replaying) start(sub *subscriptions.Subscription, body map[string]any) replayView {
+	h.t.Helper()
+	var v replayView
+	body["since"] = time.Now().Add(-time.Hour)
+	h.desk.call("acme", "POST", "/v1/subscriptions/"+sub.ID.String()+"/replay", body, 202, &v)
+	return v
+}
+
+// until waits for a state.
+func (h *replaying) until(id uuid.UUID, what string, is func(replayView) bool) (v replayView) {
+	h.t.Helper()
+	h.eventually("the replay is "+what, func() bool {
+		h.desk.call("acme", "GET", "/v1/replays/"+id.String(), nil, 200, &v)
+		return is(v)
+	})
+	return v
+}
+
+func (h *replaying) done(id uuid.UUID) replayView {
+	h.t.Helper()
+	return h.until(id, "done", func(v replayView) bool { return v.State == "done" })
+}
+
+func (h *replaying) count(query string, args ...any) (n int) {
+	h.t.Helper()
+	if err := h.db.QueryRowContext(h.t.Context(), query, args...).Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+func TestTheReplayOfAPastOlderThanTheSubscription(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.past(40)
+	sub := h.subscribe("acme", "order.*")
+	sub.Filter = "event.data.n < 30.0"
+	if err := h.store.Update(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	h.replayer()
+
+	dry := h.done(h.start(sub, map[string]any{"dry_run": true, "only": "all"}).ID)
+	if dry.Matched != 30 || dry.Sent != 0 || h.count("SELECT count(*) FROM deferrals") != 0 {
+		t.Errorf("the dry run is %+v and left rows: want 30 matched, nothing sent", dry)
+	}
+	if v := h.done(h.start(sub, map[string]any{"only": "all", "rate": 20}).ID); v.Matched != 30 || v.Sent != 30 {
+		t.Errorf("the replay is %+v, want 30 matched and sent", v)
+	}
+	if n := h.count(`SELECT count(DISTINCT event_id) FROM deferrals WHERE subscription_id = $1 AND generation = 1 AND NOT held`, sub.ID); n != 30 {
+		t.Errorf("%d events are on their way as generation 1, want 30", n)
+	}
+	// 30 deliveries at 20 a second are due over 1.45 s, whenever they were written.
+	if ms := h.count(`SELECT round(extract(epoch FROM max(due_at) - min(due_at)) * 1000) FROM deferrals`); ms < 1450 {
+		t.Errorf("30 deliveries at 20 a second are due within %d ms", ms)
+	}
+	// What is pending goes by itself.
+	if v := h.done(h.start(sub, map[string]any{"only": "all"}).ID); v.Matched != 0 || v.Sent != 0 {
+		t.Errorf("the replay of what is pending is %+v", v)
+	}
+	h.end("delivered", `event_id IN ('e0', 'e1', 'e2')`)
+	h.end("dead", `true`)
+	if v := h.done(h.start(sub, map[string]any{"only": "undelivered", "dry_run": true}).ID); v.Matched != 27 {
+		t.Errorf("%d are undelivered, want 27", v.Matched)
+	}
+	if v := h.done(h.start(sub, map[string]any{"only": "all", "types": []string{"other"}}).ID); v.Matched != 0 {
+		t.Errorf("%d events are of a type that nobody published", v.Matched)
+	}
+	if v := h.done(h.start(sub, map[string]any{"only": "dead", "rate": 10000}).ID); v.Sent != 27 {
+		t.Errorf("%d dead letters are sent again, want 27", v.Sent)
+	}
+	if n := h.count(`SELECT count(*) FROM deferrals WHERE generation = 2`); n != 27 {
+		t.Errorf("%d are of generation 2, want 27", n)
+	}
+}
+
+// end ends pending deliveries as a recorder would.
+func (h *replaying) end(state, which string) {
+	h.t.Helper()
+	if _, err := h.db.ExecContext(h.t.Context(), `WITH gone AS (DELETE FROM deferrals WHERE `+which+` RETURNING *)
+INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, duration_us, status, error)
+SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, $1, 'http_5xx', 1, created_at, now(), 0, 500, '' FROM gone`,
+		state); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestAReplaySurvivesRestarts(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	const n = 300
+	h.past(n)
+	sub := h.subscribe("acme", "*")
+	v := h.start(sub, map[string]any{"only": "all", "rate": 100})
+	for _, least := range []int{1, 150} {
+		stop := h.replayer()
+		h.until(v.ID, "under way", func(v replayView) bool { return v.Sent >= least })
+		stop()
+	}
+	h.replayer()
+	if v = h.done(v.ID); v.Sent != n || v.Matched != n {
+		t.Errorf("the replay is %+v, want %d matched and sent", v, n)
+	}
+	if rows, events := h.count("SELECT count(*) FROM deferrals"), h.count("SELECT count(DISTINCT event_uid) FROM deferrals"); rows != n || events != n {
+		t.Errorf("%d deliveries of %d events, want one for each of %d", rows, events, n)
+	}
+}
+
+func TestAReplayIsPausedResumedAndCancelled(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.past(100)
+	sub := h.subscribe("acme", "*")
+	h.replayer()
+	v := h.start(sub, map[string]any{"only": "all", "rate": 5})
+	path := "/v1/replays/" + v.ID.String()
+	h.until(v.ID, "under way", func(v replayView) bool { return v.Sent > 0 })
+	h.desk.call("acme", "POST", path+"/pause", nil, 202, &v)
+	if v.State != "paused" || v.Sent == 0 {
+		t.Errorf("the paused replay is %+v", v)
+	}
+	paused := v.Sent
+	h.desk.call("acme", "POST", path+"/resume", nil, 202, &v)
+	if v.State != "running" {
+		t.Errorf("the resumed replay is %+v", v)
+	}
+	v = h.until(v.ID, "going on", func(v replayView) bool { return v.Sent > paused })
+	h.desk.call("acme", "POST", path+"/cancel", nil, 202, &v)
+	if v.State != "cancelled" || v.Sent == 100 {
+		t.Errorf("the cancelled replay is %+v", v)
+	}
+	h.desk.call("acme", "POST", path+"/resume", nil, 409, nil)
+	if n := h.count("SELECT count(*) FROM deferrals"); n != v.Sent {
+		t.Errorf("%d deliveries were made, the replay says %d", n, v.Sent)
+	}
+	// Another tenant sees nothing of it, and cannot replay to another's subscription.
+	h.desk.call("globex", "GET", path, nil, 404, nil)
+	h.desk.call("globex", "POST", path+"/pause", nil, 404, nil)
+	h.desk.call("globex", "POST", "/v1/subscriptions/"+sub.ID.String()+"/replay", map[string]any{"since": time.Now()}, 404, nil)
+}
+
+func TestDeadLettersAreSentAgainOnce(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.past(20)
+	a, b := h.subscribe("acme", "*"), h.subscribe("acme", "*")
+	h.replayer()
+	for range 2 { // twice: each ends with two generations that are dead
+		for _, sub := range []*subscriptions.Subscription{a, b} {
+			h.done(h.start(sub, map[string]any{"only": "all", "rate": 10000}).ID)
+		}
+		h.end("dead", "true")
+	}
+	var v replayView
+	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"subscription": b.ID, "rate": 10000}, 202, &v)
+	if v = h.done(v.ID); v.Sent != 20 {
+		t.Errorf("%d dead letters of one subscription were sent again, want 20", v.Sent)
+	}
+	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000, "event": "e7"}, 202, &v)
+	if v = h.done(v.ID); v.Sent != 1 {
+		t.Errorf("%d dead letters of one event were sent again, want that of the other subscription", v.Sent)
+	}
+	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000}, 202, &v)
+	if v = h.done(v.ID); v.Sent != 19 || h.count("SELECT count(*) FROM deferrals WHERE generation = 3") != 40 {
+		t.Errorf("%d dead letters were sent again, want 19", v.Sent)
+	}
+	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"tenant": "globex"}, 403, nil)
+}
