@@ -25,6 +25,12 @@ type Config struct {
 	AttemptsMaxBytes int64 `envconfig:"ATTEMPTS_MAX_BYTES" default:"1073741824" desc:"bytes that the ATTEMPTS stream holds at most"`
 	// AttemptsKeep is how long outcomes stay in their stream after they were recorded.
 	AttemptsKeep time.Duration `envconfig:"ATTEMPTS_KEEP" default:"10m" desc:"how long recorded outcomes stay in the ATTEMPTS stream"`
+	// BreakerAfter failures in a row open a subscription's breaker.
+	BreakerAfter int `envconfig:"DELIVER_BREAKER_AFTER" default:"10" desc:"failures in a row after which an endpoint gets one request at a time, to see whether it is back; a negative value: never"`
+	// DisableAfter is how long a subscription may go without a success before it is disabled, if it failed at least
+	// DisableFailures times. Subscriptions of dialects never are.
+	DisableAfter    time.Duration `envconfig:"DELIVER_DISABLE_AFTER" default:"120h" desc:"a subscription that only failed for so long is disabled; a negative value: never"`
+	DisableFailures int           `envconfig:"DELIVER_DISABLE_FAILURES" default:"50" desc:"and no sooner than after so many failed attempts"`
 	// EventsMaxAge is how long the stream of events keeps an event; what waits longer keeps a copy of its own.
 	EventsMaxAge time.Duration `ignored:"true"`
 }
@@ -34,6 +40,7 @@ func DefaultConfig() Config {
 	return Config{
 		InFlight: 1024, Messages: 1024, HandOff: time.Second, Lease: time.Minute, DrainTimeout: 25 * time.Second,
 		TasksMaxBytes: 1 << 30, AttemptsMaxBytes: 1 << 30, AttemptsKeep: 10 * time.Minute, EventsMaxAge: 7 * 24 * time.Hour,
+		BreakerAfter: 10, DisableAfter: 5 * 24 * time.Hour, DisableFailures: 50,
 	}
 }
 
@@ -48,6 +55,9 @@ func (c Config) or(d Config) Config {
 	set(&c.AttemptsMaxBytes, d.AttemptsMaxBytes)
 	set(&c.AttemptsKeep, d.AttemptsKeep)
 	set(&c.EventsMaxAge, d.EventsMaxAge)
+	set(&c.BreakerAfter, d.BreakerAfter)
+	set(&c.DisableAfter, d.DisableAfter)
+	set(&c.DisableFailures, d.DisableFailures)
 	return c
 }
 
@@ -74,6 +84,8 @@ func (c Config) Validate() error {
 	bad(c.DrainTimeout < 0, "FANFARE_DELIVER_DRAIN_TIMEOUT must not be negative")
 	bad(c.TasksMaxBytes < 16<<20, "FANFARE_TASKS_MAX_BYTES must be 16 MiB or more")
 	bad(c.AttemptsMaxBytes < 16<<20, "FANFARE_ATTEMPTS_MAX_BYTES must be 16 MiB or more")
+	bad(c.DisableAfter > 0 && c.DisableAfter < time.Hour, "FANFARE_DELIVER_DISABLE_AFTER must be 1h or more, or negative")
+	bad(c.DisableFailures < 1, "FANFARE_DELIVER_DISABLE_FAILURES must be 1 or more")
 	bad(c.AttemptsKeep < 0, "FANFARE_ATTEMPTS_KEEP must not be negative")
 	return errors.Join(errs...)
 }

@@ -140,9 +140,10 @@ func (d *due) start(got []*claimed, begun time.Time) {
 			switch {
 			case s != nil:
 				r, err = d.fly(f, s)
-			case r != nil && r.Held:
+			case r != nil && (r.Held || r.Outcome == OutcomeDead):
 				err = d.keep(f, r)
 			}
+			r, err = d.putOff(f, r, err)
 			d.land(f, r, err)
 		})
 	}
@@ -168,6 +169,7 @@ func (d *due) fly(f *flight, s *seat) (*Record, error) {
 		return w.fly(f, s)
 	}
 	w.slots.leave(f.subscription, s.waiter)
+	w.health.forgo(f.subscription, s.admission)
 	if errors.Is(err, ErrEventGone) {
 		return f.record(OutcomeDead, ReasonExpired, w.now()), nil
 	}
@@ -188,6 +190,24 @@ func (d *due) keep(f *flight, r *Record) error {
 	return err
 }
 
+// putOff counts what is put off, and makes a record of what may outlive the stream of events, as that keeps its bytes.
+func (d *due) putOff(f *flight, r *Record, err error) (*Record, error) {
+	w := d.worker
+	p, ok := laterOf(err)
+	if !ok {
+		return r, err
+	}
+	if !w.outlives(f, p.wait) {
+		w.metrics.limits.putOff.WithLabelValues(string(p.reason)).Inc()
+		return nil, err
+	}
+	r = w.puttingOff(f, p)
+	if f.event == nil {
+		return r, d.keep(f, r)
+	}
+	return r, nil
+}
+
 // land puts the record of a lease on disk, or gives the lease back if there is none.
 func (d *due) land(f *flight, r *Record, err error) {
 	w := d.worker
@@ -198,8 +218,7 @@ func (d *due) land(f *flight, r *Record, err error) {
 	if err == nil {
 		return
 	}
-	var full noRoom
-	if !errors.As(err, &full) && !errors.Is(err, errStopping) {
+	if _, ok := laterOf(err); !ok && !errors.Is(err, errStopping) {
 		w.trouble.note("deliveries are given back", err)
 	}
 	w.giveBack(giveBackAfter(f, err))

@@ -3,7 +3,6 @@ package deliver
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -27,6 +26,7 @@ type flight struct {
 	attempts     int // made before this one
 	test         bool
 	created      time.Time
+	limited      bool // it has waited for the rate limit already
 
 	event  *Event
 	bodies *Bodies
@@ -64,6 +64,8 @@ var (
 type seat struct {
 	sub    *subscriptions.Subscription
 	waiter *waiter
+	limit  int // requests at once that the subscription may have
+	admission
 }
 
 // checkIn judges whether the delivery is to be attempted at all and takes its place. Either a seat is taken, which fly or
@@ -78,48 +80,42 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	case sub.Status == subscriptions.Paused && !f.test:
 		return nil, w.hold(f), nil
 	}
-	limit := sub.MaxInFlight
-	if limit <= 0 {
-		limit = subscriptions.DefaultMaxInFlight
+	a, r, err := w.admit(f, sub)
+	if err != nil || r != nil {
+		return nil, r, err
 	}
-	waiter, err := w.slots.take(f.subscription, limit)
+	waiter, err := w.slots.take(f.subscription, a.limit)
 	if err != nil {
+		w.health.forgo(f.subscription, a)
 		return nil, nil, err
 	}
-	return &seat{sub: sub, waiter: waiter}, nil, nil
+	return &seat{sub: sub, waiter: waiter, limit: most(sub), admission: a}, nil, nil
 }
 
 // fly takes a flight with a seat to its record: slots, attempt, verdict. An error means that no attempt was made and
 // that there is nothing to record: noRoom, errLost, or that the worker stops.
 func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
-	if err := w.slots.wait(w.draining, f.subscription, s.waiter, w.patience()); err != nil {
+	err := w.slots.wait(w.draining, f.subscription, s.waiter, w.patience())
+	if err != nil {
+		w.health.forgo(f.subscription, s.admission)
 		return nil, err
 	}
-	f.queued.Store(true)
-	err := w.slots.start(w.draining)
-	f.queued.Store(false)
+	if err = w.permits.wait(w.draining, f, s.sub.RateLimit); err == nil {
+		f.queued.Store(true)
+		err = w.slots.start(w.draining)
+		f.queued.Store(false)
+	}
 	if err != nil {
 		w.slots.exit(f.subscription)
+		w.health.forgo(f.subscription, s.admission)
 		return nil, err
 	}
 	result, err := w.attempt(f, s.sub)
 	if err != nil {
+		w.health.forgo(f.subscription, s.admission)
 		return nil, err
 	}
-	now := w.now()
-	v := verdict(result, f.attempts+1, s.sub.Retry, now, rand.Float64())
-	w.metrics.attempted(result, v)
-	if v.Outcome != OutcomeLater {
-		v.At = now
-	}
-	r := f.record(v.Outcome, v.Reason, v.At)
-	r.Attempts++
-	r.Attempt = made(result, r.Attempts)
-	w.keepBytes(f, r)
-	if v.Disable {
-		w.goodbye(f.subscription)
-	}
-	return r, nil
+	return w.judge(f, s, result), nil
 }
 
 // attempt makes the attempt and gives the slots back when it ended.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -83,7 +81,11 @@ func (f *follower) each(ctx context.Context, list []change) error {
 			n, err = l.cancelPending(ctx, c.id, ReasonDisabled)
 		case c.status != string(subscriptions.Paused):
 			if n, err = l.setFree(ctx, c.id); n > 0 {
+				f.worker.ease(c.id)
 				f.worker.due.expect(time.Now())
+			}
+			if err == nil {
+				err = f.worker.retune(ctx, c.id)
 			}
 		}
 		if err != nil {
@@ -98,16 +100,12 @@ func (f *follower) each(ctx context.Context, list []change) error {
 
 // goodbye disables a subscription whose receiver answered 410 and cancels what is pending for it. If Postgres is
 // away the next delivery gets the next 410.
-func (w *Worker) goodbye(subscription uuid.UUID) {
+func (w *Worker) goodbye(f *flight, sub *subscriptions.Subscription) {
 	w.flights.Go(func() {
 		ctx, cancel := context.WithTimeout(w.abandoned, 2*handOffTimeout)
 		defer cancel()
-		if err := w.disabler.Disable(ctx, subscription, string(ReasonGone)); err != nil {
-			w.log.Warn("receiver is gone, subscription not disabled", "subscription", subscription, "error", err)
-			return
-		}
-		if _, err := w.ledger.cancelPending(ctx, subscription, ReasonDisabled); err != nil {
-			w.log.Warn("pending deliveries not cancelled yet", "subscription", subscription, "error", err)
+		if err := w.disable(ctx, sub, ReasonGone, isOperational(f.eventType)); err != nil {
+			w.log.Warn("receiver is gone, subscription not disabled", "subscription", sub.ID, "error", err)
 		}
 	})
 }

@@ -112,10 +112,10 @@ func newGiveBacks(l *ledger, worker string) *group.Committer[returned] {
 // giveBackAfter says how the lease of a flight goes back that ended with err.
 func giveBackAfter(f *flight, err error) returned {
 	r := returned{delivery: f.delivery, step: f.step, until: f.until}
-	var full noRoom
+	p, ok := laterOf(err)
 	switch {
-	case errors.As(err, &full):
-		r.wait, r.reason = full.wait, ReasonBusy
+	case ok:
+		r.wait, r.reason = p.wait, p.reason
 	case !errors.Is(err, errStopping):
 		r.wait = pollFar // Whatever it is, it is not over at once.
 	}

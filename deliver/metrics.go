@@ -26,6 +26,7 @@ type Metrics struct {
 	handled     *prometheus.CounterVec // handler, result
 	writtenRows prometheus.Counter
 	groupSize   prometheus.Histogram
+	limits      limitMetrics
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -60,11 +61,12 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		writtenRows: counter("outcomes_recorded_total", "Outcomes written to the ledger."),
 		groupSize:   histogram("outcomes_per_transaction", "Outcomes written together.", prometheus.ExponentialBuckets(1, 4, 8)),
 	}
+	m.limits = newLimitMetrics()
 	m.preset()
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(m.limits.collectors(),
 		m.attempts, m.ended, m.duration, m.latency, m.late, m.inFlight, m.waiting, m.overdue, m.handedOff, m.skipped,
 		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize,
-	} {
+	) {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of deliver: %w", err)
 		}

@@ -37,6 +37,9 @@ const (
 	ReasonCancelled   Reason = "cancelled"   // by request; of an attempt: broken off because the worker stops
 )
 
+// ReasonFailing is why a subscription was disabled by the failure rule; no delivery ends for it.
+const ReasonFailing Reason = "failing"
+
 // Reasons lists every reason, so that each metric series exists before its first count.
 func Reasons() []Reason {
 	return []Reason{

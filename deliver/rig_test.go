@@ -92,9 +92,9 @@ func (r *rig) publisher(js natsjs.JetStream) *jetstream.Publisher {
 	return must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(r.t)
 }
 
-// quick is a configuration for tests that do not want to wait.
+// quick is a configuration for tests that do not want to wait, and whose receivers may fail as often as they like.
 func quick() Config {
-	return Config{HandOff: time.Second, Lease: 20 * time.Second, DrainTimeout: 10 * time.Second}
+	return Config{HandOff: time.Second, Lease: 20 * time.Second, DrainTimeout: 10 * time.Second, BreakerAfter: -1}
 }
 
 // parts are what a worker is made of; a test may change some.

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ const (
 	minBusy      = 250 * time.Millisecond // how soon a delivery comes back that found no room,
 	maxBusy      = time.Minute            // and how late at most, should the receiver have become quicker
 	waitingShare = 16                     // over all subscriptions, this many wait for each slot of the worker
+	freeShare    = 4                      // one subscription has at most one in so many of the slots that are left
 )
 
 // slots bound the requests in flight: those of the worker, and those of each subscription. Who waits
@@ -118,7 +120,8 @@ func (s *slots) take(id uuid.UUID, limit int) (*waiter, error) {
 		g = &gate{}
 		s.gates[id] = g
 	}
-	g.limit = max(limit, 1)
+	// The more of the worker is taken, the less one may have: some slots are free however many receivers are slow.
+	g.limit = max(min(limit, s.free()/freeShare), 1)
 	if g.inFlight < g.limit && len(g.queue) == 0 {
 		g.inFlight++
 		return nil, nil
@@ -224,6 +227,8 @@ func (g *gate) later(now time.Time) noRoom {
 	g.next = g.next.Add(interval)
 	if last := now.Add(maxBusy); g.next.After(last) {
 		g.next = last
+		// Those that would have to wait longer come back over the second half of that time.
+		return noRoom{wait: maxBusy - time.Duration(rand.Int64N(int64(maxBusy/2)))}
 	}
 	return noRoom{wait: g.next.Sub(now)}
 }

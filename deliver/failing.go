@@ -1,0 +1,201 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+const (
+	// failingEvery is how often a worker tells Postgres which subscriptions fail, and learns what others found.
+	failingEvery = 2 * time.Second
+	// recoveringAfter failures without a success between, the success that follows is told.
+	recoveringAfter = 10
+)
+
+// failing counts, over all workers, since when and how often each subscription has failed without a success between. It
+// is what the failure rule goes by, and what tells that a subscription recovers.
+type failing struct {
+	worker *Worker
+
+	mu     sync.Mutex
+	counts map[uuid.UUID]*streak // since the last flush
+	mended map[uuid.UUID]*streak // that had a success since
+	known  map[uuid.UUID]bool    // to have failed, as Postgres has it
+	swept  time.Time
+}
+
+// streak is a row of failures of one subscription.
+type streak struct {
+	sub         *subscriptions.Subscription
+	since       time.Time
+	failures    int64
+	operational bool // the last of them was of an operational event, of which no more is told
+}
+
+func newFailing(w *Worker) *failing {
+	return &failing{worker: w, counts: make(map[uuid.UUID]*streak), mended: make(map[uuid.UUID]*streak), known: make(map[uuid.UUID]bool)}
+}
+
+// note counts an attempt's result.
+func (k *failing) note(f *flight, sub *subscriptions.Subscription, r Result) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if r.Reason == ReasonOK {
+		if k.known[sub.ID] || k.counts[sub.ID] != nil {
+			delete(k.counts, sub.ID)
+			k.mended[sub.ID] = &streak{sub: sub, operational: isOperational(f.eventType)}
+		}
+		return
+	}
+	s := k.counts[sub.ID]
+	if s == nil {
+		s = &streak{since: k.worker.now()}
+		k.counts[sub.ID] = s
+	}
+	s.sub, s.operational = sub, isOperational(f.eventType)
+	s.failures++
+}
+
+// run flushes until ctx ends.
+func (k *failing) run(ctx context.Context) {
+	ticker := time.NewTicker(failingEvery)
+	defer ticker.Stop()
+	for {
+		if err := k.flush(ctx); err != nil && ctx.Err() == nil {
+			k.worker.trouble.note("failures wait to be counted", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// flush writes what was counted, first what recovered, and disables what has failed for too long. If Postgres is away, all
+// that is kept for the next time.
+func (k *failing) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handOffTimeout)
+	defer cancel()
+	l := k.worker.ledger
+	mended, counts := k.take()
+	over, err := l.mend(ctx, mended)
+	if err != nil {
+		k.putBack(mended, counts)
+		return err
+	}
+	for id, s := range over {
+		if s.failures >= recoveringAfter && !mended[id].operational {
+			k.worker.tellRecovering(mended[id].sub, s)
+		}
+	}
+	rows, err := l.fail(ctx, counts)
+	if err != nil {
+		k.putBack(nil, counts)
+		return err
+	}
+	var errs []error
+	for id, s := range rows {
+		s.sub, s.operational = counts[id].sub, counts[id].operational
+		if k.worker.givenUp(s) {
+			errs = append(errs, k.worker.disable(ctx, s.sub, ReasonFailing, s.operational))
+		}
+	}
+	return errors.Join(append(errs, k.learn(ctx))...)
+}
+
+func (k *failing) take() (mended, counts map[uuid.UUID]*streak) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	mended, counts = k.mended, k.counts
+	k.mended, k.counts = make(map[uuid.UUID]*streak), make(map[uuid.UUID]*streak)
+	return mended, counts
+}
+
+// putBack undoes a take, but for what was overtaken since: a success ends what was counted before it.
+func (k *failing) putBack(mended, counts map[uuid.UUID]*streak) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, s := range counts {
+		switch now := k.counts[id]; {
+		case k.mended[id] != nil:
+		case now != nil:
+			now.since, now.failures = s.since, now.failures+s.failures
+		default:
+			k.counts[id] = s
+		}
+	}
+	for id, s := range mended {
+		if k.mended[id] == nil {
+			k.mended[id] = s
+		}
+	}
+}
+
+// learn reads which subscriptions fail, and now and then forgets those that are gone.
+func (k *failing) learn(ctx context.Context) error {
+	l := k.worker.ledger
+	if time.Since(k.swept) > time.Minute {
+		k.swept = time.Now()
+		if err := l.forgetLimits(ctx); err != nil {
+			return err
+		}
+	}
+	known, err := l.failing(ctx)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known = known
+	return nil
+}
+
+// givenUp is the failure rule: a subscription that has had no success for so long, and so many failures, is disabled.
+// Those of dialects are not: no vendor has such a rule.
+func (w *Worker) givenUp(s *streak) bool {
+	return w.cfg.DisableAfter > 0 && s.sub.Dialect == subscriptions.Native &&
+		w.now().Sub(s.since) >= w.cfg.DisableAfter && s.failures >= int64(w.cfg.DisableFailures)
+}
+
+// disable disables a subscription, cancels what is pending for it and tells its tenant.
+func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason Reason, operational bool) error {
+	if err := w.disabler.Disable(ctx, sub.ID, string(reason)); err != nil {
+		return err
+	}
+	w.metrics.limits.disabled.WithLabelValues(string(reason)).Inc()
+	if !operational {
+		w.tellDisabled(sub, reason)
+	}
+	if _, err := w.ledger.cancelPending(ctx, sub.ID, ReasonDisabled); err != nil {
+		w.trouble.note("deliveries of disabled subscriptions wait to be cancelled", err) // The follower cancels them.
+	}
+	return nil
+}
+
+// recovered lets what the breaker held back go on.
+func (w *Worker) recovered(sub *subscriptions.Subscription, limit int) {
+	w.flights.Go(func() {
+		ctx, cancel := context.WithTimeout(w.draining, time.Minute)
+		defer cancel()
+		n, err := w.ledger.goOn(ctx, sub.ID, ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*limit))
+		if err != nil {
+			w.trouble.note("deliveries wait although their endpoint is back", err) // They are due in putOffMost at last.
+			return
+		}
+		if n > 0 {
+			w.due.expect(time.Now())
+			w.log.Info("endpoint is back", "subscription", sub.ID, "deliveries", n)
+		}
+	})
+}
+
+// hurryPerSlot is how many deliveries a second come due for each request that an endpoint may have at once, when it is
+// back: as if it took 100 ms for each.
+const hurryPerSlot = 10

@@ -1,0 +1,103 @@
+package deliver
+
+import (
+	"math/rand/v2"
+	"net/url"
+	"time"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// admit judges whether a request to a subscription may be made now, and how many at once. Its error is a notYet; instead
+// of one there may be a record, of a delivery that has waited for as long as its schedule is.
+func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (admission, *Record, error) {
+	limit := most(sub)
+	err := w.network.admit()
+	a := admission{limit: limit}
+	if err == nil {
+		a, err = w.health.admit(f.subscription, limit)
+	}
+	if err == nil {
+		return a, nil, nil
+	}
+	if now := w.now(); now.Sub(f.created) > longest(sub.Retry) {
+		r := f.record(OutcomeDead, reasonOfWait(err), now)
+		w.keepBytes(f, r)
+		return a, r, nil
+	}
+	return a, nil, err
+}
+
+// most is how many requests at once a subscription may have.
+func most(sub *subscriptions.Subscription) int {
+	if sub.MaxInFlight <= 0 {
+		return subscriptions.DefaultMaxInFlight
+	}
+	return sub.MaxInFlight
+}
+
+// leastSpan is how long a delivery waits at least for an endpoint that is away, however short its schedule.
+const leastSpan = time.Hour
+
+// longest is how long after its acceptance a delivery may at most be put off because its endpoint is away: the whole
+// of its schedule with all jitter.
+func longest(r subscriptions.Retry) time.Duration {
+	var span time.Duration
+	for n := 1; ; n++ {
+		delay, again := r.Delay(n)
+		if !again || span > 365*24*time.Hour {
+			break
+		}
+		span += delay
+	}
+	return max(span+time.Duration(maxJitter*float64(span)), leastSpan)
+}
+
+// judge makes a record of an attempt, and lets it be felt: by the breaker of its endpoint, by the failure rule, and by
+// who has to be told.
+func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
+	if w.network.excuses(w.draining, hostOf(s.sub), result) {
+		w.health.forgo(f.subscription, s.admission)
+		v := w.network.excuse(result)
+		w.metrics.attempted(result, v)
+		r := f.record(v.Outcome, v.Reason, v.At)
+		w.keepBytes(f, r)
+		return r
+	}
+	now := w.now()
+	v := verdict(result, f.attempts+1, s.sub.Retry, now, rand.Float64())
+	w.metrics.attempted(result, v)
+	w.learn(f, s, result)
+	if v.Outcome != OutcomeLater {
+		v.At = now
+	}
+	r := f.record(v.Outcome, v.Reason, v.At)
+	r.Attempts++
+	r.Attempt = made(result, r.Attempts)
+	w.keepBytes(f, r)
+	if v.Disable {
+		w.goodbye(f, s.sub)
+	}
+	return r
+}
+
+// learn tells the breaker and the failure rule of a result.
+func (w *Worker) learn(f *flight, s *seat, result Result) {
+	if result.Reason == ReasonConfig {
+		w.health.forgo(f.subscription, s.admission) // Nothing was sent.
+		return
+	}
+	if w.health.report(f.subscription, s.admission, result, s.limit) {
+		w.recovered(s.sub, s.limit)
+	}
+	w.failing.note(f, s.sub, result)
+}
+
+// hostOf is the name or address of a subscription's endpoint.
+func hostOf(sub *subscriptions.Subscription) string {
+	u, err := url.Parse(sub.URL)
+	if err != nil {
+		return sub.URL
+	}
+	return u.Hostname()
+}

@@ -1,0 +1,193 @@
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// The bounds of asking Postgres for permits.
+const (
+	permitTimeout = 3 * time.Second
+	// permitsAhead is for how much of its limit a worker takes permits at once, so that a quick limit costs few
+	// questions; what is not used by permitStale is lost.
+	permitsAhead = 50 * time.Millisecond
+	permitStale  = 200 * time.Millisecond
+	// permitsAway is after how long to ask again that could not be asked, because Postgres is away.
+	permitsAway = 5 * time.Second
+)
+
+// permits holds subscriptions to their rate limits, over all workers: Postgres hands out the times at which requests
+// may be made, a few at once to each worker.
+type permits struct {
+	group *group.Committer[*applicant]
+	now   func() time.Time
+
+	mu    sync.Mutex
+	spare map[uuid.UUID][]time.Time
+}
+
+// applicant is a delivery that wants a permit.
+type applicant struct {
+	subscription uuid.UUID
+	delivery     uuid.UUID
+	pace         pace
+	queued       bool
+
+	granted bool
+	at      time.Time // when the request may be made, or, not granted, when to ask again
+}
+
+func newPermits(l *ledger, now func() time.Time) *permits {
+	p := &permits{now: now, spare: make(map[uuid.UUID][]time.Time)}
+	p.group = group.New(group.Limits{Timeout: permitTimeout}, nil, func(ctx context.Context, list []*applicant) error {
+		return p.commit(ctx, l, list)
+	})
+	return p
+}
+
+// wait returns once the request may be made. Otherwise the error is a notYet: for a time of its own, or, as Postgres is
+// away, for a while. So whatever happens no more is sent than the limit allows.
+func (p *permits) wait(ctx context.Context, f *flight, limit *subscriptions.RateLimit) error {
+	if limit == nil {
+		return nil
+	}
+	r := &applicant{subscription: f.subscription, delivery: f.delivery, pace: paceOf(*limit), queued: f.limited}
+	if !p.useSpare(r) {
+		if err := p.group.Do(ctx, r); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return notYet{wait: permitsAway, reason: ReasonRateLimited}
+		}
+	}
+	pause := r.at.Sub(p.now())
+	if !r.granted {
+		return notYet{wait: max(pause, 0), reason: ReasonRateLimited}
+	}
+	if pause <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// useSpare takes a permit that is at hand.
+func (p *permits) useSpare(r *applicant) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.spare[r.subscription]
+	stale := p.now().Add(-permitStale)
+	for len(list) > 0 && list[0].Before(stale) {
+		list = list[1:]
+	}
+	if len(list) > 0 {
+		r.granted, r.at = true, list[0]
+		list = list[1:]
+	}
+	if len(list) == 0 {
+		delete(p.spare, r.subscription)
+	} else {
+		p.spare[r.subscription] = list
+	}
+	return r.granted
+}
+
+// party is what is asked for one subscription.
+type party struct {
+	subscription uuid.UUID
+	pace         pace
+	applicants   []*applicant
+	ask          ask
+}
+
+// commit asks for a group of requests.
+func (p *permits) commit(ctx context.Context, l *ledger, list []*applicant) error {
+	parties := partiesOf(list)
+	grants, clock, err := l.permit(ctx, parties)
+	if err != nil {
+		return err
+	}
+	// Postgres' clock counts; what passed since it was read only makes the times later.
+	shift := p.now().UnixMicro() - clock
+	local := func(at int64) time.Time { return time.UnixMicro(at + shift) }
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, party := range parties {
+		g := grants[i]
+		for n, r := range party.applicants {
+			if r.granted = n < len(g.permits); r.granted {
+				r.at = local(g.permits[n])
+			} else {
+				r.at = local(g.waits[n-len(g.permits)])
+			}
+		}
+		for _, at := range g.permits[min(len(party.applicants), len(g.permits)):] {
+			p.spare[party.subscription] = append(p.spare[party.subscription], local(at))
+		}
+	}
+	return nil
+}
+
+// partiesOf sorts requests by subscription, so that two workers lock rows in the same order, and those of one: first
+// those that have waited, each kind in the order of arrival.
+func partiesOf(list []*applicant) []*party {
+	slices.SortFunc(list, func(a, b *applicant) int {
+		if c := bytes.Compare(a.subscription[:], b.subscription[:]); c != 0 {
+			return c
+		}
+		if a.queued != b.queued {
+			if a.queued {
+				return -1
+			}
+			return 1
+		}
+		return bytes.Compare(a.delivery[:], b.delivery[:])
+	})
+	var parties []*party
+	for _, r := range list {
+		var last *party
+		if n := len(parties); n > 0 && parties[n-1].subscription == r.subscription {
+			last = parties[n-1]
+		} else {
+			last = &party{subscription: r.subscription}
+			parties = append(parties, last)
+		}
+		last.pace = r.pace
+		last.applicants = append(last.applicants, r)
+		if r.queued {
+			last.ask.queued++
+		} else {
+			last.ask.fresh++
+		}
+	}
+	for _, y := range parties {
+		y.ask.spare = max(int(permitsAhead.Microseconds()/y.pace.gap)-len(y.applicants), 0)
+	}
+	return parties
+}
+
+// sweep forgets permits that were not used.
+func (p *permits) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stale := p.now().Add(-permitStale)
+	for id, list := range p.spare {
+		if list[len(list)-1].Before(stale) {
+			delete(p.spare, id)
+		}
+	}
+}
