@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -100,6 +101,12 @@ func connected(ctx context.Context, nc *nats.Conn) error {
 }
 
 func (l *lane) publish(ctx context.Context, letters []*letter) {
+	if ctx.Err() != nil { // Those before took all the time.
+		for _, x := range letters {
+			x.err = classify(nats.ErrTimeout)
+		}
+		return
+	}
 	if !l.atomic || !l.pace.together(len(letters)) {
 		l.singly(ctx, letters)
 		return
@@ -155,19 +162,19 @@ func (l *lane) together(ctx context.Context, letters []*letter) {
 		delete(x.msg.Header, headerBatchSequence)
 		delete(x.msg.Header, headerBatchCommit)
 	}
-	switch why := sentinelOf(err); {
+	switch err = classify(err); {
 	case isCode(err, codeDuplicateInBatch):
 		l.rejections++
 		half := len(letters) / 2
 		l.together(ctx, letters[:half])
 		l.together(ctx, letters[half:])
-	case why != nil:
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrFull):
 		for _, x := range letters {
-			x.err = classify(err)
+			x.err = err
 		}
 	default:
-		// The broker refused the batch as such, for instance since it restarted between the first message and the last. So
-		// nothing of it is stored.
+		// The broker refused the batch as such, for instance because of one message that is too large, or since it restarted
+		// between the first message and the last. Nothing of it is stored.
 		l.atomic = l.atomic && !isCode(err, codeAtomicDisabled)
 		l.singly(ctx, letters)
 	}

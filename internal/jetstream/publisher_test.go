@@ -287,8 +287,21 @@ func TestTooLarge(t *testing.T) {
 	if err := p.Publish(subject, text("", "a"), tests[1].msg, text("", "b")); !errors.Is(err, jetstream.ErrTooLarge) {
 		t.Errorf("among others: got %v, want %v", err, jetstream.ErrTooLarge)
 	}
-	if got := len(stored(t, js)); got != 2 {
-		t.Errorf("got %d messages, want 2", got)
+	for _, place := range []int{0, 150, 299} { // in a batch
+		out := make([]jetstream.Outgoing, 300)
+		for i := range out {
+			out[i] = jetstream.Outgoing{Subject: subject, Message: text("", "")}
+		}
+		out[place].Message = tests[1].msg
+		p.SendAll(t.Context(), out)
+		for i := range out {
+			if err := out[i].Err; (i == place) != errors.Is(err, jetstream.ErrTooLarge) || i != place && err != nil {
+				t.Errorf("%d of 300, with the large one at %d: got %v", i, place, err)
+			}
+		}
+	}
+	if got, want := len(stored(t, js)), 2+3*299; got != want {
+		t.Errorf("got %d messages, want %d", got, want)
 	}
 }
 

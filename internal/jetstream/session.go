@@ -16,6 +16,10 @@ import (
 const (
 	// pullExpiry is how long the broker remembers a request for messages.
 	pullExpiry = 30 * time.Second
+	// pullBytes is what the broker sends at once. It cuts off a client with more than 64 MiB to be read.
+	pullBytes = 32 << 20
+
+	statusHeartbeat = "100"
 	// flushTimeout bounds the last exchange with a broker at an end.
 	flushTimeout = 2 * time.Second
 	// statusRoom is room for the words that the broker sends beside messages.
@@ -136,7 +140,7 @@ func (o *session) ask() error {
 	if room < max(1, (o.room-o.cfg.MaxInFlight)/2) {
 		return nil
 	}
-	request, err := json.Marshal(pull{Batch: room, Expires: pullExpiry, Heartbeat: o.cfg.silence / 2})
+	request, err := json.Marshal(pull{Batch: room, MaxBytes: pullBytes, Expires: pullExpiry, Heartbeat: o.cfg.silence / 2})
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
@@ -144,12 +148,14 @@ func (o *session) ask() error {
 		return fmt.Errorf("ask for messages: %w", err)
 	}
 	o.asked += room
+	o.heard = true // It was not asked before, and so need not have said anything.
 	return nil
 }
 
 // pull is the request for messages.
 type pull struct {
 	Batch     int           `json:"batch"`
+	MaxBytes  int           `json:"max_bytes"`
 	Expires   time.Duration `json:"expires"`
 	Heartbeat time.Duration `json:"idle_heartbeat"`
 }
@@ -162,19 +168,15 @@ func (o *session) hear(m *nats.Msg) error {
 		o.receive(m, o.suspectTo)
 		return nil
 	}
-	switch code, why := m.Header.Get("Status"), m.Header.Get("Description"); code {
-	case "100": // a heartbeat
+	status := m.Header.Get("Status")
+	if status == statusHeartbeat {
 		return nil
-	case "408", "409":
-		left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
-		if err == nil { // A request ended with so many messages not sent.
-			o.asked -= left
-			return nil
-		}
-		fallthrough
-	default:
-		return fmt.Errorf("the broker ended a request: %s %s", code, why)
 	}
+	if left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages")); err == nil {
+		o.asked -= left // A request ended, by its age or its bytes, with so many messages not sent.
+		return nil
+	}
+	return fmt.Errorf("the broker ended a request: %s %s", status, m.Header.Get("Description"))
 }
 
 // close ends the session, whose last messages stay held: they come before those of the next session, which may bring

@@ -199,9 +199,13 @@ func (s *subscription) beat(interval time.Duration, stop <-chan struct{}) {
 	for {
 		select {
 		case <-ticker.C:
+			if !s.nc.IsConnected() {
+				continue // What is published now is kept for later, and the room for that is for acks.
+			}
 			for _, reply := range s.held.slow() {
-				if s.nc.Publish(reply, answerProgress) != nil {
-					break // The broker is away; the next beat tries again.
+				if err := s.nc.Publish(reply, answerProgress); err != nil {
+					s.cfg.Logger.Debug("progress not told", "consumer", s.cfg.Durable, "error", err)
+					break
 				}
 			}
 		case <-stop:
