@@ -120,10 +120,17 @@ func (p *Publisher) SendAll(ctx context.Context, out []Outgoing) {
 	}
 	defer p.sends.Done()
 	var next parcel
+	var away error // why none of the rest can be sent: not each is to wait for as long again
 	for i := range out {
+		if out[i].Err = away; away != nil {
+			continue
+		}
 		x, to, err := p.address(ctx, out[i].Subject, out[i].Message)
 		if err != nil {
 			out[i].Err = fmt.Errorf("publish to %s: %w", out[i].Subject, err)
+			if errors.Is(err, ErrUnavailable) {
+				away = out[i].Err
+			}
 			continue
 		}
 		if next.to != to {

@@ -352,6 +352,14 @@ func TestBrokerAway(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	out := make([]jetstream.Outgoing, 10_000) // one after the other they would wait for minutes
+	for i := range out {
+		out[i] = jetstream.Outgoing{Subject: subject, Message: text("", "")}
+	}
+	p.SendAll(t.Context(), out)
+	if err := out[len(out)-1].Err; !errors.Is(err, jetstream.ErrUnavailable) {
+		t.Errorf("of many: got %v, want %v", err, jetstream.ErrUnavailable)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if _, err := p.Send(ctx, subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
