@@ -18,7 +18,9 @@ const (
 	minBusy      = 250 * time.Millisecond // how soon a delivery comes back that found no room,
 	maxBusy      = time.Minute            // and how late at most, should the receiver have become quicker
 	waitingShare = 16                     // over all subscriptions, this many wait for each slot of the worker
-	freeShare    = 4                      // one subscription has at most one in so many of the slots that are left
+	mostShare    = 4                      // one subscription has at most one in so many of the worker's slots,
+	leastShare   = 8                      // or these, if the worker has few,
+	slowHold     = time.Second            // and if it keeps each for longer than this, one in mostShare of those that are left
 )
 
 // slots bound the requests in flight: those of the worker, and those of each subscription. Who waits
@@ -39,7 +41,9 @@ type gate struct {
 	queue    []*waiter // in order of arrival
 	freed    time.Time // when a slot was last given back while all were taken
 	interval time.Duration
-	next     time.Time // the last time that was given to a delivery that found no room
+	left     time.Time     // when a slot was last given back
+	hold     time.Duration // how long it keeps a slot, about
+	next     time.Time     // the last time that was given to a delivery that found no room
 }
 
 type waiter struct {
@@ -120,8 +124,7 @@ func (s *slots) take(id uuid.UUID, limit int) (*waiter, error) {
 		g = &gate{}
 		s.gates[id] = g
 	}
-	// The more of the worker is taken, the less one may have: some slots are free however many receivers are slow.
-	g.limit = max(min(limit, s.free()/freeShare), 1)
+	g.limit = max(min(limit, s.share(g)), 1)
 	if g.inFlight < g.limit && len(g.queue) == 0 {
 		g.inFlight++
 		return nil, nil
@@ -136,6 +139,15 @@ func (s *slots) take(id uuid.UUID, limit int) (*waiter, error) {
 	return w, nil
 }
 
+// share returns how many slots of the worker a subscription may have. The more are taken, the less has a slow one:
+// some are free for the quick ones, however many are slow.
+func (s *slots) share(g *gate) int {
+	if g.hold > slowHold {
+		return s.free() / mostShare
+	}
+	return max(cap(s.worker)/mostShare, leastShare)
+}
+
 // stuck reports whether waiting is no use: the queue does not move, or too many wait in the whole worker.
 func (s *slots) stuck(g *gate, now time.Time) bool {
 	return now.Sub(g.queue[0].since) > slowQueue || s.waiting >= waitingShare*cap(s.worker)
@@ -146,6 +158,7 @@ func (s *slots) exit(id uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.gates[id]
+	g.measure(s.now())
 	g.inFlight--
 	if len(g.queue) > 0 {
 		g.pace(s.now())
@@ -203,6 +216,14 @@ func (s *slots) sweep() {
 			delete(s.gates, id)
 		}
 	}
+}
+
+// measure measures how long slots are kept: so many in flight, and one given back every so often.
+func (g *gate) measure(now time.Time) {
+	if !g.left.IsZero() {
+		g.hold += (min(now.Sub(g.left), time.Second)*time.Duration(g.inFlight) - g.hold) / 8
+	}
+	g.left = now
 }
 
 // pace measures how often a slot becomes free while others wait for it: the receiver's speed.
