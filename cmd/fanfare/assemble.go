@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/ingest"
+	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// ground is what the stages are made on.
+type ground struct {
+	*backing
+	log     *slog.Logger
+	metrics *prometheus.Registry
+}
+
+// assembly is what a process of a role is made of.
+type assembly struct {
+	runs       []part
+	mux        *http.ServeMux // the API, if the role serves it
+	publishers []*jetstream.Publisher
+}
+
+// part is something that runs until its context ends.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+func (a *assembly) add(name string, run func(context.Context) error) {
+	a.runs = append(a.runs, part{name, run})
+}
+
+// close waits for what is being published.
+func (a *assembly) close() error {
+	var errs []error
+	for _, p := range a.publishers {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// publisher makes one that is closed with the assembly.
+func (a *assembly) publisher(g ground, cfg jetstream.PublisherConfig) (*jetstream.Publisher, error) {
+	p, err := jetstream.NewPublisher(g.js, cfg)
+	if err == nil {
+		a.publishers = append(a.publishers, p)
+	}
+	return p, err
+}
+
+// shared is what all roles use: who may be called, who wants what, and where events are read.
+type shared struct {
+	ground
+	s         *settings
+	client    *http.Client
+	store     *subscriptions.Store
+	directory *subscriptions.Directory
+	rules     *fanout.Rules
+	ledger    *fanout.Ledger // of events
+	reader    *fanout.Reader
+	events    *deliver.Events
+}
+
+// assemble makes the parts of a role; nothing runs yet when it returns. This file is the one place that knows them all.
+func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, error) {
+	g.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	sh, err := share(ctx, s, g)
+	if err != nil {
+		return nil, err
+	}
+	a := &assembly{}
+	if r.is(roleAPI, roleIngest) {
+		err = a.serveHTTP(sh, r)
+	}
+	if err == nil && r.is(roleFanout) {
+		err = a.match(sh)
+	}
+	if err == nil && r.is(roleDeliver) {
+		err = a.send(sh)
+	}
+	return a, err
+}
+
+// share makes what all roles use, and refuses to go on if stored secrets cannot be read.
+func share(ctx context.Context, s *settings, g ground) (*shared, error) {
+	policy, err := egress.ParsePolicy(s.egress.AllowPrivateCIDRs)
+	if err != nil {
+		return nil, fmt.Errorf("FANFARE_ALLOW_PRIVATE_CIDRS: %w", err)
+	}
+	ring, err := seal.ParseRing(s.server.SecretKeys)
+	if err != nil {
+		return nil, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	sh := &shared{
+		ground: g, s: s, client: egress.NewClient(policy, s.egress),
+		store: subscriptions.New(g.db, ring, policy), directory: subscriptions.NewDirectory(g.db, ring, g.log),
+		ledger: fanout.NewLedger(g.db), reader: fanout.NewReader(g.js),
+	}
+	sh.rules = fanout.NewRules(s.fanout, sh.directory)
+	if err := sh.store.CheckKeys(ctx); err != nil {
+		return nil, err
+	}
+	// The first event should not wait for it.
+	if _, err := sh.directory.Fresh(ctx); err != nil {
+		return nil, err
+	}
+	sh.events, err = deliver.NewEvents(deliver.EventsConfig{Read: readEvents(sh.reader)}, g.db)
+	return sh, err
+}
+
+// serveHTTP makes the API, or the part of it that publishes.
+func (a *assembly) serveHTTP(sh *shared, r role) error {
+	publisher, err := a.publisher(sh.ground, jetstream.PublisherConfig{Dedupe: true})
+	if err != nil {
+		return err
+	}
+	in, err := ingest.New(sh.s.ingest, ingest.Deps{
+		DB: sh.db, Publisher: publisher, Directory: sh.directory, Rules: sh.rules, Ledger: sh.ledger, Reader: sh.reader,
+		Logger: sh.log, Metrics: sh.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	peppers, err := access.ParsePeppers(sh.s.server.SecretKeys)
+	if err != nil {
+		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: peppers, Client: sh.client, Logger: sh.log})
+	if err != nil {
+		return err
+	}
+	a.add("ingest", in.Run)
+	a.add("access", keys.Run)
+
+	a.mux = http.NewServeMux()
+	routes := api.New(a.mux, apiConfig(sh.s, sh.log), keys)
+	in.Routes(routes)
+	if !r.is(roleAPI) {
+		return nil
+	}
+	keys.Routes(routes)
+	sh.store.Routes(routes)
+	fanout.Routes{
+		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
+	}.Register(routes)
+	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
+	return nil
+}
+
+// match makes fan-out, which hands over to deliver's inbox.
+func (a *assembly) match(sh *shared) error {
+	publisher, err := a.publisher(sh.ground, jetstream.PublisherConfig{})
+	if err != nil {
+		return err
+	}
+	outbox, err := deliver.NewOutbox(publisher)
+	if err != nil {
+		return err
+	}
+	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
+		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Ledger: sh.ledger,
+		Logger: sh.log, Metrics: sh.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	a.add("fanout", stage.Run)
+	return nil
+}
+
+// send makes the worker, the recorder that writes the ledger, and what keeps the streams short.
+func (a *assembly) send(sh *shared) error {
+	cfg := sh.s.deliver
+	cfg.EventsMaxAge = sh.s.fanout.EventsMaxAge
+	publisher, err := a.publisher(sh.ground, jetstream.PublisherConfig{})
+	if err != nil {
+		return err
+	}
+	poster, err := deliver.NewPoster(sh.client, deliver.DefaultPosterConfig(), time.Now)
+	if err != nil {
+		return err
+	}
+	metrics, err := deliver.NewMetrics(sh.metrics)
+	if err != nil {
+		return err
+	}
+	worker, err := deliver.NewWorker(cfg, deliver.Deps{
+		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
+		Events: sh.events, Metrics: metrics, Logger: sh.log,
+	})
+	if err != nil {
+		return err
+	}
+	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{JS: sh.js, DB: sh.db, Metrics: metrics, Logger: sh.log})
+	if err != nil {
+		return err
+	}
+	a.add("deliver", worker.Run)
+	a.add("recorder", recorder.Run)
+	a.add("trim", deliver.NewTrimmer(cfg, sh.js, sh.log).Run)
+	return nil
+}
+
+// apiConfig is what the API says of itself.
+func apiConfig(s *settings, log *slog.Logger) api.Config {
+	return api.Config{
+		Title: "Fanfare", Version: "1", Logger: log, CursorKey: cursorKey(s.server.SecretKeys),
+		Description: "Publish events, and manage who receives them as webhooks.",
+		Unavailable: func(err error) bool {
+			return postgres.IsUnavailable(err) || errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrFull)
+		},
+	}
+}
+
+// readEvents reads events for deliver, which does not know fan-out's errors.
+func readEvents(from *fanout.Reader) func(context.Context, uint64) (*deliver.Event, error) {
+	return func(ctx context.Context, seq uint64) (*deliver.Event, error) {
+		e, err := from.Read(ctx, seq)
+		if errors.Is(err, fanout.ErrGone) {
+			return nil, deliver.ErrEventGone
+		}
+		if err != nil {
+			return nil, err
+		}
+		event := e.Delivery()
+		return &event, nil
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/embedded"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// backing is what the stages stand on: NATS and Postgres, each this process's own or another's.
+type backing struct {
+	nats    *embedded.NATS     // nil if FANFARE_NATS_URL is set
+	private *embedded.Postgres // nil if FANFARE_POSTGRES_URL is set
+	nc      *nats.Conn
+	js      natsjs.JetStream
+	db      *sql.DB
+	url     string // of Postgres
+}
+
+// startTimeout bounds how long a start waits for NATS and for Postgres.
+const startTimeout = 2 * time.Minute
+
+// openBacking starts or reaches both, side by side. What it opened is added to undo, also if it fails.
+func openBacking(ctx context.Context, s *settings, log *slog.Logger, undo *cleanup) (*backing, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	b := &backing{}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.openNATS(ctx, s, log) })
+	group.Go(func() error { return b.openPostgres(ctx, s, log) })
+	err := group.Wait()
+	if b.private != nil {
+		undo.add("Postgres", b.private.Stop)
+	}
+	if b.nats != nil {
+		undo.add("NATS", func() error { b.nats.Shutdown(); return nil })
+	}
+	if b.db != nil {
+		undo.add("the connections to Postgres", b.db.Close)
+	}
+	if b.nc != nil {
+		undo.add("the connection to NATS", func() error { b.nc.Close(); return nil })
+	}
+	return b, err
+}
+
+// openNATS connects to NATS, or starts one in this process. Stages and publishers of one process share a connection.
+func (b *backing) openNATS(ctx context.Context, s *settings, log *slog.Logger) (err error) {
+	if s.nats.URL != "" {
+		b.nc, err = jetstream.Connect(ctx, s.nats.URL, s.nats.Options()...)
+	} else {
+		b.nats, err = embedded.StartNATS(embedded.NATSConfig{
+			Dir: s.server.DataDir, Listen: s.server.NATSListen, SyncAlways: true, Logger: log,
+		})
+		if err != nil {
+			return err
+		}
+		b.nc, err = b.nats.Connect(nats.Name("fanfare"), nats.MaxReconnects(-1))
+	}
+	if err != nil {
+		return err
+	}
+	if b.js, err = natsjs.New(b.nc); err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	return nil
+}
+
+// openPostgres opens the pool, after starting a private server if no other is named, and migrates the schema.
+func (b *backing) openPostgres(ctx context.Context, s *settings, log *slog.Logger) (err error) {
+	b.url = s.server.PostgresURL
+	if b.url == "" {
+		b.private, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: s.server.DataDir, Logger: log})
+		if err != nil {
+			return err
+		}
+		b.url = b.private.URL()
+	}
+	if b.db, err = postgres.Open(ctx, b.url, s.server.PostgresMaxConns); err != nil {
+		return fmt.Errorf("FANFARE_POSTGRES_URL: %w", err)
+	}
+	if err := postgres.Migrate(ctx, b.db); err != nil {
+		return err
+	}
+	// The recorder keeps them up; made here, no row of the first events meets one that is just being attached.
+	return postgres.NewPartitions(b.db, log).Ensure(ctx)
+}
+
+// natsURL is where a NATS client of this machine can publish; empty if nowhere.
+func (b *backing) natsURL(s *settings) string {
+	if b.nats != nil {
+		return b.nats.ClientURL()
+	}
+	return s.nats.URL
+}
+
+// inboxes are the streams and consumers of all stages.
+func inboxes(s *settings) []jetstream.Inbox {
+	all := []jetstream.Inbox{
+		fanout.Inbox(s.fanout.EventsMaxAge, s.fanout.EventsMaxBytes),
+		deliver.Inbox(s.deliver.TasksMaxBytes),
+		deliver.AttemptsInbox(s.deliver.AttemptsMaxBytes),
+	}
+	for i := range all {
+		all[i].Stream.Replicas = s.server.StreamReplicas
+	}
+	return all
+}
+
+// connectForTool connects a command that only needs the broker: to FANFARE_NATS_URL, else to the embedded server
+// of a `fanfare all` that runs with this data directory, else to where that would listen.
+func connectForTool(ctx context.Context, s *settings) (*nats.Conn, natsjs.JetStream, error) {
+	url, source := s.nats.URL, "FANFARE_NATS_URL"
+	if url == "" {
+		url, source = "nats://"+s.server.NATSListen, "FANFARE_NATS_LISTEN"
+		at, err := readRunning(s.server.DataDir)
+		if err == nil {
+			url, source = at.NATS, runningFile(s.server.DataDir)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	nc, err := jetstream.Connect(ctx, url, s.nats.Options()...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach NATS at %s (from %s): %w", maskURL(url), source, err)
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return nc, js, nil
+}

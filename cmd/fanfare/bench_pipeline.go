@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+)
+
+// pipelineChild is `fanfare all` as a user starts it, in a data directory of its own and on free ports.
+type pipelineChild struct {
+	*child
+	at running
+}
+
+// startPipeline starts it and returns when it is ready. Loopback receivers are allowed.
+func startPipeline(ctx context.Context, dir string, env ...string) (*pipelineChild, error) {
+	c, err := startChild(ctx, append([]string{
+		envPrefix + "_DATA_DIR=" + dir,
+		envPrefix + "_ADDR=127.0.0.1:0",
+		envPrefix + "_OPS_ADDR=127.0.0.1:0",
+		envPrefix + "_NATS_LISTEN=127.0.0.1:0",
+		envPrefix + "_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
+		envPrefix + "_LOG_LEVEL=warn",
+	}, env...), "all")
+	if err != nil {
+		return nil, err
+	}
+	c.watch()
+	p := &pipelineChild{child: c}
+	for {
+		if p.at, err = readRunning(dir); err == nil {
+			return p, nil
+		}
+		select {
+		case <-c.done:
+			return nil, c.failure()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// pipelineCPU is the CPU time that the pipeline has used.
+type pipelineCPU struct {
+	fanfare, postgres time.Duration
+}
+
+func (p *pipelineChild) cpu() (use pipelineCPU, err error) {
+	if use.fanfare, err = cpuOf(p.at.PID); err != nil {
+		return use, err
+	}
+	use.postgres, err = cpuOfTree(p.at.PostgresPID)
+	return use, err
+}
+
+// settled waits until the pipeline is idle again, at most 10 s, and returns what it has used.
+func (p *pipelineChild) settled(ctx context.Context) (pipelineCPU, error) {
+	const step, idle = 250 * time.Millisecond, 30 * time.Millisecond
+	last, err := p.cpu()
+	for deadline := time.Now().Add(10 * time.Second); err == nil && time.Now().Before(deadline) && pause(ctx, step); {
+		now, err := p.cpu()
+		if err != nil {
+			return now, err
+		}
+		if now.fanfare+now.postgres-last.fanfare-last.postgres <= idle {
+			return now, nil
+		}
+		last = now
+	}
+	return last, err
+}
+
+// tempDataDir makes a data directory for this run alone.
+func tempDataDir() (string, error) {
+	dir, err := os.MkdirTemp("", "fanfare-")
+	if err != nil {
+		return "", fmt.Errorf("make a data directory: %w", err)
+	}
+	return dir, nil
+}

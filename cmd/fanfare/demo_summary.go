@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// demoState is what the API says of the demo's events.
+type demoState struct {
+	events, matched                   int
+	delivered, dead, pending, retries int
+}
+
+// watch moves the bar until all deliveries have ended.
+func (d *demo) watch(ctx context.Context, bar *progressbar.ProgressBar) error {
+	for {
+		s, err := d.state(ctx)
+		if err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		if err := bar.Set(min(s.delivered+s.dead, d.matched)); err != nil {
+			return fmt.Errorf("show progress: %w", err)
+		}
+		if s.events == len(d.events) && s.matched == s.delivered+s.dead && s.pending == 0 {
+			return nil
+		}
+		if !pause(ctx, 100*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// state asks the API.
+func (d *demo) state(ctx context.Context) (s demoState, err error) {
+	type event struct {
+		Matched int `json:"matched"`
+	}
+	type delivery struct {
+		State    string `json:"state"`
+		Attempts int    `json:"attempts"`
+	}
+	err = all(ctx, d.api, "/v1/deliveries?tenant="+demoTenant, func(one delivery) {
+		switch one.State {
+		case "delivered":
+			s.delivered++
+		case "dead":
+			s.dead++
+		default:
+			s.pending++
+		}
+		s.retries += max(one.Attempts-1, 0)
+	})
+	if err != nil {
+		return s, err
+	}
+	// The events come second: what has ended by the first list was matched before this one.
+	err = all(ctx, d.api, "/v1/events?tenant="+demoTenant, func(e event) {
+		s.events++
+		s.matched += e.Matched
+	})
+	return s, err
+}
+
+// sumUp prints the numbers, ours beside those of the API and of the receiver, and fails if they differ.
+func (d *demo) sumUp(ctx context.Context) error {
+	s, err := d.state(ctx)
+	if err != nil {
+		return err
+	}
+	got := d.receiver.counts()
+	rows := []struct {
+		what              string
+		expected, counted int
+		by                string
+	}{
+		{"accepted", len(d.events), d.accepted, "answers 202 and PubAcks"},
+		{"in the ledger", len(d.events), s.events, "GET /v1/events"},
+		{"matched", d.matched, s.matched, "GET /v1/events"},
+		{"delivered", d.matched - d.dead, s.delivered, "GET /v1/deliveries"},
+		{"  taken by the receiver", d.matched - d.dead, got.taken, "the receiver"},
+		{"  of them twice", 0, got.doubles, "the receiver"},
+		{"retried", got.refused - d.dead, s.retries, "attempts after the first"},
+		{"dead", d.dead, s.dead, "GET /v1/deliveries"},
+		{"wrong signatures", 0, got.invalid, "the receiver"},
+	}
+	fmt.Fprintln(d.console.out)
+	w := tabwriter.NewWriter(d.console.out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "what\texpected\tcounted\tby")
+	wrong := 0
+	for _, r := range rows {
+		mark := ""
+		if r.expected != r.counted {
+			mark = "  <- differs"
+			wrong++
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s%s\n", r.what, r.expected, r.counted, r.by, mark)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return errors.New("the numbers do not add up")
+	}
+	fmt.Fprintln(d.console.out, "\nIt adds up: every match was delivered or is a dead letter, and each signature was valid.")
+	return nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// envPrefix starts the name of every setting.
+const envPrefix = "FANFARE"
+
+// section is one package's Config, filled with its defaults.
+type section struct {
+	name string
+	spec any // a pointer to a struct with envconfig tags
+}
+
+// setting is one environment variable.
+type setting struct {
+	Section     string `json:"section"`
+	Name        string `json:"name"`
+	Default     string `json:"default"`
+	Value       string `json:"value"` // empty unless set; secrets are not shown
+	Set         bool   `json:"set"`
+	Description string `json:"description"`
+}
+
+// readEnvironment fills the sections from the environment, and validates them. An error names the variable. A
+// variable that is set to nothing counts as not set.
+func readEnvironment(sections []section) error {
+	variables := describe(sections)
+	for _, v := range variables {
+		// envconfig would also take ADDR for FANFARE_ADDR; what is meant for another program must not reach us.
+		if err := os.Unsetenv(strings.TrimPrefix(v.Name, envPrefix+"_")); err != nil {
+			return err
+		}
+		if os.Getenv(v.Name) == "" {
+			if err := os.Unsetenv(v.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range sections {
+		if err := envconfig.Process(envPrefix, s.spec); err != nil {
+			if bad, ok := errors.AsType[*envconfig.ParseError](err); ok {
+				return fmt.Errorf("%s is %q, which is no %s: %w", bad.KeyName, bad.Value, strings.ToLower(bad.TypeName), bad.Err)
+			}
+			return fmt.Errorf("read the settings of %s: %w", s.name, err)
+		}
+		if v, ok := s.spec.(interface{ Validate() error }); ok {
+			if err := v.Validate(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unknownVariables are those of our prefix that no section knows: misspelt ones, most likely. What Kubernetes
+// sets for a service called fanfare is none of them.
+func unknownVariables(sections []section) []string {
+	known := describe(sections)
+	var unknown []string
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		ours := strings.HasPrefix(name, envPrefix+"_")
+		kubernetes := strings.Contains(name, "_SERVICE_") || strings.HasPrefix(name, envPrefix+"_PORT")
+		if ours && !kubernetes && !slices.ContainsFunc(known, func(s setting) bool { return s.Name == name }) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// describe lists the variables of the sections, which must not have been read yet: their values are the defaults.
+func describe(sections []section) []setting {
+	var all []setting
+	for _, s := range sections {
+		record := func(name string, field reflect.Value, tags reflect.StructTag) string {
+			def := tags.Get("default")
+			if def == "" {
+				def = show(field)
+			}
+			value, set := os.LookupEnv(name)
+			all = append(all, setting{
+				Section: s.name, Name: name, Default: def,
+				Value: masked(name, value), Set: set && value != "", Description: tags.Get("desc"),
+			})
+			return ""
+		}
+		t := template.Must(template.New("").Funcs(template.FuncMap{"record": record}).
+			Parse(`{{range .}}{{record .Key .Field .Tags}}{{end}}`))
+		if err := envconfig.Usaget(envPrefix, s.spec, io.Discard, t); err != nil {
+			panic(fmt.Sprintf("the settings of %s cannot be described: %v", s.name, err)) // A mistake in the struct.
+		}
+	}
+	return all
+}
+
+// show writes a default as it would be set.
+func show(v reflect.Value) string {
+	if v.IsZero() {
+		return ""
+	}
+	switch x := v.Interface().(type) {
+	case encoding.TextMarshaler:
+		if text, err := x.MarshalText(); err == nil {
+			return string(text)
+		}
+	case fmt.Stringer:
+		return x.String()
+	case []string:
+		return strings.Join(x, ",")
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// masked hides what must not be shown: keys, secrets, and passwords in URLs.
+func masked(name, value string) string {
+	for _, secret := range []string{"_KEY", "_KEYS", "_SECRET", "_PASSWORD", "_TOKEN"} {
+		if value != "" && strings.HasSuffix(name, secret) {
+			return "(set)"
+		}
+	}
+	if !strings.HasSuffix(name, "_URL") {
+		return value
+	}
+	urls := strings.Split(value, ",")
+	for i, u := range urls {
+		urls[i] = maskURL(u)
+	}
+	return strings.Join(urls, ",")
+}
+
+// maskURL hides the password of a URL, or the token that stands for a user.
+func maskURL(raw string) string {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return raw
+	}
+	authority, path, _ := strings.Cut(rest, "/")
+	at := strings.LastIndexByte(authority, '@')
+	if at < 0 {
+		return raw
+	}
+	user, _, password := strings.Cut(authority[:at], ":")
+	if password || scheme == "nats" || scheme == "tls" {
+		user += ":***"
+		if !password {
+			user = "***"
+		}
+	}
+	masked := scheme + "://" + user + authority[at:]
+	if len(rest) > len(authority) {
+		masked += "/" + path
+	}
+	return masked
+}

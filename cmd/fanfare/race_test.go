@@ -1,0 +1,6 @@
+//go:build race
+
+package main
+
+// raceEnabled makes the tests build the binary as they are built.
+const raceEnabled = true

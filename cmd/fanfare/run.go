@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// role is what a process does; `all` is every role.
+type role string
+
+const (
+	roleAll     role = "all"
+	roleAPI     role = "api"
+	roleIngest  role = "ingest"
+	roleFanout  role = "fanout"
+	roleDeliver role = "deliver"
+)
+
+// is reports whether the process does what one of the roles does.
+func (r role) is(any ...role) bool { return r == roleAll || slices.Contains(any, r) }
+
+// runRole is what the commands of roles do.
+func runRole(ctx context.Context, c *console, r role) error {
+	s, err := readSettings()
+	if err != nil {
+		return err
+	}
+	log := s.log.logger(c.err)
+	for _, name := range unknownVariables(newSettings().sections()) {
+		log.Warn("unknown setting", "variable", name)
+	}
+	return serveRole(ctx, s, r, host{log: log, ready: func(_ context.Context, b banner) error {
+		if r == roleAll {
+			b.print(c.out)
+		}
+		log.Info("ready", "role", r, "api", b.at.API, "ops", b.at.Ops)
+		return nil
+	}})
+}
+
+// host is who runs a role.
+type host struct {
+	log *slog.Logger
+	// ready is called once everything is up. If it returns an error, all is stopped.
+	ready func(context.Context, banner) error
+}
+
+// serveRole makes a process of the role and runs it until ctx ends; then everything is undone in reverse.
+func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
+	var undo cleanup
+	defer func() { err = errors.Join(err, undo.run()) }()
+	fresh, err := s.ownKeys(r)
+	if err != nil {
+		return err
+	}
+	// Ports are bound before anything is started: one that is taken is the quickest to find out.
+	doors, err := bind(s, r, &undo)
+	if err != nil {
+		return err
+	}
+	back, err := openBacking(ctx, s, by.log, &undo)
+	if err != nil {
+		return err
+	}
+	if err := back.topology(ctx, s, r); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	p, err := assemble(ctx, s, r, ground{backing: back, log: by.log, metrics: registry})
+	if err != nil {
+		return err
+	}
+	undo.add("publishing", p.close)
+	o := newOps(s, r, back, registry)
+
+	group, running := errgroup.WithContext(ctx)
+	context.AfterFunc(running, func() { o.stopping.Store(true) })
+	for _, run := range p.runs {
+		group.Go(func() error { return named(run.name, run.run(running)) })
+	}
+	if back.private != nil {
+		group.Go(func() error { return back.private.Supervise(running) })
+	}
+	group.Go(func() error { return serve(running, doors.ops, api.NewServer(o.handler(), by.log)) })
+	if doors.api != nil {
+		group.Go(func() error { return serve(running, doors.api, api.NewServer(p.mux, by.log)) })
+	}
+	group.Go(func() error {
+		b := banner{at: doors.at(back, s), dataDir: s.server.DataDir, embedded: back.nats != nil, private: back.private != nil}
+		if fresh {
+			b.adminKey = s.access.AdminKey
+		}
+		if r == roleAll {
+			if err := b.at.write(s.server.DataDir); err != nil {
+				return err
+			}
+			defer func() { _ = removeRunning(s.server.DataDir) }()
+		}
+		if err := by.ready(running, b); err != nil {
+			return err
+		}
+		<-running.Done()
+		return nil
+	})
+	return group.Wait()
+}
+
+// named says which part of the process failed.
+func named(part string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", part, err)
+	}
+	return nil
+}
+
+// ownKeys makes the keys in `all`; other roles share them and must be given them.
+func (s *settings) ownKeys(r role) (fresh bool, err error) {
+	if r == roleAll {
+		return s.keepKeys()
+	}
+	return false, s.needExternal(string(r))
+}
+
+// doors are the process's listeners; api is nil if the role serves none.
+type doors struct {
+	api, ops net.Listener
+}
+
+// bind opens the listeners. An error names the variable that holds the address.
+func bind(s *settings, r role, undo *cleanup) (d doors, err error) {
+	listen := func(variable, addr string) (net.Listener, error) {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+		undo.add(variable, func() error { _ = l.Close(); return nil }) // A server has closed it already.
+		return l, nil
+	}
+	if d.ops, err = listen("FANFARE_OPS_ADDR", s.server.OpsAddr); err != nil {
+		return d, err
+	}
+	if r.is(roleAPI, roleIngest) {
+		d.api, err = listen("FANFARE_ADDR", s.server.Addr)
+	}
+	return d, err
+}
+
+// at says where everything can be reached.
+func (d doors) at(back *backing, s *settings) running {
+	at := running{PID: os.Getpid(), Ops: "http://" + d.ops.Addr().String(), NATS: back.natsURL(s), Postgres: back.url}
+	if d.api != nil {
+		at.API = "http://" + d.api.Addr().String()
+	}
+	if back.private != nil {
+		at.PostgresPID = back.private.PID()
+	}
+	return at
+}
+
+// topology makes the streams in `all`; other roles only look whether they are there.
+func (b *backing) topology(ctx context.Context, s *settings, r role) error {
+	if r != roleAll {
+		return jetstream.Check(ctx, b.js, inboxes(s)...)
+	}
+	if b.nats != nil {
+		s.fit(b.nats.MaxStore())
+	}
+	return jetstream.Apply(ctx, b.js, inboxes(s)...)
+}
+
+// fit makes the streams smaller where the volume of the data directory does not have the room that they may take.
+func (s *settings) fit(room int64) {
+	bounds := []*int64{&s.fanout.EventsMaxBytes, &s.deliver.TasksMaxBytes, &s.deliver.AttemptsMaxBytes}
+	var sum int64
+	for _, b := range bounds {
+		sum += *b
+	}
+	if sum <= room {
+		return
+	}
+	share := float64(room) / float64(sum)
+	for _, b := range bounds {
+		*b = int64(share * float64(*b))
+	}
+}
+
+// newOps asks NATS and Postgres as /readyz wants it.
+func newOps(s *settings, r role, b *backing, metrics *prometheus.Registry) *ops {
+	return &ops{
+		role: string(r), metrics: metrics, pprof: s.server.OpsPprof,
+		checks: []check{
+			{"nats", func(context.Context) error {
+				if status := b.nc.Status(); status != nats.CONNECTED {
+					return fmt.Errorf("connection %s", status)
+				}
+				return nil
+			}},
+			{"postgres", b.db.PingContext},
+		},
+		durable: func(ctx context.Context) (bool, string, error) { return jetstream.Durability(ctx, b.nc, b.js) },
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// serve answers on the listener until ctx ends, then lets the requests that are being answered finish.
+func serve(ctx context.Context, listener net.Listener, server *http.Server) error {
+	unused := &unusedConns{set: map[net.Conn]bool{}}
+	server.ConnState = unused.note
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	_ = listener.Close() // Shutdown closes it again; by now nothing new comes.
+	unused.close()
+	if err := server.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("stop serving on %s: %w", listener.Addr(), err), server.Close())
+	}
+	return nil
+}
+
+// unusedConns are connections that have not brought a byte yet. Clients open some ahead, and Shutdown would wait
+// five seconds for what they may bring.
+type unusedConns struct {
+	mu  sync.Mutex
+	set map[net.Conn]bool
+}
+
+func (u *unusedConns) note(c net.Conn, state http.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if state == http.StateNew {
+		u.set[c] = true
+	} else {
+		delete(u.set, c)
+	}
+}
+
+func (u *unusedConns) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.set {
+		_ = c.Close()
+	}
+}

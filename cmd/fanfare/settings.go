@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/ingest"
+	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// settings are those of every package, composed; each package owns its own.
+type settings struct {
+	server  serverConfig
+	log     logConfig
+	nats    jetstream.Config
+	access  access.Config
+	egress  egress.Config
+	ingest  ingest.Config
+	fanout  fanout.Config
+	deliver deliver.Config
+}
+
+// serverConfig is what belongs to the process and to no stage.
+type serverConfig struct {
+	Addr             string `envconfig:"ADDR" default:"127.0.0.1:8080" desc:"where the API is served"`
+	OpsAddr          string `envconfig:"OPS_ADDR" default:"127.0.0.1:9464" desc:"where /healthz, /readyz and /metrics are served, without a key"`
+	OpsPprof         bool   `envconfig:"OPS_PPROF" default:"false" desc:"serve Go's profiles at /debug/pprof of FANFARE_OPS_ADDR"`
+	DataDir          string `envconfig:"DATA_DIR" default:"./fanfare-data" desc:"what all keeps: the embedded NATS, the private Postgres, the first keys"`
+	NATSListen       string `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"where the embedded NATS takes publishers of this machine; off: nowhere"`
+	StreamReplicas   int    `envconfig:"STREAM_REPLICAS" default:"1" desc:"how many servers of a NATS cluster hold each stream; set it before topology apply"`
+	PostgresURL      string `envconfig:"POSTGRES_URL" desc:"connection URL of Postgres; empty starts a private one in all"`
+	PostgresMaxConns int    `envconfig:"POSTGRES_MAX_CONNS" default:"16" desc:"connections that one process opens at most"`
+	SecretKeys       string `envconfig:"SECRET_KEYS" desc:"keys that encrypt secrets at rest, id:base64,id:base64: the first encrypts, all decrypt; all makes one"`
+}
+
+// Validate names the variable that is wrong.
+func (c serverConfig) Validate() error {
+	for name, addr := range map[string]string{"ADDR": c.Addr, "OPS_ADDR": c.OpsAddr} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("%s_%s is %q, which is no host:port: %w", envPrefix, name, addr, err)
+		}
+	}
+	switch {
+	case c.StreamReplicas < 1 || c.StreamReplicas > 5:
+		return fmt.Errorf("FANFARE_STREAM_REPLICAS must be 1 to 5, not %d", c.StreamReplicas)
+	case c.PostgresMaxConns < 4:
+		return fmt.Errorf("FANFARE_POSTGRES_MAX_CONNS must be 4 or more, not %d", c.PostgresMaxConns)
+	}
+	return nil
+}
+
+// newSettings are those of an empty environment.
+func newSettings() *settings { return &settings{} }
+
+// sections lists them as `fanfare config` does.
+func (s *settings) sections() []section {
+	return []section{
+		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"egress", &s.egress},
+		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver},
+	}
+}
+
+// readSettings reads and validates the environment.
+func readSettings() (*settings, error) {
+	s := newSettings()
+	if err := readEnvironment(s.sections()); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// drainTimeout is how long a process has to stop in: what is in flight is finished or handed back by then.
+const drainTimeout = 30 * time.Second
+
+// needExternal refuses a role of its own that has nothing to share with the others.
+func (s *settings) needExternal(role string) error {
+	var errs []error
+	for name, value := range map[string]string{
+		"NATS_URL": s.nats.URL, "POSTGRES_URL": s.server.PostgresURL, "SECRET_KEYS": s.server.SecretKeys,
+	} {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("%s_%s is not set: fanfare %s shares it with the other roles (fanfare all brings its own)",
+				envPrefix, name, role))
+		}
+	}
+	return errors.Join(errs...)
+}

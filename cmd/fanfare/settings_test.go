@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What cannot work is refused at the start, and the message names the variable.
+func TestSettingsRefused(t *testing.T) {
+	t.Parallel()
+	taken := freeAddress(t)
+	holder := start(t, t.TempDir(), nil, "listen", "--addr", taken)
+	holder.wait("the port is taken", func() bool { return strings.Contains(holder.out.String(), "Listening") })
+
+	tests := []struct{ variable, value, command string }{
+		{"FANFARE_ADDR", taken, "all"},
+		{"FANFARE_ADDR", "8080", "all"},
+		{"FANFARE_OPS_ADDR", taken, "all"},
+		{"FANFARE_NATS_LISTEN", taken, "all"},
+		{"FANFARE_NATS_LISTEN", "0.0.0.0:0", "all"},
+		{"FANFARE_ADMIN_KEY", "too-short", "all"},
+		{"FANFARE_SECRET_KEYS", "k1:notbase64", "all"},
+		{"FANFARE_ALLOW_PRIVATE_CIDRS", "127.0.0.0/99", "all"},
+		{"FANFARE_EVENT_TYPES", "closed", "all"},
+		{"FANFARE_EVENTS_MAX_AGE", "a week", "all"},
+		{"FANFARE_LOG_FORMAT", "xml", "all"},
+		{"FANFARE_LOG_LEVEL", "loud", "all"},
+		{"FANFARE_POSTGRES_MAX_CONNS", "0", "all"},
+		{"FANFARE_POSTGRES_URL", "", "fanout"},
+		{"FANFARE_NATS_URL", "", "deliver"},
+		{"FANFARE_SECRET_KEYS", "", "api"},
+		{"FANFARE_EVENTS_MAX_AGE", "soon", "config"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.command+" "+tt.variable+"="+tt.value, func(t *testing.T) {
+			t.Parallel()
+			fails(t, exitError, []string{tt.variable + "=" + tt.value}, []string{tt.command}, tt.variable)
+		})
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"nosuch"}, {"all", "--nosuch"}, {"topology"}, {"bench", "--seconds", "soon"}} {
+		var out, err bytes.Buffer
+		if code := run(args, &out, &err); code != exitUsage {
+			t.Errorf("fanfare %v: exit code %d, want %d", args, code, exitUsage)
+		}
+		if !strings.Contains(err.String(), "fanfare:") {
+			t.Errorf("fanfare %v printed %q, want a message", args, err.String())
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var out, err bytes.Buffer
+	if code := run([]string{"--help"}, &out, &err); code != exitOK {
+		t.Errorf("exit code %d: %s", code, err.String())
+	}
+	for _, want := range []string{"all", "api", "ingest", "fanout", "deliver", "demo", "bench", "config", "topology", "rekey", "version"} {
+		if !strings.Contains(out.String(), "\n  "+want+" ") {
+			t.Errorf("help does not list %s:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "bench-receiver") {
+		t.Errorf("help shows what is hidden:\n%s", out.String())
+	}
+}
+
+// The variables that clients and operators count on, with their defaults.
+func TestConfigLists(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{
+		"FANFARE_ADDR": "127.0.0.1:8080", "FANFARE_OPS_ADDR": "127.0.0.1:9464", "FANFARE_DATA_DIR": "./fanfare-data",
+		"FANFARE_NATS_URL": "", "FANFARE_NATS_CREDS": "", "FANFARE_NATS_LISTEN": "127.0.0.1:4222",
+		"FANFARE_POSTGRES_URL": "", "FANFARE_ADMIN_KEY": "", "FANFARE_SECRET_KEYS": "", "FANFARE_ALLOW_PRIVATE_CIDRS": "",
+		"FANFARE_EVENT_TYPES": "open", "FANFARE_EVENTS_MAX_AGE": "168h", "FANFARE_LOG_FORMAT": "text", "FANFARE_LOG_LEVEL": "info",
+		"FANFARE_JWKS_URL": "",
+	}
+	all := describe(newSettings().sections())
+	for _, s := range all {
+		if def, ok := want[s.Name]; ok && s.Default != def {
+			t.Errorf("%s: default %q, want %q", s.Name, s.Default, def)
+		}
+		delete(want, s.Name)
+		if s.Description == "" {
+			t.Errorf("%s has no description", s.Name)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not listed: %v", want)
+	}
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = s.Name
+	}
+	slices.Sort(names)
+	if unique := slices.Compact(slices.Clone(names)); len(unique) != len(names) {
+		t.Errorf("a variable is listed twice: %v", names)
+	}
+}
+
+// `fanfare config` shows where a value comes from, and no secret.
+func TestConfigHidesSecrets(t *testing.T) {
+	t.Parallel()
+	env := []string{
+		"FANFARE_ADMIN_KEY=s3cret-admin-key-of-24-or-more", "FANFARE_LOG_LEVEL=debug",
+		"FANFARE_NATS_URL=nats://user:s3cret@a:4222,nats://s3cret@b:4222", "FANFARE_POSTGRES_URL=postgres://fanfare:s3cret@db/fanfare",
+	}
+	for _, flag := range []string{"", "--env", "--json"} {
+		args := []string{"config"}
+		if flag != "" {
+			args = append(args, flag)
+		}
+		p := start(t, t.TempDir(), env, args...)
+		if code := p.exitCode(); code != exitOK {
+			t.Errorf("config %s: exit code %d", flag, code)
+		}
+		out := p.out.String()
+		if strings.Contains(out, "s3cret") {
+			t.Errorf("config %s shows a secret:\n%s", flag, out)
+		}
+		for _, want := range []string{"FANFARE_LOG_LEVEL", "debug", "@a:4222", "FANFARE_ADMIN_KEY"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("config %s lacks %q:\n%s", flag, want, out)
+			}
+		}
+		if flag == "--json" && !json.Valid([]byte(out)) {
+			t.Errorf("config --json is no JSON:\n%s", out)
+		}
+	}
+}
+
+// What another program's variable is called must not reach us, and what is set to nothing is not set.
+func TestEnvironmentIsOurs(t *testing.T) {
+	t.Parallel()
+	p := start(t, t.TempDir(), []string{"LOG_LEVEL=loud", "ADDR=nonsense", "FANFARE_LOG_LEVEL=", "FANFARE_EVENTS_MAX_AGE="}, "config")
+	if code := p.exitCode(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, p.out)
+	}
+}
+
+func TestTopologyGolden(t *testing.T) {
+	t.Parallel()
+	p := start(t, t.TempDir(), nil, "topology", "print", "--json")
+	if code := p.exitCode(); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, p.out)
+	}
+	want, err := os.ReadFile("../../deploy/topology.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.out.String() != string(want) {
+		t.Errorf("deploy/topology.json is not what the code says; run make generate\ngot:\n%s", p.out)
+	}
+}

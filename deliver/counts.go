@@ -1,0 +1,70 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Counts tells what became of events, for those who show events.
+type Counts struct {
+	db     *sql.DB
+	routes *routes
+}
+
+// NewCounts makes a Counts.
+func NewCounts(db *sql.DB) *Counts { return &Counts{db: db, routes: &routes{ledger: newLedger(db)}} }
+
+// Describe returns a delivery with its attempts, as the API shows it; nil if there is none.
+func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error) {
+	e, err := c.routes.ledger.find(ctx, delivery, "")
+	if errors.Is(err, errNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	shown, err := c.routes.show(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(shown.Body)
+	if err != nil {
+		return nil, fmt.Errorf("describe delivery %s: %w", delivery, err)
+	}
+	return raw, nil
+}
+
+// CountByState counts the deliveries of an event by their state. No delivery is older than its event, so older
+// partitions are left alone.
+func (c *Counts) CountByState(ctx context.Context, event uuid.UUID) (map[string]int, error) {
+	oldest := firstID(time.UnixMilli(int64(binary.BigEndian.Uint64(event[:8]) >> 16)))
+	rows, err := c.db.QueryContext(ctx, `
+SELECT state, count(*) FROM deliveries WHERE event_uid = $1 AND id >= $2 GROUP BY state
+UNION ALL
+SELECT 'pending', count(*) FROM deferrals p WHERE event_uid = $1 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)`,
+		event, oldest)
+	if err != nil {
+		return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
+	}
+	defer rows.Close()
+	counts := map[string]int{}
+	for rows.Next() {
+		var state string
+		var n int
+		if err := rows.Scan(&state, &n); err != nil {
+			return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
+		}
+		counts[state] += n
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
+	}
+	return counts, nil
+}
