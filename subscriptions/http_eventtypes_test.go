@@ -11,7 +11,7 @@ func TestEventTypesOverTheAPI(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	body := `{"name":"order.created","description":"d","schema":{"type":"object","required":["n"]},"sample":{"n":12345678901234567890},"scopes":["view:purchases"]}`
-	made := s.want(t, 201, "admin", "POST /v1/event-types", body)
+	made := s.want(t, 201, "admin POST /v1/event-types", body)
 	want := map[string]any{
 		"tenant": nil, "name": "order.created", "description": "d", "schema": map[string]any{"type": "object", "required": []any{"n"}},
 		"sample": map[string]any{"n": 12345678901234567890.0}, "scopes": []any{"view:purchases"}, "archived": false,
@@ -20,61 +20,61 @@ func TestEventTypesOverTheAPI(t *testing.T) {
 	if !reflect.DeepEqual(made.body, want) {
 		t.Errorf("got  %v\nwant %v", made.body, want)
 	}
-	read := s.want(t, 200, "acme", "GET /v1/event-types/order.created", "")
+	read := s.want(t, 200, "acme GET /v1/event-types/order.created", "")
 	if !reflect.DeepEqual(read.body, want) || read.header.Get("ETag") != made.header.Get("ETag") || read.header.Get("ETag") == "" {
 		t.Errorf("got %v %s", read.header, read.text)
 	}
-	if sample := s.want(t, 200, "acme", "GET /v1/event-types/order.created/sample", ""); strings.TrimSpace(sample.text) != `{"n":12345678901234567890}` &&
+	if sample := s.want(t, 200, "acme GET /v1/event-types/order.created/sample", ""); strings.TrimSpace(sample.text) != `{"n":12345678901234567890}` &&
 		strings.TrimSpace(sample.text) != `{"n": 12345678901234567890}` {
 		t.Errorf("sample: %s", sample.text)
 	}
-	s.want(t, 409, "admin", "POST /v1/event-types", body)
-	s.want(t, 403, "acme", "POST /v1/event-types", body)
-	s.want(t, 403, "reader", "GET /v1/event-types", "")
-	s.want(t, 404, "acme", "GET /v1/event-types/none", "")
+	s.want(t, 409, "admin POST /v1/event-types", body)
+	s.want(t, 403, "acme POST /v1/event-types", body)
+	s.want(t, 403, "reader GET /v1/event-types", "")
+	s.want(t, 404, "acme GET /v1/event-types/none", "")
 
 	// A tenant's own goes before the one that is every tenant's, and is nobody else's.
-	s.want(t, 201, "admin", "POST /v1/event-types?tenant=acme", `{"name":"order.created","description":"own"}`)
-	s.want(t, 201, "admin", "POST /v1/event-types", `{"name":"own","tenant":"acme"}`)
-	if got := s.want(t, 200, "acme", "GET /v1/event-types/order.created", ""); got.body["description"] != "own" || got.body["tenant"] != "acme" {
+	s.want(t, 201, "admin POST /v1/event-types?tenant=acme", `{"name":"order.created","description":"own"}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"own","tenant":"acme"}`)
+	if got := s.want(t, 200, "acme GET /v1/event-types/order.created", ""); got.body["description"] != "own" || got.body["tenant"] != "acme" {
 		t.Errorf("own: %s", got.text)
 	}
-	s.want(t, 404, "acme", "GET /v1/event-types/order.created/sample", "")
-	if got := s.want(t, 200, "globex", "GET /v1/event-types/order.created", ""); got.body["description"] != "d" {
+	s.want(t, 404, "acme GET /v1/event-types/order.created/sample", "")
+	if got := s.want(t, 200, "globex GET /v1/event-types/order.created", ""); got.body["description"] != "d" {
 		t.Errorf("globex's: %s", got.text)
 	}
-	s.want(t, 404, "globex", "GET /v1/event-types/own", "")
+	s.want(t, 404, "globex GET /v1/event-types/own", "")
 	for key, want := range map[string]int{"acme": 2, "globex": 1, "admin": 1} {
-		if got := len(s.want(t, 200, key, "GET /v1/event-types", "").body["data"].([]any)); got != want {
+		if got := len(s.want(t, 200, key+" GET /v1/event-types", "").body["data"].([]any)); got != want {
 			t.Errorf("%s lists %d, want %d", key, got, want)
 		}
 	}
-	if got := len(s.want(t, 200, "admin", "GET /v1/event-types?tenant=acme", "").body["data"].([]any)); got != 2 {
+	if got := len(s.want(t, 200, "admin GET /v1/event-types?tenant=acme", "").body["data"].([]any)); got != 2 {
 		t.Errorf("admin lists %d of acme", got)
 	}
 
 	path := "/v1/event-types/order.created"
-	patched := s.want(t, 200, "admin", "PATCH "+path, `{"description":null,"sample":{"m":1},"scopes":null,"archived":true}`, "If-Match", made.header.Get("ETag"))
+	patched := s.want(t, 200, "admin PATCH "+path, `{"description":null,"sample":{"m":1},"scopes":null,"archived":true}`, "If-Match", made.header.Get("ETag"))
 	if patched.body["description"] != "" || !patched.body["archived"].(bool) || len(patched.body["scopes"].([]any)) != 0 ||
 		len(patched.body["sample"].(map[string]any)) != 2 || patched.body["schema"] == nil {
 		t.Errorf("patched: %s", patched.text)
 	}
-	s.want(t, 412, "admin", "PATCH "+path, `{"archived":false}`, "If-Match", made.header.Get("ETag"))
-	if got := s.want(t, 200, "admin", "PATCH "+path, `{"schema":null,"sample":null}`); got.body["schema"] != nil || got.body["sample"] != nil {
+	s.want(t, 412, "admin PATCH "+path, `{"archived":false}`, "If-Match", made.header.Get("ETag"))
+	if got := s.want(t, 200, "admin PATCH "+path, `{"schema":null,"sample":null}`); got.body["schema"] != nil || got.body["sample"] != nil {
 		t.Errorf("cleared: %s", got.text)
 	}
-	if got := s.want(t, 200, "acme", "GET "+path, ""); got.body["description"] != "own" {
+	if got := s.want(t, 200, "acme GET "+path, ""); got.body["description"] != "own" {
 		t.Errorf("the tenant's own was changed: %s", got.text)
 	}
-	s.want(t, 403, "acme", "PATCH "+path, `{}`)
-	s.want(t, 403, "acme", "DELETE "+path, "")
-	s.want(t, 412, "admin", "DELETE "+path, "", "If-Match", made.header.Get("ETag"))
-	s.want(t, 204, "admin", "DELETE "+path, "")
-	s.want(t, 404, "admin", "DELETE "+path, "")
-	s.want(t, 404, "globex", "GET "+path, "")
-	s.want(t, 200, "acme", "GET "+path, "")
-	s.want(t, 204, "admin", "DELETE "+path+"?tenant=acme", "")
-	if again := s.want(t, 201, "admin", "POST /v1/event-types", `{"name":"order.created"}`); again.body["description"] != "" || again.body["schema"] != nil {
+	s.want(t, 403, "acme PATCH "+path, `{}`)
+	s.want(t, 403, "acme DELETE "+path, "")
+	s.want(t, 412, "admin DELETE "+path, "", "If-Match", made.header.Get("ETag"))
+	s.want(t, 204, "admin DELETE "+path, "")
+	s.want(t, 404, "admin DELETE "+path, "")
+	s.want(t, 404, "globex GET "+path, "")
+	s.want(t, 200, "acme GET "+path, "")
+	s.want(t, 204, "admin DELETE "+path+"?tenant=acme", "")
+	if again := s.want(t, 201, "admin POST /v1/event-types", `{"name":"order.created"}`); again.body["description"] != "" || again.body["schema"] != nil {
 		t.Errorf("made again: %s", again.text)
 	}
 }
@@ -82,7 +82,7 @@ func TestEventTypesOverTheAPI(t *testing.T) {
 func TestEventTypesRefused(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.want(t, 201, "admin", "POST /v1/event-types", `{"name":"a"}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"a"}`)
 	for body, want := range map[string]string{
 		`{}`: "body.name", `{"name":""}`: "body.name", `{"name":"a.*"}`: "body.name", `{"name":"a b"}`: "body.name",
 		`{"name":"b","schema":{"type":"objekt"}}`:                                                       "body.schema",
@@ -95,18 +95,18 @@ func TestEventTypesRefused(t *testing.T) {
 		`{"name":"b","schema":{"title":"` + strings.Repeat("x", maxSchemaBytes) + `"}}`:                 "body.schema",
 		`{"name":"b","description":"` + strings.Repeat("x", 3000) + `"}`:                                "body.description",
 	} {
-		if r := s.want(t, 422, "admin", "POST /v1/event-types", body); r.locations() != want {
+		if r := s.want(t, 422, "admin POST /v1/event-types", body); r.locations() != want {
 			t.Errorf("%.80s: got %s", body, r.text)
 		}
 	}
 	for _, patch := range []string{`{"name":"b"}`, `{"tenant":"acme"}`, `{"schema":{"type":"x"}}`, `{"created_at":null}`} {
-		s.want(t, 422, "admin", "PATCH /v1/event-types/a", patch)
+		s.want(t, 422, "admin PATCH /v1/event-types/a", patch)
 	}
-	if r := s.call(t, "admin", "POST /v1/event-types", `{"name":"huge","sample":1e999999}`); r.status/100 != 4 {
+	if r := s.call(t, "admin POST /v1/event-types", `{"name":"huge","sample":1e999999}`); r.status/100 != 4 {
 		t.Errorf("a number that is out of range: %d %s", r.status, r.text)
 	}
 	// Half a surrogate pair is no text that Postgres takes; it must not be its error that says so.
-	if r := s.call(t, "admin", "POST /v1/event-types", `{"name":"half","sample":"\ud800"}`); r.status >= 500 {
+	if r := s.call(t, "admin POST /v1/event-types", `{"name":"half","sample":"\ud800"}`); r.status >= 500 {
 		t.Errorf("half a surrogate: %d %s", r.status, r.text)
 	}
 }
@@ -116,13 +116,13 @@ func TestEventTypeListPages(t *testing.T) {
 	s := serve(t)
 	const n = 7
 	for i := range n {
-		s.want(t, 201, "admin", "POST /v1/event-types", fmt.Sprintf(`{"name":"t%d"}`, i))
+		s.want(t, 201, "admin POST /v1/event-types", fmt.Sprintf(`{"name":"t%d"}`, i))
 	}
 	for order, first := range map[string]string{"asc": "t0", "desc": "t6"} {
 		var names []string
 		cursor := ""
 		for {
-			r := s.want(t, 200, "acme", "GET /v1/event-types?limit=3&order="+order+cursor, "")
+			r := s.want(t, 200, "acme GET /v1/event-types?limit=3&order="+order+cursor, "")
 			for _, item := range r.body["data"].([]any) {
 				names = append(names, item.(map[string]any)["name"].(string))
 			}
@@ -142,15 +142,15 @@ func TestEventTypeListPages(t *testing.T) {
 func TestScopesOfEventTypes(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.want(t, 201, "admin", "POST /v1/event-types", `{"name":"purchase.made","scopes":["view:purchases"]}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"purchase.made","scopes":["view:purchases"]}`)
 	purchase := strings.Replace(least, `["a"]`, `["purchase.made"]`, 1)
 	wild := strings.Replace(least, `["a"]`, `["purchase.*"]`, 1)
 
-	s.want(t, 403, "acme", "POST /v1/subscriptions", purchase)
+	s.want(t, 403, "acme POST /v1/subscriptions", purchase)
 	viewers, _ := s.post(t, "viewer", purchase)
 	wildPlain, _ := s.post(t, "acme", wild)
 	wildViewer, _ := s.post(t, "viewer", wild)
-	r := s.want(t, 201, "admin", "POST /v1/subscriptions?tenant=acme", wild)
+	r := s.want(t, 201, "admin POST /v1/subscriptions?tenant=acme", wild)
 	wildAdmin := fmt.Sprint(r.body["id"])
 
 	receives := func(step, eventType string, want ...string) {
@@ -172,39 +172,39 @@ func TestScopesOfEventTypes(t *testing.T) {
 	}
 	receives("at first", "purchase.made", viewers, wildViewer, wildAdmin)
 	receives("an unscoped type", "purchase.other", wildPlain, wildViewer, wildAdmin)
-	s.want(t, 201, "admin", "POST /v1/event-types?tenant=acme", `{"name":"purchase.other","scopes":["view:purchases"]}`)
+	s.want(t, 201, "admin POST /v1/event-types?tenant=acme", `{"name":"purchase.other","scopes":["view:purchases"]}`)
 	receives("a type that is scoped later", "purchase.other", wildViewer, wildAdmin)
 
 	// Who lacks the scope can neither redirect such a subscription nor add the type to another one.
-	s.want(t, 403, "acme", "PATCH /v1/subscriptions/"+viewers, `{"url":"https://evil.example.com/"}`)
-	s.want(t, 403, "acme", "PATCH /v1/subscriptions/"+wildAdmin, `{"url":"https://evil.example.com/"}`)
-	s.want(t, 403, "acme", "PATCH /v1/subscriptions/"+wildPlain, `{"event_types":["purchase.made"]}`)
-	s.want(t, 200, "acme", "PATCH /v1/subscriptions/"+viewers, `{"name":"renamed"}`)
+	s.want(t, 403, "acme PATCH /v1/subscriptions/"+viewers, `{"url":"https://evil.example.com/"}`)
+	s.want(t, 403, "acme PATCH /v1/subscriptions/"+wildAdmin, `{"url":"https://evil.example.com/"}`)
+	s.want(t, 403, "acme PATCH /v1/subscriptions/"+wildPlain, `{"event_types":["purchase.made"]}`)
+	s.want(t, 200, "acme PATCH /v1/subscriptions/"+viewers, `{"name":"renamed"}`)
 	receives("after what was refused", "purchase.made", viewers, wildViewer, wildAdmin)
-	s.want(t, 200, "viewer", "PATCH /v1/subscriptions/"+wildAdmin, `{"url":"https://example.org/"}`)
-	s.want(t, 201, "admin", "POST /v1/event-types", `{"name":"purchase.third","scopes":["view:more"]}`)
+	s.want(t, 200, "viewer PATCH /v1/subscriptions/"+wildAdmin, `{"url":"https://example.org/"}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"purchase.third","scopes":["view:more"]}`)
 	receives("an admin's that somebody redirected", "purchase.third")
 	receives("within the scopes of who redirected it", "purchase.made", viewers, wildViewer, wildAdmin)
-	s.want(t, 200, "viewer", "PATCH /v1/subscriptions/"+wildPlain, `{"event_types":["purchase.*","purchase.made"]}`)
+	s.want(t, 200, "viewer PATCH /v1/subscriptions/"+wildPlain, `{"event_types":["purchase.*","purchase.made"]}`)
 	receives("a type that was added with its scope", "purchase.made", viewers, wildViewer, wildAdmin, wildPlain)
-	s.want(t, 200, "admin", "PATCH /v1/subscriptions/"+wildViewer, `{"event_types":["purchase.third"]}`)
+	s.want(t, 200, "admin PATCH /v1/subscriptions/"+wildViewer, `{"event_types":["purchase.third"]}`)
 	receives("a type that an admin added", "purchase.third", wildViewer)
 }
 
 func TestArchivedTypesTakeNoNewSubscriptions(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	s.want(t, 201, "admin", "POST /v1/event-types", `{"name":"old"}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"old"}`)
 	old := strings.Replace(least, `["a"]`, `["b","old"]`, 1)
 	id, _ := s.post(t, "acme", old)
-	s.want(t, 200, "admin", "PATCH /v1/event-types/old", `{"archived":true}`)
-	if r := s.want(t, 422, "acme", "POST /v1/subscriptions", old); r.locations() != "body.event_types[1]" {
+	s.want(t, 200, "admin PATCH /v1/event-types/old", `{"archived":true}`)
+	if r := s.want(t, 422, "acme POST /v1/subscriptions", old); r.locations() != "body.event_types[1]" {
 		t.Errorf("got %s", r.text)
 	}
-	s.want(t, 200, "acme", "PATCH /v1/subscriptions/"+id, `{"name":"renamed"}`)
-	s.want(t, 200, "acme", "PATCH /v1/subscriptions/"+id, `{"event_types":["old","c"]}`)
+	s.want(t, 200, "acme PATCH /v1/subscriptions/"+id, `{"name":"renamed"}`)
+	s.want(t, 200, "acme PATCH /v1/subscriptions/"+id, `{"event_types":["old","c"]}`)
 	other, _ := s.post(t, "acme", least)
-	s.want(t, 422, "acme", "PATCH /v1/subscriptions/"+other, `{"event_types":["old"]}`)
+	s.want(t, 422, "acme PATCH /v1/subscriptions/"+other, `{"event_types":["old"]}`)
 	s.fresh(t)
 	if et, ok := s.dir.EventType("acme", "old"); !ok || !et.Archived {
 		t.Errorf("the directory has %+v", et)

@@ -143,8 +143,6 @@ func (b *branch) prune(pattern string) {
 
 func (b *branch) empty() bool { return len(b.children)+len(b.here)+len(b.rest) == 0 }
 
-func (x *index) empty() bool { return len(x.exact) == 0 && x.tree.empty() }
-
 // candidates appends those whose types and resource id fit; one may come several times.
 func (x *index) candidates(e *MatchEvent, to []*entry) []*entry {
 	if i, found := x.find(e.Type); found {

@@ -46,8 +46,10 @@ func TestCheckSecret(t *testing.T) {
 	if got := (Secret{Value: sw1}).PublicKey(); got != "" {
 		t.Errorf("a shared secret has the public key %s", got)
 	}
-	if NewSecret(SignHMAC) == NewSecret(SignHMAC) || NewSecret(SignEd25519) == NewSecret(SignEd25519) {
-		t.Error("two new secrets are the same")
+	for _, scheme := range []Signing{SignHMAC, SignEd25519} {
+		if one, other := NewSecret(scheme), NewSecret(scheme); one == other {
+			t.Errorf("two new %s secrets are the same", scheme)
+		}
 	}
 }
 

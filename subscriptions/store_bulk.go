@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-
-	"github.com/lib/pq"
 )
 
 // bulkChunk is how many subscriptions one transaction of CreateMany makes.
@@ -42,12 +40,8 @@ func chunks[T any](seq iter.Seq[T], size int) iter.Seq[[]T] {
 	}
 }
 
-// copied are the columns that createChunk writes: id and tenant, the written ones, and the rest of an insert.
-var copied = []string{
-	"id", "tenant", "name", "description", "url", "event_types", "resource_id", "changed", "filter", "headers",
-	"payload_format", "retry_schedule", "max_retries", "timeout_ms", "max_in_flight", "rate_limit", "rate_per_ms", "secrets",
-	"status", "disabled_reason", "version", "metadata", "scopes", "updated_at", "settings", "dialect", "created_at", "revision",
-}
+// copySubscriptions takes the values of writtenArgs and what createChunk adds, in that order.
+const copySubscriptions = `COPY subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, revision) FROM STDIN`
 
 func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 	rows := make([][]any, len(chunk))
@@ -71,7 +65,7 @@ func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 	if err := tx.QueryRowContext(ctx, nextRevision+`SELECT value FROM r`).Scan(&revision); err != nil {
 		return err
 	}
-	copying, err := tx.PrepareContext(ctx, pq.CopyIn("subscriptions", copied...))
+	copying, err := tx.PrepareContext(ctx, copySubscriptions)
 	if err != nil {
 		return err
 	}
@@ -83,7 +77,7 @@ func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 	if _, err := copying.ExecContext(ctx); err != nil {
 		return err
 	}
-	if err := copying.Close(); err != nil {
+	if err := copying.Close(); err != nil { //nolint:sqlclosecheck // it must be closed before the commit; a rollback closes it as well
 		return err
 	}
 	if err := tx.Commit(); err != nil {

@@ -1,0 +1,103 @@
+package subscriptions
+
+import (
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/traits"
+)
+
+// equalNode is == or !=.
+type equalNode struct {
+	left, right node
+	not         bool
+}
+
+func (n *equalNode) eval(fr *frame) value {
+	if !fr.step(1) {
+		return errSpent
+	}
+	l, r := n.left.eval(fr), n.right.eval(fr)
+	switch {
+	case isError(l):
+		return l
+	case isError(r):
+		return r
+	case !fr.payToCompare(l, r):
+		return errSpent
+	}
+	equal := types.Equal(l, r)
+	if b, ok := equal.(types.Bool); ok && n.not {
+		return !b
+	}
+	return equal
+}
+func (n *equalNode) estimate() int { return estimates(n.left, n.right) + assumedTextLen/256 }
+
+// payToCompare pays for an equality: what the smaller of the two holds. Values that cannot be equal are
+// cheap, so the smaller one is found by walking both at once.
+func (fr *frame) payToCompare(l, r value) bool {
+	switch l := l.(type) {
+	case types.String:
+		r, ok := r.(types.String)
+		return !ok || len(l) != len(r) || fr.step(len(l)/256)
+	case *object:
+		r, ok := r.(*object)
+		if !ok || len(l.fields) != len(r.fields) {
+			return true
+		}
+		for i, f := range l.fields {
+			if !fr.step(2) || !fr.payToCompare(f.value, r.fields[i].value) {
+				return false
+			}
+		}
+	case traits.Lister:
+		r, ok := r.(traits.Lister)
+		if !ok {
+			return true
+		}
+		ls, rs := elements(l), elements(r)
+		if len(ls) != len(rs) {
+			return true
+		}
+		for i := range ls {
+			if !fr.step(2) || !fr.allocate(16) || !fr.payToCompare(ls[i], rs[i]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// payToFind pays for looking through a list.
+func (fr *frame) payToFind(v value, l traits.Lister) bool {
+	switch v.(type) {
+	case *object, traits.Lister:
+		for _, e := range elements(l) {
+			if !fr.step(1) || !fr.payToCompare(v, e) {
+				return false
+			}
+		}
+		return true
+	}
+	return fr.step(len(elements(l)) * (1 + textLen(v)/256))
+}
+
+func textLen(v value) int {
+	if s, ok := v.(types.String); ok {
+		return len(s)
+	}
+	return 0
+}
+
+// elements of a list: every list here was made of values, so none is converted or boxed.
+func elements(l traits.Lister) []value {
+	e, _ := l.Value().([]value)
+	return e
+}
+
+// shortly cuts a text for a message.
+func shortly(v value) any {
+	if s, ok := v.(types.String); ok && len(s) > maxSeenText {
+		return s[:maxSeenText]
+	}
+	return v
+}

@@ -1,0 +1,84 @@
+package subscriptions
+
+import (
+	"testing"
+	"time"
+)
+
+func TestEraseTenant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	mine, other := b.create(t, plain("acme", "a")), b.create(t, plain("globex", "a"))
+	for _, tenant := range []string{"acme", "globex", ""} {
+		if err := b.store.CreateEventType(t.Context(), &EventType{Tenant: tenant, Name: "a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.fresh(t)
+	for range 2 {
+		if err := b.store.EraseTenant(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.fresh(t)
+	if _, ok := b.dir.Get(mine.ID); ok {
+		t.Error("the tenant's subscription is there still")
+	}
+	if _, ok := b.dir.Get(other.ID); !ok {
+		t.Error("another tenant's subscription is gone")
+	}
+	if s := b.dir.Stats(); s.Subscriptions != 1 || s.Tenants != 1 || s.EventTypes != 2 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestSweepMovesTheHorizon(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	kept, gone := b.create(t, plain("acme", "a")), b.create(t, plain("acme", "a"))
+	late := b.directory()
+	if _, err := late.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Delete(t.Context(), "acme", gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.store.Sweep(t.Context(), 0); err != nil || n != 0 {
+		t.Errorf("a young tombstone: swept %d, %v", n, err)
+	}
+	b.store.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	if n, err := b.store.Sweep(t.Context(), 0); err != nil || n != 1 {
+		t.Errorf("an old tombstone: swept %d, %v", n, err)
+	}
+	if n, err := b.store.Sweep(t.Context(), 0); err != nil || n != 0 {
+		t.Errorf("again: swept %d, %v", n, err)
+	}
+	if _, ok := late.Get(gone.ID); !ok {
+		t.Fatal("the late directory cannot know yet")
+	}
+	if _, err := late.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := late.Get(gone.ID); ok {
+		t.Error("the late directory never learns of the deletion")
+	}
+	if _, ok := late.Get(kept.ID); !ok {
+		t.Error("the late directory lost what is left")
+	}
+}
+
+func TestDatabaseThatWasSetBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	made := b.create(t, plain("acme", "a"))
+	revision := b.fresh(t)
+	if _, err := b.db.Exec(`DELETE FROM subscriptions; UPDATE revision SET value = 0`); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.dir.AtLeast(t.Context(), revision+10); err != nil {
+		t.Errorf("AtLeast a revision that is no more: %v", err)
+	}
+	if _, ok := b.dir.Get(made.ID); ok {
+		t.Error("the directory has what the database lost")
+	}
+}
