@@ -82,10 +82,6 @@ func (r Routes) toExplain(e *Event, asked string) ([]uuid.UUID, error) {
 		}
 		return []uuid.UUID{id}, nil
 	}
-	matched, _ := r.Directory.Match(e.matchEvent())
-	ids := make([]uuid.UUID, 0, len(matched))
-	for _, s := range matched[:min(len(matched), explained)] {
-		ids = append(ids, s.ID)
-	}
-	return ids, nil
+	matched, _ := r.Directory.MatchIDs(e.matchEvent())
+	return matched[:min(len(matched), explained)], nil
 }

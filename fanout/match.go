@@ -82,10 +82,10 @@ func (j *job) repeat() (known bool, err error) {
 
 // match returns the subscriptions that the event goes to, and the revision that a worker must know to know them.
 func (j *job) match() ([]deliver.Target, int64) {
-	matched, revision := j.dir.Match(j.event.matchEvent())
+	matched, revision := j.dir.MatchIDs(j.event.matchEvent())
 	targets := make([]deliver.Target, len(matched))
-	for i, s := range matched {
-		targets[i].Subscription = s.ID
+	for i, id := range matched {
+		targets[i].Subscription = id
 	}
 	return targets, revision
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -75,7 +74,7 @@ func (s *Stage) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.cfg.DrainTimeout, stop) })()
 
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: s.cfg.DrainTimeout + 5*time.Second},
-		watermill.NewSlogLogger(s.log))
+		newQuiet(s.log))
 	if err != nil {
 		return fmt.Errorf("make router: %w", err)
 	}

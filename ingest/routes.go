@@ -69,15 +69,23 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 			mediaCloud:      {Schema: cloud, Example: exampleCloud()},
 			mediaCloudBatch: {Schema: many(cloud), Example: []any{exampleCloud()}},
 		}},
-		Responses: map[string]*huma.Response{"202": {
-			Description: "The events are on disk",
-			Content: map[string]*huma.MediaType{mediaJSON: {
-				Schema:  &huma.Schema{OneOf: []*huma.Schema{resultSchema(), resultsSchema(problem)}},
-				Example: map[string]any{"id": "evt_17", "duplicate": false},
-			}},
-		}},
-		Errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout,
-			http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
-			http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+		Responses: map[string]*huma.Response{
+			"202": {
+				Description: "The events are on disk",
+				Content: map[string]*huma.MediaType{mediaJSON: {
+					Schema:  &huma.Schema{OneOf: []*huma.Schema{resultSchema(), resultsSchema(problem)}},
+					Example: map[string]any{"id": "evt_17", "duplicate": false},
+				}},
+			},
+			"409": {
+				Description: "The id was used for other content within the last 24 hours",
+				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: problem}},
+			},
+			"503": {
+				Description: "Storage is away or full, or too many requests wait: send the events again after `Retry-After`. " +
+					"Of an array, `accepted` and `events` say what became of each.",
+				Content: map[string]*huma.MediaType{"application/problem+json": {Schema: problem}},
+			},
+		},
 	}
 }

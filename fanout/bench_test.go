@@ -1,0 +1,118 @@
+package fanout_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// cpu starts to measure the processor time of the whole process; what it returns reports it by the event. On a machine
+// that others use as well, it says more than the time that passes.
+func cpu(b *testing.B) (report func()) {
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	return func() { b.ReportMetric(float64((used()-before).Microseconds())/float64(b.N), "cpu-us/event") }
+}
+
+var kilobyte = []byte(`{"lines":[` + strings.Repeat(`{"sku":"abc-1234567","count":2,"price":17.25,"note":"to be wrapped"},`, 13) + `{"sku":"last"}]}`)
+
+func BenchmarkEncode(b *testing.B) {
+	e := golden["whole"]
+	e.Data = kilobyte
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Encode()
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	e := golden["whole"]
+	subject, msg := e.Encode()
+	w := fanout.Wire{Subject: subject, Seq: 1, At: accepted, Headers: msg.Metadata, Data: kilobyte}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, refusal := fanout.DecodeWire(w); refusal != nil {
+			b.Fatal(refusal)
+		}
+	}
+}
+
+func BenchmarkHash(b *testing.B) {
+	e := golden["whole"]
+	e.Data = kilobyte
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Hash()
+	}
+}
+
+// BenchmarkStage fans events out that are in the stream already, with ten matches each: reading them from the broker
+// (in this process), matching, and the ledger are in the figures; what deliver does with the tasks is not.
+func BenchmarkStage(b *testing.B) {
+	for name, suspect := range map[string]bool{"fresh": false, "suspect": true} {
+		b.Run(name, func(b *testing.B) {
+			h := newHouse(b)
+			for range 10 {
+				h.subscribe("acme", "order.*")
+			}
+			if suspect {
+				h.fill(b.N)
+			}
+			b.ReportAllocs()
+			if !suspect {
+				h.run()
+				h.reading()
+			}
+			b.ResetTimer()
+			defer cpu(b)()
+			if suspect {
+				h.run()
+			} else {
+				h.fill(b.N)
+			}
+			h.settled()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+// fill publishes events with ids that Fanfare made, as ingest does, in arrays of 100.
+func (h *house) fill(n int) {
+	h.t.Helper()
+	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{Dedupe: true})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer publisher.Close()
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for from := w * 100; from < n; from += 800 {
+				var events []*fanout.Event
+				for i := from; i < min(from+100, n); i++ {
+					events = append(events, &fanout.Event{
+						ID: fmt.Sprint("e", i), Tenant: "acme", Type: "order.created", Time: accepted, Data: kilobyte, Made: true, Checked: true,
+					})
+				}
+				for _, sent := range fanout.SendAll(h.t.Context(), publisher, events) {
+					if sent.Err != nil {
+						h.t.Error(sent.Err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
