@@ -161,31 +161,51 @@ func (k *known) eventType(tenant, name string) (*EventType, bool) {
 // paused ones, whose deliveries are to be held, but not disabled ones. It asks nobody; call Fresh before. The
 // revision is the one that was matched against: whoever gets the result must know at least that one.
 func (d *Directory) Match(e *MatchEvent) (matched []*Subscription, revision int64) {
-	candidates, demanded, revision := d.candidates(e)
-	if len(candidates) == 0 {
+	found, revision := d.receivers(e)
+	if len(found) == 0 {
 		return nil, revision
+	}
+	matched = make([]*Subscription, len(found))
+	for i, r := range found {
+		if matched[i] = r.whole.Load(); matched[i] == nil {
+			matched[i] = r.subscription(d.decoded)
+		}
+	}
+	return matched, revision
+}
+
+// MatchIDs is Match for callers who need to know which subscriptions receive an event and nothing else of them:
+// nothing is decoded for it.
+func (d *Directory) MatchIDs(e *MatchEvent) (ids []uuid.UUID, revision int64) {
+	found, revision := d.receivers(e)
+	if len(found) == 0 {
+		return nil, revision
+	}
+	ids = make([]uuid.UUID, len(found))
+	for i, r := range found {
+		ids[i] = r.id
+	}
+	return ids, revision
+}
+
+// receivers are the entries that receive an event, each once.
+func (d *Directory) receivers(e *MatchEvent) (found []*entry, revision int64) {
+	candidates, demanded, revision := d.candidates(e)
+	if len(candidates) == 0 || len(e.Targets) > 0 {
+		return candidates, revision
 	}
 	// Filters are evaluated outside of the lock: entries never change.
 	j := &judgement{event: e, demanded: demanded, filters: d.filters}
-	kept := candidates
-	if len(e.Targets) == 0 {
-		kept = candidates[:0]
-		for _, c := range dedupe(candidates) {
-			if j.passes(c) {
-				kept = append(kept, c)
-			}
+	found = candidates[:0]
+	for _, c := range dedupe(candidates) {
+		if j.passes(c) {
+			found = append(found, c)
 		}
 	}
 	if j.failures > 0 {
 		d.failures.Add(j.failures)
 	}
-	matched = make([]*Subscription, len(kept))
-	for i, c := range kept {
-		if matched[i] = c.whole.Load(); matched[i] == nil {
-			matched[i] = c.subscription(d.decoded)
-		}
-	}
-	return matched, revision
+	return found, revision
 }
 
 // candidates are the subscriptions whose type and resource fit, or the event's targets.

@@ -177,9 +177,13 @@ func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *Match
 		demanded = et.Scopes
 	}
 	matched, _ := d.Match(e)
+	ids, _ := d.MatchIDs(e)
 	var got, want []uuid.UUID
-	for _, s := range matched {
+	for i, s := range matched {
 		got = append(got, s.ID)
+		if ids[i] != s.ID {
+			t.Fatalf("Match gives %s where MatchIDs gives %s", s.ID, ids[i])
+		}
 	}
 	for id, s := range model {
 		receives := receives(s, e, demanded)
