@@ -26,3 +26,6 @@ func DecodeWire(w Wire) (*Event, *Refusal) {
 func (e *Event) Encode() (string, *message.Message) {
 	return subjectPrefix + e.Tenant + "." + e.Type, e.encode()
 }
+
+// SetClock makes a Reconciler believe that it is another time.
+func SetClock(r *Reconciler, now func() time.Time) { r.now = now }

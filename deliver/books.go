@@ -1,0 +1,243 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// Books are the ledger of deliveries as an audit reads it: what became of the events of a span, what does not add up,
+// and what mends it. A delivery belongs to the span in which its event was accepted.
+type Books struct {
+	js     natsjs.JetStream
+	ledger *ledger
+	codec  codec
+}
+
+// NewBooks makes Books.
+func NewBooks(db *sql.DB, js natsjs.JetStream) (*Books, error) {
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	return &Books{js: js, ledger: newLedger(db), codec: c}, nil
+}
+
+// Tally counts deliveries of all generations by their state.
+type Tally struct {
+	Delivered, Dead, Cancelled int64
+	Pending                    int64 // held ones included
+	Held                       int64
+	Later                      int64 // those of the above that are of a later generation than the first
+}
+
+// Tally counts the deliveries of a span, an hour at a time so that no statement is long.
+func (b *Books) Tally(ctx context.Context, span Span) (total Tally, err error) {
+	err = byHour(span, func(part Span) error {
+		t, err := b.ledger.tally(ctx, part)
+		total.Delivered += t.Delivered
+		total.Dead += t.Dead
+		total.Cancelled += t.Cancelled
+		total.Pending += t.Pending
+		total.Held += t.Held
+		total.Later += t.Later
+		return err
+	})
+	return total, err
+}
+
+// Shortage is an event that has not as many deliveries of the first generation as it matched subscriptions.
+type Shortage struct {
+	EventUID uuid.UUID
+	Tenant   string
+	EventID  string
+	Seq      uint64
+	Matched  int
+	Found    int
+}
+
+// Shortages lists them, at most limit.
+func (b *Books) Shortages(ctx context.Context, span Span, limit int) (list []Shortage, err error) {
+	err = byHour(span, func(part Span) error {
+		if len(list) >= limit {
+			return nil
+		}
+		more, err := b.ledger.shortages(ctx, part, limit-len(list))
+		list = append(list, more...)
+		return err
+	})
+	return list, err
+}
+
+// Kind is what is wrong with a delivery, in a word.
+type Kind string
+
+// What an audit finds in the ledger of deliveries.
+const (
+	KindDuplicate      Kind = "delivery_duplicated"  // one generation of a delivery has two rows
+	KindExtraAttempt   Kind = "attempt_duplicated"   // there are more attempts than were made
+	KindMissingAttempt Kind = "attempt_missing"      // there are fewer
+	KindAstray         Kind = "held_without_a_pause" // held, though its subscription is not paused
+)
+
+// Fault is a delivery that contradicts itself.
+type Fault struct {
+	Kind         Kind
+	EventID      string
+	EventUID     uuid.UUID
+	Subscription uuid.UUID
+	Generation   int
+	Delivery     uuid.UUID
+	expected     int // attempts that did not end it
+}
+
+// Faults lists the deliveries of a span that contradict themselves, at most limit of each kind. Attempts before
+// a time may have been removed, and are not missed.
+func (b *Books) Faults(ctx context.Context, span Span, attemptsSince time.Time, limit int) (list []Fault, err error) {
+	err = byHour(span, func(part Span) error {
+		more, err := b.ledger.duplicates(ctx, part, limit)
+		if err != nil {
+			return err
+		}
+		list = append(list, more...)
+		if part.Since.Before(attemptsSince) {
+			return nil
+		}
+		more, err = b.ledger.miscounted(ctx, part, limit)
+		list = append(list, more...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	astray, err := b.ledger.astray(ctx, span, limit)
+	return append(list, astray...), err
+}
+
+// Mend makes a fault good.
+func (b *Books) Mend(ctx context.Context, f Fault) error {
+	err := postgres.Retry(ctx, b.ledger.db, func(ctx context.Context, tx *sql.Tx) error {
+		switch f.Kind {
+		case KindDuplicate:
+			return b.ledger.dropDuplicates(ctx, tx, f)
+		case KindExtraAttempt, KindMissingAttempt:
+			return b.ledger.recount(ctx, tx, f)
+		default:
+			return nil
+		}
+	})
+	if err == nil && f.Kind == KindAstray {
+		_, err = b.ledger.setFree(ctx, f.Subscription)
+	}
+	if err != nil {
+		return fmt.Errorf("mend %s of delivery %s: %w", f.Kind, f.Delivery, err)
+	}
+	return nil
+}
+
+// Receivers returns the subscriptions for which an event has a delivery of the first generation.
+func (b *Books) Receivers(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
+	return b.ledger.receivers(ctx, event)
+}
+
+// GiveUp ends a delivery that was never made and cannot be any more, as the event's bytes are gone.
+func (b *Books) GiveUp(ctx context.Context, s Shortage, eventType string, subscription uuid.UUID) error {
+	at := timeOf(s.EventUID)
+	err := b.ledger.write(ctx, []*Record{{
+		Delivery: ID(s.EventUID, subscription, 0, at), EventUID: s.EventUID, EventID: s.EventID, EventType: eventType,
+		Tenant: s.Tenant, Seq: s.Seq, Subscription: subscription, Step: 1, Outcome: OutcomeDead, Reason: ReasonExpired,
+		CreatedAt: at, At: time.Now(),
+	}})
+	if err != nil {
+		return fmt.Errorf("give up a delivery of event %s: %w", s.EventID, err)
+	}
+	return nil
+}
+
+// Live returns the events that are in tasks which no worker has acknowledged, with their targets: their deliveries
+// are on their way.
+func (b *Books) Live(ctx context.Context) (map[uuid.UUID]map[uuid.UUID]bool, error) {
+	stream, err := b.js.Stream(ctx, Stream)
+	if err != nil {
+		return nil, fmt.Errorf("look at stream %s: %w", Stream, err)
+	}
+	consumer, err := stream.Consumer(ctx, Durable)
+	if err != nil {
+		return nil, fmt.Errorf("look at consumer %s: %w", Durable, err)
+	}
+	live := map[uuid.UUID]map[uuid.UUID]bool{}
+	last := stream.CachedInfo().State.LastSeq
+	for seq := consumer.CachedInfo().AckFloor.Stream + 1; seq <= last; {
+		next, err := b.liveBatch(ctx, seq, live)
+		if err != nil {
+			return nil, fmt.Errorf("read tasks: %w", err)
+		}
+		if next == 0 {
+			break
+		}
+		seq = next
+	}
+	return live, nil
+}
+
+// liveBatch reads some messages of tasks and returns where the next ones begin, 0 at the end.
+func (b *Books) liveBatch(ctx context.Context, seq uint64, live map[uuid.UUID]map[uuid.UUID]bool) (next uint64, err error) {
+	messages, err := jetstreamext.GetBatch(ctx, b.js, Stream, 100, jetstreamext.GetBatchSeq(seq),
+		jetstreamext.GetBatchSubject("tasks.>"), jetstreamext.GetBatchMaxBytes(8<<20))
+	if err != nil {
+		return 0, err
+	}
+	for raw, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return next, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		next = raw.Sequence + 1
+		tasks, err := unpack[Task](b.codec, raw.Data)
+		if err != nil {
+			continue // It will be in quarantine.
+		}
+		for _, t := range tasks {
+			if live[t.Event.UID] == nil {
+				live[t.Event.UID] = map[uuid.UUID]bool{}
+			}
+			for _, target := range t.Targets {
+				live[t.Event.UID][target.Subscription] = true
+			}
+		}
+	}
+	return next, nil
+}
+
+// CaughtUp returns once the ledger holds all outcomes that were on disk when it was called; it fails if that takes
+// long.
+func (b *Books) CaughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return caughtUp(ctx, b.js)
+}
+
+// byHour calls do with the parts of a span, none longer than an hour.
+func byHour(span Span, do func(Span) error) error {
+	for from := span.Since; from.Before(span.Until); {
+		to := from.Truncate(time.Hour).Add(time.Hour)
+		if to.After(span.Until) {
+			to = span.Until
+		}
+		if err := do(Span{Since: from, Until: to}); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// The statements of audits. $1 and $2 are the ids that bound the span: a delivery of the first generation lies
+// in its event's day, a later one after it.
+
+func (l *ledger) tally(ctx context.Context, span Span) (t Tally, err error) {
+	err = l.db.QueryRowContext(ctx, `
+WITH ended AS (
+    SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
+        count(*) FILTER (WHERE state = 'cancelled') AS cancelled, count(*) FILTER (WHERE generation > 0) AS later
+    FROM deliveries WHERE id >= $1 AND event_uid >= $1 AND event_uid < $2
+), waiting AS (
+    SELECT count(*) AS pending, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE generation > 0) AS later
+    FROM deferrals p WHERE event_uid >= $1 AND event_uid < $2 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
+)
+SELECT delivered, dead, cancelled, pending, held, ended.later + waiting.later FROM ended, waiting`,
+		firstID(span.Since), firstID(span.Until)).Scan(&t.Delivered, &t.Dead, &t.Cancelled, &t.Pending, &t.Held, &t.Later)
+	if err != nil {
+		return t, fmt.Errorf("count deliveries: %w", err)
+	}
+	return t, nil
+}
+
+func (l *ledger) shortages(ctx context.Context, span Span, limit int) ([]Shortage, error) {
+	rows, err := l.db.QueryContext(ctx, `
+WITH found AS (
+    SELECT event_uid, count(DISTINCT subscription_id) AS n FROM (
+        SELECT event_uid, subscription_id FROM deliveries
+        WHERE id >= $1 AND id < $2 AND event_uid >= $1 AND event_uid < $2 AND generation = 0
+        UNION ALL
+        SELECT event_uid, subscription_id FROM deferrals WHERE event_uid >= $1 AND event_uid < $2 AND generation = 0
+    ) d GROUP BY event_uid
+)
+SELECT e.uid, e.tenant, e.id, e.seq, e.matched, coalesce(found.n, 0)
+FROM events e LEFT JOIN found ON found.event_uid = e.uid
+WHERE e.uid >= $1 AND e.uid < $2 AND e.matched <> coalesce(found.n, 0)
+ORDER BY e.uid LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+	if err != nil {
+		return nil, fmt.Errorf("look for missing deliveries: %w", err)
+	}
+	defer rows.Close()
+	var list []Shortage
+	for rows.Next() {
+		var s Shortage
+		if err := rows.Scan(&s.EventUID, &s.Tenant, &s.EventID, &s.Seq, &s.Matched, &s.Found); err != nil {
+			return nil, fmt.Errorf("read missing deliveries: %w", err)
+		}
+		list = append(list, s)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for missing deliveries: %w", err)
+	}
+	return list, nil
+}
+
+func (l *ledger) receivers(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
+	rows, err := l.db.QueryContext(ctx, `
+SELECT subscription_id FROM deliveries WHERE event_uid = $1 AND id >= $2 AND generation = 0
+UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation = 0`, event, oldest(event))
+	if err != nil {
+		return nil, fmt.Errorf("look who received event %s: %w", event, err)
+	}
+	defer rows.Close()
+	found := map[uuid.UUID]bool{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("look who received event %s: %w", event, err)
+		}
+		found[id] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look who received event %s: %w", event, err)
+	}
+	return found, nil
+}
+
+func (l *ledger) faults(ctx context.Context, kind Kind, query string, args ...any) ([]Fault, error) {
+	rows, err := l.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s: %w", kind, err)
+	}
+	defer rows.Close()
+	var list []Fault
+	for rows.Next() {
+		f := Fault{Kind: kind}
+		var extra bool
+		if err := rows.Scan(&f.EventID, &f.EventUID, &f.Subscription, &f.Generation, &f.Delivery, &f.expected, &extra); err != nil {
+			return nil, fmt.Errorf("look for %s: %w", kind, err)
+		}
+		if extra {
+			f.Kind = KindExtraAttempt
+		}
+		list = append(list, f)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for %s: %w", kind, err)
+	}
+	return list, nil
+}
+
+// duplicates finds generations that have two rows of different ids.
+func (l *ledger) duplicates(ctx context.Context, span Span, limit int) ([]Fault, error) {
+	return l.faults(ctx, KindDuplicate, `
+SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::uuid, 0, false FROM (
+    SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE id >= $1 AND event_uid >= $1 AND event_uid < $2
+    UNION
+    SELECT event_id, event_uid, subscription_id, generation, id FROM deferrals WHERE event_uid >= $1 AND event_uid < $2
+) d GROUP BY event_uid, subscription_id, generation HAVING count(*) > 1 LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+}
+
+// miscounted finds deliveries whose attempts are not as many as they say. The one that ended a delivery is part of
+// its row. Few deliveries have more than one, so only those are looked at that have or should have some.
+func (l *ledger) miscounted(ctx context.Context, span Span, limit int) ([]Fault, error) {
+	return l.faults(ctx, KindMissingAttempt, `
+WITH made AS (
+    SELECT delivery_id, count(*) AS n, max(number) AS last FROM attempts WHERE delivery_id >= $1 AND delivery_id < $2 GROUP BY delivery_id
+), said AS (
+    SELECT id, event_id, event_uid, subscription_id, generation, attempts - CASE WHEN started_at IS NULL THEN 0 ELSE 1 END AS n
+    FROM deliveries WHERE id >= $1 AND id < $2
+    UNION ALL
+    SELECT id, event_id, event_uid, subscription_id, generation, attempts FROM deferrals p WHERE id >= $1 AND id < $2
+        AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
+)
+SELECT event_id, event_uid, subscription_id, generation, id, said.n, coalesce(made.last, 0) > said.n
+FROM said LEFT JOIN made ON made.delivery_id = id
+WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+}
+
+// astray finds what is held of subscriptions that are not paused. A minute is left for those who set it free.
+func (l *ledger) astray(ctx context.Context, span Span, limit int) ([]Fault, error) {
+	return l.faults(ctx, KindAstray, `
+SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
+FROM deferrals d JOIN subscriptions s ON s.id = d.subscription_id
+WHERE d.held AND d.event_uid >= $1 AND d.event_uid < $2 AND s.status = 'active' AND NOT s.deleted
+    AND s.updated_at < now() - interval '1 minute' LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+}
+
+// dropDuplicates leaves one row of a generation: the one with the id that the delivery has, else the oldest.
+func (l *ledger) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error {
+	keep := f.Delivery
+	if f.Generation == 0 {
+		keep = ID(f.EventUID, f.Subscription, 0, timeOf(f.EventUID))
+	}
+	for _, table := range []string{"deliveries", "deferrals"} {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE event_uid = $1 AND subscription_id = $2 AND generation = $3 AND id <> $4
+    AND EXISTS (SELECT FROM deliveries WHERE id = $4 UNION ALL SELECT FROM deferrals WHERE id = $4)`,
+			f.EventUID, f.Subscription, f.Generation, keep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recount makes the attempts of a delivery as many as it says: what is beyond goes, and what is missing is said
+// to be lost.
+func (l *ledger) recount(ctx context.Context, tx *sql.Tx, f Fault) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM attempts WHERE delivery_id = $1 AND number > $2`, f.Delivery, f.expected); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `
+INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, reason)
+SELECT $1, n, $3, 0, 0, 'the record of this attempt was lost', $4 FROM generate_series(1, $2::int) AS n
+ON CONFLICT DO NOTHING`, f.Delivery, f.expected, timeOf(f.Delivery), string(ReasonCancelled))
+	return err
+}

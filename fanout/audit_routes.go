@@ -1,0 +1,51 @@
+package fanout
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/api"
+)
+
+// auditSpan is how far back an audit looks that is not told.
+const auditSpan = 24 * time.Hour
+
+type auditInput struct {
+	Since time.Time `query:"since" doc:"Accepted at this time or later; by default, 24 hours before until"`
+	Until time.Time `query:"until" doc:"Accepted before this time; by default, now"`
+}
+
+type auditOutput struct{ Body *Audit }
+
+// Register adds the audit to an API.
+func (a *Auditor) Register(to huma.API) {
+	register(to, a.audit, api.Admin, huma.Operation{
+		OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Operations"},
+		Summary: "Prove that nothing is lost",
+		Description: "For the events that were accepted in a span: each is in the stream and in the ledger, and each match is " +
+			"delivered, dead, cancelled or pending. What is not so is named. `fanfare audit --repair` sends what is missing.",
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	})
+}
+
+func (a *Auditor) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
+	span := deliver.Span{Since: in.Since, Until: in.Until}
+	if span.Until.IsZero() {
+		span.Until = time.Now()
+	}
+	if span.Since.IsZero() {
+		span.Since = span.Until.Add(-auditSpan)
+	}
+	if !span.Since.Before(span.Until) {
+		return nil, api.Invalid(api.At("query.until", "must be after since"))
+	}
+	found, err := a.Audit(ctx, span)
+	if err != nil {
+		return nil, err
+	}
+	return &auditOutput{Body: found}, nil
+}

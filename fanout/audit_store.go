@@ -1,0 +1,107 @@
+package fanout
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/deliver"
+)
+
+// auditStore is the SQL of audits.
+type auditStore struct {
+	db *sql.DB
+}
+
+// window returns the rows of a span that must be in the stream, and counts those that need not be any more: what
+// is older than the stream, and what was erased.
+func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64) (map[uuid.UUID]recorded, int64, error) {
+	low, high := firstUID(span.Since), firstUID(span.Until)
+	var aged int64
+	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM events WHERE uid >= $1 AND uid < $2 AND (seq < $3 OR erased_at IS NOT NULL)`,
+		low, high, int64(first)).Scan(&aged)
+	if err != nil {
+		return nil, 0, fmt.Errorf("count events: %w", err)
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT `+recordedColumns+` FROM events
+WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL`, low, high, int64(first))
+	if err != nil {
+		return nil, 0, fmt.Errorf("list events: %w", err)
+	}
+	defer rows.Close()
+	found := map[uuid.UUID]recorded{}
+	for rows.Next() {
+		r, err := scanRecorded(rows)
+		if err != nil {
+			return nil, 0, fmt.Errorf("list events: %w", err)
+		}
+		found[r.uid] = r
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, fmt.Errorf("list events: %w", err)
+	}
+	return found, aged, nil
+}
+
+// row returns the row of an event.
+func (s *auditStore) row(ctx context.Context, uid uuid.UUID) (recorded, error) {
+	r, err := scanRecorded(s.db.QueryRowContext(ctx, `SELECT `+recordedColumns+` FROM events WHERE uid = $1`, uid))
+	if err != nil {
+		return r, fmt.Errorf("read event %s: %w", uid, err)
+	}
+	return r, nil
+}
+
+// quarantined returns which of the messages are in quarantine.
+func (s *auditStore) quarantined(ctx context.Context, messages []seen) (map[uint64]bool, error) {
+	ids := make([]string, len(messages))
+	for i, m := range messages {
+		ids[i] = newQuarantined(m.wire, &Refusal{}).id.String()
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT stream_seq FROM quarantine WHERE id = ANY ($1::uuid[])`, pq.StringArray(ids))
+	if err != nil {
+		return nil, fmt.Errorf("look into quarantine: %w", err)
+	}
+	defer rows.Close()
+	found := map[uint64]bool{}
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return nil, fmt.Errorf("look into quarantine: %w", err)
+		}
+		found[uint64(seq)] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look into quarantine: %w", err)
+	}
+	return found, nil
+}
+
+// matched is how many subscriptions the events of a span matched.
+func (s *auditStore) matched(ctx context.Context, span deliver.Span) (n int64, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT coalesce(sum(matched), 0) FROM events WHERE uid >= $1 AND uid < $2`,
+		firstUID(span.Since), firstUID(span.Until)).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count matches: %w", err)
+	}
+	return n, nil
+}
+
+// setMatched corrects how many subscriptions an event matched, where more deliveries were made.
+func (s *auditStore) setMatched(ctx context.Context, uid uuid.UUID, n int) error {
+	if _, err := s.db.ExecContext(ctx, `UPDATE events SET matched = $2 WHERE uid = $1`, uid, n); err != nil {
+		return fmt.Errorf("correct event %s: %w", uid, err)
+	}
+	return nil
+}
+
+// setErased notes that nobody is to look for an event's bytes any more.
+func (s *auditStore) setErased(ctx context.Context, uid uuid.UUID) error {
+	if _, err := s.db.ExecContext(ctx, `UPDATE events SET erased_at = now() WHERE uid = $1 AND erased_at IS NULL`, uid); err != nil {
+		return fmt.Errorf("note that event %s is erased: %w", uid, err)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/fanfarehq/fanfare/deliver"
+)
+
+// seen is a message of the stream as an audit sees it.
+type seen struct {
+	wire    wire
+	event   *Event
+	refusal *Refusal
+}
+
+// holdStreamAgainstLedger counts the events of a span in both and names those that only one has. The messages of the
+// stream come in the order of their times, so the ledger is read in windows beside them.
+func (a *Auditor) holdStreamAgainstLedger(ctx context.Context, span deliver.Span, r *Audit) error {
+	stream, err := a.JetStream.Stream(ctx, Stream)
+	if err != nil {
+		return fmt.Errorf("look at stream %s: %w", Stream, err)
+	}
+	consumer, err := stream.Consumer(ctx, Durable)
+	if err != nil {
+		return fmt.Errorf("look at consumer %s: %w", Durable, err)
+	}
+	// Read before the ledger: what was acknowledged by now is in it.
+	s := &streamAudit{Auditor: a, report: r, span: span, from: span.Since, first: stream.CachedInfo().State.FirstSeq}
+	if at := consumer.CachedInfo(); at.NumPending == 0 && at.NumAckPending == 0 {
+		s.done = stream.CachedInfo().State.LastSeq // a floor does not move over what was deleted
+	}
+	s.done = max(s.done, consumer.CachedInfo().AckFloor.Stream)
+	for opt := jetstreamext.GetBatchStartTime(span.Since); opt != nil; {
+		next, err := s.batch(ctx, opt)
+		if err != nil {
+			return err
+		}
+		opt = nil
+		if next > 0 {
+			opt = jetstreamext.GetBatchSeq(next)
+		}
+	}
+	return s.flush(ctx, span.Until)
+}
+
+// streamAudit goes along the stream.
+type streamAudit struct {
+	*Auditor
+	report *Audit
+	span   deliver.Span
+	first  uint64 // what is before is not in the stream any more
+	done   uint64 // up to here fan-out has done its work
+	from   time.Time
+	seen   []seen
+}
+
+// batch reads messages and returns where the next ones begin; 0 at the end of the span or of the stream.
+func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) (next uint64, err error) {
+	messages, err := jetstreamext.GetBatch(ctx, s.JetStream, Stream, readMessages, from,
+		jetstreamext.GetBatchSubject(subjectPrefix+">"), jetstreamext.GetBatchMaxBytes(readBytes))
+	if err != nil {
+		return 0, err
+	}
+	for raw, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return next, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		next = raw.Sequence + 1
+		w := wireOf(raw)
+		if !w.at.Before(s.span.Until) {
+			return 0, nil
+		}
+		if w.at.Before(s.span.Since) { // The clock of the broker was set back.
+			continue
+		}
+		m := seen{wire: w}
+		m.event, m.refusal = decode(w)
+		s.seen = append(s.seen, m)
+	}
+	// Messages of the last millisecond may go on in the next batch, so they stay for the next window.
+	if n := len(s.seen); n >= auditWindow {
+		cut := s.seen[n-1].wire.at.Truncate(time.Millisecond)
+		if s.seen[0].wire.at.Before(cut) {
+			return next, s.flush(ctx, cut)
+		}
+	}
+	return next, nil
+}
+
+// flush holds a window against the ledger: what was seen from the last window's end to this one's.
+func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
+	n := 0
+	for n < len(s.seen) && s.seen[n].wire.at.Before(to) {
+		n++
+	}
+	window := s.seen[:n]
+	rows, aged, err := s.store.window(ctx, deliver.Span{Since: s.from, Until: to}, s.first)
+	if err != nil {
+		return err
+	}
+	s.report.Accepted += aged
+	s.report.InLedger += aged
+	var lone []seen
+	for _, m := range window {
+		if m.event != nil {
+			if _, ok := rows[m.event.UID()]; ok {
+				delete(rows, m.event.UID())
+				s.report.Accepted++
+				s.report.InStream++
+				s.report.InLedger++
+				continue
+			}
+		}
+		lone = append(lone, m)
+	}
+	if err := s.alone(ctx, lone); err != nil {
+		return err
+	}
+	for uid, row := range rows {
+		if err := s.rowAlone(ctx, uid, row); err != nil {
+			return err
+		}
+	}
+	s.seen = append(s.seen[:0], s.seen[n:]...)
+	s.from = to
+	return nil
+}
+
+// alone judges messages that the ledger has no row of: they may be repeats, no valid events, or yet to be fanned out.
+func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
+	if len(lone) == 0 {
+		return nil
+	}
+	quarantined, err := s.store.quarantined(ctx, lone)
+	if err != nil {
+		return err
+	}
+	for _, m := range lone {
+		if quarantined[m.wire.seq] {
+			continue
+		}
+		if m.event != nil && m.refusal == nil {
+			repeat, err := s.Ledger.Knows(ctx, m.event.Key(), m.event.AcceptedAt)
+			if err != nil {
+				return err
+			}
+			if repeat {
+				continue
+			}
+		}
+		s.report.Accepted++
+		s.report.InStream++
+		if m.wire.seq <= s.done {
+			s.report.Gaps = append(s.report.Gaps, s.noRow(m))
+		}
+	}
+	return nil
+}
+
+// noRow is the gap of a message that fan-out has acknowledged without a trace.
+func (s *streamAudit) noRow(m seen) Gap {
+	g := Gap{Kind: gapNoRow}
+	if m.event != nil {
+		g.EventID = m.event.ID
+	}
+	switch {
+	case s.Outbox == nil:
+	case m.refusal != nil:
+		g.mend = func(ctx context.Context) error { return s.Ledger.quarantine(ctx, newQuarantined(m.wire, m.refusal)) }
+	default:
+		g.mend = func(ctx context.Context) error { return s.refan(ctx, m.event, m.wire) }
+	}
+	return g
+}
+
+// rowAlone judges a row whose message did not come by: it may have been erased, or its bytes are kept elsewhere.
+func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row recorded) error {
+	s.report.Accepted++
+	s.report.InLedger++
+	e, err := s.Reader.Read(ctx, row.seq)
+	switch {
+	case err == nil && e.UID() == uid: // Out of order: the broker's clock was set back.
+		s.report.InStream++
+		return nil
+	case err != nil && !errors.Is(err, ErrGone):
+		return err
+	case len(s.report.Gaps) >= maxGaps:
+		return nil
+	}
+	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.id, mend: func(ctx context.Context) error {
+		s.Logger.WarnContext(ctx, "an event's bytes are gone before their time", "event", row.id, "tenant", row.tenant)
+		return s.store.setErased(ctx, uid)
+	}})
+	return nil
+}

@@ -1,0 +1,256 @@
+package fanout_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// auditing is a house whose tasks lie in their stream, and whose deliveries the test makes by hand.
+type auditing struct {
+	*house
+	auditor *fanout.Auditor
+	subs    []*subscriptions.Subscription
+	tasks   natsjs.Stream
+}
+
+// newAuditing publishes three events for two subscriptions, and one for nobody.
+func newAuditing(t *testing.T) *auditing {
+	t.Helper()
+	h := &auditing{house: newHouse(t)}
+	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = publisher.Close() })
+	outbox, err := deliver.NewOutbox(publisher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What fan-out hands over goes on to the stream of tasks.
+	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
+	h.tray.before.Store(&send)
+	books, err := deliver.NewBooks(h.db, h.js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
+		return nil, deliver.ErrEventGone
+	}}, h.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.auditor = fanout.NewAuditor(fanout.AuditorDeps{
+		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir),
+		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Logger: slog.New(slog.DiscardHandler),
+	})
+	h.subs = []*subscriptions.Subscription{h.subscribe("acme", "order.*"), h.subscribe("acme", "order.created")}
+	stop := h.run()
+	h.reading()
+	for _, id := range []string{"e1", "e2", "e3"} {
+		h.publish("events.acme.order.created", `{}`, "Fanfare-Id", id)
+	}
+	h.publish("events.acme.nobody.cares", `{}`, "Fanfare-Id", "e4")
+	h.publish("events.acme.order.created", `{"broken`, "Fanfare-Id", "e5")
+	h.settled()
+	stop()
+	if h.tasks, err = h.js.Stream(t.Context(), deliver.Stream); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// work makes what is in the stream of tasks, as workers and recorders would: deliveries that the ledger has are left.
+func (h *auditing) work() {
+	h.t.Helper()
+	for _, task := range h.tray.all() {
+		for _, target := range task.Targets {
+			h.exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error)
+VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, $6, now(), now(), 10, 200, '') ON CONFLICT DO NOTHING`,
+				deliver.ID(task.Event.UID, target.Subscription, 0, task.Event.AcceptedAt), task.Event.UID, task.Event.ID, int64(task.Event.Seq),
+				target.Subscription, task.Event.AcceptedAt)
+		}
+	}
+	if err := h.tasks.Purge(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *auditing) exec(query string, args ...any) {
+	h.t.Helper()
+	res, err := h.db.ExecContext(h.t.Context(), query, args...)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if n, _ := res.RowsAffected(); n == 0 && !slices.Contains([]string{"I"}, query[:1]) {
+		h.t.Fatalf("nothing was changed by %s", query)
+	}
+}
+
+func (h *auditing) audit() *fanout.Audit {
+	h.t.Helper()
+	found, err := h.auditor.Audit(h.t.Context(), deliver.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Minute)})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return found
+}
+
+// balanced demands that all adds up.
+func (h *auditing) balanced() *fanout.Audit {
+	h.t.Helper()
+	a := h.audit()
+	if !a.Balanced || a.Accepted != 4 || a.InStream != 4 || a.InLedger != 4 || a.Matched != 6 ||
+		a.Matched != a.Delivered+a.Dead+a.Cancelled+a.Pending {
+		h.t.Fatalf("the audit is %+v, want 4 events and 6 matches in balance", a)
+	}
+	return a
+}
+
+func TestAnAuditOfWhatIsInOrder(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	if a := h.balanced(); a.Pending != 6 {
+		t.Errorf("%d are pending, want the 6 of the tasks", a.Pending)
+	}
+	h.work()
+	if a := h.balanced(); a.Delivered != 6 {
+		t.Errorf("%d are delivered, want 6", a.Delivered)
+	}
+	// A delivery that was made again counts as one more that there must be.
+	h.exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at)
+SELECT $1, tenant, event_uid, event_id, event_type, seq, subscription_id, 1, 'busy', 0, 1, false, true, now(), now(), now() FROM deliveries LIMIT 1`, uuid.Must(uuid.NewV7()))
+	if a := h.audit(); !a.Balanced || a.Matched != 7 || a.Pending != 1 || a.Held != 1 {
+		t.Errorf("the audit is %+v, want 7 matches, of which one is held", a)
+	}
+	// A repeat beyond the stream's own window is no event.
+	h.publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
+	if a := h.audit(); !a.Balanced || a.Accepted != 4 {
+		t.Errorf("the audit is %+v, want the repeat left out", a)
+	}
+}
+
+func TestEachSeededViolationIsNamedAndMended(t *testing.T) {
+	t.Parallel()
+	const one = `event_id = 'e2' AND subscription_id = $1`
+	for name, tt := range map[string]struct {
+		seed string // $1 is the first subscription
+		want deliver.Kind
+		// whole says that the gap is the event's and names no subscription.
+		whole bool
+	}{
+		"a delivery is dropped":          {`DELETE FROM deliveries WHERE ` + one, "delivery_missing", false},
+		"an event has no row":            {`DELETE FROM events WHERE id = 'e2' AND $1::uuid IS NOT NULL`, "event_not_in_ledger", true},
+		"an attempt is there twice":      {`INSERT INTO attempts SELECT id, 2, now(), 1, 500, '', NULL, 'http_5xx' FROM deliveries WHERE ` + one, "attempt_duplicated", false},
+		"an attempt is dropped":          {`UPDATE deliveries SET attempts = 3 WHERE ` + one, "attempt_missing", false},
+		"a delivery is there twice":      {`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason, attempts, created_at, ended_at, started_at, duration_us, status, error) SELECT overlay(id::text placing 'ffff' from 33)::uuid, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason, attempts, created_at, ended_at, started_at, duration_us, status, error FROM deliveries WHERE ` + one, "delivery_duplicated", false},
+		"a match is forgotten":           {`UPDATE events SET matched = 1 WHERE id = 'e2' AND $1::uuid IS NOT NULL`, "delivery_unmatched", true},
+		"a hold outlives its pause":      {`WITH d AS (DELETE FROM deliveries WHERE ` + one + ` RETURNING *), s AS (UPDATE subscriptions SET updated_at = now() - interval '1 hour' WHERE id = $1) INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step, test, held, created_at, due_at, claim_at) SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, 0, 'paused', 0, 1, false, true, created_at, now(), now() FROM d`, "held_without_a_pause", false},
+		"bytes are gone from the stream": {``, "event_not_in_stream", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newAuditing(t)
+			h.work()
+			h.balanced()
+			if tt.seed != "" {
+				h.exec(tt.seed, h.subs[0].ID)
+			} else if stream, err := h.js.Stream(t.Context(), fanout.Stream); err != nil || stream.DeleteMsg(t.Context(), 2) != nil {
+				t.Fatalf("delete a message: %v", err)
+			}
+			a := h.audit()
+			if a.Balanced || len(a.Gaps) != 1 || a.Gaps[0].Kind != tt.want || a.Gaps[0].EventID != "e2" {
+				t.Fatalf("the audit is %+v, want the one gap %s of e2", a, tt.want)
+			}
+			if id := a.Gaps[0].SubscriptionID; !tt.whole && (id == nil || *id != h.subs[0].ID) {
+				t.Errorf("the gap names %v, want %s", id, h.subs[0].ID)
+			}
+			if left, err := h.auditor.Mend(t.Context(), a); left != 0 || err != nil || a.Mended != 1 {
+				t.Fatalf("%d gaps are left: %v", left, err)
+			}
+			h.work()
+			if a := h.audit(); !a.Balanced || a.Matched != a.Delivered+a.Dead+a.Cancelled+a.Pending || a.Matched != 6 {
+				t.Errorf("after mending the audit is %+v", a)
+			}
+		})
+	}
+}
+
+func TestATaskThatIsLostIsSentAgain(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	h.balanced()
+	if err := h.tasks.DeleteMsg(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	before := len(h.tray.all())
+	a := h.audit()
+	if a.Balanced || len(a.Gaps) == 0 || len(a.Gaps)%2 != 0 {
+		t.Fatalf("the audit is %+v, want both deliveries of each event in the task", a)
+	}
+	for _, g := range a.Gaps {
+		if g.Kind != "delivery_missing" || g.SubscriptionID == nil || g.EventID == "" {
+			t.Errorf("the gap %+v is not named", g)
+		}
+	}
+	if left, err := h.auditor.Mend(t.Context(), a); left != 0 || err != nil {
+		t.Fatalf("%d gaps are left: %v", left, err)
+	}
+	for _, task := range h.tray.all()[before:] {
+		if !task.Suspect {
+			t.Error("a task that may have been made is not suspect")
+		}
+	}
+	h.balanced()
+	h.work()
+	h.balanced()
+}
+
+func TestAMatchWhoseBytesAreGoneIsGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	h.work()
+	h.exec(`DELETE FROM deliveries WHERE event_id = 'e2' AND subscription_id = $1`, h.subs[1].ID)
+	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	if err != nil || stream.DeleteMsg(t.Context(), 2) != nil {
+		t.Fatalf("delete a message: %v", err)
+	}
+	if left, err := h.auditor.Mend(t.Context(), h.audit()); left != 0 || err != nil {
+		t.Fatalf("%d gaps are left: %v", left, err)
+	}
+	if a := h.audit(); !a.Balanced || a.Dead != 1 || a.Delivered != 5 {
+		t.Errorf("the audit is %+v, want one that is dead", a)
+	}
+}
+
+func TestTheAuditIsTheAdmins(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	d := newDesk(t, h.auditor.Register)
+	d.call("acme", "GET", "/v1/audit", nil, 403, nil)
+	d.call("admin", "GET", "/v1/audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", nil, 422, nil)
+	var a struct {
+		Accepted, Matched, Pending int
+		Balanced                   bool
+		Gaps                       []any
+	}
+	d.call("admin", "GET", "/v1/audit?until="+time.Now().Add(time.Minute).UTC().Format(time.RFC3339), nil, 200, &a)
+	if a.Accepted != 4 || a.Matched != 6 || a.Pending != 6 || !a.Balanced || a.Gaps == nil {
+		t.Errorf("the audit is %+v", a)
+	}
+}

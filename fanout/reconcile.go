@@ -1,0 +1,77 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+const (
+	reconcileEvery = time.Minute
+	// reconcileGrace is how old an event is before it is overdue: whatever is slower than this waits in a stream
+	// or as a row, where an audit sees it.
+	reconcileGrace = 2 * time.Minute
+	// reconcileBack is how far the first round looks back, and how far a round goes at most.
+	reconcileBack = 6 * time.Hour
+)
+
+// Reconciler audits what was accepted, once for each event, and sends what is missing, unasked. Any number may run;
+// one at a time works.
+type Reconciler struct {
+	auditor *Auditor
+	log     *slog.Logger
+	gaps    prometheus.Gauge
+	mended  *prometheus.CounterVec
+	now     func() time.Time
+}
+
+// NewReconciler makes a Reconciler of an Auditor with an outbox.
+func NewReconciler(auditor *Auditor, metrics prometheus.Registerer) *Reconciler {
+	r := &Reconciler{
+		auditor: auditor, log: auditor.Logger, now: time.Now,
+		gaps: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fanfare_audit_gaps", Help: "Gaps between stream, ledger and deliveries that the last audit found and could not mend."}),
+		mended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fanfare_audit_mended_total", Help: "Gaps that were found unasked and made good, by kind."}, []string{"kind"}),
+	}
+	metrics.MustRegister(r.gaps, r.mended)
+	return r
+}
+
+// Run reconciles until ctx ends. While Postgres or the broker is away nothing can be told, and it waits.
+func (r *Reconciler) Run(ctx context.Context) error {
+	return postgres.RunChore(ctx, r.auditor.DB, r.log, postgres.Chore{Name: "reconcile", Every: reconcileEvery, Do: r.round})
+}
+
+// round looks at what has become overdue since the last one. What could not be mended is looked at again.
+func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, error) {
+	span := deliver.Span{Since: place, Until: r.now().Add(-reconcileGrace)}
+	if oldest := span.Until.Add(-reconcileBack); span.Since.Before(oldest) {
+		span.Since = oldest
+	}
+	if !span.Since.Before(span.Until) {
+		return place, nil
+	}
+	found, err := r.auditor.Audit(ctx, span)
+	if err != nil {
+		return place, fmt.Errorf("reconcile: %w", err)
+	}
+	left, err := r.auditor.Mend(ctx, found)
+	for _, g := range found.Gaps {
+		r.log.WarnContext(ctx, "what was missing is made good", "kind", g.Kind, "event", g.EventID, "subscription", g.SubscriptionID, "mendable", g.mend != nil)
+		if g.mend != nil {
+			r.mended.WithLabelValues(string(g.Kind)).Inc()
+		}
+	}
+	r.gaps.Set(float64(left))
+	if err != nil {
+		return place, fmt.Errorf("reconcile: %w", err)
+	}
+	return span.Until, nil
+}
