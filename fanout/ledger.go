@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
 	"fmt"
@@ -40,11 +41,29 @@ type row struct {
 	err     error // of this row alone
 }
 
-// lookup asks whether the ledger has an event of a key, accepted near a time.
+// lookup asks whether the ledger has an event.
 type lookup struct {
-	key   Key
-	at    time.Time
-	known bool
+	event   *Event
+	verdict verdict
+}
+
+// verdict is what the ledger says of an event.
+type verdict int
+
+const (
+	// unknown: no event of this id was fanned out within the window.
+	unknown verdict = iota
+	// repeat: the same event was.
+	repeat
+	// conflict: another event of this id was.
+	conflict
+)
+
+// Entry is an event that was fanned out.
+type Entry struct {
+	UID        uuid.UUID
+	AcceptedAt time.Time
+	Hash       [sha256.Size]byte
 }
 
 // NewLedger makes a Ledger.
@@ -73,14 +92,14 @@ func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
 	return nil
 }
 
-// Knows reports whether an event of this tenant and id was fanned out that was accepted within the idempotency
-// window before or after the given time: after, as events are not fanned out in the order they came.
-func (l *Ledger) Knows(ctx context.Context, key Key, at time.Time) (bool, error) {
-	q := &lookup{key: key, at: at}
+// judge says whether the event was fanned out before: an event of its tenant and id that was accepted within the
+// idempotency window before or after it. After it, as events are not fanned out in the order they came.
+func (l *Ledger) judge(ctx context.Context, e *Event) (verdict, error) {
+	q := &lookup{event: e}
 	if err := l.lookups.Do(ctx, q); err != nil {
-		return false, fmt.Errorf("look up event %s: %w", key.ID, err)
+		return unknown, fmt.Errorf("look up event %s: %w", e.ID, err)
 	}
-	return q.known, nil
+	return q.verdict, nil
 }
 
 // insertRows writes a group. Should one row be at fault, it alone fails.
@@ -126,11 +145,11 @@ func (l *Ledger) insert(ctx context.Context, rows []*row) error {
 // lookUp asks for a group, no further back than the one that looks furthest.
 func (l *Ledger) lookUp(ctx context.Context, lookups []*lookup) error {
 	keys := make([]Key, len(lookups))
-	earliest := lookups[0].at
+	earliest := lookups[0].event.AcceptedAt
 	for i, q := range lookups {
-		keys[i] = q.key
-		if q.at.Before(earliest) {
-			earliest = q.at
+		keys[i] = q.event.Key()
+		if q.event.AcceptedAt.Before(earliest) {
+			earliest = q.event.AcceptedAt
 		}
 	}
 	known, err := l.Known(ctx, earliest.Add(-IdempotencyWindow), keys)
@@ -138,22 +157,35 @@ func (l *Ledger) lookUp(ctx context.Context, lookups []*lookup) error {
 		return err
 	}
 	for _, q := range lookups {
-		for _, at := range known[q.key] {
-			q.known = q.known || at.Sub(q.at).Abs() <= IdempotencyWindow
-		}
+		q.verdict = verdictOf(q.event, known[q.event.Key()])
 	}
 	return nil
 }
 
-// Known returns those of the keys that were accepted at a time or later and fanned out, with when.
-func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Key][]time.Time, error) {
+// verdictOf judges an event by the entries of its id.
+func verdictOf(e *Event, entries []Entry) verdict {
+	v := unknown
+	for _, entry := range entries {
+		switch {
+		case entry.AcceptedAt.Sub(e.AcceptedAt).Abs() > IdempotencyWindow:
+		case entry.UID == e.UID() || entry.Hash == e.Hash():
+			return repeat
+		default:
+			v = conflict
+		}
+	}
+	return v
+}
+
+// Known returns what the ledger has of the keys, accepted at a time or later.
+func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Key][]Entry, error) {
 	tenants, ids := make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
 		tenants[i], ids[i] = k.Tenant, k.ID
 	}
 	// The bound on uid lets Postgres leave out the partitions of other days.
 	rows, err := l.db.QueryContext(ctx, `
-		SELECT e.tenant, e.id, e.accepted_at
+		SELECT e.tenant, e.id, e.uid, e.accepted_at, e.hash
 		FROM unnest($1::text[], $2::text[]) AS k(tenant, id)
 		JOIN events e ON e.tenant = k.tenant AND e.id = k.id
 		WHERE e.uid >= $3 AND e.accepted_at >= $4`,
@@ -162,14 +194,16 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Ke
 		return nil, fmt.Errorf("look up events: %w", err)
 	}
 	defer rows.Close()
-	known := make(map[Key][]time.Time)
+	known := make(map[Key][]Entry)
 	for rows.Next() {
 		var k Key
-		var at time.Time
-		if err := rows.Scan(&k.Tenant, &k.ID, &at); err != nil {
+		var entry Entry
+		var hash []byte
+		if err := rows.Scan(&k.Tenant, &k.ID, &entry.UID, &entry.AcceptedAt, &hash); err != nil {
 			return nil, fmt.Errorf("look up events: %w", err)
 		}
-		known[k] = append(known[k], at)
+		copy(entry.Hash[:], hash)
+		known[k] = append(known[k], entry)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("look up events: %w", err)

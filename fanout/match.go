@@ -37,14 +37,13 @@ func (j *job) run() (*Refusal, error) {
 		}
 	}
 	if j.suspect || !j.event.Made {
-		if repeat, err := j.repeat(); repeat || err != nil {
-			return nil, err
+		if done, refusal, err := j.before(); done || refusal != nil || err != nil {
+			return refusal, err
 		}
 	}
 	targets, revision := j.match()
-	repeat, err := j.handOver(targets, revision)
-	if repeat || err != nil {
-		return nil, err
+	if done, refusal, err := j.handOver(targets, revision); done || refusal != nil || err != nil {
+		return refusal, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
 	if err := j.persist(j.patience, func(ctx context.Context) error {
@@ -68,16 +67,23 @@ func (j *job) fresh() error {
 	return nil
 }
 
-// repeat reports whether the ledger has the event.
-func (j *job) repeat() (known bool, err error) {
+// before asks the ledger. Done says that the event was fanned out before; another event of its id is a refusal, so
+// that it does not vanish.
+func (j *job) before() (done bool, refusal *Refusal, err error) {
+	var v verdict
 	err = j.persist(j.patience, func(ctx context.Context) error {
-		known, err = j.ledger.Knows(ctx, j.event.Key(), j.event.AcceptedAt)
+		v, err = j.ledger.judge(ctx, j.event)
 		return err
 	})
-	if known {
+	switch {
+	case err != nil:
+		return false, nil, err
+	case v == conflict:
+		return false, refuse(Conflict, "id", "was used for another event within the last 24 hours"), nil
+	case v == repeat:
 		j.metrics.repeats.Inc()
 	}
-	return known, err
+	return v == repeat, nil, nil
 }
 
 // match returns the subscriptions that the event goes to, and the revision that a worker must know to know them.
@@ -98,15 +104,15 @@ func (e *Event) matchEvent() *subscriptions.MatchEvent {
 	}
 }
 
-// handOver puts the tasks on disk. It reports a repeat if it finds that another process has done so meanwhile.
-func (j *job) handOver(targets []deliver.Target, revision int64) (repeat bool, err error) {
+// handOver puts the tasks on disk, unless it finds that another process has done so meanwhile.
+func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, refusal *Refusal, err error) {
 	if len(targets) == 0 {
-		return false, nil
+		return false, nil, nil
 	}
 	err = j.persist(j.patience, func(ctx context.Context) error {
 		if !j.suspect && j.now().Sub(j.since) > stale {
 			j.suspect = true
-			if repeat, err = j.repeat(); repeat || err != nil {
+			if done, refusal, err = j.before(); done || refusal != nil || err != nil {
 				return err
 			}
 		}
@@ -115,7 +121,7 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (repeat bool, e
 		j.suspect = j.suspect || err != nil
 		return err
 	})
-	return repeat, err
+	return done, refusal, err
 }
 
 // tasks splits an event's targets into tasks.

@@ -29,6 +29,8 @@ const (
 	ArchivedType Reason = "archived_type"
 	// SchemaViolation: the data does not fit its type's JSON Schema.
 	SchemaViolation Reason = "schema_violation"
+	// Conflict: the id was used for another event.
+	Conflict Reason = "id_conflict"
 	// BadMode: a CloudEvent in a mode that is not read.
 	BadMode Reason = "bad_mode"
 	// Internal: handling the event failed again and again by a fault of Fanfare's own.

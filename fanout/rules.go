@@ -102,6 +102,9 @@ func (r *Rules) checkType(e *Event) *Refusal {
 // checkTargets judges whether the targets are the tenant's.
 func (r *Rules) checkTargets(e *Event) *Refusal {
 	var refusal *Refusal
+	if e.Test && len(e.Targets) == 0 {
+		return refuse(BadTarget, "targets", "are required of a test")
+	}
 	for i, id := range e.Targets {
 		if s, ok := r.dir.Get(id); !ok || s.Tenant != e.Tenant {
 			refusal = join(refusal, refuse(BadTarget, "targets["+strconv.Itoa(i)+"]", "is no subscription of the tenant"))

@@ -113,6 +113,7 @@ func TestWhatIsNoEventGoesToQuarantine(t *testing.T) {
 		h.publish("events.acme.order", `"`+strings.Repeat("a", 256<<10)+`"`):                     fanout.TooLarge,
 		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "a.b"):                       fanout.BadID,
 		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", foreign.ID.String()):    fanout.BadTarget,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Test", "1"):                       fanout.BadTarget,
 		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", uuid.NewString()):       fanout.BadTarget,
 		h.publish("events.acme", `{}`):                                                           fanout.BadSubject,
 		h.publish("events.ac\x00me.order", `{}`):                                                 fanout.BadSubject,
@@ -183,12 +184,30 @@ func TestTheSameIDIsFannedOutOnce(t *testing.T) {
 	}
 }
 
+func TestAnotherEventOfAnIDGoesToQuarantine(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	s := h.subscribe("acme", "*")
+	h.run()
+	h.publish("events.acme.order", `{"n":1}`, "Fanfare-Id", "e")
+	h.settled()
+	seq := h.publish("events.acme.order", `{"n":2}`, "Fanfare-Id", "e")
+	h.publish("events.acme.order", `{"n":1}`, "Fanfare-Id", "e", "Fanfare-Time", "2026-11-20T10:00:00Z")
+	h.settled()
+	if got := h.quarantined(); len(got) != 1 || got[seq] != fanout.Conflict {
+		t.Errorf("in quarantine are %v, want %d: id_conflict", got, seq)
+	}
+	if h.tray.targets()["e"][s.ID] != 1 {
+		t.Error("the event was fanned out more than once")
+	}
+}
+
 func TestAnIDIsFreeAgainAfterItsWindow(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	s := h.subscribe("acme", "*")
 	for id, ago := range map[string]time.Duration{"old": fanout.IdempotencyWindow + time.Minute, "young": fanout.IdempotencyWindow - time.Minute} {
-		e := fanout.Event{ID: id, Tenant: "acme", Type: "order", Time: time.Now(), AcceptedAt: time.Now().Add(-ago), Data: []byte("{}")}
+		e := fanout.Event{ID: id, Tenant: "acme", Type: "order", Time: time.Now(), AcceptedAt: time.Now().Add(-ago), Data: []byte(`{}`)}
 		if err := h.ledger.Record(t.Context(), &e, 0); err != nil {
 			t.Fatal(err)
 		}

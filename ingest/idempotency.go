@@ -168,12 +168,15 @@ func (k *keys) compare(ctx context.Context, rest claims) error {
 	}
 	var again []fanout.Key
 	for _, c := range rest {
+		entries := accepted[c.key]
 		switch {
 		case c.verdict == conflict:
-		case len(accepted[c.key]) > 0:
-			c.verdict = known
-		default:
+		case len(entries) == 0:
 			again = append(again, c.key)
+		case slices.ContainsFunc(entries, func(e fanout.Entry) bool { return e.Hash == c.hash }):
+			c.verdict = known
+		default: // It came straight from NATS.
+			c.verdict = conflict
 		}
 	}
 	return k.refresh(ctx, again)
