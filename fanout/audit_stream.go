@@ -149,7 +149,7 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 			continue
 		}
 		if m.event != nil && m.refusal == nil {
-			repeat, err := s.Ledger.Knows(ctx, m.event.Key(), m.event.AcceptedAt)
+			repeat, err := s.repeat(ctx, m.event)
 			if err != nil {
 				return err
 			}
@@ -164,6 +164,20 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 		}
 	}
 	return nil
+}
+
+// repeat reports whether the ledger has another event of the same id near in time.
+func (s *streamAudit) repeat(ctx context.Context, e *Event) (bool, error) {
+	known, err := s.Ledger.Known(ctx, e.AcceptedAt.Add(-IdempotencyWindow), []Key{e.Key()})
+	if err != nil {
+		return false, err
+	}
+	for _, entry := range known[e.Key()] {
+		if entry.AcceptedAt.Sub(e.AcceptedAt) <= IdempotencyWindow {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // noRow is the gap of a message that fan-out has acknowledged without a trace.

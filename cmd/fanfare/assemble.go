@@ -161,7 +161,7 @@ func (a *assembly) serveHTTP(sh *shared, r role) error {
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
 	}.Register(routes)
 	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
-	return nil
+	return sh.operations(routes)
 }
 
 // match makes fan-out, which hands over to deliver's inbox.
@@ -182,7 +182,7 @@ func (a *assembly) match(sh *shared) error {
 		return err
 	}
 	a.add("fanout", stage.Run)
-	return nil
+	return a.upkeep(sh, outbox)
 }
 
 // send makes the worker, the recorder that writes the ledger, and what keeps the streams short.
@@ -190,6 +190,10 @@ func (a *assembly) send(sh *shared) error {
 	cfg := sh.s.deliver
 	cfg.EventsMaxAge = sh.s.fanout.EventsMaxAge
 	publisher, err := a.publisher(sh.ground, jetstream.PublisherConfig{})
+	if err != nil {
+		return err
+	}
+	telling, err := a.publisher(sh.ground, jetstream.PublisherConfig{Dedupe: true})
 	if err != nil {
 		return err
 	}
@@ -203,7 +207,7 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Metrics: metrics, Logger: sh.log,
+		Events: sh.events, Announcer: announcer{to: telling, directory: sh.directory}, Metrics: metrics, Logger: sh.log,
 	})
 	if err != nil {
 		return err

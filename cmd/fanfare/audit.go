@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+)
+
+// auditCmd proves that nothing is lost. Its exit code is 1 if something is.
+type auditCmd struct {
+	Repair bool          `help:"Make good what is found: send what is missing, and correct the ledger."`
+	Span   time.Duration `name:"span" default:"24h" help:"How far back to look."`
+	JSON   bool          `name:"json" help:"Print JSON."`
+}
+
+// Run may be repeated, and may run while Fanfare does.
+func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
+	s, err := readSettings()
+	if err != nil {
+		return err
+	}
+	var undo cleanup
+	defer func() { err = errors.Join(err, undo.run()) }()
+	back, err := openForTool(ctx, s, &undo)
+	if err != nil {
+		return err
+	}
+	sh, err := share(ctx, s, ground{backing: back, log: s.log.logger(c.err), metrics: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	publisher, err := jetstream.NewPublisher(sh.js, jetstream.PublisherConfig{})
+	if err != nil {
+		return err
+	}
+	undo.add("publishing", publisher.Close)
+	outbox, err := deliver.NewOutbox(publisher)
+	if err != nil {
+		return err
+	}
+	auditor, err := sh.auditor(outbox)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	span := deliver.Span{Since: now.Add(-cmd.Span), Until: now}
+	found, err := auditor.Audit(ctx, span)
+	if err != nil {
+		return err
+	}
+	if err := cmd.print(c, found); err != nil {
+		return err
+	}
+	if cmd.Repair && !found.Balanced {
+		left, err := auditor.Mend(ctx, found)
+		fmt.Fprintf(c.err, "%d gaps mended, %d cannot be\n", found.Mended, left)
+		if err != nil {
+			return err
+		}
+		if found, err = auditor.Audit(ctx, span); err != nil {
+			return err
+		}
+		if err := cmd.print(c, found); err != nil {
+			return err
+		}
+	}
+	if !found.Balanced {
+		return fmt.Errorf("%d gaps", len(found.Gaps))
+	}
+	return nil
+}
+
+func (cmd auditCmd) print(c *console, a *fanout.Audit) error {
+	if cmd.JSON {
+		e := json.NewEncoder(c.out)
+		e.SetIndent("", "  ")
+		return e.Encode(a)
+	}
+	fmt.Fprintf(c.out, "From %s to %s\n", a.Since.Format(time.RFC3339), a.Until.Format(time.RFC3339))
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, line := range []struct {
+		what string
+		n    int64
+	}{
+		{"events accepted", a.Accepted}, {"in the stream", a.InStream}, {"in the ledger", a.InLedger},
+		{"deliveries matched", a.Matched}, {"delivered", a.Delivered}, {"dead", a.Dead}, {"cancelled", a.Cancelled},
+		{"pending", a.Pending}, {"of these held", a.Held},
+	} {
+		fmt.Fprintf(w, "%s\t%d\t\n", line.what, line.n)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, g := range a.Gaps {
+		subscription := "-"
+		if g.SubscriptionID != nil {
+			subscription = g.SubscriptionID.String()
+		}
+		fmt.Fprintf(c.out, "GAP %s: event %s, subscription %s\n", g.Kind, g.EventID, subscription)
+	}
+	if a.Balanced {
+		fmt.Fprintln(c.out, "balanced")
+	}
+	return nil
+}

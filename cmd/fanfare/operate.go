@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// auditor makes one; without an outbox it mends nothing.
+func (sh *shared) auditor(outbox deliver.Sender) (*fanout.Auditor, error) {
+	books, err := deliver.NewBooks(sh.db, sh.js)
+	if err != nil {
+		return nil, err
+	}
+	return fanout.NewAuditor(fanout.AuditorDeps{
+		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
+		Bytes: sh.events, Books: books, Outbox: outbox, Logger: sh.log,
+	}), nil
+}
+
+// operations adds to the API what operators and support use.
+func (sh *shared) operations(to huma.API) error {
+	fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory}.Register(to)
+	audit, err := sh.auditor(nil)
+	if err != nil {
+		return err
+	}
+	audit.Register(to)
+	return nil
+}
+
+// upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
+func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) error {
+	a.add("replay", fanout.NewReplayer(fanout.ReplayerDeps{
+		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, Logger: sh.log,
+	}).Run)
+	audit, err := sh.auditor(outbox)
+	if err != nil {
+		return err
+	}
+	a.add("reconcile", fanout.NewReconciler(audit, sh.metrics).Run)
+	return nil
+}
+
+// openForTool reaches NATS and Postgres for a command: by the settings, else those of a `fanfare all` that runs with
+// this data directory, with its keys.
+func openForTool(ctx context.Context, s *settings, undo *cleanup) (*backing, error) {
+	url := s.server.PostgresURL
+	if url == "" {
+		at, err := readRunning(s.server.DataDir)
+		if err != nil {
+			return nil, fmt.Errorf("FANFARE_POSTGRES_URL is not set, and no fanfare all runs with FANFARE_DATA_DIR=%s: %w", s.server.DataDir, err)
+		}
+		url = at.Postgres
+	}
+	if s.server.SecretKeys == "" {
+		keys, err := os.ReadFile(filepath.Join(s.server.DataDir, secretKeysFile))
+		if err != nil {
+			return nil, errors.Join(errors.New("FANFARE_SECRET_KEYS is not set"), err)
+		}
+		s.server.SecretKeys = strings.TrimSpace(string(keys))
+	}
+	nc, js, err := connectForTool(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	undo.add("NATS", func() error { nc.Close(); return nil })
+	db, err := postgres.Open(ctx, url, 4)
+	if err != nil {
+		return nil, fmt.Errorf("FANFARE_POSTGRES_URL: %w", err)
+	}
+	undo.add("Postgres", db.Close)
+	return &backing{nc: nc, js: js, db: db, url: url}, nil
+}
