@@ -42,8 +42,12 @@ type house struct {
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	h := &house{t: t, tray: newTray(), line: &line{}, cfg: fanout.DefaultConfig()}
-	h.nc = servertest.Connect(t, servertest.NATS(t))
+	return newHouseOn(t, servertest.Connect(t, servertest.NATS(t)))
+}
+
+func newHouseOn(t testing.TB, nc *nats.Conn) *house {
+	t.Helper()
+	h := &house{t: t, nc: nc, tray: newTray(), line: &line{}, cfg: fanout.DefaultConfig()}
 	js, err := natsjs.New(h.nc)
 	if err != nil {
 		t.Fatal(err)

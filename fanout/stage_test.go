@@ -3,6 +3,7 @@ package fanout_test
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -411,5 +413,54 @@ func TestConfigNamesTheVariable(t *testing.T) {
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), variable) {
 			t.Errorf("Validate says %v, want it to name %s", err, variable)
 		}
+	}
+}
+
+func TestTheBrokerRestarts(t *testing.T) {
+	t.Parallel()
+	cfg := embedded.NATSConfig{Dir: t.TempDir(), Listen: "127.0.0.1:0", SyncAlways: true}
+	first, err := embedded.StartNATS(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := url.Parse(first.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen = address.Host
+	nc, err := jetstream.Connect(t.Context(), first.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	h := newHouseOn(t, nc)
+	s := h.subscribe("acme", "*")
+	h.run()
+	const n = 100
+	for i := range n {
+		h.publish("events.acme.order", `{}`, "Fanfare-Id", fmt.Sprint("e", i))
+	}
+	// Some are fanned out, some are not, and the broker forgets which.
+	first.Shutdown()
+	again, err := embedded.StartNATS(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(again.Shutdown)
+	h.eventually("the connection is back", nc.IsConnected)
+	for i := range n {
+		h.publish("events.acme.order", `{}`, "Fanfare-Id", fmt.Sprint("f", i))
+	}
+	h.settled()
+	got := h.tray.targets()
+	for i := range n {
+		for _, id := range []string{fmt.Sprint("e", i), fmt.Sprint("f", i)} {
+			if got[id][s.ID] != 1 {
+				t.Errorf("event %s was fanned out %d times", id, got[id][s.ID])
+			}
+		}
+	}
+	if len(h.rows()) != 2*n {
+		t.Errorf("%d rows, want %d", len(h.rows()), 2*n)
 	}
 }
