@@ -27,6 +27,7 @@ const (
 // for its subscription holds no slot of the worker, so that subscriptions cannot hurt each other.
 type slots struct {
 	worker chan struct{} // holds one for each request in flight; those who wait for it are served in order
+	starts *starts
 	now    func() time.Time
 
 	mu      sync.Mutex
@@ -57,7 +58,7 @@ type noRoom struct{ wait time.Duration }
 func (noRoom) Error() string { return "no slot is free" }
 
 func newSlots(inFlight int, now func() time.Time) *slots {
-	return &slots{worker: make(chan struct{}, inFlight), now: now, gates: make(map[uuid.UUID]*gate)}
+	return &slots{worker: make(chan struct{}, inFlight), starts: newStarts(), now: now, gates: make(map[uuid.UUID]*gate)}
 }
 
 // enter takes a slot of the subscription, which may have limit of them. It waits no longer than patience;
@@ -91,10 +92,14 @@ func (s *slots) wait(ctx context.Context, id uuid.UUID, w *waiter, patience time
 
 // start takes a slot of the worker, for one who has a slot of the subscription. It waits as long as it takes.
 func (s *slots) start(ctx context.Context) error {
+	if err := s.starts.begin(ctx); err != nil {
+		return err
+	}
 	select {
 	case s.worker <- struct{}{}:
 		return nil
 	case <-ctx.Done():
+		s.starts.end()
 		return context.Cause(ctx)
 	}
 }
@@ -102,6 +107,7 @@ func (s *slots) start(ctx context.Context) error {
 // release gives both slots back.
 func (s *slots) release(id uuid.UUID) {
 	<-s.worker
+	s.starts.end()
 	s.exit(id)
 }
 
@@ -148,9 +154,10 @@ func (s *slots) share(g *gate) int {
 	return max(cap(s.worker)/mostShare, leastShare)
 }
 
-// stuck reports whether waiting is no use: the queue does not move, or too many wait in the whole worker.
+// stuck reports whether waiting is no use: the queue does not move, though it is not this worker that is too busy; or
+// too many wait in the whole worker.
 func (s *slots) stuck(g *gate, now time.Time) bool {
-	return now.Sub(g.queue[0].since) > slowQueue || s.waiting >= waitingShare*cap(s.worker)
+	return now.Sub(g.queue[0].since) > slowQueue && !s.starts.crowded() || s.waiting >= waitingShare*cap(s.worker)
 }
 
 // exit gives a slot of the subscription back, to the first who waits.
