@@ -38,6 +38,7 @@ type cli struct {
 	Config   configCmd   `cmd:"" group:"Operate" help:"Print every setting, its default, where its value comes from and what it does."`
 	Topology topologyCmd `cmd:"" group:"Operate" help:"Print, apply or check the streams and consumers."`
 	Audit    auditCmd    `cmd:"" group:"Operate" help:"Prove that nothing is lost, or name what is; --repair sends it."`
+	Tail     tailCmd     `cmd:"" group:"Operate" help:"Watch outcomes as they happen."`
 	Rekey    rekeyCmd    `cmd:"" group:"Operate" help:"Encrypt every stored secret anew with the first key of FANFARE_SECRET_KEYS."`
 	Version  versionCmd  `cmd:"" group:"Operate" help:"Print the version."`
 

@@ -28,7 +28,10 @@ func (sh *shared) auditor(outbox deliver.Sender) (*fanout.Auditor, error) {
 }
 
 // operations adds to the API what operators and support use.
-func (sh *shared) operations(to huma.API) error {
+func (a *assembly) operations(sh *shared, to huma.API) error {
+	tail := deliver.NewTail(sh.js, sh.log)
+	tail.Register(to)
+	a.add("tail", tail.Run)
 	fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory}.Register(to)
 	audit, err := sh.auditor(nil)
 	if err != nil {

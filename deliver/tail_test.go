@@ -1,0 +1,141 @@
+package deliver
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// tenants judges keys: a key is its tenant's name.
+type tenants struct{}
+
+func (tenants) Authenticate(_ context.Context, key string) (api.Caller, error) {
+	return api.Caller{Tenant: key, Scopes: []string{"deliveries:read"}}, nil
+}
+
+// watch opens the tail and returns its events, one string each, until it ends.
+func watch(t *testing.T, base, tenant, query string) <-chan string {
+	t.Helper()
+	req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/v1/tail"+query, nil))(t)
+	req.Header.Set("X-API-Key", tenant)
+	resp := must((&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req))(t)
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("the tail answers %s, %s", resp.Status, resp.Header.Get("Content-Type"))
+	}
+	events := make(chan string, 10_000)
+	lines := bufio.NewScanner(resp.Body)
+	if !lines.Scan() || lines.Text() != ": watching" {
+		t.Fatalf("the tail begins with %q", lines.Text())
+	}
+	go func() {
+		defer close(events)
+		for lines.Scan() {
+			if line := lines.Text(); line != "" && !strings.HasPrefix(line, ":") {
+				events <- line
+			}
+		}
+	}()
+	return events
+}
+
+func next(t *testing.T, events <-chan string) string {
+	t.Helper()
+	select {
+	case e, ok := <-events:
+		if !ok {
+			t.Fatal("the tail ended")
+		}
+		return e
+	case <-time.After(20 * time.Second):
+		t.Fatal("the tail is silent")
+	}
+	return ""
+}
+
+// tailOf serves a tail that runs until stop is called.
+func tailOf(t *testing.T, r *rig) (tail *Tail, url string, stop func() error) {
+	t.Helper()
+	tail = NewTail(r.js, r.log)
+	s := r.run(tail.Run)
+	mux := http.NewServeMux()
+	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, tenants{}))
+	server := httptest.NewServer(mux)
+	t.Cleanup(func() { _ = s.stop(); server.Close() })
+	r.eventually("the tail to run", func() bool {
+		tail.mu.Lock()
+		defer tail.mu.Unlock()
+		return tail.ends != nil
+	})
+	return tail, server.URL, s.stop
+}
+
+func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, url, stop := tailOf(t, r)
+	all, dead, foreign := watch(t, url, "acme", ""), watch(t, url, "acme", "?state=dead"), watch(t, url, "globex", "")
+	r.worker(quick())
+	good := r.subscribe(servertest.NewReceiver(t, servertest.Status(200)).URL, nil)
+	bad := r.subscribe(servertest.NewReceiver(t, servertest.Reply(500, nil, "oops")).URL, once)
+	r.send(r.event(), good)
+	id := r.send(r.event(), bad)
+
+	states := map[string]int{}
+	for range 2 {
+		if line := next(t, all); line != "event: attempt" {
+			t.Errorf("the event is %q", line)
+		}
+		var e attemptEvent
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, all), "data: ")), &e); err != nil {
+			t.Fatal(err)
+		}
+		states[e.State]++
+	}
+	if states["delivered"] != 1 || states["dead"] != 1 {
+		t.Errorf("the tail showed %v", states)
+	}
+	next(t, dead)
+	var e attemptEvent
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, dead), "data: ")), &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.DeliveryID != id || e.Tenant != "acme" || e.Subscription != bad.ID || e.Status == nil || *e.Status != 500 ||
+		e.Response == nil || *e.Response != "oops" || e.Number != 1 || e.Outcome != OutcomeDead || e.EventType != "order.created" {
+		t.Errorf("the dead letter is shown as %+v", e)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if line, ok := <-foreign; ok {
+		t.Errorf("another tenant saw %q", line)
+	}
+}
+
+func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	tail, url, _ := tailOf(t, r)
+	quick := watch(t, url, "acme", "")
+	slow := &tailReader{outcomes: make(chan *Record, 1), dropped: make(chan struct{})}
+	if _, err := tail.join(slow); err != nil {
+		t.Fatal(err)
+	}
+	rec := &Record{Delivery: uuid.New(), Tenant: "acme", Outcome: OutcomeDelivered, Reason: ReasonOK, At: time.Now()}
+	tail.hand([]*Record{rec})
+	tail.hand([]*Record{rec})
+	<-slow.dropped
+	for range 4 { // Two outcomes, of two lines each.
+		next(t, quick)
+	}
+}
