@@ -95,7 +95,7 @@ func (h *house) fill(n int) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer publisher.Close()
+	defer func() { _ = publisher.Close() }()
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 
@@ -71,7 +72,7 @@ func syntaxError(data []byte) string {
 	if _, err := dec.ReadValue(); err != nil {
 		return err.Error()
 	}
-	if _, err := dec.ReadToken(); err != io.EOF {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return "more than one text"
 	}
 	return "malformed"

@@ -110,6 +110,7 @@ func (in *Ingest) claim(ctx context.Context, live []*item) []*item {
 	}
 	for i, v := range verdicts {
 		switch v {
+		case publish:
 		case known:
 			given[i].duplicate = true
 		case conflict:

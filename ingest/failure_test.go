@@ -141,7 +141,7 @@ func TestTooManyRequestsWait(t *testing.T) {
 		if _, err := io.WriteString(w, `"data":1}`); err != nil {
 			t.Fatal(err)
 		}
-		w.Close()
+		_ = w.Close()
 	}
 	last := <-crowded
 	if refused != 19 || last.status != http.StatusAccepted {

@@ -78,7 +78,7 @@ func (p *parser) many() ([]*item, error) {
 func (p *parser) end() error {
 	_, err := p.dec.ReadToken()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
 		return err
