@@ -101,6 +101,9 @@ func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 		return nil, err
 	}
 	if err = w.permits.wait(w.draining, f, s.sub.RateLimit); err == nil {
+		err = w.admitAgain(f, s)
+	}
+	if err == nil {
 		f.queued.Store(true)
 		err = w.slots.start(w.draining)
 		f.queued.Store(false)

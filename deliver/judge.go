@@ -28,6 +28,18 @@ func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (admission, *
 	return a, nil, err
 }
 
+// admitAgain judges once more after a delivery has waited: its endpoint may have got into trouble since.
+func (w *Worker) admitAgain(f *flight, s *seat) error {
+	if s.probe || s.waiter == nil && s.sub.RateLimit == nil {
+		return nil
+	}
+	a, err := w.health.admit(f.subscription, s.limit)
+	if err == nil {
+		s.admission = a
+	}
+	return err
+}
+
 // most is how many requests at once a subscription may have.
 func most(sub *subscriptions.Subscription) int {
 	if sub.MaxInFlight <= 0 {

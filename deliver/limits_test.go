@@ -1,0 +1,418 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// listener collects operational events.
+type listener struct {
+	mu   sync.Mutex
+	list map[string]Notice
+}
+
+// Announce keeps a notice, each id once, as the stream of events does.
+func (a *listener) Announce(_ context.Context, n Notice) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.list == nil {
+		a.list = make(map[string]Notice)
+	}
+	a.list[n.ID] = n
+	return nil
+}
+
+// of returns the notices of a type.
+func (a *listener) of(kind string) (list []Notice) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range a.list {
+		if n.Type == kind {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// sparing is a configuration whose breakers open.
+func sparing() Config {
+	cfg := quick()
+	cfg.BreakerAfter = 10
+	return cfg
+}
+
+// sendAll hands over n events for subscriptions and returns the deliveries to the first.
+func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
+	r.t.Helper()
+	var tasks []Task
+	var ids []uuid.UUID
+	t := r.task(&Event{}, subs...)
+	for i := range n {
+		e := r.event()
+		// A millisecond apart, as ids are in the order of arrival no finer than that.
+		e.AcceptedAt = time.Now().Add(time.Duration(i-n) * time.Millisecond).UTC()
+		e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+		t.Event = *e
+		tasks = append(tasks, t)
+		ids = append(ids, ID(t.Event.UID, subs[0].ID, 0, t.Event.AcceptedAt))
+	}
+	for len(tasks) > 0 {
+		k := min(len(tasks), 500)
+		if err := r.outbox.Send(r.t.Context(), tasks[:k]...); err != nil {
+			r.t.Fatal(err)
+		}
+		tasks = tasks[k:]
+	}
+	return ids
+}
+
+// all waits until n deliveries of a subscription ended as state.
+func (r *rig) all(sub *subscriptions.Subscription, n int, state Outcome) {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("%d deliveries to be %s", n, state), func() bool {
+		return r.count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND state = $2`, sub.ID, string(state)) == n
+	})
+}
+
+// An endpoint that fails costs few attempts: the rest waits without one, and goes when it is back.
+func TestABrokenEndpointIsLeftAloneUntilItIsBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.parts(sparing())
+	news := &listener{}
+	p.deps.Announcer = news
+	w := r.start(p)
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.MaxInFlight = 4
+		s.Retry.Schedule = []time.Duration{time.Second}
+	})
+	const n = 200
+	r.sendAll(n, sub)
+	r.eventually("the breaker to hold back what has not been tried", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'breaker_open' AND attempts = 0`) >= n-20
+	})
+	if got := len(receiver.Requests()); got > 20 {
+		t.Errorf("got %d requests to an endpoint that fails, want 20 at most", got)
+	}
+	receiver.Answer(servertest.Status(200))
+	r.all(sub, n, OutcomeDelivered)
+	if got := r.count(`SELECT coalesce(max(attempts), 0) FROM deliveries`); got > 3 {
+		t.Errorf("a delivery took %d attempts, want those that the endpoint failed and one", got)
+	}
+	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeRecovering)) == 1 })
+	if n := metric(t, w.metrics.limits.breakers.WithLabelValues(string(closed))); n < 1 {
+		t.Errorf("the breaker closed %v times", n)
+	}
+	if n := r.count(`SELECT count(*) FROM failing`); n != 0 {
+		t.Errorf("%d subscriptions are remembered to fail", n)
+	}
+}
+
+// A delivery does not wait for an endpoint for ever, though it was never tried.
+func TestABrokenEndpointsDeliveriesEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := r.worker(sparing())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	sub := r.subscribe(receiver.URL, retries(time.Minute, time.Hour, time.Hour))
+	r.sendAll(12, sub)
+	receiver.Wait(10)
+	r.eventually("the breaker to open", func() bool { return metric(t, w.metrics.limits.breakers.WithLabelValues(string(open))) >= 1 })
+	e := r.event()
+	e.AcceptedAt = time.Now().Add(-3 * time.Hour).UTC()
+	e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+	row := r.ended(r.send(e, sub), OutcomeDead, ReasonBreakerOpen)
+	if row.Attempts != 0 {
+		t.Errorf("got %d attempts, want none", row.Attempts)
+	}
+	if n := r.count(`SELECT count(*) FROM event_data WHERE uid = $1`, e.UID); n != 1 {
+		t.Error("the event of a dead delivery is not kept")
+	}
+}
+
+// What the receiver asks for holds for all its deliveries, not only for that which it answered.
+func TestRetryAfterSlowsTheWholeEndpoint(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(sparing())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Reply(429, http.Header{"Retry-After": {"3600"}}, ""))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = 1 })
+	ids := r.sendAll(50, sub)
+	receiver.Wait(1)
+	for _, id := range ids {
+		row := r.waits(id, ReasonRetryAfter)
+		if wait := time.Until(row.DueAt.Time); wait < 59*time.Minute {
+			t.Errorf("a delivery is due in %s, want an hour", wait)
+		}
+	}
+	if n := len(receiver.Requests()); n != 1 {
+		t.Errorf("got %d requests, want 1", n)
+	}
+}
+
+// Two workers share one limit. In any second there are no more requests than the limit and its burst allow, all of
+// them arrive, and none costs an attempt.
+func TestARateLimitHoldsOverAllWorkers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	first := r.worker(quick())
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.RateLimit = &subscriptions.RateLimit{Limit: 50, Per: time.Second}
+	})
+	other := r.subscribe(receiver.URL+"/other", nil)
+	const n = 400
+	r.sendAll(n, sub)
+	r.ended(r.send(r.event(), other), OutcomeDelivered, ReasonOK)
+	r.all(sub, n, OutcomeDelivered)
+	var sent []int64
+	for _, req := range receiver.Requests() {
+		if req.Path == "/" {
+			sent = append(sent, req.At.UnixMicro())
+		}
+	}
+	if len(sent) != n {
+		t.Errorf("got %d requests, want %d", len(sent), n)
+	}
+	// A request that is let go late makes the next second fuller, by as much as was in flight.
+	if e := excess(sent, *sub.RateLimit); e > 0.1001 {
+		t.Errorf("%.0f%% too many in ten seconds", 100*e)
+	}
+	if took := sent[len(sent)-1] - sent[0]; took < int64(n-50-50)*20_000 {
+		t.Errorf("%d requests took %s", n, time.Duration(took)*time.Microsecond)
+	}
+	if n := r.count(`SELECT max(attempts) FROM deliveries`); n != 1 {
+		t.Errorf("a delivery has %d attempts, want 1", n)
+	}
+	if n := metric(t, first.metrics.limits.putOff.WithLabelValues(string(ReasonRateLimited))); n == 0 {
+		t.Error("nothing was put off")
+	}
+}
+
+// While Postgres is away nothing is sent beyond the limit.
+func TestWithoutPostgresARateLimitLetsNothingThrough(t *testing.T) {
+	t.Parallel()
+	p := newPermits(nil, time.Now)
+	p.group = failingGroup()
+	f := &flight{subscription: uuid.New(), delivery: uuid.New()}
+	limit := &subscriptions.RateLimit{Limit: 1000, Per: time.Second}
+	for range 10 {
+		var later notYet
+		if err := p.wait(t.Context(), f, limit); !errors.As(err, &later) || later.wait <= 0 || later.reason != ReasonRateLimited {
+			t.Fatalf("got %v, want that it is put off", err)
+		}
+	}
+}
+
+// A limit that was raised holds at once for what waits already.
+func TestARaisedRateLimitHoldsForWhatWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.RateLimit = &subscriptions.RateLimit{Limit: 1, Per: time.Minute}
+	})
+	r.sendAll(20, sub)
+	r.eventually("all but one to wait", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'rate_limited'`) == 19
+	})
+	fresh := must(r.store.Get(t.Context(), sub.Tenant, sub.ID))(t)
+	fresh.RateLimit = nil
+	if err := r.store.Update(t.Context(), fresh); err != nil {
+		t.Fatal(err)
+	}
+	r.all(sub, 20, OutcomeDelivered)
+}
+
+// What was held goes in the order of arrival, one after the other, though it is limited.
+func TestWhatIsHeldDrainsInOrderAtItsRate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.MaxInFlight, s.RateLimit = 1, &subscriptions.RateLimit{Limit: 20, Per: time.Second}
+	})
+	r.status(sub, subscriptions.Paused)
+	const n = 60
+	ids := r.sendAll(n, sub)
+	r.eventually("all to be held", func() bool { return r.count(`SELECT count(*) FROM deferrals WHERE held`) == n })
+	order := make(map[string]int)
+	for i := range ids {
+		order[fmt.Sprintf("evt_%d", i+1)] = i
+	}
+	r.status(sub, subscriptions.Active)
+	got := receiver.Wait(n)
+	// Those that asked for a time together may be in any order; those far apart may not.
+	for i, req := range got {
+		if place := order[req.Header.Get("webhook-id")]; place < i-20 || place > i+20 {
+			t.Errorf("the one that came %d. was %d. in the order of arrival", i+1, place+1)
+		}
+	}
+	if took := got[n-1].At.Sub(got[0].At); took < time.Second {
+		t.Errorf("%d requests took %s at 20 a second", n, took)
+	}
+}
+
+// A subscription that had no success for five days is disabled, told once, and goes on when it is enabled. Others,
+// and those of dialects, stay.
+func TestTheFailureRule(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.parts(quick())
+	news := &listener{}
+	p.deps.Announcer = news
+	r.start(p)
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	sub := r.subscribe(receiver.URL, once)
+	lucky := r.subscribe(receiver.URL+"/lucky", once)
+	dialect := r.subscribe(receiver.URL+"/dialect", once)
+	if _, err := r.db.Exec(`WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+		UPDATE subscriptions SET dialect = 'passona', revision = r.value FROM r WHERE id = $1`, dialect.ID); err != nil {
+		t.Fatal(err)
+	}
+	pending := r.subscribe(receiver.URL+"/pending", retries(time.Hour))
+	for _, s := range []*subscriptions.Subscription{sub, lucky, dialect} {
+		r.ended(r.send(r.event(), s), OutcomeDead, ReasonServer)
+	}
+	r.eventually("failures to be counted", func() bool { return r.count(`SELECT count(*) FROM failing`) == 3 })
+	// Five days pass, and failures with them; of one of them not enough.
+	must(r.db.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = CASE WHEN subscription_id = $1 THEN 10 ELSE 200 END`, lucky.ID))(t)
+	waiting := r.send(r.event(), pending)
+	r.waits(waiting, ReasonServer)
+	for _, s := range []*subscriptions.Subscription{sub, lucky, dialect} {
+		r.ended(r.send(r.event(), s), OutcomeDead, ReasonServer)
+	}
+	r.eventually("the subscription to be disabled", func() bool {
+		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
+		return err == nil && s.Status == subscriptions.Disabled && s.DisabledReason == "failing"
+	})
+	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeDisabled)) == 1 })
+	for _, s := range []*subscriptions.Subscription{lucky, dialect, pending} {
+		if s := must(r.store.Get(t.Context(), s.Tenant, s.ID))(t); s.Status != subscriptions.Active {
+			t.Errorf("%s is %s (%s), want it active", s.URL, s.Status, s.DisabledReason)
+		}
+	}
+	r.waits(waiting, ReasonServer)
+	if n := len(news.of(TypeDead)); n != 6 {
+		t.Errorf("the tenant was told of %d dead deliveries, want 6", n)
+	}
+	receiver.Answer(servertest.Status(200))
+	must(r.store.Enable(t.Context(), sub.Tenant, sub.ID))(t)
+	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+}
+
+// Nothing is told of an operational event's own delivery, whatever becomes of it.
+func TestOperationalEventsNeverLoop(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.parts(quick())
+	news := &listener{}
+	p.deps.Announcer = news
+	r.start(p)
+	r.recorder()
+	sub := r.subscribe(servertest.NewReceiver(t, servertest.Status(500), servertest.Status(410)).URL, once)
+	for _, reason := range []Reason{ReasonServer, ReasonGone} {
+		e := r.event()
+		e.Type = TypeDead
+		r.ended(r.send(e, sub), OutcomeDead, reason)
+	}
+	r.eventually("the subscription to be disabled", func() bool {
+		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
+		return err == nil && s.Status == subscriptions.Disabled
+	})
+	other := r.subscribe(servertest.NewReceiver(t, servertest.Status(500)).URL, once)
+	id := r.send(r.event(), other)
+	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeDead)) > 0 })
+	if got := news.of(TypeDead); len(got) != 1 || got[0].ID != "dead_"+id.String() || len(news.of(TypeDisabled)) != 0 {
+		t.Errorf("got %+v and %+v, want only what became of an ordinary event", got, news.of(TypeDisabled))
+	}
+}
+
+// Nobody can be reached: that is our own outage. No attempt is used up, nobody fails; and all goes on by itself.
+func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := r.worker(sparing())
+	r.recorder()
+	var subs []*subscriptions.Subscription
+	for i := range 8 {
+		subs = append(subs, r.subscribe(fmt.Sprintf("http://127.0.7.%d:1/", i+1), once))
+	}
+	e := r.event()
+	r.send(e, subs...)
+	for _, s := range subs {
+		r.waits(ID(e.UID, s.ID, 0, e.AcceptedAt), ReasonConnect)
+	}
+	r.settled()
+	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) + r.count(`SELECT count(*) FROM failing`); n != 0 {
+		t.Errorf("the outage cost %d attempts, ends and failures", n)
+	}
+	// One answer from anybody, and a failure to connect is the receiver's again.
+	receiver := servertest.NewReceiver(t)
+	good := r.subscribe(receiver.URL, nil)
+	r.eventually("the outage to be over", func() bool {
+		r.send(r.event(), good)
+		return !w.worker.network.isDown()
+	})
+	if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now(), due_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	stop, hello := make(chan struct{}), r.task(r.event(), good)
+	var talking sync.WaitGroup
+	talking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+				task := hello
+				task.Event = *r.event()
+				_ = r.outbox.Send(context.Background(), task)
+			}
+		}
+	})
+	defer talking.Wait()
+	defer close(stop)
+	for _, s := range subs {
+		r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDead, ReasonConnect)
+	}
+}
+
+// One endpoint that is away is no outage, whatever else is quiet.
+func TestOneEndpointThatIsAwayIsNoOutage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	for i := range 6 {
+		sub := r.subscribe(fmt.Sprintf("http://127.0.0.1:1/%d", i), once)
+		r.ended(r.send(r.event(), sub), OutcomeDead, ReasonConnect)
+	}
+}
+
+// failingGroup is a Postgres that is away.
+func failingGroup() *group.Committer[*applicant] {
+	return group.New(group.Limits{}, nil, func(context.Context, []*applicant) error { return errors.New("away") })
+}
