@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -15,6 +16,10 @@ type demoState struct {
 	events, matched                   int
 	delivered, dead, pending, retries int
 }
+
+// isDemoEvent tells the file's events from those by which Fanfare tells of itself, such as fanfare.delivery.dead:
+// who subscribes to everything gets them too.
+func isDemoEvent(id string) bool { return strings.HasPrefix(id, "demo_") }
 
 // watch moves the bar until all deliveries have ended.
 func (d *demo) watch(ctx context.Context, bar *progressbar.ProgressBar) error {
@@ -38,17 +43,21 @@ func (d *demo) watch(ctx context.Context, bar *progressbar.ProgressBar) error {
 // state asks the API.
 func (d *demo) state(ctx context.Context) (s demoState, err error) {
 	type event struct {
-		Matched int `json:"matched"`
+		ID      string `json:"id"`
+		Matched int    `json:"matched"`
 	}
 	type delivery struct {
+		EventID  string `json:"event_id"`
 		State    string `json:"state"`
 		Attempts int    `json:"attempts"`
 	}
 	err = all(ctx, d.api, "/v1/deliveries?tenant="+demoTenant, func(one delivery) {
-		switch one.State {
-		case "delivered":
+		switch {
+		case !isDemoEvent(one.EventID):
+			return
+		case one.State == "delivered":
 			s.delivered++
-		case "dead":
+		case one.State == "dead":
 			s.dead++
 		default:
 			s.pending++
@@ -60,8 +69,10 @@ func (d *demo) state(ctx context.Context) (s demoState, err error) {
 	}
 	// The events come second: what has ended by the first list was matched before this one.
 	err = all(ctx, d.api, "/v1/events?tenant="+demoTenant, func(e event) {
-		s.events++
-		s.matched += e.Matched
+		if isDemoEvent(e.ID) {
+			s.events++
+			s.matched += e.Matched
+		}
 	})
 	return s, err
 }
