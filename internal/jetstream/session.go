@@ -184,7 +184,8 @@ func (o *session) hear(m *nats.Msg) error {
 func (o *session) close() {
 	o.nc.RemoveStatusListener(o.status)
 	if o.nc.IsConnected() {
-		// Once the broker knows, nothing more is sent; and all that was is here after the flush.
+		// Once the broker knows, nothing more is sent. What was is here after the flush, or goes to others at once, when the
+		// broker finds that nobody listens.
 		_ = o.inbox.Drain()
 		_ = o.nc.FlushTimeout(flushTimeout)
 	} else {
