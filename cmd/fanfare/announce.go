@@ -27,7 +27,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	}
 	wanted, _ := a.directory.Match(&subscriptions.MatchEvent{Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data})
 	for _, s := range wanted {
-		if s.ID != n.Subscription && len(e.Targets) < maxTold {
+		if s.ID != n.Subscription && len(e.Targets) < fanout.MaxAttributes {
 			e.Targets = append(e.Targets, s.ID)
 		}
 	}
@@ -37,6 +37,3 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	_, _, err := fanout.Send(ctx, a.to, e)
 	return err
 }
-
-// maxTold bounds the subscriptions that one notice goes to.
-const maxTold = 1000
