@@ -82,6 +82,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !r.partition(ctx) {
+		return nil
+	}
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { _ = r.partitions.Run(stopping) }) // it logs what it cannot do, and returns nil
@@ -91,6 +94,25 @@ func (r *Recorder) Run(ctx context.Context) error {
 		return fmt.Errorf("record outcomes: %w", err)
 	}
 	return nil
+}
+
+// partition makes the partitions before anything is recorded. Rows that are there before their partition are moved, and
+// whoever reads at that moment misses them. It returns false if ctx ended before.
+func (r *Recorder) partition(ctx context.Context) bool {
+	for {
+		err := r.partitions.Ensure(ctx)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			r.trouble.note("nothing is recorded before there are partitions", err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // handle records one message: the Router acknowledges it if the error is nil.

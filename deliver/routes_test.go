@@ -1,0 +1,379 @@
+package deliver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// keys are the callers of the tests: the credential is the tenant, or the scope that it lacks, or "admin".
+type keys struct{}
+
+func (keys) Authenticate(_ context.Context, credential string) (api.Caller, error) {
+	switch credential {
+	case "admin":
+		return api.Caller{Admin: true}, nil
+	case "reader":
+		return api.Caller{Tenant: "acme", Scopes: []string{"deliveries:read"}}, nil
+	case "nobody":
+		return api.Caller{}, api.ErrUnauthenticated
+	default:
+		return api.Caller{Tenant: credential, Scopes: []string{"deliveries:read", "deliveries:write"}}, nil
+	}
+}
+
+// client calls the routes.
+type client struct {
+	t   *testing.T
+	url string
+}
+
+func (r *rig) api() client {
+	r.t.Helper()
+	mux := http.NewServeMux()
+	events := must(NewEvents(EventsConfig{Read: r.read}, r.db))(r.t)
+	Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), RoutesDeps{DB: r.db, Events: events})
+	server := httptest.NewServer(mux)
+	r.t.Cleanup(server.Close)
+	return client{t: r.t, url: server.URL}
+}
+
+// do calls a route as somebody and returns the answer's body; the test fails if its status is another one.
+func (c client) do(who, method, path string, want int) map[string]any {
+	c.t.Helper()
+	req := must(http.NewRequestWithContext(c.t.Context(), method, c.url+path, nil))(c.t)
+	req.Header.Set("Authorization", "Bearer "+who)
+	resp := must(http.DefaultClient.Do(req))(c.t)
+	defer resp.Body.Close()
+	body := must(io.ReadAll(resp.Body))(c.t)
+	if resp.StatusCode != want {
+		c.t.Fatalf("%s %s: got %d, want %d: %s", method, path, resp.StatusCode, want, body)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(body, &v); err != nil {
+		c.t.Fatalf("%s %s: %v in %s", method, path, err, body)
+	}
+	return v
+}
+
+// ids are the ids of a list's items.
+func ids(list map[string]any) (ids []string) {
+	for _, item := range list["data"].([]any) {
+		ids = append(ids, item.(map[string]any)["id"].(string))
+	}
+	return ids
+}
+
+// ledgered writes a delivery of each state at times of its own and returns their ids, the oldest first.
+func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []string {
+	r.t.Helper()
+	var records []*Record
+	var list []string
+	for i := range n {
+		at := time.Date(2026, 11, 20, 10, 0, i, 0, time.UTC)
+		e := Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
+		e.UID = EventUID(e.Tenant, e.ID, at)
+		f := &flight{
+			delivery: ID(e.UID, sub.ID, 0, at), tenant: tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
+			subscription: sub.ID, created: at,
+		}
+		rec := f.record([]Outcome{OutcomeDelivered, OutcomeLater, OutcomeDead, OutcomeCancelled}[i%4], ReasonServer, at.Add(time.Minute))
+		rec.Step = 1
+		rec.Attempts = 1
+		rec.Attempt = &Made{Number: 1, StartedAt: at, Micros: 41_400, Status: 500, Response: []byte("oops"), Reason: ReasonServer}
+		if rec.Outcome == OutcomeLater {
+			rec.At = time.Now().Add(time.Hour)
+		}
+		records = append(records, rec)
+		list = append(list, f.delivery.String())
+		if _, err := r.db.Exec(`INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash) VALUES ($1, $2, $3, $4, $5, $5, $6, 1, '')`,
+			e.UID, tenant, e.ID, e.Type, at, i); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if err := newLedger(r.db).write(r.t.Context(), records); err != nil {
+		r.t.Fatal(err)
+	}
+	return list
+}
+
+// every returns each n-th of a list from a place on, newest first.
+func every(list []string, n, from int) (some []string) {
+	for i := from; i < len(list); i += n {
+		some = append(some, list[i])
+	}
+	slices.Reverse(some)
+	return some
+}
+
+func TestDeliveriesAreListed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	sub, other := r.subscribe("http://127.0.0.1:1/", nil), r.subscribe("http://127.0.0.1:1/", nil)
+	foreign := r.subscribe("http://127.0.0.1:1/", func(s *subscriptions.Subscription) { s.Tenant = "globex" })
+	all := r.ledgered(sub, "acme", 20)
+	theirs := r.ledgered(foreign, "globex", 4)
+	newest := every(all, 1, 0)
+	at := func(second int) string {
+		return time.Date(2026, 11, 20, 10, 0, second, 0, time.UTC).Format(time.RFC3339)
+	}
+	for _, tt := range []struct {
+		path string
+		want []string
+	}{
+		{"/v1/deliveries", newest},
+		{"/v1/deliveries?order=asc", all},
+		{"/v1/deliveries?limit=3", newest[:3]},
+		{"/v1/deliveries?state=delivered", every(all, 4, 0)},
+		{"/v1/deliveries?state=pending", every(all, 4, 1)},
+		{"/v1/deliveries?state=dead", every(all, 4, 2)},
+		{"/v1/deliveries?state=cancelled", every(all, 4, 3)},
+		{"/v1/deliveries?type=order.paid", every(all, 2, 1)},
+		{"/v1/deliveries?event=acme_7", all[7:8]},
+		{"/v1/deliveries?event=globex_1", nil},
+		{"/v1/deliveries?since=" + at(5) + "&until=" + at(8), []string{all[7], all[6], all[5]}},
+		{"/v1/deliveries?subscription=" + sub.ID.String(), newest},
+		{"/v1/deliveries?subscription=" + other.ID.String(), nil},
+		{"/v1/deliveries?subscription=" + foreign.ID.String(), nil},
+		{"/v1/deliveries?tenant=acme&state=dead&type=order.created&since=" + at(3), every(all[3:], 4, 3)},
+		{"/v1/subscriptions/" + sub.ID.String() + "/deliveries?state=pending", every(all, 4, 1)},
+		{"/v1/dead-letters", every(all, 4, 2)},
+		{"/v1/dead-letters?until=" + at(6), all[2:3]},
+	} {
+		if got := ids(c.do("acme", http.MethodGet, tt.path, 200)); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.path, got, tt.want)
+		}
+	}
+	if got := ids(c.do("admin", http.MethodGet, "/v1/deliveries?limit=500", 200)); len(got) != len(all)+len(theirs) {
+		t.Errorf("an admin who names no tenant sees %d, want %d", len(got), len(all)+len(theirs))
+	}
+	if got := ids(c.do("admin", http.MethodGet, "/v1/deliveries?tenant=globex", 200)); !slices.Equal(got, every(theirs, 1, 0)) {
+		t.Errorf("an admin sees of globex %v", got)
+	}
+}
+
+func TestListsGoOnWhereTheyEnded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	all := r.ledgered(sub, "acme", 23)
+	for _, order := range []string{"asc", "desc"} {
+		var got []string
+		for path := "/v1/deliveries?limit=5&order=" + order; path != ""; {
+			page := c.do("acme", http.MethodGet, path, 200)
+			got = append(got, ids(page)...)
+			path = ""
+			if next, ok := page["next_cursor"].(string); ok {
+				path = "/v1/deliveries?limit=5&order=" + order + "&cursor=" + next
+			}
+		}
+		if order == "desc" {
+			slices.Reverse(got)
+		}
+		if !slices.Equal(got, all) {
+			t.Errorf("%s: got %v, want %v", order, got, all)
+		}
+	}
+}
+
+func TestADeliveryIsShownWithItsLog(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	all := r.ledgered(sub, "acme", 4)
+	pending := c.do("acme", http.MethodGet, "/v1/deliveries/"+all[1], 200)
+	if pending["state"] != "pending" || pending["reason"] != "http_5xx" || pending["due_at"] == nil || pending["ended_at"] != nil ||
+		pending["event_id"] != "acme_1" || pending["event_type"] != "order.paid" || pending["subscription_id"] != sub.ID.String() ||
+		pending["generation"] != 0.0 || pending["attempts"] != 1.0 || pending["created_at"] != "2026-11-20T10:00:01Z" {
+		t.Errorf("got %v", pending)
+	}
+	attempt := pending["log"].([]any)[0].(map[string]any)
+	if attempt["number"] != 1.0 || attempt["status"] != 500.0 || attempt["duration_ms"] != 41.0 || attempt["error"] != nil ||
+		attempt["response"] != "oops" || attempt["outcome"] != "later" || attempt["started_at"] != "2026-11-20T10:00:01Z" {
+		t.Errorf("got %v", attempt)
+	}
+	dead := c.do("acme", http.MethodGet, "/v1/deliveries/"+all[2], 200)
+	if log := dead["log"].([]any); dead["state"] != "dead" || dead["due_at"] != nil || dead["ended_at"] == nil || len(log) != 1 || log[0].(map[string]any)["outcome"] != "dead" {
+		t.Errorf("got %v", dead)
+	}
+}
+
+func TestWhoMaySeeAndDoWhat(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	id := r.ledgered(sub, "acme", 4)[1]
+	for _, path := range []string{"/v1/deliveries/" + id, "/v1/deliveries/" + uuid.NewString(), "/v1/deliveries/x", "/v1/subscriptions/" + sub.ID.String() + "/deliveries", "/v1/subscriptions/" + sub.ID.String() + "/stats"} {
+		c.do("globex", http.MethodGet, path, 404)
+		c.do("nobody", http.MethodGet, path, 401)
+	}
+	for _, act := range []string{"/retry", "/cancel"} {
+		c.do("globex", http.MethodPost, "/v1/deliveries/"+id+act, 404)
+		c.do("reader", http.MethodPost, "/v1/deliveries/"+id+act, 403)
+		c.do("acme", http.MethodPost, "/v1/deliveries/"+uuid.NewString()+act, 404)
+	}
+	for _, query := range []string{"?limit=501", "?state=lost", "?since=yesterday", "?subscription=x", "?cursor=x", "?what=ever", "?order=up"} {
+		c.do("acme", http.MethodGet, "/v1/deliveries"+query, 422)
+	}
+	c.do("admin", http.MethodGet, "/v1/deliveries?event=acme_1", 422)
+	c.do("acme", http.MethodGet, "/v1/deliveries?tenant=globex", 403)
+}
+
+func TestRetryByHand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
+	sub := r.subscribe(receiver.URL, retries(time.Hour))
+	e := r.event()
+	id := r.send(e, sub)
+	number := r.waits(id, ReasonServer).Number
+
+	// A pending one is made sooner.
+	shown := c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 202)
+	if shown["id"] != id.String() || shown["state"] != "pending" {
+		t.Errorf("got %v", shown)
+	}
+	if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 2 || row.Number != number {
+		t.Errorf("got %+v, want 2 attempts and number %d", row, number)
+	}
+	// One that ended is made again, as the next generation, with the same id and bytes.
+	again := c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 202)
+	if again["id"] == id.String() || again["generation"] != 1.0 || again["state"] != "pending" && again["state"] != "delivered" {
+		t.Errorf("got %v", again)
+	}
+	second := must(uuid.Parse(again["id"].(string)))(t)
+	if row := r.ended(second, OutcomeDelivered, ReasonOK); row.Generation != 1 || row.Attempts != 1 {
+		t.Errorf("got %+v", row)
+	}
+	got := receiver.Wait(3)
+	if string(got[2].Body) != string(got[0].Body) || got[2].Header.Get("webhook-id") != e.ID {
+		t.Errorf("the second generation differs: %s", got[2].Body)
+	}
+	third := c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 202)
+	if third["generation"] != 2.0 {
+		t.Errorf("got %v, want generation 2", third)
+	}
+	r.forget(e)
+	fresh := r.api() // whose cache does not have the event
+	fresh.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 409)
+}
+
+// Two who ask at the same time get the same new generation.
+func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	id := must(uuid.Parse(r.ledgered(sub, "acme", 1)[0]))(t)
+	l := newLedger(r.db)
+	e := must(l.find(t.Context(), id, ""))(t)
+	got := make(chan uuid.UUID, 10)
+	for i := range 10 {
+		go func() {
+			id, err := l.retry(context.Background(), e, time.Now().Add(time.Duration(i)*time.Millisecond))
+			if err != nil {
+				t.Error(err)
+			}
+			got <- id
+		}()
+	}
+	first := <-got
+	for range 9 {
+		if id := <-got; id != first {
+			t.Errorf("got %s and %s", first, id)
+		}
+	}
+	if n := r.count(`SELECT count(*) FROM deferrals`); n != 1 {
+		t.Errorf("%d deliveries are pending, want 1", n)
+	}
+}
+
+func TestRetryReachesAPausedSubscription(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	r.status(sub, subscriptions.Paused)
+	id := r.send(r.event(), sub)
+	r.waits(id, ReasonPaused)
+	c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 202)
+	r.ended(id, OutcomeDelivered, ReasonOK)
+}
+
+func TestCancelByHand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	sub := r.subscribe(receiver.URL, retries(time.Hour))
+	id := r.send(r.event(), sub)
+	r.waits(id, ReasonServer)
+	shown := c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/cancel", 202)
+	if shown["state"] != "cancelled" || shown["reason"] != "cancelled" || shown["attempts"] != 1.0 || len(shown["log"].([]any)) != 1 {
+		t.Errorf("got %v", shown)
+	}
+	r.ended(id, OutcomeCancelled, ReasonCancelled)
+	c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/cancel", 409)
+}
+
+func TestStatsOfASubscription(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(200), servertest.Status(200), servertest.Status(400), servertest.Status(500))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = 1 })
+	empty := c.do("acme", http.MethodGet, "/v1/subscriptions/"+sub.ID.String()+"/stats", 200)
+	if empty["window"] != "24h" || empty["delivered"] != 0.0 || empty["p50_ms"] != nil || empty["last_success_at"] != nil {
+		t.Errorf("got %v", empty)
+	}
+	var last uuid.UUID
+	for range 4 {
+		last = r.send(r.event(), sub)
+		r.await(last, "there", func(entry) bool { return true })
+	}
+	r.status(sub, subscriptions.Paused)
+	r.waits(r.send(r.event(), sub), ReasonPaused)
+	got := c.do("acme", http.MethodGet, "/v1/subscriptions/"+sub.ID.String()+"/stats", 200)
+	if got["delivered"] != 2.0 || got["dead"] != 0.0 || got["attempts"] != 4.0 || got["pending"] != 3.0 || got["held"] != 1.0 ||
+		got["p50_ms"].(float64) <= 0 || got["p99_ms"].(float64) < got["p50_ms"].(float64) || got["oldest_due_at"] == nil || got["last_success_at"] == nil {
+		t.Errorf("got %v", got)
+	}
+}
+
+// The document describes what the routes answer.
+func TestTheDocumentKnowsTheDelivery(t *testing.T) {
+	t.Parallel()
+	c := newRig(t).api()
+	doc := must(json.Marshal(c.do("admin", http.MethodGet, "/openapi.json", 200)))(t)
+	for _, word := range []string{`"event_id"`, `"subscription_id"`, `"due_at"`, `"duration_ms"`, `"/v1/dead-letters"`, `"oldest_due_at"`} {
+		if !strings.Contains(string(doc), word) {
+			t.Errorf("%s is not in the document", word)
+		}
+	}
+}
