@@ -127,7 +127,8 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Res
 	if !f.mayStart(w, sub) {
 		return Result{}, errLost
 	}
-	start := w.now()
+	start, begun := w.now(), time.Now()
+	defer func() { w.slots.took(f.subscription, time.Since(begun)) }()
 	defer func() {
 		if p := recover(); p != nil {
 			w.metrics.panics.Inc()

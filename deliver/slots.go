@@ -42,8 +42,7 @@ type gate struct {
 	queue    []*waiter // in order of arrival
 	freed    time.Time // when a slot was last given back while all were taken
 	interval time.Duration
-	left     time.Time     // when a slot was last given back
-	hold     time.Duration // how long it keeps a slot, about
+	hold     time.Duration // how long its requests take, about
 	next     time.Time     // the last time that was given to a delivery that found no room
 }
 
@@ -154,6 +153,15 @@ func (s *slots) share(g *gate) int {
 	return max(cap(s.worker)/mostShare, leastShare)
 }
 
+// took notes how long a request took; an average over about the last eight is kept.
+func (s *slots) took(id uuid.UUID, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.gates[id]; g != nil {
+		g.hold += (d - g.hold) / 8
+	}
+}
+
 // stuck reports whether waiting is no use: the queue does not move, though it is not this worker that is too busy; or
 // too many wait in the whole worker.
 func (s *slots) stuck(g *gate, now time.Time) bool {
@@ -165,7 +173,6 @@ func (s *slots) exit(id uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.gates[id]
-	g.measure(s.now())
 	g.inFlight--
 	if len(g.queue) > 0 {
 		g.pace(s.now())
@@ -223,14 +230,6 @@ func (s *slots) sweep() {
 			delete(s.gates, id)
 		}
 	}
-}
-
-// measure measures how long slots are kept: so many in flight, and one given back every so often.
-func (g *gate) measure(now time.Time) {
-	if !g.left.IsZero() {
-		g.hold += (min(now.Sub(g.left), time.Second)*time.Duration(g.inFlight) - g.hold) / 8
-	}
-	g.left = now
 }
 
 // pace measures how often a slot becomes free while others wait for it: the receiver's speed.
