@@ -33,7 +33,7 @@ type cli struct {
 
 	Demo   demoCmd   `cmd:"" group:"Try" help:"Publish a few hundred events to endpoints that work, fail twice or never work, and watch."`
 	Listen listenCmd `cmd:"" group:"Try" help:"Receive webhooks on this machine, check their signatures and print them."`
-	Bench  benchCmd  `cmd:"" group:"Try" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
+	Bench  benches   `cmd:"" group:"Try" help:"Measure what this machine can do."`
 
 	Config   configCmd   `cmd:"" group:"Operate" help:"Print every setting, its default, where its value comes from and what it does."`
 	Topology topologyCmd `cmd:"" group:"Operate" help:"Print, apply or check the streams and consumers."`
@@ -44,6 +44,12 @@ type cli struct {
 
 	BenchReceiver benchReceiverCmd `cmd:"" hidden:""`
 	BenchBare     benchBareCmd     `cmd:"" hidden:""`
+}
+
+// benches are the measurements; without a name, it is the first.
+type benches struct {
+	Throughput benchCmd          `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
+	Isolation  benchIsolationCmd `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
 }
 
 const description = `Fanfare turns your platform's events into your customers' webhooks.
