@@ -22,6 +22,7 @@ type auditing struct {
 	auditor *fanout.Auditor
 	subs    []*subscriptions.Subscription
 	tasks   natsjs.Stream
+	bytes   fanout.Bytes
 }
 
 // newAuditing publishes three events for two subscriptions, and one for nobody.
@@ -53,6 +54,7 @@ func newAuditing(t *testing.T) *auditing {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.bytes = events
 	h.auditor = fanout.NewAuditor(fanout.AuditorDeps{
 		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir),
 		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Logger: slog.New(slog.DiscardHandler),

@@ -35,7 +35,7 @@ func (d *desk) Authenticate(_ context.Context, credential string) (api.Caller, e
 		return api.Caller{Admin: true}, nil
 	}
 	return api.Caller{Tenant: credential, Scopes: []string{
-		"events:read", "subscriptions:read", "subscriptions:write", "deliveries:read", "deliveries:write"}}, nil
+		"events:read", "events:write", "subscriptions:read", "subscriptions:write", "deliveries:read", "deliveries:write"}}, nil
 }
 
 // call demands a status and reads the answer into out, which may be nil.

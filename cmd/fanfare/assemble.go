@@ -161,7 +161,7 @@ func (a *assembly) serveHTTP(sh *shared, r role) error {
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
 	}.Register(routes)
 	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
-	return a.operations(sh, routes)
+	return a.operations(sh, keys, routes)
 }
 
 // match makes fan-out, which hands over to deliver's inbox.

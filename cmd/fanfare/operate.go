@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -23,12 +24,20 @@ func (sh *shared) auditor(outbox deliver.Sender) (*fanout.Auditor, error) {
 	}
 	return fanout.NewAuditor(fanout.AuditorDeps{
 		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
-		Bytes: sh.events, Books: books, Outbox: outbox, Logger: sh.log,
+		Bytes: sh.events, Books: books, Outbox: outbox, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
 	}), nil
 }
 
+// retention drops what is older than it is to be kept.
+func (sh *shared) retention() *postgres.Retention {
+	return postgres.NewRetention(sh.s.retain, sh.db, sh.log)
+}
+
 // operations adds to the API what operators and support use.
-func (a *assembly) operations(sh *shared, to huma.API) error {
+func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) error {
+	eraser := fanout.NewEraser(sh.js, sh.db, deliver.NewEraser(sh.db))
+	eraser.Register(to)
+	keys.OnErase(sh.store, eraser) // Its subscriptions first, so that nothing new is made.
 	tail := deliver.NewTail(sh.js, sh.log)
 	tail.Register(to)
 	a.add("tail", tail.Run)
@@ -50,6 +59,7 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) error {
 	if err != nil {
 		return err
 	}
+	a.add("retention", sh.retention().Run)
 	a.add("reconcile", fanout.NewReconciler(audit, sh.metrics).Run)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // settings are those of every package, composed; each package owns its own.
@@ -24,6 +25,7 @@ type settings struct {
 	ingest  ingest.Config
 	fanout  fanout.Config
 	deliver deliver.Config
+	retain  postgres.RetentionConfig
 }
 
 // serverConfig is what belongs to the process and to no stage.
@@ -62,7 +64,7 @@ func newSettings() *settings { return &settings{} }
 func (s *settings) sections() []section {
 	return []section{
 		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"egress", &s.egress},
-		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver},
+		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver}, {"retention", &s.retain},
 	}
 }
 
@@ -71,6 +73,10 @@ func readSettings() (*settings, error) {
 	s := newSettings()
 	if err := readEnvironment(s.sections()); err != nil {
 		return nil, err
+	}
+	// An audit takes what the stream has and the ledger has not for lost.
+	if least := s.fanout.EventsMaxAge + 24*time.Hour; s.retain.Events < least {
+		return nil, fmt.Errorf("FANFARE_KEEP_EVENTS must be %s or more, a day longer than FANFARE_EVENTS_MAX_AGE", least)
 	}
 	return s, nil
 }

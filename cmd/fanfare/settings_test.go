@@ -27,6 +27,7 @@ func TestSettingsRefused(t *testing.T) {
 		{"FANFARE_ALLOW_PRIVATE_CIDRS", "127.0.0.0/99", "all"},
 		{"FANFARE_EVENT_TYPES", "closed", "all"},
 		{"FANFARE_EVENTS_MAX_AGE", "a week", "all"},
+		{"FANFARE_KEEP_EVENTS", "72h", "all"},
 		{"FANFARE_LOG_FORMAT", "xml", "all"},
 		{"FANFARE_LOG_LEVEL", "loud", "all"},
 		{"FANFARE_POSTGRES_MAX_CONNS", "0", "all"},

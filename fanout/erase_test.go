@@ -1,0 +1,86 @@
+package fanout_test
+
+import (
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+)
+
+// holdings puts responses, kept bytes and a pending delivery beside the deliveries of an event.
+func (h *auditing) holdings(event string) {
+	h.t.Helper()
+	h.exec(`UPDATE deliveries SET response = 'secret', error = 'secret', attempts = 2 WHERE event_id = $1`, event)
+	h.exec(`INSERT INTO attempts SELECT id, 1, now(), 1, 500, 'secret', 'secret', 'http_5xx' FROM deliveries WHERE event_id = $1`, event)
+	h.exec(`INSERT INTO event_data SELECT uid, 'secret' FROM events WHERE id = $1`, event)
+	h.exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at)
+SELECT overlay(id::text placing 'ffff' from 33)::uuid, tenant, event_uid, event_id, event_type, seq, subscription_id, 1, 'busy', 0, 1, false, false,
+    now(), now(), now() FROM deliveries WHERE event_id = $1 LIMIT 1`, event)
+}
+
+// left counts what is left of contents and of what is pending.
+func (h *auditing) left() (n int) {
+	h.t.Helper()
+	if err := h.db.QueryRowContext(h.t.Context(), `
+SELECT (SELECT count(*) FROM deliveries WHERE response IS NOT NULL OR error <> '') + (SELECT count(*) FROM attempts WHERE response IS NOT NULL OR error <> '')
+    + (SELECT count(*) FROM event_data) + (SELECT count(*) FROM deferrals)`).Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+func TestAnEventsDataIsErasedAndTheCountsStay(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	h.work()
+	h.holdings("e2")
+	eraser := fanout.NewEraser(h.js, h.db, deliver.NewEraser(h.db))
+	d := newDesk(t, eraser.Register, func(to huma.API) {
+		fanout.Routes{Ledger: h.ledger, Reader: fanout.NewReader(h.js), Bytes: h.bytes, Deliveries: deliver.NewCounts(h.db), Directory: h.dir}.Register(to)
+	})
+	d.call("globex", "DELETE", "/v1/events/e2/data", nil, 404, nil)
+	if h.left() == 0 {
+		t.Fatal("there is nothing to erase")
+	}
+	for range 2 { // It may be repeated.
+		d.call("acme", "DELETE", "/v1/events/e2/data", nil, 204, nil)
+	}
+	if n := h.left(); n != 0 {
+		t.Errorf("%d rows hold contents or are pending", n)
+	}
+	var shown map[string]any
+	d.call("acme", "GET", "/v1/events/e2", nil, 200, &shown)
+	if shown["data"] != nil || shown["matched"] != 2.0 || shown["deliveries"].(map[string]any)["delivered"] != 2.0 {
+		t.Errorf("the event is shown as %v", shown)
+	}
+	if a := h.audit(); !a.Balanced || a.Accepted != 4 || a.Delivered != 6 || a.Cancelled != 1 {
+		t.Errorf("the audit is %+v", a)
+	}
+}
+
+func TestATenantIsErased(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	h.work()
+	h.holdings("e1")
+	h.publish("events.globex.order.created", `{}`, "Fanfare-Id", "foreign")
+	eraser := fanout.NewEraser(h.js, h.db, deliver.NewEraser(h.db))
+	for range 2 {
+		if err := eraser.EraseTenant(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := h.left(); n != 0 {
+		t.Errorf("%d rows hold contents or are pending", n)
+	}
+	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	if err != nil || stream.CachedInfo().State.Msgs != 1 {
+		t.Errorf("the stream holds %d messages (%v), want that of the other tenant alone", stream.CachedInfo().State.Msgs, err)
+	}
+	if rows := h.rows(); len(rows) != 4 || rows["e1"] != 2 {
+		t.Errorf("the ledger has %v, want the counts as they were", rows)
+	}
+}
