@@ -19,13 +19,32 @@
 //	      cancelled         delivered, dead            ▼
 //	(disabled, deleted)                            cancelled (by hand, disabled, deleted)
 //
+// Before an attempt, each of these may put a delivery off, without one and without using one up: a full share of slots
+// (busy), the breaker of its endpoint (breaker_open, or retry_after where the receiver said when), its rate limit
+// (rate_limited), an outage of our own network (connect). Each gives it a time of its own, so that what waits together
+// does not come back together:
+//
+//	              10 failures in a row                  5 s, then twice as long, up to 5 min
+//	closed ───────────────────────────▶ open ◀──────────────────────────────────┐
+//	  ▲  ▲     Retry-After                │ its time is over                      │ it fails
+//	  │  └── all at once again            ▼                                       │
+//	  │        ▲                       half open: one probe ─────────────────────┘
+//	  │        │ as many successes        │ it succeeds: what waits is made due, in order
+//	  │        └──────── one at once ◀────┘
+//	  └ 429, 502, 503, 504, timeout: half as many at once; each success a little more
+//
+// Breakers and windows are each worker's own: with several there are as many probes. Rate limits are shared: Postgres
+// hands out the times at which requests may be made (GCRA), a few at once to each worker. A subscription without a
+// success for days is disabled, and its tenant is told by an operational event, as of dead deliveries and of endpoints
+// that recover; nothing is told of an operational event's own delivery.
+//
 // It promises that a delivery is made at least once, and exactly once where nothing crashes; that it ends once,
 // as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of
 // what it is, so whoever computes it again meets the same row. Steps order what is said of one delivery: a late word of
 // a worker that lost its lease is void. What may have been done before (a message that came again, a lease that
 // lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised.
 //
-// While Postgres is away, what succeeds goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
+// While Postgres is away, nothing is sent to who has a rate limit, and what succeeds of others goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
 // task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
 // kept. If ATTEMPTS is full the same happens, and so no more tasks are taken. What cannot be read goes to quarantine. A
 // receiver can do no harm beyond its own slots.

@@ -191,6 +191,7 @@ func (w *Worker) recovered(sub *subscriptions.Subscription, limit int) {
 		}
 		if n > 0 {
 			w.due.expect(time.Now())
+			w.metrics.limits.recovered.Add(float64(n))
 			w.log.Info("endpoint is back", "subscription", sub.ID, "deliveries", n)
 		}
 	})

@@ -169,8 +169,8 @@ func (f *flight) mayStart(w *Worker, sub *subscriptions.Subscription) bool {
 	return f.until.IsZero() || time.Until(f.until) > timeout+leaseMargin
 }
 
-// leaseMargin is what of a lease remains after the longest attempt, for its outcome to reach the disk.
-const leaseMargin = time.Second
+// leaseMargin is what of a lease remains after the longest attempt, for its outcome to be judged and to reach the disk.
+const leaseMargin = time.Second + evidenceTime
 
 // record begins the record of what became of f.
 func (f *flight) record(outcome Outcome, reason Reason, at time.Time) *Record {

@@ -1,0 +1,42 @@
+package deliver
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// One worker has thousands of requests in flight, and each subscription no more than it may have.
+func TestThousandsInFlight(t *testing.T) {
+	t.Parallel()
+	const each, many = 50, 40
+	r := newRig(t)
+	cfg := quick()
+	cfg.InFlight = each * many
+	p := r.parts(cfg)
+	watched := &watchedPoster{Attempter: p.deps.Poster}
+	p.deps.Poster = watched
+	w := r.start(p)
+	r.recorder()
+	release := make(chan struct{})
+	receiver := servertest.NewReceiver(t, servertest.After(release, servertest.Status(200)))
+	var subs []*subscriptions.Subscription
+	for i := range many {
+		subs = append(subs, r.subscribe(fmt.Sprintf("%s/%d", receiver.URL, i), func(s *subscriptions.Subscription) { s.MaxInFlight = each }))
+	}
+	watched.of.Store(&subs[0].ID)
+	r.sendAll(each+10, subs...)
+	r.eventually("all slots to be taken", func() bool { return len(receiver.Requests()) == each*many })
+	if taken, _ := w.worker.slots.inFlight(); taken != each*many {
+		t.Errorf("%d slots are taken, want %d", taken, each*many)
+	}
+	close(release)
+	for _, s := range subs {
+		r.all(s, each+10, OutcomeDelivered)
+	}
+	if n := watched.most.Load(); n != each {
+		t.Errorf("a subscription had %d requests at once, want %d", n, each)
+	}
+}
