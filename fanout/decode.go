@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"fmt"
 	"iter"
 	"net/textproto"
 	"strconv"
@@ -127,15 +126,6 @@ func (h *headers) into(e *Event) *Refusal {
 	r := join(h.ce.Into(e), h.own.Into(e))
 	e.Made, e.Checked, e.Test = h.made && e.ID != "", h.checked, h.test
 	return r
-}
-
-// Decode reads an event of the stream as deliver needs it.
-func Decode(raw *natsjs.RawStreamMsg) (deliver.Event, error) {
-	e, refusal := decode(wireOf(raw))
-	if refusal != nil {
-		return deliver.Event{}, fmt.Errorf("decode event %d: %w", raw.Sequence, refusal)
-	}
-	return e.Delivery(), nil
 }
 
 // Delivery is what deliver needs to know of the event.

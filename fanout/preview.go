@@ -25,7 +25,7 @@ type previewBody struct {
 	EventTypes []string `json:"event_types" minItems:"1" maxItems:"100" doc:"Types and patterns, as those of a subscription"`
 	ResourceID *string  `json:"resource_id,omitempty" maxLength:"256" nullable:"true"`
 	Changed    []string `json:"changed,omitempty" maxItems:"100"`
-	Filter     string   `json:"filter,omitempty" doc:"CEL over event" example:"event.data.total > 100.0"`
+	Filter     *string  `json:"filter,omitempty" nullable:"true" doc:"CEL over event" example:"event.data.total > 100.0"`
 	Last       int      `json:"last,omitempty" minimum:"1" maximum:"100000" default:"10000" doc:"How many events to examine at most"`
 	Tenant     string   `json:"tenant,omitempty" doc:"For admin keys"`
 }
@@ -121,8 +121,12 @@ func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscri
 			faults = append(faults, api.At("body.changed["+strconv.Itoa(i)+"]", r.Faults[0].Message))
 		}
 	}
-	if b.Filter != "" {
-		if _, err := subscriptions.CompileFilter(b.Filter); err != nil {
+	filter := ""
+	if b.Filter != nil {
+		filter = *b.Filter
+	}
+	if filter != "" {
+		if _, err := subscriptions.CompileFilter(filter); err != nil {
 			faults = append(faults, api.At("body.filter", err.Error()))
 		}
 	}
@@ -130,7 +134,7 @@ func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscri
 		return nil, api.Invalid(faults...)
 	}
 	sub := &subscriptions.Subscription{
-		Tenant: tenant, EventTypes: b.EventTypes, Changed: b.Changed, Filter: b.Filter, Status: subscriptions.Active,
+		Tenant: tenant, EventTypes: b.EventTypes, Changed: b.Changed, Filter: filter, Status: subscriptions.Active,
 		Scopes: api.CallerFrom(ctx).Scopes,
 	}
 	if b.ResourceID != nil {

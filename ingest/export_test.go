@@ -18,3 +18,12 @@ func Read(h http.Header, body []byte, maxEvents int) (events []fanout.Event, pro
 	}
 	return events, problems, nil
 }
+
+// Full says whether requests under way take all the room there is.
+func (in *Ingest) Full() bool {
+	if in.door.room.TryAcquire(1) {
+		in.door.room.Release(1)
+		return false
+	}
+	return true
+}

@@ -126,6 +126,7 @@ func TestTooManyRequestsWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	h.eventually("there is no room", h.ingest.Full)
 	crowded := make(chan answer, 20)
 	for range 20 {
 		wg.Go(func() { crowded <- h.post("acme", "/v1/events", `{"type":"a","data":1}`) })

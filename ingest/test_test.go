@@ -47,10 +47,11 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 			t.Errorf("%s: stored %s %v %s", test.name, m.Subject, m.Header, m.Data)
 		}
 		// What fan-out and deliver will make of the message.
-		e, err := fanout.Decode(m)
+		stored, err := fanout.NewReader(h.js).Read(t.Context(), m.Sequence)
 		if err != nil {
 			t.Fatal(err)
 		}
+		e := stored.Delivery()
 		if want := deliver.ID(e.UID, sub.ID, 0, e.AcceptedAt); got.DeliveryID != want {
 			t.Errorf("%s: the delivery is %s, want %s", test.name, got.DeliveryID, want)
 		}
