@@ -27,18 +27,18 @@ func (s *settings) keepKeys() (fresh bool, err error) {
 		return false, fmt.Errorf("make FANFARE_DATA_DIR: %w", err)
 	}
 	if s.server.SecretKeys == "" {
-		if s.server.SecretKeys, _, err = s.keep(secretKeysFile, seal.NewKey); err != nil {
+		if s.server.SecretKeys, _, err = s.keepFile(secretKeysFile, seal.NewKey); err != nil {
 			return false, err
 		}
 	}
 	if s.access.AdminKey == "" {
-		s.access.AdminKey, fresh, err = s.keep(adminKeyFile, func() string { return "ffadmin_" + rand.Text() })
+		s.access.AdminKey, fresh, err = s.keepFile(adminKeyFile, func() string { return "ffadmin_" + rand.Text() })
 	}
 	return fresh, err
 }
 
-// keep reads a file of the data directory, or makes it.
-func (s *settings) keep(name string, generate func() string) (value string, fresh bool, err error) {
+// keepFile reads a file of the data directory, or makes it.
+func (s *settings) keepFile(name string, generate func() string) (value string, fresh bool, err error) {
 	path := filepath.Join(s.server.DataDir, name)
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
