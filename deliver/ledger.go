@@ -36,7 +36,7 @@ func (l *ledger) prepare(ctx context.Context, queries ...string) error {
 		if l.stmts[query] != nil {
 			continue
 		}
-		stmt, err := l.db.PrepareContext(ctx, query)
+		stmt, err := l.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // it is kept until close
 		if err != nil {
 			return fmt.Errorf("prepare statement: %w", err)
 		}
@@ -53,7 +53,7 @@ func (l *ledger) exec(ctx context.Context, tx *sql.Tx, query string, args ...any
 	if stmt == nil {
 		return tx.ExecContext(ctx, query, args...)
 	}
-	return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
+	return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
 }
 
 // close gives the prepared statements back.
@@ -61,7 +61,7 @@ func (l *ledger) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for query, stmt := range l.stmts {
-		stmt.Close()
+		_ = stmt.Close() // its connection may be gone
 		delete(l.stmts, query)
 	}
 }

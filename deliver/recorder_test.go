@@ -59,14 +59,21 @@ func expected(history []*Record) string {
 			kept = 1
 		}
 	}
-	return facts(last.ended(), last.Outcome, last.Step, last.Attempts, attempts, kept)
+	return facts{last.ended(), last.Outcome, last.Step, last.Attempts, attempts, kept}.String()
 }
 
-func facts(ended bool, outcome Outcome, step, count, attempts, kept int) string {
-	if ended {
-		return fmt.Sprintf("%s after %d, attempts %d, events %d", outcome, count, attempts, kept)
+// facts are what the test compares.
+type facts struct {
+	ended                       bool
+	outcome                     Outcome
+	step, count, attempts, kept int
+}
+
+func (f facts) String() string {
+	if f.ended {
+		return fmt.Sprintf("%s after %d, attempts %d, events %d", f.outcome, f.count, f.attempts, f.kept)
 	}
-	return fmt.Sprintf("pending at step %d after %d, attempts %d, events %d", step, count, attempts, kept)
+	return fmt.Sprintf("pending at step %d after %d, attempts %d, events %d", f.step, f.count, f.attempts, f.kept)
 }
 
 // found is what the ledger holds of a delivery.
@@ -88,7 +95,7 @@ SELECT true, state, 0, attempts FROM deliveries WHERE id = $1 UNION ALL SELECT f
 		if err := rows.Scan(&ended, &outcome, &step, &count); err != nil {
 			r.t.Fatal(err)
 		}
-		list = append(list, facts(ended, outcome, step, count, attempts, kept))
+		list = append(list, facts{ended, outcome, step, count, attempts, kept}.String())
 	}
 	return strings.Join(list, " and ")
 }

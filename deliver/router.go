@@ -75,7 +75,5 @@ func runRouter(ctx context.Context, router *message.Router, stop func()) error {
 	case <-ctx.Done():
 	}
 	stop()
-	err := router.Close()
-	<-ended
-	return err
+	return errors.Join(router.Close(), <-ended)
 }

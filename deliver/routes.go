@@ -156,6 +156,7 @@ type ofSubscriptionInput struct {
 	IDInput
 }
 
+// IDInput names the thing that the path is of.
 type IDInput struct {
 	ID string `path:"id"`
 }
