@@ -170,7 +170,7 @@ func (f *flight) mayStart(w *Worker, sub *subscriptions.Subscription) bool {
 }
 
 // leaseMargin is what of a lease remains after the longest attempt, for its outcome to be judged and to reach the disk.
-const leaseMargin = time.Second + evidenceTime
+const leaseMargin = 1500 * time.Millisecond
 
 // record begins the record of what became of f.
 func (f *flight) record(outcome Outcome, reason Reason, at time.Time) *Record {
