@@ -38,6 +38,7 @@ type house struct {
 	ledger *fanout.Ledger
 	tray   *tray
 	cfg    fanout.Config
+	now    func() time.Time // nil means time.Now
 }
 
 func newHouse(t testing.TB) *house {
@@ -77,7 +78,7 @@ func (h *house) run() (stop func()) {
 	h.t.Helper()
 	stage, err := fanout.New(h.cfg, fanout.Deps{
 		JetStream: h.js, Directory: h.dir, Rules: fanout.NewRules(h.cfg, h.dir), Outbox: h.tray, Ledger: h.ledger,
-		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: h.now,
 	})
 	if err != nil {
 		h.t.Fatal(err)

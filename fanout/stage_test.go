@@ -288,6 +288,56 @@ func TestKilledBetweenHandOverAndLedger(t *testing.T) {
 	}
 }
 
+func TestAProcessThatWasStoppedAsksTheLedger(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]int{"nobody else had it": 1, "another had it meanwhile": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			s := h.subscribe("acme", "*")
+			// The clock is first read when the event comes, and then before it is handed over: a minute later.
+			var reads atomic.Int32
+			h.now = func() time.Time {
+				if reads.Add(1) == 1 {
+					return time.Now()
+				}
+				if meanwhile == 0 && reads.Load() == 2 {
+					h.recordLast("e")
+				}
+				return time.Now().Add(time.Minute)
+			}
+			h.run()
+			h.reading()
+			h.publish("events.acme.order", `{}`, "Fanfare-Id", "e", "Fanfare-Made", "1")
+			h.settled()
+			tasks := h.tray.all()
+			if len(tasks) != meanwhile || h.tray.targets()["e"][s.ID] != meanwhile {
+				t.Fatalf("%d tasks, want %d", len(tasks), meanwhile)
+			}
+			if meanwhile == 1 && !tasks[0].Suspect {
+				t.Error("what is handed over after such a time is not suspect")
+			}
+		})
+	}
+}
+
+// recordLast records the last message of the stream as another process would.
+func (h *house) recordLast(id string) {
+	stream, err := h.js.Stream(h.t.Context(), fanout.Stream)
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	e, err := fanout.NewReader(h.js).Read(h.t.Context(), stream.CachedInfo().State.LastSeq)
+	if err != nil || e.ID != id {
+		h.t.Errorf("the last event is %v (%v), want %s", e, err, id)
+		return
+	}
+	if err := h.ledger.Record(h.t.Context(), e, 1); err != nil {
+		h.t.Error(err)
+	}
+}
+
 func TestPostgresAwayAndBack(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
