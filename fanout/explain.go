@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -17,7 +20,7 @@ const explained = 100
 
 type explainInput struct {
 	ID           string `path:"id" example:"evt_17"`
-	Subscription string `query:"subscription" doc:"The subscription; without it, those that the event would match now" format:"uuid"`
+	Subscription string `query:"subscription" doc:"The subscription; without it, those that match, those that have a delivery, and the tenant's others" format:"uuid"`
 }
 
 type explainOutput struct{ Body explainJSON }
@@ -29,7 +32,7 @@ type explainJSON struct {
 
 type explanationJSON struct {
 	SubscriptionID uuid.UUID            `json:"subscription_id"`
-	Matched        bool                 `json:"matched" doc:"Whether the event would match the subscription as it is now"`
+	Matched        bool                 `json:"matched" doc:"Whether the event matches the subscription as it is now, and that was there"`
 	Steps          []subscriptions.Step `json:"steps" doc:"Each step of matching with its verdict"`
 	Delivery       json.RawMessage      `json:"delivery" doc:"The delivery with its attempts, or null"`
 }
@@ -41,8 +44,9 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 		return nil, err
 	}
 	e, err := r.event(ctx, row)
-	if errors.Is(err, deliver.ErrEventGone) {
-		return nil, api.NotFound() // Its data is part of the matching.
+	gone := errors.Is(err, deliver.ErrEventGone)
+	if gone {
+		e, err = &Event{ID: row.id, Tenant: row.tenant, Type: row.eventType, Time: row.time, Data: []byte("null")}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -50,15 +54,18 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	if _, err := r.Directory.Fresh(ctx); err != nil {
 		return nil, err
 	}
-	ids, err := r.toExplain(e, in.Subscription)
+	ids, err := r.toExplain(ctx, row, e, in.Subscription)
 	if err != nil {
 		return nil, err
 	}
 	out := &explainOutput{Body: explainJSON{Event: row.json(), Results: []explanationJSON{}}}
 	for _, id := range ids {
 		x := explanationJSON{SubscriptionID: id, Delivery: json.RawMessage("null")}
-		x.Matched, x.Steps, _ = r.Directory.Explain(e.matchEvent(), id)
-		delivery, err := r.Deliveries.Describe(ctx, deliver.ID(row.uid, id, 0, acceptance(row.uid)))
+		x.Matched, x.Steps = r.steps(row, e, id)
+		if gone {
+			x.Matched = withoutData(x.Steps)
+		}
+		delivery, err := r.Deliveries.DescribeLast(ctx, row.uid, id)
 		if err != nil {
 			return nil, err
 		}
@@ -70,18 +77,92 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	return out, nil
 }
 
-// toExplain are the subscriptions that are asked for: one of the event's tenant, or those that match.
-func (r Routes) toExplain(e *Event, asked string) ([]uuid.UUID, error) {
+// steps takes the event through the matching. What is known of the subscription's past is said of its status.
+func (r Routes) steps(row recorded, e *Event, id uuid.UUID) (matched bool, steps []subscriptions.Step) {
+	matched, steps, ok := r.Directory.Explain(e.matchEvent(), id)
+	if !ok {
+		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
+	}
+	sub, ok := r.Directory.Get(id)
+	if !ok {
+		return matched, steps
+	}
+	for i := range steps {
+		if steps[i].Step != "status" {
+			continue
+		}
+		switch {
+		case sub.CreatedAt.After(row.acceptedAt):
+			matched = false
+			steps[i].Verdict = subscriptions.Fail
+			steps[i].Detail = "the subscription was created after the event, at " + sub.CreatedAt.UTC().Format(time.RFC3339)
+		case sub.UpdatedAt.After(row.acceptedAt):
+			steps[i].Detail += "; the subscription was changed after the event, at " + sub.UpdatedAt.UTC().Format(time.RFC3339)
+		}
+	}
+	return matched, steps
+}
+
+// withoutData takes back what cannot be told of an event whose data is gone, and reports whether the rest passes.
+func withoutData(steps []subscriptions.Step) (matched bool) {
+	matched = true
+	for i := range steps {
+		if s := &steps[i]; slices.Contains([]string{"targets", "resource_id", "changed", "filter"}, s.Step) {
+			s.Verdict, s.Detail = subscriptions.Skipped, "the event's data is gone"
+		}
+		matched = matched && steps[i].Verdict != subscriptions.Fail
+	}
+	return matched
+}
+
+// toExplain are the subscriptions that are asked for: one of the event's tenant, which may be gone if it has a delivery,
+// or those that match, those that have one, and the tenant's others.
+func (r Routes) toExplain(ctx context.Context, row recorded, e *Event, asked string) ([]uuid.UUID, error) {
+	received, err := r.Deliveries.Receivers(ctx, row.uid, explained)
+	if err != nil {
+		return nil, err
+	}
 	if asked != "" {
 		id, err := api.ParseID(asked)
 		if err != nil {
 			return nil, err
 		}
-		if s, ok := r.Directory.Get(id); !ok || s.Tenant != e.Tenant {
+		if s, ok := r.Directory.Get(id); (!ok || s.Tenant != e.Tenant) && !slices.Contains(received, id) {
 			return nil, api.NotFound()
 		}
 		return []uuid.UUID{id}, nil
 	}
-	matched, _ := r.Directory.MatchIDs(e.matchEvent())
-	return matched[:min(len(matched), explained)], nil
+	ids, _ := r.Directory.MatchIDs(e.matchEvent())
+	others, err := r.Ledger.subscriptionsOf(ctx, e.Tenant, explained)
+	if err != nil {
+		return nil, err
+	}
+	ids = slices.Clone(ids[:min(len(ids), explained)])
+	for _, id := range slices.Concat(received, others) {
+		if len(ids) < explained && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// subscriptionsOf returns a tenant's subscriptions, the newest first.
+func (l *Ledger) subscriptionsOf(ctx context.Context, tenant string, limit int) ([]uuid.UUID, error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT id FROM subscriptions WHERE tenant = $1 AND NOT deleted ORDER BY id DESC LIMIT $2`, tenant, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
+	}
+	defer rows.Close()
+	var ids []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("list subscriptions: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
+	}
+	return ids, nil
 }

@@ -20,8 +20,11 @@ import (
 type Deliveries interface {
 	// CountByState counts the deliveries of an event by their state.
 	CountByState(ctx context.Context, event uuid.UUID) (map[string]int, error)
-	// Describe returns a delivery with its attempts as the API shows it, JSON; nil if there is none.
-	Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error)
+	// DescribeLast returns the last generation of a delivery with its attempts as the API shows it, JSON; nil if there
+	// is none.
+	DescribeLast(ctx context.Context, event, subscription uuid.UUID) (json.RawMessage, error)
+	// Receivers returns the subscriptions for which an event has a delivery, at most limit.
+	Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error)
 }
 
 // Bytes reads events wherever they still are: the stream, or what was kept of it.
@@ -64,7 +67,9 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "explain-event", Method: http.MethodGet, Path: "/v1/events/{id}/explain", Tags: []string{"Events"},
 		Summary: "Explain what became of an event",
 		Description: "Takes the event through each step of matching against a subscription as it is now, whether or not one " +
-			"before failed, and shows the delivery with its attempts.",
+			"before failed, and shows the last delivery with its attempts: what it waits for and when it goes next. A " +
+			"subscription that is gone, or was made after the event, is said to be so. Without one, it is those that match, " +
+			"those that have a delivery, and then the tenant's others, 100 in all.",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	})
 	register(to, r.preview, "subscriptions:write", huma.Operation{

@@ -43,7 +43,7 @@ var callers = keys{
 // fates stands in the place of deliver: what became of events.
 type fates struct {
 	counts map[string]int
-	of     uuid.UUID // the delivery that there is
+	of, to uuid.UUID // the delivery that there is, and its subscription
 	kept   *deliver.Event
 }
 
@@ -51,11 +51,18 @@ func (f *fates) CountByState(context.Context, uuid.UUID) (map[string]int, error)
 	return f.counts, nil
 }
 
-func (f *fates) Describe(_ context.Context, delivery uuid.UUID) (json.RawMessage, error) {
-	if delivery != f.of {
+func (f *fates) DescribeLast(_ context.Context, _, subscription uuid.UUID) (json.RawMessage, error) {
+	if subscription != f.to {
 		return nil, nil
 	}
-	return json.RawMessage(`{"id":"` + delivery.String() + `"}`), nil
+	return json.RawMessage(`{"id":"` + f.of.String() + `"}`), nil
+}
+
+func (f *fates) Receivers(context.Context, uuid.UUID, int) ([]uuid.UUID, error) {
+	if f.to == uuid.Nil {
+		return nil, nil
+	}
+	return []uuid.UUID{f.to}, nil
 }
 
 func (f *fates) Get(_ context.Context, uid uuid.UUID, _ uint64) (*deliver.Event, error) {
@@ -225,7 +232,9 @@ func TestAnEventIsShown(t *testing.T) {
 	if got := ask("acme", "GET", "/v1/events/e1", "", 200); got["data"] != nil || got["matched"] != 2.0 {
 		t.Errorf("of an event that is gone, %v is shown", got)
 	}
-	ask("acme", "GET", "/v1/events/e1/explain", "", 404)
+	if got := ask("acme", "GET", "/v1/events/e1/explain", "", 200); len(got["results"].([]any)) == 0 {
+		t.Errorf("of an event that is gone, %v is explained", got)
+	}
 	f.kept = &kept
 	if got := ask("acme", "GET", "/v1/events/e1", "", 200); got["data"] == nil || got["object_id"] != "o_1" {
 		t.Errorf("of an event that was kept, %v is shown", got)
@@ -240,12 +249,14 @@ func TestAnEventIsExplained(t *testing.T) {
 	h.publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
 	h.settled()
 	task := h.tray.all()[0]
-	f := &fates{of: deliver.ID(task.Event.UID, hit.ID, 0, task.Event.AcceptedAt)}
+	f := &fates{of: deliver.ID(task.Event.UID, hit.ID, 0, task.Event.AcceptedAt), to: hit.ID}
 	ask := h.serve(f)
 	result := func(query string) map[string]any {
 		t.Helper()
 		got := ask("acme", "GET", "/v1/events/e1/explain"+query, "", 200)
-		if got["event"].(map[string]any)["id"] != "e1" || len(got["results"].([]any)) != 1 {
+		// Without a subscription, all of the tenant's, and those that match first.
+		want := map[bool]int{true: 2, false: 1}[query == ""]
+		if got["event"].(map[string]any)["id"] != "e1" || len(got["results"].([]any)) != want {
 			t.Fatalf("explained is %v", got)
 		}
 		return got["results"].([]any)[0].(map[string]any)
@@ -266,6 +277,17 @@ func TestAnEventIsExplained(t *testing.T) {
 		if (s["verdict"] == "fail") != (s["step"] == "event_type") {
 			t.Errorf("step %v of a subscription to other types", s)
 		}
+	}
+	late := h.subscribe("acme", "order.*")
+	if got := result("?subscription=" + late.ID.String()); got["matched"] != false ||
+		!strings.Contains(got["steps"].([]any)[1].(map[string]any)["detail"].(string), "created after the event") {
+		t.Errorf("a subscription that was made later is explained as %v", got)
+	}
+	if err := h.store.Delete(t.Context(), "acme", hit.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := result("?subscription=" + hit.ID.String()); got["matched"] != false || got["delivery"] == nil || len(got["steps"].([]any)) != 1 {
+		t.Errorf("a subscription that is gone is explained as %v", got)
 	}
 	ask("acme", "GET", "/v1/events/e1/explain?subscription="+foreign.ID.String(), "", 404)
 	ask("acme", "GET", "/v1/events/e1/explain?subscription="+uuid.NewString(), "", 404)

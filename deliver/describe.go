@@ -1,0 +1,52 @@
+package deliver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// DescribeLast returns the last generation of an event's delivery to a subscription, with its attempts, as the API shows
+// it; nil if there is none.
+func (c *Counts) DescribeLast(ctx context.Context, event, subscription uuid.UUID) (json.RawMessage, error) {
+	var id uuid.NullUUID
+	err := c.db.QueryRowContext(ctx, `
+SELECT (SELECT id FROM (
+    SELECT id, generation FROM deliveries WHERE event_uid = $1 AND subscription_id = $2 AND id >= $3
+    UNION ALL
+    SELECT id, generation FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
+) d ORDER BY generation DESC LIMIT 1)`, event, subscription, oldest(event)).Scan(&id)
+	if err != nil {
+		return nil, fmt.Errorf("look for the delivery of event %s: %w", event, err)
+	}
+	if !id.Valid {
+		return nil, nil
+	}
+	return c.Describe(ctx, id.UUID)
+}
+
+// Receivers returns the subscriptions for which an event has a delivery, of whatever generation, at most limit.
+func (c *Counts) Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error) {
+	rows, err := c.db.QueryContext(ctx, `
+SELECT subscription_id FROM deliveries WHERE event_uid = $1 AND id >= $2
+UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1
+LIMIT $3`, event, oldest(event), limit)
+	if err != nil {
+		return nil, fmt.Errorf("look who received event %s: %w", event, err)
+	}
+	defer rows.Close()
+	var ids []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("look who received event %s: %w", event, err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look who received event %s: %w", event, err)
+	}
+	return ids, nil
+}
