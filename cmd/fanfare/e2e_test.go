@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -290,6 +291,37 @@ func TestSecondStart(t *testing.T) {
 		t.Errorf("GET /metrics: %d, want 200", code)
 	}
 	p.stop()
+}
+
+// A second signal does not wait for what is in flight.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	arrived := make(chan struct{}, 1)
+	release := make(chan struct{})
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	defer receiver.Close()
+	defer close(release)
+	dir := t.TempDir()
+	p, at := startAll(t, dir)
+	api := adminClient(t, at, dir)
+	subscribe(t, api, "hangs", receiver.URL, "*")
+	call(t, api, "POST /v1/events?tenant=acme", []byte(`{"type":"order.created","data":1}`), nil)
+	<-arrived
+	p.wait("a signal ends it", func() bool {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // It has ended if this fails.
+		select {
+		case <-p.done:
+			return true
+		default:
+			return false
+		}
+	})
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
+		t.Errorf("it ended with %v, want by the signal", p.cmd.ProcessState)
+	}
 }
 
 // The demo ends by itself, and its numbers add up.
