@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
@@ -65,8 +66,10 @@ type token struct {
 const (
 	tokenPrefix  = "fft_"
 	tokenVersion = 1
-	// tokenHead is the version, the kind, the time of expiry and the exchange's id; the key's id follows, then the MAC.
-	tokenHead = 2 + 8 + 16
+	// tokenHead is the version, the kind, the time of expiry, the exchange's id and a nonce, so that no two tokens are the
+	// same; the key's id follows, then the MAC.
+	tokenHead  = 2 + 8 + 16 + tokenNonce
+	tokenNonce = 8
 	// tokenMark keeps the MACs of tokens apart from the hashes of keys, which begin with keyPrefix.
 	tokenMark = "fanfare token\x00"
 )
@@ -188,6 +191,9 @@ func (g *Grants) seal(t token) string {
 	raw = append(raw, tokenVersion, byte(t.kind))
 	raw = binary.BigEndian.AppendUint64(raw, uint64(t.expires.Unix()))
 	raw = append(raw, t.exchange[:]...)
+	nonce := raw[len(raw) : len(raw)+tokenNonce]
+	_, _ = rand.Read(nonce) // it never fails
+	raw = raw[:len(raw)+tokenNonce]
 	raw = append(raw, t.keyID...)
 	raw = append(raw, g.access.hasher.peppers[0].mac(tokenMark+string(raw))...)
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(raw)
@@ -210,7 +216,7 @@ func (g *Grants) open(text string) (t token, ok bool) {
 	}
 	t = token{
 		kind: tokenKind(said[1]), expires: time.Unix(int64(binary.BigEndian.Uint64(said[2:])), 0),
-		exchange: uuid.UUID(said[10:tokenHead]), keyID: string(said[tokenHead:]),
+		exchange: uuid.UUID(said[10:26]), keyID: string(said[tokenHead:]),
 	}
 	return t, signed && g.access.now().Before(t.expires)
 }

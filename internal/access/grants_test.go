@@ -96,10 +96,10 @@ func TestGrantCannotBeForged(t *testing.T) {
 		changed[i] ^= 1
 		refused("a changed byte", prefix+base64.RawURLEncoding.EncodeToString(changed))
 	}
-	for _, n := range []int{0, 1, 25, 26, len(raw) - 1} {
+	for _, n := range []int{0, 1, 25, 26, 34, len(raw) - 1} {
 		refused("a short one", prefix+base64.RawURLEncoding.EncodeToString(raw[:n]))
 	}
-	const head, mac = 26, 32
+	const head, mac = 34, 32
 	named := append(append(append([]byte{}, raw[:head]...), other.ID...), raw[len(raw)-mac:]...)
 	refused("another key's id", prefix+base64.RawURLEncoding.EncodeToString(named))
 	refused("padding", token+"=")
