@@ -58,7 +58,8 @@ func scanEntry(row scanner) (e entry, err error) {
 type filter struct {
 	tenant       string
 	subscription uuid.UUID
-	event        string // its id, within the tenant
+	event        string      // its id, within the tenant
+	uids         []uuid.UUID // what list finds of event: more than one if the id was used again
 	eventType    string
 	state        string
 	since, until time.Time // of acceptance: since included, until not
@@ -85,8 +86,8 @@ func (f filter) conditions() (where string, args []any) {
 	if f.subscription != uuid.Nil {
 		and("subscription_id = $%d", f.subscription)
 	}
-	if f.event != "" {
-		and("event_uid IN (SELECT uid FROM events WHERE tenant = $%d AND id = $%d)", f.tenant, f.event)
+	if len(f.uids) > 0 {
+		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", uuids(f.uids), oldest(f.uids[0]))
 	}
 	if f.eventType != "" {
 		and("event_type = $%d", f.eventType)
@@ -115,8 +116,47 @@ func firstID(at time.Time) uuid.UUID {
 	return id
 }
 
+// leftovers is how many rows of ended deliveries a page of pending ones may meet; they are few and soon gone.
+const leftovers = 64
+
+// eventUIDs returns the keys of a tenant's event, the oldest first.
+func (l *ledger) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID, error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT uid FROM events WHERE tenant = $1 AND id = $2 ORDER BY uid`, tenant, id)
+	if err != nil {
+		return nil, fmt.Errorf("look for event %s: %w", id, err)
+	}
+	defer rows.Close()
+	var uids []uuid.UUID
+	for rows.Next() {
+		var uid uuid.UUID
+		if err := rows.Scan(&uid); err != nil {
+			return nil, fmt.Errorf("look for event %s: %w", id, err)
+		}
+		uids = append(uids, uid)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for event %s: %w", id, err)
+	}
+	return uids, nil
+}
+
+// uuids is an array of ids as a statement takes it.
+func uuids(ids []uuid.UUID) string {
+	c := columns(1, len(ids), 33)
+	for _, id := range ids {
+		c[0].uuid(id)
+	}
+	return c[0].String()
+}
+
 // list returns deliveries in the order of their ids, from both tables.
 func (l *ledger) list(ctx context.Context, f filter) ([]entry, error) {
+	if f.event != "" {
+		var err error
+		if f.uids, err = l.eventUIDs(ctx, f.tenant, f.event); err != nil || len(f.uids) == 0 {
+			return nil, err
+		}
+	}
 	where, args := f.conditions()
 	order := "DESC"
 	if f.asc {
@@ -124,9 +164,11 @@ func (l *ledger) list(ctx context.Context, f filter) ([]entry, error) {
 	}
 	args = append(args, f.limit)
 	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))
-	// A delivery may be in both tables for a moment; then it ended.
-	pending := "SELECT " + pendingEntry + " FROM deferrals d WHERE " + where +
-		" AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)" + tail
+	// A delivery may be in both tables for a moment; then it ended. That is asked of those of the page alone, and
+	// some more, as it is a question to every day.
+	pending := "SELECT * FROM (SELECT " + pendingEntry + " FROM deferrals WHERE " + where +
+		fmt.Sprintf(" ORDER BY id %s LIMIT $%d + %d) AS d", order, len(args), leftovers) +
+		" WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)" + tail
 	ended := "SELECT " + endedEntry + " FROM deliveries WHERE " + where
 	var query string
 	switch f.state {
