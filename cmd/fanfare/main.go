@@ -50,6 +50,7 @@ type cli struct {
 type benches struct {
 	Throughput benchCmd          `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
 	Isolation  benchIsolationCmd `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
+	Ledger     benchLedgerCmd    `cmd:"" help:"Measure the lists of the ledger over ten million deliveries, and its size."`
 }
 
 const description = `Fanfare turns your platform's events into your customers' webhooks.
