@@ -8,7 +8,9 @@
 //
 // Out go signed POSTs (Poster), and outcomes (the stream ATTEMPTS), which a Recorder writes into the ledger in
 // Postgres: deliveries that ended, deferrals that wait, attempts. Deferrals that are due are leased and flown by
-// workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all.
+// workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all; a
+// Repeater makes those of the past again, Books are read and mended by audits, a Tail shows outcomes as they happen, and an
+// Eraser takes contents away and leaves the counts.
 //
 //	         task                    hand-off, retry, busy, pause
 //	          │                    ┌──────────────────────────────┐
