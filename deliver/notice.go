@@ -52,7 +52,7 @@ func (w *Worker) tellDead(r *Record) {
 	if r.Outcome != OutcomeDead || isOperational(r.EventType) {
 		return
 	}
-	w.tell(TypeDead, "dead_"+r.Delivery.String(), r.Tenant, r.Subscription, map[string]any{
+	w.tell(Notice{Type: TypeDead, ID: "dead_" + r.Delivery.String(), Tenant: r.Tenant, Subscription: r.Subscription}, map[string]any{
 		"delivery_id": r.Delivery, "event_id": r.EventID, "event_type": r.EventType, "subscription_id": r.Subscription,
 		"generation": r.Generation, "attempts": r.Attempts, "reason": r.Reason, "ended_at": r.At.UTC(),
 	})
@@ -61,14 +61,15 @@ func (w *Worker) tellDead(r *Record) {
 // tellDisabled tells of a subscription that was disabled. Sub is as it was before: its revision tells this time from
 // another.
 func (w *Worker) tellDisabled(sub *subscriptions.Subscription, reason Reason) {
-	w.tell(TypeDisabled, noticeID("disabled", sub, sub.Revision), sub.Tenant, sub.ID, map[string]any{
+	w.tell(Notice{Type: TypeDisabled, ID: noticeID("disabled", sub, sub.Revision), Tenant: sub.Tenant, Subscription: sub.ID}, map[string]any{
 		"subscription_id": sub.ID, "name": sub.Name, "reason": reason, "disabled_at": w.now().UTC(),
 	})
 }
 
 // tellRecovering tells of a subscription whose endpoint works again.
 func (w *Worker) tellRecovering(sub *subscriptions.Subscription, s *streak) {
-	w.tell(TypeRecovering, noticeID("recovering", sub, s.since.UnixMilli()), sub.Tenant, sub.ID, map[string]any{
+	n := Notice{Type: TypeRecovering, ID: noticeID("recovering", sub, s.since.UnixMilli()), Tenant: sub.Tenant, Subscription: sub.ID}
+	w.tell(n, map[string]any{
 		"subscription_id": sub.ID, "name": sub.Name, "failing_since": s.since.UTC(), "failures": s.failures,
 	})
 }
@@ -78,16 +79,16 @@ func noticeID(what string, sub *subscriptions.Subscription, which int64) string 
 }
 
 // tell puts a notice into the queue of those to be published.
-func (w *Worker) tell(kind, id, tenant string, subscription uuid.UUID, data map[string]any) {
+func (w *Worker) tell(n Notice, data map[string]any) {
 	if w.announcer == nil {
 		return
 	}
 	raw, err := json.Marshal(data)
 	if err != nil {
-		w.log.Error("operational event not made", "type", kind, "error", err)
+		w.log.Error("operational event not made", "type", n.Type, "error", err)
 		return
 	}
-	n := Notice{ID: id, Tenant: tenant, Type: kind, Time: w.now().UTC(), Subscription: subscription, Data: raw}
+	n.Time, n.Data = w.now().UTC(), raw
 	select {
 	case w.notices <- n:
 	default:
