@@ -124,6 +124,9 @@ func apply(tb testing.TB, js natsjs.JetStream, inboxes ...jetstream.Inbox) {
 
 func newPublisher(tb testing.TB, js natsjs.JetStream, cfg jetstream.PublisherConfig) *jetstream.Publisher {
 	tb.Helper()
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute // Machines that test are busy.
+	}
 	p, err := jetstream.NewPublisher(js, cfg)
 	if err != nil {
 		tb.Fatal(err)
