@@ -76,13 +76,14 @@ func TestPostgresGoesAwayUnderLoad(t *testing.T) {
 		}
 	}
 	r.settled()
+	// A row of a hand-off that committed just after its delivery's end goes when its lease has run out.
+	r.eventually("no rows to be left among the deferrals", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals`) == 0
+	})
 	for i, receiver := range []*servertest.Receiver{good, bad, slow} {
 		if got, want := len(receiver.Requests()), len(events)*(1+i%2); got != want {
 			t.Errorf("receiver %d: got %d requests, want %d", i, got, want)
 		}
-	}
-	if n := r.count(`SELECT count(*) FROM deferrals`); n != 0 {
-		t.Errorf("%d rows are left among the deferrals", n)
 	}
 }
 
