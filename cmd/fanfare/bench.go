@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type benchCmd struct {
 	Fanout  []int   `default:"1,10,100" help:"How many subscriptions an event goes to; divisors of 100."`
 	Posters int     `default:"64" help:"How many POSTs the bare loop has in flight."`
 	Steady  float64 `default:"20" help:"For how many seconds the end-to-end latency is measured."`
+	Profile string  `placeholder:"DIR" help:"Write CPU profiles of the pipeline into this directory, one for each fan-out; they cost a little."`
 }
 
 // length is a time of so many seconds.
@@ -91,7 +93,9 @@ func (b *bench) start(ctx context.Context) (err error) {
 	}
 	b.endpoints = where.Endpoints
 	b.progress("Starting the pipeline in %s ...", b.dir)
-	if b.pipeline, err = startPipeline(ctx, b.dir, envPrefix+"_ADMIN_KEY="+benchKey); err != nil {
+	b.pipeline, err = startPipeline(ctx, b.dir, envPrefix+"_ADMIN_KEY="+benchKey,
+		fmt.Sprintf("%s_OPS_PPROF=%t", envPrefix, b.cmd.Profile != ""))
+	if err != nil {
 		return err
 	}
 	b.load = benchLoad{api: newClient(b.pipeline.at.API, benchKey), receiver: newClient(where.Control, "")}
@@ -200,7 +204,11 @@ func (b *bench) round(ctx context.Context, fanout int, length time.Duration) (m 
 	if err != nil {
 		return m, err
 	}
+	profiled := b.profile(ctx, fanout, length)
 	if m.Pipeline, err = b.load.full(ctx, fanout, length); err != nil {
+		return m, err
+	}
+	if err := <-profiled; err != nil {
 		return m, err
 	}
 	b.sent += m.Pipeline.Deliveries
@@ -211,6 +219,20 @@ func (b *bench) round(ctx context.Context, fanout int, length time.Duration) (m 
 	}
 	m.FanfareCPU, m.PostgresCPU = after.fanfare-before.fanfare, after.postgres-before.postgres
 	return m, nil
+}
+
+// profile takes the pipeline's CPU profile of a window, if it was asked for: the last round's stays.
+func (b *bench) profile(ctx context.Context, fanout int, length time.Duration) <-chan error {
+	done := make(chan error, 1)
+	if b.cmd.Profile == "" {
+		close(done)
+		return done
+	}
+	go func() {
+		url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", b.pipeline.at.Ops, max(1, int(length.Seconds())))
+		done <- download(ctx, url, filepath.Join(b.cmd.Profile, fmt.Sprintf("fanout-%d.pprof", fanout)))
+	}()
+	return done
 }
 
 // checkLedger counts what Postgres holds once it has caught up.
