@@ -34,7 +34,9 @@ func Routes(to huma.API, deps RoutesDeps) {
 	}
 	r := &routes{ledger: newLedger(deps.DB), events: deps.Events, now: deps.Now}
 	op := func(method, path, id, summary string) huma.Operation {
-		return huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Tags: []string{"Deliveries"}}
+		return huma.Operation{
+			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},
+		}
 	}
 	read := func(path, id, summary string) huma.Operation {
 		o := op(http.MethodGet, path, id, summary)
@@ -54,6 +56,19 @@ func Routes(to huma.API, deps RoutesDeps) {
 	huma.Register(to, read("/v1/subscriptions/{id}/stats", "get-subscription-stats", "Count what became of a subscription's deliveries in the last 24 hours"), r.stats)
 	huma.Register(to, act("/v1/deliveries/{id}/retry", "retry-delivery", "Send a delivery now: sooner, or again if it had ended"), r.retry)
 	huma.Register(to, act("/v1/deliveries/{id}/cancel", "cancel-delivery", "End a pending delivery"), r.cancel)
+}
+
+// descriptions of the operations, by their ids.
+var descriptions = map[string]string{
+	"list-deliveries": "Each is one event on its way to one subscription. What waits has the reason and the time of the next attempt; " +
+		"what ended has how and when.",
+	"get-delivery":                 "With all its attempts: when, how long, what the endpoint answered.",
+	"list-subscription-deliveries": "As the list of all deliveries, of this subscription alone.",
+	"list-dead-letters":            "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed.",
+	"get-subscription-stats":       "How many ended how, how long attempts took, what waits, and since when.",
+	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
+		"and a row of its own, which is answered. 409 if the event's data is no longer kept.",
+	"cancel-delivery": "An attempt that is under way may still arrive. 409 if the delivery has ended.",
 }
 
 // deliveryJSON is a delivery as the API shows it.
@@ -124,19 +139,19 @@ func (a attemptEntry) json() attemptJSON {
 type SpanInput struct {
 	api.ListInput
 	Event     string    `query:"event" maxLength:"128" doc:"the event's id"`
-	EventType string    `query:"type" maxLength:"128"`
+	EventType string    `query:"type" maxLength:"128" doc:"the event's type"`
 	Since     time.Time `query:"since" doc:"accepted at this time or later"`
 	Until     time.Time `query:"until" doc:"accepted before this time"`
 }
 
 // SubscriptionInput filters by subscription.
 type SubscriptionInput struct {
-	Subscription string `query:"subscription" format:"uuid"`
+	Subscription string `query:"subscription" format:"uuid" doc:"the subscription's id"`
 }
 
 // StateInput filters by state.
 type StateInput struct {
-	State string `query:"state" enum:"pending,delivered,dead,cancelled"`
+	State string `query:"state" enum:"pending,delivered,dead,cancelled" doc:"those in this state"`
 }
 
 type listInput struct {
@@ -157,8 +172,9 @@ type ofSubscriptionInput struct {
 }
 
 // IDInput names the thing that the path is of.
+// IDInput is the path of one delivery, or of one subscription.
 type IDInput struct {
-	ID string `path:"id"`
+	ID string `path:"id" doc:"the id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 }
 
 type listOutput struct{ Body api.List[deliveryJSON] }
@@ -234,7 +250,7 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput
 	if f.after, err = p.AfterID(); err != nil {
 		return nil, err
 	}
-	f.event, f.eventType, f.since, f.until, f.asc, f.limit = in.Event, in.EventType, in.Since, in.Until, p.Asc, p.Fetch()
+	f.event, f.eventType, f.since, f.until, f.asc, f.limit = in.Event, in.EventType, in.Since.UTC(), in.Until.UTC(), p.Asc, p.Fetch()
 	entries, err := r.ledger.list(ctx, f)
 	if err != nil {
 		return nil, err

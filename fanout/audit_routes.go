@@ -33,7 +33,7 @@ func (a *Auditor) Register(to huma.API) {
 }
 
 func (a *Auditor) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
-	span := deliver.Span{Since: in.Since, Until: in.Until}
+	span := deliver.Span{Since: in.Since.UTC(), Until: in.Until.UTC()}
 	if span.Until.IsZero() {
 		span.Until = time.Now()
 	}

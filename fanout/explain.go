@@ -19,7 +19,7 @@ import (
 const explained = 100
 
 type explainInput struct {
-	ID           string `path:"id" example:"evt_17"`
+	ID           string `path:"id" doc:"The event's id" example:"evt_17"`
 	Subscription string `query:"subscription" doc:"The subscription; without it, those that match, those that have a delivery, and the tenant's others" format:"uuid"`
 }
 

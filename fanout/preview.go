@@ -22,7 +22,7 @@ const (
 type previewInput struct{ Body previewBody }
 
 type previewBody struct {
-	EventTypes []string `json:"event_types" minItems:"1" maxItems:"100" doc:"Types and patterns, as those of a subscription"`
+	EventTypes []string `json:"event_types" minItems:"1" maxItems:"100" doc:"Types and patterns, as those of a subscription" example:"[\"order.*\"]"`
 	ResourceID *string  `json:"resource_id,omitempty" maxLength:"256" nullable:"true"`
 	Changed    []string `json:"changed,omitempty" maxItems:"100"`
 	Filter     *string  `json:"filter,omitempty" nullable:"true" doc:"CEL over event" example:"event.data.total > 100.0"`

@@ -79,11 +79,14 @@ func (r ReplayRoutes) Register(to huma.API) {
 			"`only` says which: `dead` ones, all that were `undelivered`, or `all`. A dry run only counts."))
 	register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
 		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
-	register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is", ""))
+	register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
+		"`matched` grows while it is counting; `sent` counts the deliveries that it has made."))
 	register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
 		"What was to be sent within a second may still be."))
-	register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay", ""))
-	register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay", ""))
+	register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
+		"It goes on where it was paused. One that has ended is not begun again (409)."))
+	register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay",
+		"What it has sent stays sent; it cannot be resumed."))
 }
 
 type replayOutput struct{ Body replayJSON }
@@ -119,14 +122,14 @@ func (r *replay) output() *replayOutput {
 }
 
 type replayInput struct {
-	ID   string `path:"id"`
+	ID   string `path:"id" doc:"The subscription's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 	Body struct {
 		Since  time.Time  `json:"since" doc:"Accepted at this time or later" example:"2026-11-20T10:00:00Z"`
 		Until  *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
 		Types  []string   `json:"types,omitempty" maxItems:"100" doc:"Only events of these types" example:"[\"order.created\"]"`
 		Only   string     `json:"only,omitempty" enum:"dead,undelivered,all" default:"undelivered"`
 		Rate   int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
-		DryRun bool       `json:"dry_run,omitempty" doc:"Only count what would be sent"`
+		DryRun bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
 	}
 }
 
@@ -154,7 +157,7 @@ type deadReplayInput struct {
 		Since        *time.Time `json:"since,omitempty" doc:"Accepted at this time or later"`
 		Until        *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
 		Rate         int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
-		DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent"`
+		DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
 		Tenant       string     `json:"tenant,omitempty" doc:"For admin keys"`
 	}
 }
@@ -215,6 +218,7 @@ func (r ReplayRoutes) subscription(ctx context.Context, raw, location string) (*
 }
 
 func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, error) {
+	p.span.Since, p.span.Until = p.span.Since.UTC(), p.span.Until.UTC() // Postgres takes no offset of 16 hours.
 	if p.rate == 0 {
 		p.rate = defaultRate
 	}
@@ -237,7 +241,7 @@ func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, err
 }
 
 type replayIDInput struct {
-	ID string `path:"id"`
+	ID string `path:"id" doc:"The replay's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 }
 
 func (r ReplayRoutes) get(ctx context.Context, in *replayIDInput) (*replayOutput, error) {

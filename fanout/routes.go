@@ -121,7 +121,7 @@ func (r Routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.eventType, f.since, f.until = in.Type, in.Since, in.Until
+	f.eventType, f.since, f.until = in.Type, in.Since.UTC(), in.Until.UTC() // Postgres takes no offset of 16 hours
 	rows, err := r.Ledger.list(ctx, f)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func listFilter(ctx context.Context, in *api.ListInput) (filter, api.Page, error
 }
 
 type getInput struct {
-	ID string `path:"id" example:"evt_17"`
+	ID string `path:"id" doc:"The event's id" example:"evt_17"`
 }
 
 type getOutput struct{ Body eventDetail }
@@ -262,7 +262,7 @@ func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantin
 	if err != nil {
 		return nil, err
 	}
-	f.since, f.until = in.Since, in.Until
+	f.since, f.until = in.Since.UTC(), in.Until.UTC()
 	rows, err := r.Ledger.listQuarantined(ctx, f)
 	if err != nil {
 		return nil, err

@@ -71,9 +71,13 @@ func (a *adapter) document(op *huma.Operation) {
 	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "If-Match" }) {
 		errs = append(errs, http.StatusPreconditionFailed)
 	}
+	if op.Method != http.MethodGet && protected {
+		errs = append(errs, http.StatusConflict)
+	}
 	if op.Method == http.MethodPatch {
 		documentMergePatch(op)
 	}
+	a.documentExamples(op)
 	a.documentErrors(op, errs)
 }
 
