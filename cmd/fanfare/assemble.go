@@ -142,7 +142,7 @@ func (a *assembly) serveHTTP(sh *shared, r role) error {
 	if err != nil {
 		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
 	}
-	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: peppers, Client: sh.client, Logger: sh.log})
+	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: peppers, Logger: sh.log})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -60,8 +61,23 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) error {
 		return err
 	}
 	a.add("retention", sh.retention().Run)
+	a.add("tombstones", sh.sweep)
 	a.add("reconcile", fanout.NewReconciler(audit, sh.metrics).Run)
 	return nil
+}
+
+// tombstoneAge is how long what was deleted is remembered, so that directories learn of it without reading all anew.
+const tombstoneAge = 24 * time.Hour
+
+// sweep forgets what was deleted long ago, until ctx ends.
+func (sh *shared) sweep(ctx context.Context) error {
+	return postgres.RunChore(ctx, sh.db, sh.log, postgres.Chore{
+		Name: "tombstones", Every: time.Hour,
+		Do: func(ctx context.Context, _ time.Time) (time.Time, error) {
+			_, err := sh.store.Sweep(ctx, tombstoneAge)
+			return time.Now(), err
+		},
+	})
 }
 
 // openForTool reaches NATS and Postgres for a command: by the settings, else those of a `fanfare all` that runs with

@@ -38,6 +38,7 @@ func runRole(ctx context.Context, c *console, r role) error {
 		return err
 	}
 	log := s.log.logger(c.err)
+	slog.SetDefault(log) // Also for what dependencies write with the standard logger.
 	for _, name := range unknownVariables(newSettings().sections()) {
 		log.Warn("unknown setting", "variable", name)
 	}
