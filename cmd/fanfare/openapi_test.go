@@ -1,0 +1,85 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// The document is valid OpenAPI 3.1, and says of every operation what it does, with examples and errors.
+func testDocument(t *testing.T, d *deployment) {
+	parsed, err := openapi3.NewLoader().LoadFromData(d.doc.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(parsed.OpenAPI, "3.1") {
+		t.Errorf("it is OpenAPI %s", parsed.OpenAPI)
+	}
+	if err := parsed.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	seen := map[string]bool{}
+	for _, o := range d.doc.Operations {
+		if seen[o.ID] {
+			t.Errorf("%s: the id is another operation's", o)
+		}
+		seen[o.ID] = true
+		if o.Summary == "" || o.Description == "" || o.Scope == "" {
+			t.Errorf("%s: summary %q, description %q, scope %q: none may be missing", o, o.Summary, o.Description, o.Scope)
+		}
+		for _, p := range o.Parameters {
+			if p.Description == "" {
+				t.Errorf("%s: the parameter %s has no description", o, p.Name)
+			}
+		}
+		want := []string{"400", "401", "403", "429", "500", "503"}
+		if len(o.pathNames()) > 0 {
+			want = append(want, "404")
+		}
+		if o.RequestBody != nil {
+			want = append(want, "413", "415", "422")
+			for kind, content := range o.RequestBody.Content {
+				if len(content.Example) == 0 {
+					t.Errorf("%s: the body %s has no example", o, kind)
+				}
+			}
+		}
+		for _, status := range want {
+			if _, ok := o.Responses[status].Content["application/problem+json"]; !ok {
+				t.Errorf("%s: %s is not described as a problem", o, status)
+			}
+		}
+	}
+}
+
+var outside = regexp.MustCompile(`(?:src|href|action)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import`)
+
+// The page that shows the document needs nothing from elsewhere, and may load nothing from there.
+func testDocs(t *testing.T, d *deployment) {
+	for _, path := range []string{"/docs", "/docs/start.js", "/docs/swagger-ui.css"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.at.API+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := d.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("GET %s: %d, %v", path, resp.StatusCode, err)
+		}
+		if found := outside.Find(text); found != nil {
+			t.Errorf("%s refers to the outside: %s", path, found)
+		}
+		policy := resp.Header.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "http") || strings.Contains(policy, "*") {
+			t.Errorf("%s may load from elsewhere: %q", path, policy)
+		}
+	}
+}
