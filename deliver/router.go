@@ -33,7 +33,7 @@ func newRouter(ctx context.Context, r route) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", r.subscriber.Stream, err)
 	}
-	config := message.RouterConfig{CloseTimeout: r.subscriber.DrainTimeout + commitGrace}
+	config := message.RouterConfig{CloseTimeout: r.subscriber.DrainTimeout}
 	router, err := message.NewRouter(config, routerLogger(r.subscriber.Logger))
 	if err != nil {
 		return nil, fmt.Errorf("make router of %s: %w", r.name, err)
@@ -60,8 +60,8 @@ func routerLogger(log *slog.Logger) watermill.LoggerAdapter {
 	return watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})
 }
 
-// runRouter runs a router until ctx ends; then it calls stop and waits for the handlers. It is an error if the router ends
-// before.
+// runRouter runs a router until ctx ends; then it calls stop and waits for the handlers, but not for ever. It is an error if
+// the router ends before.
 func runRouter(ctx context.Context, router *message.Router, stop func()) error {
 	ended := make(chan error, 1)
 	go func() { ended <- router.Run(context.WithoutCancel(ctx)) }()
@@ -75,5 +75,9 @@ func runRouter(ctx context.Context, router *message.Router, stop func()) error {
 	case <-ctx.Done():
 	}
 	stop()
-	return errors.Join(router.Close(), <-ended)
+	if err := router.Close(); err != nil {
+		// Their messages come again, to another.
+		router.Logger().Error("Handlers do not end", err, nil)
+	}
+	return <-ended
 }

@@ -141,20 +141,21 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var loops sync.WaitGroup
+	// Feeders begin flights, so they end before the last flights are waited for.
+	var loops, feeders sync.WaitGroup
 	alive, cancel := context.WithCancel(w.abandoned)
 	defer loops.Wait()
 	defer cancel()
 	loops.Go(func() { w.pulse.run(alive) })
-	loops.Go(func() { w.due.run(w.draining) })
-	loops.Go(func() { w.due.lapse(w.draining) })
-	loops.Go(func() { (&follower{worker: w}).run(w.draining) })
 	loops.Go(func() { w.observe(alive) })
-	loops.Go(func() { w.failing.run(w.draining) })
+	feeders.Go(func() { w.due.run(w.draining) })
+	feeders.Go(func() { w.due.lapse(w.draining) })
+	feeders.Go(func() { (&follower{worker: w}).run(w.draining) })
+	feeders.Go(func() { w.failing.run(w.draining) })
 	loops.Go(func() { w.announce(alive) })
 
 	err = runRouter(ctx, router, func() { w.finish() })
-	w.flights.Wait()
+	w.landAll(&feeders)
 	w.ledger.close()
 	if err != nil {
 		return fmt.Errorf("deliver tasks: %w", err)
@@ -173,8 +174,29 @@ func (w *Worker) finish() {
 	context.AfterFunc(w.abandoned, func() { last.Stop() })
 }
 
+// landAll waits for all flights, but not for one that hangs although the worker is abandoned: a Postgres that neither answers
+// nor refuses can keep it for longer than the end may take.
+func (w *Worker) landAll(feeders *sync.WaitGroup) {
+	landed := make(chan struct{})
+	go func() {
+		feeders.Wait()
+		w.flights.Wait()
+		close(landed)
+	}()
+	select {
+	case <-landed:
+		return
+	case <-w.abandoned.Done():
+	}
+	select {
+	case <-landed:
+	case <-time.After(commitGrace):
+		w.log.Warn("deliveries left in flight")
+	}
+}
+
 // commitGrace is how long what was attempted may take to reach the disk after the last attempt ended.
-const commitGrace = 3 * time.Second
+const commitGrace = 2 * time.Second
 
 // router is Watermill's, with one handler for tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
