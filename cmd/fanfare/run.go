@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -60,6 +61,7 @@ type host struct {
 
 // serveRole makes a process of the role and runs it until ctx ends; then everything is undone in reverse.
 func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
+	defer runtime.KeepAlive(ballast())
 	var undo cleanup
 	defer func() { err = errors.Join(err, undo.run()) }()
 	fresh, err := s.ownKeys(r)
