@@ -3,6 +3,8 @@ GO   ?= go
 LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE ?=
 RACEFLAG := $(if $(RACE),-race)
+PACKAGES ?=
+PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
 FUZZTIME ?= 20s
 
 .PHONY: help run demo test race check fuzz bench generate verify
@@ -16,8 +18,8 @@ run: ## start everything: NATS, Postgres, all roles, the API on 127.0.0.1:8080
 demo: ## publish a few hundred events to endpoints that work, fail twice or never work
 	$(GO) run ./cmd/fanfare demo
 
-test: ## run every test, with the servers that they need (RACE=1: with the race detector)
-	$(GO) test $(RACEFLAG) -timeout 14m ./...
+test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n at once)
+	$(GO) test $(RACEFLAG) $(PACKAGESFLAG) -timeout 14m ./...
 
 race: ## run every test with the race detector
 	$(MAKE) test RACE=1

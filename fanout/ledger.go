@@ -211,11 +211,6 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Ke
 	return known, nil
 }
 
-// acceptance is the time that a key holds, to the millisecond.
-func acceptance(uid uuid.UUID) time.Time {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(uid[:8]) >> 16))
-}
-
 // firstUID is the smallest key that an event accepted at a time or later can have.
 func firstUID(at time.Time) uuid.UUID {
 	var id uuid.UUID

@@ -91,7 +91,7 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // its errors came with the statements'
 	for _, s := range statements {
 		if _, err := conn.ExecContext(ctx, s); err != nil {
 			return err
