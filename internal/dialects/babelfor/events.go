@@ -1,0 +1,247 @@
+package babelfor
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/dialects"
+)
+
+// The bounds of a log. A delivery beyond the newest so many is in the ledger and not here.
+const (
+	maxEvents = 10_000
+	// maxSearched is how many of them a filter that looks into payloads or responses examines: each payload is read
+	// from the stream.
+	maxSearched = 1000
+	// maxIncluded is how many events of a subscription include=webhookEvents shows.
+	maxIncluded = 100
+	// maxPayloads is how many bytes of payloads and responses one answer holds; what is beyond is null.
+	maxPayloads = 16 << 20
+	// chunk is how many payloads are in memory at once while they are searched.
+	chunk = 50
+	// readers is how many payloads are read at once.
+	readers = 8
+)
+
+// event is the vendor's JSON of a delivery.
+type event struct {
+	logged       deliver.Logged
+	ID           int64   `json:"id"`
+	Subscription int32   `json:"webhookSubscriptionId"`
+	EventType    string  `json:"eventType"`
+	Payload      *string `json:"payload"`
+	StatusCode   *int    `json:"statusCode"`
+	Response     *string `json:"response"`
+	ErrorMessage *string `json:"errorMessage"`
+	IsSuccess    bool    `json:"isSuccess"`
+	RetryCount   int     `json:"retryCount"`
+	SentAt       date    `json:"sentAt"`
+	NextRetryAt  date    `json:"nextRetryAt"`
+	CreatedAt    date    `json:"createdAt"`
+}
+
+// showEvent makes the vendor's JSON, without payload and response.
+func showEvent(d deliver.Logged, subscription int32) event {
+	shown := event{
+		logged:       d,
+		ID:           d.Number,
+		Subscription: subscription,
+		EventType:    d.EventType,
+		IsSuccess:    d.State == string(deliver.OutcomeDelivered),
+		RetryCount:   max(0, d.Attempts-1),
+		NextRetryAt:  date{d.DueAt},
+		CreatedAt:    date{d.CreatedAt},
+	}
+	if d.Last != nil {
+		shown.SentAt = date{d.Last.StartedAt}
+		if d.Last.Status != 0 {
+			shown.StatusCode = &d.Last.Status
+		}
+		if d.Last.Error != "" {
+			shown.ErrorMessage = &d.Last.Error
+		}
+	}
+	if ended := d.State == string(deliver.OutcomeCancelled); ended && shown.ErrorMessage == nil {
+		why := string(d.Reason)
+		shown.ErrorMessage = &why
+	}
+	return shown
+}
+
+var eventFields = fields[event]{
+	"id":                    {name: "id", kind: intKind, get: func(e *event) any { return e.ID }},
+	"webhooksubscriptionid": {name: "webhookSubscriptionId", kind: intKind, get: func(e *event) any { return int64(e.Subscription) }},
+	"eventtype":             {name: "eventType", kind: textKind, get: func(e *event) any { return e.EventType }},
+	"payload":               {name: "payload", kind: textKind, costly: true, get: func(e *event) any { return text(e.Payload) }},
+	"statuscode": {name: "statusCode", kind: intKind, get: func(e *event) any {
+		if e.StatusCode == nil {
+			return nil
+		}
+		return int64(*e.StatusCode)
+	}},
+	"response":     {name: "response", kind: textKind, costly: true, get: func(e *event) any { return text(e.Response) }},
+	"errormessage": {name: "errorMessage", kind: textKind, get: func(e *event) any { return text(e.ErrorMessage) }},
+	"issuccess":    {name: "isSuccess", kind: boolKind, get: func(e *event) any { return e.IsSuccess }},
+	"retrycount":   {name: "retryCount", kind: intKind, get: func(e *event) any { return int64(e.RetryCount) }},
+	"sentat":       {name: "sentAt", kind: timeKind, get: func(e *event) any { return e.SentAt.value() }},
+	"nextretryat":  {name: "nextRetryAt", kind: timeKind, get: func(e *event) any { return e.NextRetryAt.value() }},
+	"createdat":    {name: "createdAt", kind: timeKind, get: func(e *event) any { return e.CreatedAt.value() }},
+}
+
+// events answers a subscription's log.
+func (b *babelfor) events(c *dialects.Call) error {
+	if err := c.Require("deliveries:read", "subscriptions:read"); err != nil {
+		return err
+	}
+	s, err := b.one(c)
+	if err != nil {
+		return err
+	}
+	q, err := parseQuery(c.R.URL.Query(), eventFields, "-id")
+	if err != nil {
+		return dialects.BadRequest("%v", err)
+	}
+	log, err := b.newest(c.R.Context(), show(s), maxEvents)
+	if err != nil {
+		return err
+	}
+	if q.costly {
+		log, err = b.search(c.R.Context(), log, q.pass)
+	} else {
+		log = q.filter(log)
+	}
+	if err != nil {
+		return err
+	}
+	page, total := q.page(log)
+	if q.prints("payload") || q.prints("response") {
+		room := maxPayloads
+		if err := b.fill(c.R.Context(), page, &room); err != nil {
+			return err
+		}
+	}
+	shown, err := selectKeys(page, q.selected)
+	if err != nil {
+		return err
+	}
+	reply(c, eventsAnswer{shown, total, done})
+	return nil
+}
+
+// newest is a subscription's log without payloads and responses, the newest first.
+func (b *babelfor) newest(ctx context.Context, s subscription, limit int) ([]event, error) {
+	list, err := b.deps.Deliveries.Newest(ctx, s.uuid, limit)
+	if err != nil {
+		return nil, err
+	}
+	log := make([]event, len(list))
+	for i, d := range list {
+		log[i] = showEvent(d, s.ID)
+	}
+	return log, nil
+}
+
+// search filters a log by payloads or responses, of which it keeps none.
+func (b *babelfor) search(ctx context.Context, log []event, pass predicate[event]) ([]event, error) {
+	found := []event{}
+	for some := range slices.Chunk(log[:min(len(log), maxSearched)], chunk) {
+		room := maxPayloads
+		if err := b.fill(ctx, some, &room); err != nil {
+			return nil, err
+		}
+		for _, e := range some {
+			if pass(&e) {
+				e.Payload, e.Response = nil, nil
+				found = append(found, e)
+			}
+		}
+		for i := range some {
+			some[i].Payload, some[i].Response = nil, nil
+		}
+	}
+	return found, nil
+}
+
+// fill reads payloads and responses as long as there is room for their bytes.
+func (b *babelfor) fill(ctx context.Context, log []event, room *int) error {
+	for some := range slices.Chunk(log, chunk) {
+		if *room <= 0 {
+			return nil
+		}
+		payloads, err := b.payloads(ctx, some)
+		if err != nil {
+			return err
+		}
+		ids := make([]uuid.UUID, len(some))
+		for i := range some {
+			ids[i] = some[i].logged.ID
+		}
+		responses, err := b.deps.Deliveries.Responses(ctx, ids)
+		if err != nil {
+			return err
+		}
+		for i := range some {
+			keep(&some[i].Payload, payloads[i], room)
+			keep(&some[i].Response, responses[ids[i]], room)
+		}
+	}
+	return nil
+}
+
+// keep shows bytes if there is room for them.
+func keep(field **string, bytes []byte, room *int) {
+	if len(bytes) == 0 {
+		return
+	}
+	if *room -= len(bytes); *room >= 0 {
+		shown := string(bytes)
+		*field = &shown
+	}
+}
+
+// payloads reads the data of events; nil of those that are gone.
+func (b *babelfor) payloads(ctx context.Context, log []event) ([][]byte, error) {
+	read, ctx := errgroup.WithContext(ctx)
+	read.SetLimit(readers)
+	all := make([][]byte, len(log))
+	for i := range log {
+		read.Go(func() (err error) {
+			all[i], err = b.deps.Deliveries.Data(ctx, log[i].logged)
+			if errors.Is(err, deliver.ErrEventGone) {
+				return nil
+			}
+			return err
+		})
+	}
+	return all, read.Wait()
+}
+
+// deleteEvent takes a delivery off the log, and cancels it if it is pending.
+func (b *babelfor) deleteEvent(c *dialects.Call) error {
+	if err := c.Require("deliveries:write", "subscriptions:write"); err != nil {
+		return err
+	}
+	s, err := b.one(c)
+	if err != nil {
+		return err
+	}
+	number, ok := c.Number("event")
+	if !ok {
+		return dialects.BadRequest("The event's id must be a number.")
+	}
+	found, err := b.deps.Deliveries.Hide(c.R.Context(), s.ID, number, maxEvents)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return dialects.NotFound("Event not found.")
+	}
+	reply(c, done)
+	return nil
+}
