@@ -50,6 +50,9 @@ func arrows() map[string][]string {
 		"internal/dialects/kajabi":   dialect,
 		"internal/dialects/passona":  dialect,
 		"internal/dialects/babelfor": dialect,
+		"internal/dialects/all": append([]string{
+			"internal/dialects/leat", "internal/dialects/kajabi", "internal/dialects/passona", "internal/dialects/babelfor",
+		}, dialect...),
 
 		"internal/console": {}, // a client of the JSON API: it knows no stage
 		"deploy":           {}, // files that the binary carries
