@@ -2,8 +2,10 @@ package dialects
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -98,13 +100,16 @@ func (c *Call) held() []string {
 
 // updateTries is how often a change is made anew because somebody else was faster: a receiver that is gone, the
 // native API, another client. Vendors know no versions, so the last one wins, field by field.
-const updateTries = 5
+const updateTries = 10
+
+// updatePause is waited before another try, at random up to this much more each time.
+const updatePause = 5 * time.Millisecond
 
 // Update applies a change to a subscription that was just read, and stores it. Change says by its error that the
 // input is no good; it may be called several times, and must not write to what sub points to.
 func (s *Subscriptions) Update(c *Call, sub *subscriptions.Subscription, change func(*subscriptions.Subscription) error) (*subscriptions.Subscription, error) {
 	ctx := c.R.Context()
-	for range updateTries {
+	for try := range updateTries {
 		after := *sub
 		if err := change(&after); err != nil {
 			return nil, err
@@ -116,6 +121,11 @@ func (s *Subscriptions) Update(c *Call, sub *subscriptions.Subscription, change 
 		err := s.store.Update(ctx, &after)
 		if !errors.Is(err, subscriptions.ErrChanged) {
 			return &after, s.refused(err)
+		}
+		select {
+		case <-time.After(rand.N(time.Duration(try+1) * updatePause)):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 		if sub, err = s.byID(c, sub.ID); err != nil {
 			return nil, err
