@@ -1,0 +1,51 @@
+package all
+
+import (
+	"context"
+	"slices"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/dialects"
+	"github.com/fanfarehq/fanfare/internal/dialects/babelfor"
+	"github.com/fanfarehq/fanfare/internal/dialects/kajabi"
+	"github.com/fanfarehq/fanfare/internal/dialects/leat"
+	"github.com/fanfarehq/fanfare/internal/dialects/passona"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// Deps are those of the vendor that needs most.
+type Deps = babelfor.Deps
+
+// New makes the APIs of these vendors, for dialects.Mux.
+func New(cfg Config, names []string, deps Deps) []*dialects.Vendor {
+	vendors := make([]*dialects.Vendor, 0, len(names))
+	if slices.Contains(names, kajabi.Name) {
+		deps.Foreign = kajabi.Owns
+	}
+	for _, name := range names {
+		switch name {
+		case leat.Name:
+			vendors = append(vendors, leat.New(cfg.LeatConfig, deps.Deps))
+		case kajabi.Name:
+			vendors = append(vendors, kajabi.New(deps.Deps))
+		case passona.Name:
+			vendors = append(vendors, passona.New(cfg.PassonaConfig, deps.Deps))
+		case babelfor.Name:
+			vendors = append(vendors, babelfor.New(deps))
+		}
+	}
+	return vendors
+}
+
+// Formats are the payload formats of all vendors, for deliver.PosterConfig, beside Fanfare's own.
+func Formats(cfg Config) []deliver.Format {
+	return []deliver.Format{leat.Format(), kajabi.Format(), passona.Format(), babelfor.Format(cfg.BabelforConfig)}
+}
+
+// Declare makes the event types be there that these vendors bring with them. What is there stays as it is.
+func Declare(ctx context.Context, names []string, store *subscriptions.Store) error {
+	if !slices.Contains(names, kajabi.Name) {
+		return nil
+	}
+	return kajabi.Declare(ctx, store)
+}

@@ -1,0 +1,144 @@
+package all_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/dialects"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// shape is how a vendor says that something failed, with the status and the message in it, and where it can be asked.
+type shape struct {
+	vendor, list, contentType string
+	says                      func(status, title, message string) string
+}
+
+var shapes = []shape{
+	{"leat", "/api/v3/oauth/clients/webhook-subscriptions", "application/json", func(status, _, message string) string {
+		return `{"message":"` + message + `","code":` + status + `,"status_code":` + status + `}`
+	}},
+	{"kajabi", "/v1/hooks", "application/vnd.api+json", func(status, title, message string) string {
+		return `{"errors":[{"status":"` + status + `","source":null,"title":"` + title + `","detail":"` + message + `"}]}`
+	}},
+	{"passona", "/api/2.0/webhooks", "application/json", func(_, _, message string) string { return `{"message":"` + message + `"}` }},
+	{"babelfor", "/v1/webhooks/subscriptions", "application/json; charset=utf-8", func(_, _, message string) string {
+		return `{"success":false,"message":"` + message + `"}`
+	}},
+}
+
+func (s shape) check(t *testing.T, a answer, status int, title, message string) {
+	t.Helper()
+	number := http.StatusText(status)
+	if title == "" {
+		title = number
+	}
+	want := s.says(strings.Fields(statusLine(status))[0], title, message)
+	if a.status != status || a.body != want || a.header.Get("Content-Type") != s.contentType {
+		t.Errorf("%s: got %d %s %s, want %d %s", s.vendor, a.status, a.header.Get("Content-Type"), a.body, status, want)
+	}
+}
+
+func statusLine(status int) string {
+	r := httptest.NewRecorder()
+	r.WriteHeader(status)
+	return r.Result().Status
+}
+
+// Where Postgres is away, each vendor says so in its own way, and nothing is half done; it is used again once it is back.
+func TestPostgresAway(t *testing.T) {
+	t.Parallel()
+	pg := servertest.NewRestartablePostgres(t)
+	h := newHouse(t, func(h *house) {
+		db, err := postgres.Open(t.Context(), pg.URL(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		h.db = db
+	})
+	_, key := h.key("acme", allScopes)
+	pg.Stop()
+	for _, s := range shapes {
+		a := h.call(key, "GET "+s.list, "")
+		if s.vendor == "leat" { // its SDK takes 503 for announced maintenance
+			s.check(t, a, http.StatusInternalServerError, "", "a part of the system is away; try again")
+			continue
+		}
+		s.check(t, a, http.StatusServiceUnavailable, "", "a part of the system is away; try again")
+		if a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", s.vendor)
+		}
+	}
+	pg.Start()
+	h.eventually("the vendors answer again", func() bool {
+		for _, s := range shapes {
+			if h.call(key, "GET "+s.list, "").status != http.StatusOK {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Guessing keys is bounded for each address, and said in the vendor's way. Who has a key is not held up.
+func TestTooManyWrongKeys(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(h *house) { h.access.WrongKeysPerSecond = 1 })
+	_, key := h.key("acme", allScopes)
+	if a := h.call(key, "GET /v1/hooks", ""); a.status != http.StatusOK {
+		t.Fatalf("got %d", a.status)
+	}
+	for _, s := range shapes {
+		h.eventually(s.vendor+" has heard enough", func() bool { return h.call("wrong", "GET "+s.list, "").status == http.StatusTooManyRequests })
+		a := h.call("wrong", "GET "+s.list, "")
+		s.check(t, a, http.StatusTooManyRequests, "", "too many wrong keys from this address")
+		if a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", s.vendor)
+		}
+		if a := h.call(key, "GET "+s.list, ""); a.status != http.StatusOK {
+			t.Errorf("%s: who has a key got %d", s.vendor, a.status)
+		}
+	}
+}
+
+// What nobody foresaw is said without details, and logged with them.
+func TestPanicsAndErrors(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, v := range h.vendors {
+		breaks := func(name string, handler dialects.Handler) {
+			v.HandlePublic(v.Prefixes[0]+"/break/"+name, dialects.Methods{http.MethodPost: handler})
+		}
+		breaks("panic", func(*dialects.Call) error { panic("a secret") })
+		breaks("error", func(*dialects.Call) error { return errors.New("a secret") })
+		breaks("late", func(c *dialects.Call) error {
+			_, _ = c.W.Write([]byte("half"))
+			panic("a secret")
+		})
+	}
+	for i, s := range shapes {
+		prefix := h.vendors[i].Prefixes[0]
+		for _, how := range []string{"panic", "error"} {
+			s.check(t, h.call("", "POST "+prefix+"/break/"+how, ""), http.StatusInternalServerError, "", "Internal Server Error")
+		}
+		// The part is not to be taken for the whole.
+		res, err := client.Post(h.url+prefix+"/break/late", "text/plain", nil)
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+			_ = res.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: an answer that broke off looks whole", s.vendor)
+		}
+		log := h.logged()
+		if own, secrets := strings.Count(log, "dialect="+s.vendor+" "), strings.Count(log, "a secret"); own != 3 || secrets != 3*(i+1) {
+			t.Errorf("%s: logged %d times, with the cause %d times", s.vendor, own, secrets)
+		}
+	}
+}
