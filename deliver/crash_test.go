@@ -251,6 +251,7 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 	}
 	cfg := brief()
 	cfg.InFlight = 16
+	cfg.Lease = 12 * time.Second // what waits its turn on a busy machine must not lapse before the kill
 	v := r.victim(connect, cfg, nil)
 	const events = 200
 	ids := make(map[string]uuid.UUID) // by what the receiver sees of them
