@@ -103,7 +103,7 @@ func TestKillInTheMiddle(t *testing.T) {
 		events, perRequest = 5000, 50
 		endpoints          = 2
 	)
-	dir, receiver := t.TempDir(), newTally(t)
+	dir, receiver := dataDir(t), newTally(t)
 	limit := fmt.Sprintf("FANFARE_DELIVER_IN_FLIGHT=%d", killInFlight)
 	p, at := startAll(t, dir, limit)
 	api := adminClient(t, at, dir)
@@ -203,7 +203,7 @@ func TestRolesApart(t *testing.T) {
 	// Without streams, a role says which command makes them.
 	fails(t, exitError, env, []string{"fanout"}, "fanfare topology apply")
 	fails(t, exitError, env, []string{"topology", "check"}, "fanfare topology apply")
-	apply := start(t, t.TempDir(), env, "topology", "apply")
+	apply := start(t, dataDir(t), env, "topology", "apply")
 	if code := apply.exitCode(); code != exitOK {
 		t.Fatalf("topology apply: exit code %d: %s", code, apply.out)
 	}
@@ -214,7 +214,7 @@ func TestRolesApart(t *testing.T) {
 	for _, role := range []string{"api", "ingest", "fanout", "deliver"} {
 		for range ofEach {
 			addr, opsAddr := freeAddress(t), freeAddress(t)
-			p := start(t, t.TempDir(), append(env, "FANFARE_ADDR="+addr, "FANFARE_OPS_ADDR="+opsAddr), role)
+			p := start(t, dataDir(t), append(env, "FANFARE_ADDR="+addr, "FANFARE_OPS_ADDR="+opsAddr), role)
 			p.wait(role+" is ready", func() bool {
 				resp, err := http.Get("http://" + opsAddr + "/readyz")
 				if err != nil {
@@ -254,7 +254,7 @@ func TestRolesApart(t *testing.T) {
 // A second start finds the data again, and is quick.
 func TestSecondStart(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := dataDir(t)
 	p, at := startAll(t, dir)
 	subscribe(t, adminClient(t, at, dir), "kept", "http://127.0.0.1:9/", "*")
 	if !strings.Contains(p.out.String(), "curl") {
@@ -304,7 +304,7 @@ func TestSecondSignal(t *testing.T) {
 	}))
 	defer receiver.Close()
 	defer close(release)
-	dir := t.TempDir()
+	dir := dataDir(t)
 	p, at := startAll(t, dir)
 	api := adminClient(t, at, dir)
 	subscribe(t, api, "hangs", receiver.URL, "*")
@@ -327,7 +327,7 @@ func TestSecondSignal(t *testing.T) {
 // The demo ends by itself, and its numbers add up.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	p := start(t, t.TempDir(), nil, "demo")
+	p := start(t, dataDir(t), nil, "demo")
 	if code := p.exitCode(); code != exitOK {
 		t.Errorf("exit code %d, want 0", code)
 	}
@@ -339,7 +339,7 @@ func TestDemo(t *testing.T) {
 // A short bench measures something, and the ledger holds it all.
 func TestBench(t *testing.T) {
 	t.Parallel()
-	p := start(t, t.TempDir(), nil, "bench", "--json", "--seconds", "0.2", "--rounds", "1", "--steady", "1", "--fanout", "1,10")
+	p := start(t, dataDir(t), nil, "bench", "--json", "--seconds", "0.2", "--rounds", "1", "--steady", "1", "--fanout", "1,10")
 	if code := p.exitCode(); code != exitOK {
 		t.Fatalf("exit code %d, want 0", code)
 	}

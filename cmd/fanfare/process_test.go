@@ -111,6 +111,18 @@ func cleanEnv() []string {
 	return env
 }
 
+// dataDir is a directory for `fanfare all`. A process that was killed leaves a Postgres that takes a moment to end,
+// and writes until then.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fanfare-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { await(t, "the data directory can be removed", func() bool { return os.RemoveAll(dir) == nil }) })
+	return dir
+}
+
 // startAll starts `fanfare all` and returns when it is ready.
 func startAll(t *testing.T, dir string, env ...string) (*process, running) {
 	t.Helper()
@@ -185,7 +197,7 @@ func (p *process) exitCode() int {
 // fails runs a command that must fail, and wants each of the words in what it prints.
 func fails(t *testing.T, code int, env, args []string, words ...string) {
 	t.Helper()
-	p := start(t, t.TempDir(), env, args...)
+	p := start(t, dataDir(t), env, args...)
 	if got := p.exitCode(); got != code {
 		t.Errorf("fanfare %v: exit code %d, want %d", args, got, code)
 	}

@@ -13,7 +13,7 @@ import (
 func TestSettingsRefused(t *testing.T) {
 	t.Parallel()
 	taken := freeAddress(t)
-	holder := start(t, t.TempDir(), nil, "listen", "--addr", taken)
+	holder := start(t, dataDir(t), nil, "listen", "--addr", taken)
 	holder.wait("the port is taken", func() bool { return strings.Contains(holder.out.String(), "Listening") })
 
 	tests := []struct{ variable, value, command string }{
@@ -118,7 +118,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 		if flag != "" {
 			args = append(args, flag)
 		}
-		p := start(t, t.TempDir(), env, args...)
+		p := start(t, dataDir(t), env, args...)
 		if code := p.exitCode(); code != exitOK {
 			t.Errorf("config %s: exit code %d", flag, code)
 		}
@@ -140,7 +140,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 // What another program's variable is called must not reach us, and what is set to nothing is not set.
 func TestEnvironmentIsOurs(t *testing.T) {
 	t.Parallel()
-	p := start(t, t.TempDir(), []string{"LOG_LEVEL=loud", "ADDR=nonsense", "FANFARE_LOG_LEVEL=", "FANFARE_EVENTS_MAX_AGE="}, "config")
+	p := start(t, dataDir(t), []string{"LOG_LEVEL=loud", "ADDR=nonsense", "FANFARE_LOG_LEVEL=", "FANFARE_EVENTS_MAX_AGE="}, "config")
 	if code := p.exitCode(); code != exitOK {
 		t.Errorf("exit code %d: %s", code, p.out)
 	}
@@ -148,7 +148,7 @@ func TestEnvironmentIsOurs(t *testing.T) {
 
 func TestTopologyGolden(t *testing.T) {
 	t.Parallel()
-	p := start(t, t.TempDir(), nil, "topology", "print", "--json")
+	p := start(t, dataDir(t), nil, "topology", "print", "--json")
 	if code := p.exitCode(); code != exitOK {
 		t.Fatalf("exit code %d: %s", code, p.out)
 	}
