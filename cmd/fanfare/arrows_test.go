@@ -50,7 +50,7 @@ func arrows() map[string][]string {
 		"internal/dialects/kajabi":   dialect,
 		"internal/dialects/passona":  dialect,
 		"internal/dialects/babelfor": dialect,
-		"internal/dialects/all": append([]string{
+		"internal/dialects/vendors": append([]string{
 			"internal/dialects/leat", "internal/dialects/kajabi", "internal/dialects/passona", "internal/dialects/babelfor",
 		}, dialect...),
 

@@ -1,4 +1,4 @@
-package all_test
+package vendors_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fanfarehq/fanfare/internal/dialects/all"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 )
 
 // creations are how each vendor's clients make a subscription.
@@ -314,14 +314,14 @@ func TestKajabisEventTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := all.Declare(t.Context(), []string{"kajabi"}, h.store); err != nil {
+		if err := vendors.Declare(t.Context(), []string{"kajabi"}, h.store); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if now := must(h.store.GetEventType(t.Context(), "", "purchase"))(t); now.Description != "ours" || len(now.Scopes) > 0 || now.Revision != changed.Revision {
 		t.Errorf("got %+v", now)
 	}
-	if err := all.Declare(t.Context(), []string{"leat"}, nil); err != nil {
+	if err := vendors.Declare(t.Context(), []string{"leat"}, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package all_test
+package vendors_test
 
 import (
 	"net/http"
@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"github.com/fanfarehq/fanfare/deliver"
-	"github.com/fanfarehq/fanfare/internal/dialects/all"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 func format(t *testing.T, name string) deliver.Format {
 	t.Helper()
-	for _, f := range all.Formats(all.DefaultConfig()) {
+	for _, f := range vendors.Formats(vendors.DefaultConfig()) {
 		if f.Name == name {
 			return f
 		}
@@ -48,7 +48,7 @@ func TestFormatsKeepData(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range all.Formats(all.DefaultConfig()) {
+	for _, f := range vendors.Formats(vendors.DefaultConfig()) {
 		if got, err := f.Body(&deliver.Event{Type: "a"}); err == nil {
 			t.Errorf("%s makes %q of nothing", f.Name, got)
 		}
@@ -96,19 +96,19 @@ func TestFormatsSign(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	if err := all.DefaultConfig().Validate(); err != nil {
+	if err := vendors.DefaultConfig().Validate(); err != nil {
 		t.Error(err)
 	}
-	for want, change := range map[string]func(*all.Config){
-		"FANFARE_DIALECTS":                  func(c *all.Config) { c.Dialects = []string{"leat", "svix"} },
-		"nor off alone":                     func(c *all.Config) { c.Dialects = []string{"leat", "off"} },
-		"FANFARE_LEAT_EVENT_TYPES":          func(c *all.Config) { c.EventTypes = []string{"a b"} },
-		"FANFARE_PASSONA_EVENT_TYPE":        func(c *all.Config) { c.EventType = "order.*" },
-		"FANFARE_BABELFOR_SIGNATURE_HEADER": func(c *all.Config) { c.SignatureHeader = "" },
-		"FANFARE_BABELFOR_EVENT_HEADER":     func(c *all.Config) { c.EventHeader = "a b" },
-		"FANFARE_BABELFOR_ID_HEADER":        func(c *all.Config) { c.IDHeader = "a:" },
+	for want, change := range map[string]func(*vendors.Config){
+		"FANFARE_DIALECTS":                  func(c *vendors.Config) { c.Dialects = []string{"leat", "svix"} },
+		"nor off alone":                     func(c *vendors.Config) { c.Dialects = []string{"leat", "off"} },
+		"FANFARE_LEAT_EVENT_TYPES":          func(c *vendors.Config) { c.EventTypes = []string{"a b"} },
+		"FANFARE_PASSONA_EVENT_TYPE":        func(c *vendors.Config) { c.EventType = "order.*" },
+		"FANFARE_BABELFOR_SIGNATURE_HEADER": func(c *vendors.Config) { c.SignatureHeader = "" },
+		"FANFARE_BABELFOR_EVENT_HEADER":     func(c *vendors.Config) { c.EventHeader = "a b" },
+		"FANFARE_BABELFOR_ID_HEADER":        func(c *vendors.Config) { c.IDHeader = "a:" },
 	} {
-		c := all.DefaultConfig()
+		c := vendors.DefaultConfig()
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", want, err)
@@ -122,7 +122,7 @@ func TestConfig(t *testing.T) {
 		{nil, true, "leat kajabi passona babelfor"}, {nil, false, ""}, {[]string{"off"}, true, ""}, {[]string{"kajabi"}, true, "kajabi"},
 		{[]string{"kajabi", "leat"}, false, "kajabi leat"},
 	} {
-		c := all.Config{Dialects: test.set}
+		c := vendors.Config{Dialects: test.set}
 		if got := strings.Join(c.Names(test.everything), " "); got != test.want {
 			t.Errorf("%v: got %q", test.set, got)
 		}

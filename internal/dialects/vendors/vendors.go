@@ -1,4 +1,4 @@
-package all
+package vendors
 
 import (
 	"context"
@@ -18,23 +18,23 @@ type Deps = babelfor.Deps
 
 // New makes the APIs of these vendors, for dialects.Mux.
 func New(cfg Config, names []string, deps Deps) []*dialects.Vendor {
-	vendors := make([]*dialects.Vendor, 0, len(names))
+	made := make([]*dialects.Vendor, 0, len(names))
 	if slices.Contains(names, kajabi.Name) {
 		deps.Foreign = kajabi.Owns
 	}
 	for _, name := range names {
 		switch name {
 		case leat.Name:
-			vendors = append(vendors, leat.New(cfg.LeatConfig, deps.Deps))
+			made = append(made, leat.New(cfg.LeatConfig, deps.Deps))
 		case kajabi.Name:
-			vendors = append(vendors, kajabi.New(deps.Deps))
+			made = append(made, kajabi.New(deps.Deps))
 		case passona.Name:
-			vendors = append(vendors, passona.New(cfg.PassonaConfig, deps.Deps))
+			made = append(made, passona.New(cfg.PassonaConfig, deps.Deps))
 		case babelfor.Name:
-			vendors = append(vendors, babelfor.New(deps))
+			made = append(made, babelfor.New(deps))
 		}
 	}
-	return vendors
+	return made
 }
 
 // Formats are the payload formats of all vendors, for deliver.PosterConfig, beside Fanfare's own.

@@ -1,4 +1,4 @@
-package all_test
+package vendors_test
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
-	"github.com/fanfarehq/fanfare/internal/dialects/all"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -41,7 +41,7 @@ const adminKey = "admin-key-of-the-environment"
 // that answers by the first word of its path: /500 with that status, anything else with 200.
 type house struct {
 	t        testing.TB
-	cfg      all.Config
+	cfg      vendors.Config
 	access   access.Config
 	strict   bool
 	log      bytes.Buffer // of the dialects
@@ -69,7 +69,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 // newHouse makes a house; the changes are made before it is built.
 func newHouse(t testing.TB, changes ...func(*house)) *house {
 	t.Helper()
-	h := &house{t: t, cfg: all.DefaultConfig(), access: access.DefaultConfig()}
+	h := &house{t: t, cfg: vendors.DefaultConfig(), access: access.DefaultConfig()}
 	h.access.AdminKey = adminKey
 	for _, change := range changes {
 		change(h)
@@ -138,7 +138,7 @@ func (h *house) build() {
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	poster := deliver.DefaultPosterConfig()
-	poster.Formats = append(poster.Formats, all.Formats(h.cfg)...)
+	poster.Formats = append(poster.Formats, vendors.Formats(h.cfg)...)
 	// A delivery has its row when its attempt is over, however slow the machine is.
 	worker := must(deliver.NewWorker(deliver.Config{HandOff: 20 * time.Second}, deliver.Deps{
 		JS: h.js, DB: h.db, Publisher: h.publisher(false), Directory: h.dir, Disabler: h.store,
@@ -149,10 +149,10 @@ func (h *house) build() {
 
 	keys := must(access.New(h.access, access.Deps{DB: h.db, Peppers: must(access.ParsePeppers(h.ring))(t), Client: client}))(t)
 	served := h.cfg.Names(true)
-	if err := all.Declare(t.Context(), served, h.store); err != nil {
+	if err := vendors.Declare(t.Context(), served, h.store); err != nil {
 		t.Fatal(err)
 	}
-	h.vendors = all.New(h.cfg, served, all.Deps{
+	h.vendors = vendors.New(h.cfg, served, vendors.Deps{
 		Deps:       dialects.Deps{Auth: keys.Grants(), Store: h.store, Log: slog.New(slog.NewTextHandler(h, nil))},
 		Deliveries: deliver.NewLog(h.db, bytesOf), Ingest: in, Reader: reader, Strict: h.strict,
 	})

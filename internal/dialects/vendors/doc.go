@@ -1,4 +1,4 @@
-// Package all puts the four dialects together: what the binary needs to know of them, and their tests.
+// Package vendors puts the four dialects together: what the binary needs to know of them, and their tests.
 //
 // In come the settings: which vendors' APIs are served, and what each leaves to the operator. Out go the vendors for
 // dialects.Mux, the payload formats for deliver, and the event types that a vendor brings with it.
@@ -7,4 +7,4 @@
 // vendor's API is switched off, and the native API offers the formats too.
 //
 // If Postgres is away, Declare fails; nothing else here asks for anything. There is nothing to stop.
-package all
+package vendors

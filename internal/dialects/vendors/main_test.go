@@ -1,4 +1,4 @@
-package all_test
+package vendors_test
 
 import (
 	"testing"

@@ -1,4 +1,4 @@
-package all_test
+package vendors_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 
-	"github.com/fanfarehq/fanfare/internal/dialects/all"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 )
 
 // The variables are named as the documents name them, and the vendors' own do not hide each other.
@@ -17,7 +17,7 @@ func TestEnvironment(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	var c all.Config
+	var c vendors.Config
 	if err := envconfig.Process("FANFARE", &c); err != nil {
 		t.Fatal(err)
 	}
