@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -80,6 +81,30 @@ func testDocs(t *testing.T, d *deployment) {
 		policy := resp.Header.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "http") || strings.Contains(policy, "*") {
 			t.Errorf("%s may load from elsewhere: %q", path, policy)
+		}
+	}
+}
+
+// shown is a call that README.md names, such as `POST /v1/subscriptions/{id}/replay`.
+var shown = regexp.MustCompile("`(GET|POST|PUT|PATCH|DELETE) (/v1/[a-z/{}-]+)`")
+
+// What README.md calls is in the document.
+func testShown(t *testing.T, d *deployment) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := map[string]bool{}
+	for _, o := range d.doc.Operations {
+		served[o.Method+" "+o.Path] = true
+	}
+	calls := shown.FindAllSubmatch(readme, -1)
+	if len(calls) == 0 {
+		t.Error("README.md shows no calls")
+	}
+	for _, call := range calls {
+		if !served[string(call[1])+" "+string(call[2])] {
+			t.Errorf("README.md shows %s %s, which is not served", call[1], call[2])
 		}
 	}
 }
