@@ -17,6 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -67,7 +68,7 @@ func launch(t *testing.T, stages int) *deployment {
 func testSettings(dir string) *settings {
 	s := newSettings()
 	s.access, s.egress, s.ingest, s.fanout = access.DefaultConfig(), egress.DefaultConfig(), ingest.DefaultConfig(), fanout.DefaultConfig()
-	s.deliver = deliver.DefaultConfig()
+	s.deliver, s.dialects = deliver.DefaultConfig(), vendors.DefaultConfig()
 	s.server = serverConfig{
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", DataDir: dir, NATSListen: "127.0.0.1:0", StreamReplicas: 1,
 		PostgresMaxConns: 16, SecretKeys: "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",

@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -34,6 +35,7 @@ type ground struct {
 type assembly struct {
 	runs       []part
 	mux        *http.ServeMux // the API, if the role serves it
+	vendors    []*dialects.Vendor
 	publishers []*jetstream.Publisher
 }
 
@@ -87,7 +89,7 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 	}
 	a := &assembly{}
 	if r.is(roleAPI, roleIngest) {
-		err = a.serveHTTP(sh, r)
+		err = a.serveHTTP(ctx, sh, r)
 	}
 	if err == nil && r.is(roleFanout) {
 		err = a.match(sh)
@@ -126,7 +128,7 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 }
 
 // serveHTTP makes the API, or the part of it that publishes.
-func (a *assembly) serveHTTP(sh *shared, r role) error {
+func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	publisher, err := a.publisher(sh.ground, jetstream.PublisherConfig{Dedupe: true})
 	if err != nil {
 		return err
@@ -156,6 +158,9 @@ func (a *assembly) serveHTTP(sh *shared, r role) error {
 		return nil
 	}
 	keys.Routes(routes)
+	if err := a.vendorAPIs(ctx, sh, vendorDeps{r, keys, in}); err != nil {
+		return err
+	}
 	sh.store.Routes(routes)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
@@ -197,7 +202,7 @@ func (a *assembly) send(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	poster, err := deliver.NewPoster(sh.client, deliver.DefaultPosterConfig(), time.Now)
+	poster, err := deliver.NewPoster(sh.client, sh.s.posterConfig(), time.Now)
 	if err != nil {
 		return err
 	}

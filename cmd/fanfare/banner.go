@@ -5,15 +5,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // banner says where everything is and what to try first. The admin key is shown when it was made, and never again.
 type banner struct {
 	at       running
 	dataDir  string
-	adminKey string // only if it is fresh
-	embedded bool   // NATS is this process's own
-	private  bool   // and Postgres
+	adminKey string   // only if it is fresh
+	embedded bool     // NATS is this process's own
+	private  bool     // and Postgres
+	dialects []string // vendors whose APIs are served, each with its first path
 }
 
 func (b banner) print(w io.Writer) {
@@ -44,6 +46,9 @@ Fanfare is ready.
   Postgres    %s   (%s)
   data        %s
 `, b.at.API, b.at.API, b.at.Ops, natsURL, whose(b.embedded), maskURL(b.at.Postgres), whose(b.private), dir)
+	if len(b.dialects) > 0 {
+		fmt.Fprintf(w, "  dialects    %s   (%s)\n", b.at.API, strings.Join(b.dialects, ", "))
+	}
 	if b.adminKey != "" {
 		fmt.Fprintf(w, "  admin key   %s   (shown this once; kept in %s)\n", b.adminKey, filepath.Join(dir, adminKeyFile))
 	}

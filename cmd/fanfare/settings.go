@@ -10,6 +10,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -17,15 +18,16 @@ import (
 
 // settings are those of every package, composed; each package owns its own.
 type settings struct {
-	server  serverConfig
-	log     logConfig
-	nats    jetstream.Config
-	access  access.Config
-	egress  egress.Config
-	ingest  ingest.Config
-	fanout  fanout.Config
-	deliver deliver.Config
-	retain  postgres.RetentionConfig
+	server   serverConfig
+	log      logConfig
+	nats     jetstream.Config
+	access   access.Config
+	egress   egress.Config
+	ingest   ingest.Config
+	fanout   fanout.Config
+	deliver  deliver.Config
+	dialects vendors.Config
+	retain   postgres.RetentionConfig
 }
 
 // serverConfig is what belongs to the process and to no stage.
@@ -64,7 +66,7 @@ func newSettings() *settings { return &settings{} }
 func (s *settings) sections() []section {
 	return []section{
 		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"egress", &s.egress},
-		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver}, {"retention", &s.retain},
+		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver}, {"dialects", &s.dialects}, {"retention", &s.retain},
 	}
 }
 

@@ -28,6 +28,11 @@ func TestSettingsRefused(t *testing.T) {
 		{"FANFARE_EVENT_TYPES", "closed", "all"},
 		{"FANFARE_EVENTS_MAX_AGE", "a week", "all"},
 		{"FANFARE_KEEP_EVENTS", "72h", "all"},
+		{"FANFARE_DIALECTS", "leat,hubspot", "all"},
+		{"FANFARE_DIALECTS", "off,leat", "api"},
+		{"FANFARE_LEAT_EVENT_TYPES", "voucher deleted", "all"},
+		{"FANFARE_PASSONA_EVENT_TYPE", "keyword.*", "all"},
+		{"FANFARE_BABELFOR_ID_HEADER", "X Id", "all"},
 		{"FANFARE_LOG_FORMAT", "xml", "all"},
 		{"FANFARE_LOG_LEVEL", "loud", "all"},
 		{"FANFARE_POSTGRES_MAX_CONNS", "0", "all"},
@@ -81,7 +86,7 @@ func TestConfigLists(t *testing.T) {
 		"FANFARE_NATS_URL": "", "FANFARE_NATS_CREDS": "", "FANFARE_NATS_LISTEN": "127.0.0.1:4222",
 		"FANFARE_POSTGRES_URL": "", "FANFARE_ADMIN_KEY": "", "FANFARE_SECRET_KEYS": "", "FANFARE_ALLOW_PRIVATE_CIDRS": "",
 		"FANFARE_EVENT_TYPES": "open", "FANFARE_EVENTS_MAX_AGE": "168h", "FANFARE_LOG_FORMAT": "text", "FANFARE_LOG_LEVEL": "info",
-		"FANFARE_JWKS_URL": "",
+		"FANFARE_JWKS_URL": "", "FANFARE_DIALECTS": "",
 	}
 	all := describe(newSettings().sections())
 	for _, s := range all {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fanfarehq/fanfare/internal/dialects/babelfor"
 	"github.com/fanfarehq/fanfare/internal/dialects/kajabi"
@@ -42,9 +43,10 @@ const off = "off"
 // Validate names the variable that cannot be used.
 func (c Config) Validate() error {
 	var errs []error
-	for _, name := range c.Dialects {
-		if !slices.Contains(names(), name) && (name != off || len(c.Dialects) > 1) {
-			errs = append(errs, fmt.Errorf("FANFARE_DIALECTS: %q is none of leat, kajabi, passona, babelfor, nor off alone", name))
+	given := c.given()
+	for _, name := range given {
+		if !slices.Contains(names(), name) && (name != off || len(given) > 1) {
+			errs = append(errs, fmt.Errorf("FANFARE_DIALECTS: %q is none of %s, nor off alone", name, strings.Join(names(), ", ")))
 		}
 	}
 	return errors.Join(append(errs, c.LeatConfig.Validate(), c.PassonaConfig.Validate(), c.BabelforConfig.Validate())...)
@@ -53,8 +55,20 @@ func (c Config) Validate() error {
 // Names are the vendors whose APIs are served. Where the setting is empty, everything says whether that is all of
 // them: it is in a process that plays every role.
 func (c Config) Names(everything bool) []string {
-	if len(c.Dialects) == 0 && everything {
+	given := c.given()
+	if len(given) == 0 && everything {
 		return names()
 	}
-	return slices.DeleteFunc(slices.Clone(c.Dialects), func(name string) bool { return name == off })
+	return slices.DeleteFunc(given, func(name string) bool { return name == off })
+}
+
+// given are the names that were set, each once, without the spaces that people write after commas.
+func (c Config) given() []string {
+	var given []string
+	for _, name := range c.Dialects {
+		if name = strings.TrimSpace(name); !slices.Contains(given, name) {
+			given = append(given, name)
+		}
+	}
+	return given
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/ingest"
+	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/dialects"
+	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// vendorDeps are what the APIs of vendors need of what the HTTP server is made of.
+type vendorDeps struct {
+	role role
+	keys *access.Access
+	in   *ingest.Ingest
+}
+
+// vendorAPIs makes the APIs of vendors that are served, and declares the event types that they bring with them.
+func (a *assembly) vendorAPIs(ctx context.Context, sh *shared, by vendorDeps) error {
+	names := sh.s.dialects.Names(by.role == roleAll)
+	a.vendors = vendors.New(sh.s.dialects, names, vendors.Deps{
+		Deps:       dialects.Deps{Auth: by.keys.Grants(), Store: sh.store, Log: sh.log},
+		Deliveries: deliver.NewLog(sh.db, sh.events), Ingest: by.in, Reader: sh.reader,
+		Strict: sh.s.fanout.EventTypes == fanout.Strict,
+	})
+	return declare(ctx, names, sh.store, sh.log)
+}
+
+// declarePause is how long a declaration waits for Postgres before it is tried again.
+const declarePause = 250 * time.Millisecond
+
+// declare makes the vendors' event types be there before anything is served: until then nothing would demand their
+// scopes. A Postgres that is briefly away is waited for, as at any start.
+func declare(ctx context.Context, names []string, store *subscriptions.Store, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		err := vendors.Declare(ctx, names, store)
+		if !postgres.IsUnavailable(err) || ctx.Err() != nil {
+			return named("the dialects' event types", err)
+		}
+		log.Warn("the dialects' event types wait for Postgres", "error", err)
+		select {
+		case <-time.After(declarePause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// withVendors puts vendors before the handler of a server, which bears no slashes that their clients send.
+func withVendors(server *http.Server, apis []*dialects.Vendor) *http.Server {
+	if len(apis) > 0 {
+		server.Handler = dialects.Mux(server.Handler, apis...)
+	}
+	return server
+}
+
+// posterConfig has the formats of all vendors beside Fanfare's own, whichever APIs are served.
+func (s *settings) posterConfig() deliver.PosterConfig {
+	cfg := deliver.DefaultPosterConfig()
+	cfg.Formats = append(cfg.Formats, vendors.Formats(s.dialects)...)
+	return cfg
+}
+
+// where lists vendors with the first of their paths, for the banner.
+func where(apis []*dialects.Vendor) []string {
+	list := make([]string, len(apis))
+	for i, v := range apis {
+		list[i] = fmt.Sprintf("%s %s", v.Name, v.Prefixes[0])
+	}
+	return list
+}
