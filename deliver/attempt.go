@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -129,7 +130,8 @@ type request struct {
 func (p *Poster) exchange(parent context.Context, plan *plan, out request, r *Result) {
 	ctx, cancel := context.WithTimeoutCause(parent, plan.timeout, errTimeout)
 	defer cancel()
-	req := plan.request.WithContext(ctx)
+	progress := new(egress.Progress)
+	req := plan.request.WithContext(egress.WithProgress(ctx, progress))
 	req.Header = out.header
 	req.ContentLength = int64(len(out.body))
 	// A bytes.Reader in a NopCloser is what net/http writes together with the header, in one packet.
@@ -143,6 +145,9 @@ func (p *Poster) exchange(parent context.Context, plan *plan, out request, r *Re
 	}
 	if err != nil {
 		r.lost(parent, ctx, err)
+		if r.Reason == ReasonTimeout {
+			r.late(progress)
+		}
 		return
 	}
 	r.Status = resp.StatusCode
@@ -182,6 +187,14 @@ func (r *Result) lost(parent, ctx context.Context, err error) {
 		r.fail(ReasonTimeout, errTimeout)
 	default:
 		r.fail(classify(err), err)
+	}
+}
+
+// late says what a request spent its time on that was not answered in time: if no connection came about, nobody knows
+// whether the receiver is slow.
+func (r *Result) late(progress *egress.Progress) {
+	if reason := Reason(progress.Class()); reason != ReasonTimeout {
+		r.fail(reason, errNoConnection)
 	}
 }
 

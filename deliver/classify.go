@@ -30,6 +30,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // errTimeout is the cause by which an attempt's deadline is told from the worker's stopping.
 var errTimeout = errors.New("no complete answer in time")
 
+// errNoConnection is the cause where the deadline passed before there was a connection.
+var errNoConnection = errors.New("no connection in time")
+
 // classify says what kind of failure kept a response from coming.
 func classify(err error) Reason {
 	switch {
@@ -84,6 +87,14 @@ func isLost(err error) bool {
 	return false
 }
 
+// describeLate says on what the time was spent.
+func describeLate(reason Reason) string {
+	if reason == ReasonDNS {
+		return "the host's name was not resolved in time"
+	}
+	return errNoConnection.Error()
+}
+
 // explain puts an error in words for the tenant. What is wrong with the receiver's HTTP, or with the
 // subscription, is told as it is; network errors by their kind alone, since they name addresses.
 func explain(reason Reason, err error) string {
@@ -92,6 +103,10 @@ func explain(reason Reason, err error) string {
 		return err.Error()
 	case ReasonTimeout:
 		return errTimeout.Error()
+	case ReasonConnect, ReasonDNS:
+		if errors.Is(err, errNoConnection) {
+			return describeLate(reason)
+		}
 	case ReasonReset:
 		return "the connection was lost before the answer was complete"
 	}

@@ -534,7 +534,7 @@ func nameFaults() []fault {
 		{id: "F088", name: "no address", url: url, names: gives(), want: ReasonDNS},
 		{id: "F088", name: "server failure", url: url, names: fails(dnsmessage.RCodeServerFailure), want: ReasonDNS},
 		{id: "F088", name: "refused", url: url, names: fails(dnsmessage.RCodeRefused), want: ReasonDNS},
-		{id: "F088", name: "no answer", url: url, stuck: true, want: ReasonTimeout,
+		{id: "F088", name: "no answer", url: url, stuck: true, want: ReasonDNS,
 			names: func(dnsmessage.Question, int) *dnsmessage.Message { return nil }},
 		{id: "F088", name: "20 aliases", url: url, want: ReasonOK, status: 200,
 			names: func(q dnsmessage.Question, _ int) *dnsmessage.Message { return aliases(q, 20, "127.0.0.1") }},

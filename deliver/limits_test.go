@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -397,6 +399,36 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	defer close(stop)
 	for _, s := range subs {
 		r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDead, ReasonConnect)
+	}
+}
+
+// A network that swallows everything is an outage as well: nobody is refused, nobody is resolved, the time just passes.
+func TestAnOutageInSilenceCostsNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.parts(sparing())
+	silence := newNameServer(t, func(dnsmessage.Question, int) *dnsmessage.Message { return nil })
+	client := egress.NewClient(allowLoopback(t), egress.DefaultConfig(), egress.WithResolver(silence))
+	t.Cleanup(client.CloseIdleConnections)
+	p.deps.Poster = must(NewPoster(client, DefaultPosterConfig(), time.Now))(t)
+	w := r.start(p)
+	r.recorder()
+	var subs []*subscriptions.Subscription
+	for i := range outageHosts + 3 {
+		subs = append(subs, r.subscribe(fmt.Sprintf("http://receiver%d.test/", i), func(s *subscriptions.Subscription) {
+			once(s)
+			s.Timeout = time.Second
+		}))
+	}
+	e := r.event()
+	r.send(e, subs...)
+	r.eventually("the outage to be noticed", w.worker.network.isDown)
+	r.eventually("all to wait", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals WHERE reason IN ('dns', 'connect')`) == len(subs)
+	})
+	r.settled()
+	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) + r.count(`SELECT count(*) FROM failing`); n != 0 {
+		t.Errorf("the outage cost %d attempts, ends and failures", n)
 	}
 }
 

@@ -14,10 +14,10 @@ const (
 	ReasonServer      Reason = "http_5xx"     //
 	ReasonGone        Reason = "gone"         // 410: the subscription is to be disabled
 	ReasonRateLimited Reason = "rate_limited" // 429, or the subscription's own rate limit
-	ReasonTimeout     Reason = "timeout"      // no complete answer within the subscription's timeout
+	ReasonTimeout     Reason = "timeout"      // a connection, and no complete answer within the subscription's timeout
 	ReasonConnect     Reason = "connect"      // refused, unreachable, or no connection in time
 	ReasonTLS         Reason = "tls"          // handshake or certificate
-	ReasonDNS         Reason = "dns"          // the name did not resolve
+	ReasonDNS         Reason = "dns"          // the name did not resolve, or not in time
 	ReasonBlocked     Reason = "blocked"      // the address is not allowed
 	ReasonReset       Reason = "reset"        // the connection broke before a complete header
 	ReasonProtocol    Reason = "protocol"     // what came is not HTTP, or not framed as HTTP demands

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -52,16 +53,23 @@ func NewClient(p Policy, cfg Config, opts ...Option) *http.Client {
 
 func newTransport(p Policy, cfg Config, o options) *http.Transport {
 	dialer := &net.Dialer{
-		Timeout:        cfg.DialTimeout,
-		KeepAlive:      30 * time.Second,
-		Resolver:       o.resolver,
-		ControlContext: p.Control,
+		Timeout:   cfg.DialTimeout,
+		KeepAlive: 30 * time.Second,
+		Resolver:  o.resolver,
+		ControlContext: func(ctx context.Context, network, address string, conn syscall.RawConn) error {
+			reached(ctx, stageConnecting)
+			return p.Control(ctx, network, address, conn)
+		},
 	}
 	return &http.Transport{
 		// No Proxy: the environment must not lead requests around the guard.
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			reached(ctx, stageResolving)
 			conn, err := dialer.DialContext(ctx, network, address)
-			if err != nil && errors.Is(err, ErrBlocked) {
+			switch {
+			case err == nil:
+				reached(ctx, stageConnected)
+			case errors.Is(err, ErrBlocked):
 				// The dialer's error names the address that the name resolved to.
 				return nil, ErrBlocked
 			}

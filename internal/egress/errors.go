@@ -20,9 +20,9 @@ type Class string
 const (
 	Blocked   Class = "blocked"   // the policy forbids the destination
 	DNS       Class = "dns"       // the name did not resolve
-	Connect   Class = "connect"   // no connection was made
+	Connect   Class = "connect"   // no connection was made, or not in time
 	TLS       Class = "tls"       // the handshake or the certificate failed
-	Timeout   Class = "timeout"   // the time ran out, wherever
+	Timeout   Class = "timeout"   // the time ran out, with a connection
 	Reset     Class = "reset"     // the connection ended before the response did
 	Protocol  Class = "protocol"  // what came back is not HTTP, or not well-formed
 	Cancelled Class = "cancelled" // the caller gave up
@@ -38,6 +38,9 @@ func ClassOf(err error) Class {
 	case errors.Is(err, context.Canceled):
 		return Cancelled
 	case isTimeout(err):
+		if isDial(err) {
+			return Connect
+		}
 		return Timeout
 	case isTLS(err):
 		return TLS

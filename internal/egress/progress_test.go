@@ -1,0 +1,61 @@
+package egress_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
+)
+
+// late makes a request whose deadline passes, and returns on what the time was spent.
+func late(t *testing.T, c *http.Client, to string) egress.Class {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var p egress.Progress
+	req, err := http.NewRequestWithContext(egress.WithProgress(ctx, &p), http.MethodGet, to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err == nil {
+		resp.Body.Close()
+		t.Fatalf("%s: got %s, want that the time passes", to, resp.Status)
+	}
+	return p.Class()
+}
+
+func TestProgressTellsASlowReceiverFromNone(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		<-over // a name server that cannot be reached
+		return nil, net.ErrClosed
+	}}
+	c := newClient(t, "127.0.0.0/8", egress.WithResolver(resolver))
+	if got := late(t, c, "http://receiver.example/"); got != egress.DNS {
+		t.Errorf("a name that does not resolve: got %s, want %s", got, egress.DNS)
+	}
+	r := newReceiver(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/slow" {
+			<-req.Context().Done()
+		}
+		_, _ = io.WriteString(w, "ok")
+	})
+	r.Start()
+	if got := late(t, c, r.URL+"/slow"); got != egress.Timeout {
+		t.Errorf("a receiver that does not answer: got %s, want %s", got, egress.Timeout)
+	}
+	if _, _, err := post(t, c, r.URL); err != nil {
+		t.Fatal(err)
+	}
+	before := r.connections.Load()
+	if got := late(t, c, r.URL+"/slow"); got != egress.Timeout || r.connections.Load() != before {
+		t.Errorf("over a connection that was there: got %s, want %s", got, egress.Timeout)
+	}
+}
