@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
@@ -131,7 +132,7 @@ func masked(name, value string) string {
 			return "(set)"
 		}
 	}
-	if !strings.HasSuffix(name, "_URL") {
+	if !strings.HasSuffix(name, "_URL") && !strings.HasSuffix(name, "_PROXY") {
 		return value
 	}
 	urls := strings.Split(value, ",")
@@ -146,6 +147,9 @@ func maskURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
 		return raw
+	}
+	if _, err := url.Parse(raw); err != nil {
+		return "(set)" // Where its password ends is anybody's guess.
 	}
 	authority, path, _ := strings.Cut(rest, "/")
 	at := strings.LastIndexByte(authority, '@')

@@ -86,7 +86,7 @@ func TestConfigLists(t *testing.T) {
 		"FANFARE_NATS_URL": "", "FANFARE_NATS_CREDS": "", "FANFARE_NATS_LISTEN": "127.0.0.1:4222",
 		"FANFARE_POSTGRES_URL": "", "FANFARE_ADMIN_KEY": "", "FANFARE_SECRET_KEYS": "", "FANFARE_ALLOW_PRIVATE_CIDRS": "",
 		"FANFARE_EVENT_TYPES": "open", "FANFARE_EVENTS_MAX_AGE": "168h", "FANFARE_LOG_FORMAT": "text", "FANFARE_LOG_LEVEL": "info",
-		"FANFARE_JWKS_URL": "", "FANFARE_DIALECTS": "",
+		"FANFARE_JWKS_URL": "", "FANFARE_DIALECTS": "", "FANFARE_EGRESS_PROXY": "",
 	}
 	all := describe(newSettings().sections())
 	for _, s := range all {
@@ -117,6 +117,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 	env := []string{
 		"FANFARE_ADMIN_KEY=s3cret-admin-key-of-24-or-more", "FANFARE_LOG_LEVEL=debug",
 		"FANFARE_NATS_URL=nats://user:s3cret@a:4222,nats://s3cret@b:4222", "FANFARE_POSTGRES_URL=postgres://fanfare:s3cret@db/fanfare",
+		"FANFARE_EGRESS_PROXY=http://fan:s3cret@proxy:3128",
 	}
 	for _, flag := range []string{"", "--env", "--json"} {
 		args := []string{"config"}
@@ -131,7 +132,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 		if strings.Contains(out, "s3cret") {
 			t.Errorf("config %s shows a secret:\n%s", flag, out)
 		}
-		for _, want := range []string{"FANFARE_LOG_LEVEL", "debug", "@a:4222", "FANFARE_ADMIN_KEY"} {
+		for _, want := range []string{"FANFARE_LOG_LEVEL", "debug", "@a:4222", "@proxy:3128", "FANFARE_ADMIN_KEY"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("config %s lacks %q:\n%s", flag, want, out)
 			}

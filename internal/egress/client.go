@@ -15,8 +15,9 @@ import (
 type Option func(*options)
 
 type options struct {
-	resolver *net.Resolver
-	roots    *x509.CertPool
+	resolver    *net.Resolver
+	roots       *x509.CertPool
+	certificate *tls.Certificate // what Identify presents
 }
 
 // WithResolver resolves names by r instead of the system's resolver.
@@ -28,6 +29,14 @@ func WithRootCAs(pool *x509.CertPool) Option { return func(o *options) { o.roots
 // maxResponseHeader bounds the header of a response, in bytes. The default of net/http is 10 MiB.
 const maxResponseHeader = 64 << 10
 
+// transport is what a client sends through, and what another of its kind is made of; see Identify.
+type transport struct {
+	*http.Transport
+	policy  Policy
+	cfg     Config
+	options options
+}
+
 // NewClient makes the one kind of client that may send requests to URLs which others chose. It sets no
 // deadline of its own for the exchange: give the request a context that has one.
 func NewClient(p Policy, cfg Config, opts ...Option) *http.Client {
@@ -35,20 +44,32 @@ func NewClient(p Policy, cfg Config, opts ...Option) *http.Client {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	cfg = cfg.withDefaults()
-	transport := newTransport(p, cfg, o)
+	return newClient(p, cfg.withDefaults(), o)
+}
+
+func newClient(p Policy, cfg Config, o options) *http.Client {
+	t := &transport{Transport: newTransport(p, cfg, o), policy: p, cfg: cfg, options: o}
 	client := &http.Client{
-		Transport:     transport,
+		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	if cfg.ProxyURL != "" {
-		client.Transport = throughProxy(p, cfg, transport)
+		client.Transport = throughProxy(t)
 	}
 	if err := ReplaceHTTP2(client); err != nil {
 		// It cannot fail on a fresh transport. Should it ever, HTTP/1.1 has none of the faults.
-		transport.ForceAttemptHTTP2 = false
+		t.ForceAttemptHTTP2 = false
 	}
 	return client
+}
+
+// transportOf is the transport of a client that NewClient made.
+func transportOf(client *http.Client) (*transport, bool) {
+	if guard, ok := client.Transport.(*literalGuard); ok {
+		return guard.next, true
+	}
+	t, ok := client.Transport.(*transport)
+	return t, ok
 }
 
 func newTransport(p Policy, cfg Config, o options) *http.Transport {
@@ -75,11 +96,7 @@ func newTransport(p Policy, cfg Config, o options) *http.Transport {
 			}
 			return conn, err
 		},
-		TLSClientConfig: &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			RootCAs:            o.roots,
-			ClientSessionCache: tls.NewLRUClientSessionCache(4096),
-		},
+		TLSClientConfig:        clientTLS(o),
 		TLSHandshakeTimeout:    cfg.TLSHandshakeTimeout,
 		DisableCompression:     true,
 		MaxIdleConns:           cfg.MaxIdleConns,
@@ -92,40 +109,20 @@ func newTransport(p Policy, cfg Config, o options) *http.Transport {
 	}
 }
 
-// throughProxy sends everything through the operator's proxy, whose address is not a tenant's choice and is not judged.
-// The proxy resolves the names, so that here only literal addresses and ports can be judged.
-func throughProxy(p Policy, cfg Config, transport *http.Transport) http.RoundTripper {
-	proxy, err := cfg.proxy()
-	dialer := &net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 30 * time.Second}
-	transport.DialContext = dialer.DialContext
-	// On an error, which Validate would have shown, every request fails with it.
-	transport.Proxy = http.ProxyURL(proxy)
-	return &literalGuard{policy: p, next: transport, err: err}
-}
+// keptSessions is how many receivers a client remembers a TLS session of.
+const keptSessions = 4096
 
-// literalGuard refuses requests whose URL itself holds a forbidden address.
-type literalGuard struct {
-	policy Policy
-	next   *http.Transport
-	err    error
-}
-
-func (g *literalGuard) RoundTrip(r *http.Request) (*http.Response, error) {
-	err := g.err
-	if err == nil {
-		_, err = g.policy.checkHost(r.URL.Hostname(), r.URL.Port())
+func clientTLS(o options) *tls.Config {
+	c := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		RootCAs:            o.roots,
+		ClientSessionCache: tls.NewLRUClientSessionCache(keptSessions),
 	}
-	if err != nil {
-		if r.Body != nil {
-			err = errors.Join(err, r.Body.Close())
-		}
-		if errors.Is(err, ErrBlocked) {
-			return nil, ErrBlocked
-		}
-		return nil, err
+	if o.certificate != nil {
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(keptSessionsEach)
+		// Certificates would keep it back where the receiver's list of authorities does not name its issuer, which
+		// such lists often do not.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return o.certificate, nil }
 	}
-	return g.next.RoundTrip(r)
+	return c
 }
-
-// CloseIdleConnections lets http.Client close what is unused.
-func (g *literalGuard) CloseIdleConnections() { g.next.CloseIdleConnections() }

@@ -214,35 +214,6 @@ func TestEnvironmentProxyIsIgnored(t *testing.T) {
 	}
 }
 
-func TestConfiguredProxy(t *testing.T) {
-	t.Parallel()
-	var hosts []string
-	proxy := newReceiver(t, func(_ http.ResponseWriter, req *http.Request) { hosts = append(hosts, req.URL.Host) })
-	proxy.Start()
-	cfg := egress.DefaultConfig()
-	cfg.ProxyURL = proxy.URL
-	c := egress.NewClient(egress.Policy{}, cfg)
-	t.Cleanup(c.CloseIdleConnections)
-	if _, _, err := post(t, c, "http://receiver.example/hook"); err != nil {
-		t.Fatal(err)
-	}
-	if fmt.Sprint(hosts) != "[receiver.example]" {
-		t.Errorf("the proxy saw %v", hosts)
-	}
-	for _, to := range []string{"http://127.0.0.1/", "http://169.254.169.254/", "http://[::1]/", "http://receiver.example:6379/", "http://localhost/"} {
-		if _, _, err := post(t, c, to); !errors.Is(err, egress.ErrBlocked) {
-			t.Errorf("%s: want ErrBlocked, got %v", to, err)
-		}
-	}
-	if n := proxy.requests.Load(); n != 1 {
-		t.Errorf("the proxy saw %d requests", n)
-	}
-	cfg.ProxyURL = "socks://127.0.0.1"
-	if _, _, err := post(t, egress.NewClient(egress.Policy{}, cfg), "http://receiver.example/"); err == nil {
-		t.Error("a wrong proxy URL is passed by")
-	}
-}
-
 func TestResponseIsBoundedAndNotInflated(t *testing.T) {
 	t.Parallel()
 	var zipped bytes.Buffer

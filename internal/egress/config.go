@@ -10,7 +10,7 @@ import (
 // Config tunes the client. A zero field takes the default.
 type Config struct {
 	AllowPrivateCIDRs string `envconfig:"ALLOW_PRIVATE_CIDRS" desc:"private ranges that requests may reach, e.g. 10.0.0.0/8,127.0.0.0/8"`
-	ProxyURL          string `envconfig:"EGRESS_PROXY_URL" desc:"HTTP proxy for all outgoing requests; it must judge addresses itself (empty: none; HTTP_PROXY is ignored)"`
+	ProxyURL          string `envconfig:"EGRESS_PROXY" desc:"http or https URL of a proxy for all outgoing requests, which must judge addresses itself (empty: none; HTTP_PROXY is ignored)"`
 	HTTP2             bool   `envconfig:"EGRESS_HTTP2" default:"true" desc:"speak HTTP/2 to receivers that offer it over TLS"`
 
 	DialTimeout         time.Duration `envconfig:"EGRESS_DIAL_TIMEOUT" default:"10s" desc:"how long resolving a name and connecting may take"`
@@ -39,7 +39,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("FANFARE_ALLOW_PRIVATE_CIDRS: %w", err))
 	}
 	if _, err := c.proxy(); err != nil {
-		errs = append(errs, fmt.Errorf("FANFARE_EGRESS_PROXY_URL: %w", err))
+		errs = append(errs, fmt.Errorf("FANFARE_EGRESS_PROXY: %w", err))
 	}
 	for name, d := range map[string]time.Duration{
 		"DIAL_TIMEOUT": c.DialTimeout, "TLS_HANDSHAKE_TIMEOUT": c.TLSHandshakeTimeout, "IDLE_CONN_TIMEOUT": c.IdleConnTimeout,

@@ -19,6 +19,8 @@
 //
 // If DNS or the receiver fails, the request fails: ClassOf says how in the words of the API, Describe in a sentence
 // that is fit for tenants, RedactURL takes the path and query out of an error. With an egress proxy (ProxyURL) the
-// address is the proxy's to judge, since only the proxy resolves the name; the literal addresses in URLs are judged
-// here still. The package starts nothing; CloseIdleConnections of the client ends what is left.
+// address is the proxy's to judge, since only the proxy resolves the name: it must refuse, after resolving, all that is forbidden
+// above, and 403 is how it says so. Literal addresses, localhost and ports in URLs are judged here still,
+// and https goes through a CONNECT tunnel, so that the proxy sees neither path nor body. What it answers itself
+// to a request by plain http cannot be told from the receiver's answer. The package starts nothing; CloseIdleConnections of the client ends what is left.
 package egress

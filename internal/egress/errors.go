@@ -33,6 +33,8 @@ func ClassOf(err error) Class {
 	switch {
 	case errors.Is(err, ErrBlocked):
 		return Blocked
+	case isProxy(err):
+		return Connect
 	case isDNS(err):
 		return DNS
 	case errors.Is(err, context.Canceled):
@@ -50,6 +52,11 @@ func ClassOf(err error) Class {
 		return Connect
 	}
 	return Protocol
+}
+
+func isProxy(err error) bool {
+	_, ok := errors.AsType[*proxyError](err)
+	return ok
 }
 
 func isDNS(err error) bool {
@@ -122,6 +129,9 @@ func Describe(err error) string {
 		}
 		return "the host's name could not be resolved"
 	case Connect:
+		if proxy, ok := errors.AsType[*proxyError](err); ok {
+			return proxy.describe()
+		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return "connection refused"
 		}

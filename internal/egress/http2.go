@@ -13,14 +13,11 @@ import (
 // afterwards. It also repeats a POST by itself after a receiver's PROTOCOL_ERROR. Call it before the first request;
 // a second call does nothing, nor does a call for a client without HTTP/2.
 func ReplaceHTTP2(client *http.Client) error {
-	transport, ok := client.Transport.(*http.Transport)
-	if guard, guarded := client.Transport.(*literalGuard); guarded {
-		transport, ok = guard.next, true
-	}
-	if !ok || !transport.ForceAttemptHTTP2 || transport.TLSNextProto["h2"] != nil {
+	t, ok := transportOf(client)
+	if !ok || !t.ForceAttemptHTTP2 || t.TLSNextProto["h2"] != nil {
 		return nil
 	}
-	if _, err := http2.ConfigureTransports(transport); err != nil { //nolint:staticcheck // deprecated for a net/http that has no such fault
+	if _, err := http2.ConfigureTransports(t.Transport); err != nil { //nolint:staticcheck // deprecated for a net/http that has no such fault
 		return fmt.Errorf("replace HTTP/2: %w", err)
 	}
 	return nil
