@@ -3,11 +3,9 @@ package deliver
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -41,15 +39,12 @@ func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMess
 	return raw, nil
 }
 
-// CountByState counts the deliveries of an event by their state. No delivery is older than its event, so older
-// partitions are left alone.
+// CountByState counts the deliveries of an event by their state.
 func (c *Counts) CountByState(ctx context.Context, event uuid.UUID) (map[string]int, error) {
-	oldest := firstID(time.UnixMilli(int64(binary.BigEndian.Uint64(event[:8]) >> 16)))
 	rows, err := c.db.QueryContext(ctx, `
-SELECT state, count(*) FROM deliveries WHERE event_uid = $1 AND id >= $2 GROUP BY state
+SELECT state, count(*) FROM deliveries WHERE `+ofEvent+` GROUP BY state
 UNION ALL
-SELECT 'pending', count(*) FROM deferrals p WHERE event_uid = $1 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)`,
-		event, oldest)
+SELECT 'pending', count(*) FROM deferrals p WHERE event_uid = $1 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)`, event)
 	if err != nil {
 		return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
 	}

@@ -14,10 +14,10 @@ func (c *Counts) DescribeLast(ctx context.Context, event, subscription uuid.UUID
 	var id uuid.NullUUID
 	err := c.db.QueryRowContext(ctx, `
 SELECT (SELECT id FROM (
-    SELECT id, generation FROM deliveries WHERE event_uid = $1 AND subscription_id = $2 AND id >= $3
+    SELECT id, generation FROM deliveries WHERE `+ofEvent+` AND subscription_id = $2
     UNION ALL
     SELECT id, generation FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
-) d ORDER BY generation DESC LIMIT 1)`, event, subscription, oldest(event)).Scan(&id)
+) d ORDER BY generation DESC LIMIT 1)`, event, subscription).Scan(&id)
 	if err != nil {
 		return nil, fmt.Errorf("look for the delivery of event %s: %w", event, err)
 	}
@@ -30,9 +30,9 @@ SELECT (SELECT id FROM (
 // Receivers returns the subscriptions for which an event has a delivery, of whatever generation, at most limit.
 func (c *Counts) Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error) {
 	rows, err := c.db.QueryContext(ctx, `
-SELECT subscription_id FROM deliveries WHERE event_uid = $1 AND id >= $2
+SELECT subscription_id FROM deliveries WHERE `+ofEvent+`
 UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1
-LIMIT $3`, event, oldest(event), limit)
+LIMIT $2`, event, limit)
 	if err != nil {
 		return nil, fmt.Errorf("look who received event %s: %w", event, err)
 	}

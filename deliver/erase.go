@@ -34,7 +34,7 @@ func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
 func (e *Eraser) EraseEvent(ctx context.Context, event uuid.UUID) error {
 	if err := e.ledger.erase(ctx, erasure{
 		pending:   `event_uid = $1`,
-		responses: `event_uid = $1`,
+		responses: ofEvent,
 		kept:      `uid IN (SELECT uid FROM event_data WHERE uid = $1 LIMIT $2)`,
 		args:      []any{event},
 	}); err != nil {

@@ -67,13 +67,15 @@ type querier interface {
 // standings look at all generations of each pair. What is in both tables ended.
 const standings = `
 SELECT coalesce(x.generation, -1), coalesce(x.states[1], ''), coalesce(x.reasons[1], ''), coalesce(x.delivered, false)
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS o (event_uid, subscription_id, oldest, place)
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) WITH ORDINALITY AS o (event_uid, subscription_id, first, oldest, place)
 LEFT JOIN LATERAL (
     SELECT max(generation) AS generation, bool_or(state = 'delivered') AS delivered,
         array_agg(state ORDER BY generation DESC, state) AS states, array_agg(reason ORDER BY generation DESC, state) AS reasons
     FROM (
+        SELECT generation, state, reason FROM deliveries d WHERE d.id = o.first
+        UNION ALL
         SELECT generation, state, reason FROM deliveries d
-        WHERE d.event_uid = o.event_uid AND d.subscription_id = o.subscription_id AND d.id >= o.oldest
+        WHERE d.event_uid = o.event_uid AND d.subscription_id = o.subscription_id AND d.generation > 0 AND d.id >= o.oldest
         UNION ALL
         SELECT generation, 'pending', reason FROM deferrals p
         WHERE p.event_uid = o.event_uid AND p.subscription_id = o.subscription_id
@@ -86,11 +88,12 @@ func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 	if len(list) == 0 {
 		return nil, nil
 	}
-	c := columns(3, len(list), 33)
+	c := columns(4, len(list), 33)
 	for _, a := range list {
 		c[0].uuid(a.EventUID)
 		c[1].uuid(a.Subscription)
-		c[2].uuid(oldest(a.EventUID))
+		c[2].uuid(firstDelivery(a.EventUID, a.Subscription))
+		c[3].uuid(oldest(a.EventUID))
 	}
 	rows, err := q.QueryContext(ctx, standings, args(c)...)
 	if err != nil {
@@ -109,6 +112,11 @@ func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 		return nil, fmt.Errorf("look how deliveries stand: %w", err)
 	}
 	return found, nil
+}
+
+// firstDelivery is the id of the first generation.
+func firstDelivery(event, subscription uuid.UUID) uuid.UUID {
+	return ID(event, subscription, 0, timeOf(event))
 }
 
 // oldest is the lowest id that a delivery of an event can have.

@@ -9,14 +9,17 @@ import (
 )
 
 // The statements of audits. $1 and $2 are the ids that bound the span: a delivery of the first generation lies
-// in its event's day, a later one after it.
+// in its event's millisecond, a later one after it.
+
+// ofSpan asks for those deliveries that are of the span's events.
+const ofSpan = `id >= $1 AND event_uid >= $1 AND event_uid < $2 AND (generation > 0 OR id < $2)`
 
 func (l *ledger) tally(ctx context.Context, span Span) (t Tally, err error) {
 	err = l.db.QueryRowContext(ctx, `
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
         count(*) FILTER (WHERE state = 'cancelled') AS cancelled, count(*) FILTER (WHERE generation > 0) AS later
-    FROM deliveries WHERE id >= $1 AND event_uid >= $1 AND event_uid < $2
+    FROM deliveries WHERE `+ofSpan+`
 ), waiting AS (
     SELECT count(*) AS pending, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE generation > 0) AS later
     FROM deferrals p WHERE event_uid >= $1 AND event_uid < $2 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
@@ -63,8 +66,8 @@ ORDER BY e.uid LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
 
 func (l *ledger) receivers(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
 	rows, err := l.db.QueryContext(ctx, `
-SELECT subscription_id FROM deliveries WHERE event_uid = $1 AND id >= $2 AND generation = 0
-UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation = 0`, event, oldest(event))
+SELECT subscription_id FROM deliveries WHERE `+ofEvent+` AND generation = 0
+UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation = 0`, event)
 	if err != nil {
 		return nil, fmt.Errorf("look who received event %s: %w", event, err)
 	}
@@ -111,7 +114,7 @@ func (l *ledger) faults(ctx context.Context, kind Kind, query string, args ...an
 func (l *ledger) duplicates(ctx context.Context, span Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindDuplicate, `
 SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::uuid, 0, false FROM (
-    SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE id >= $1 AND event_uid >= $1 AND event_uid < $2
+    SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE `+ofSpan+`
     UNION
     SELECT event_id, event_uid, subscription_id, generation, id FROM deferrals WHERE event_uid >= $1 AND event_uid < $2
 ) d GROUP BY event_uid, subscription_id, generation HAVING count(*) > 1 LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
@@ -148,10 +151,10 @@ WHERE d.held AND d.event_uid >= $1 AND d.event_uid < $2 AND s.status = 'active' 
 func (l *ledger) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error {
 	keep := f.Delivery
 	if f.Generation == 0 {
-		keep = ID(f.EventUID, f.Subscription, 0, timeOf(f.EventUID))
+		keep = firstDelivery(f.EventUID, f.Subscription)
 	}
-	for _, table := range []string{"deliveries", "deferrals"} {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE event_uid = $1 AND subscription_id = $2 AND generation = $3 AND id <> $4
+	for _, rows := range []string{"deliveries WHERE " + ofEvent, "deferrals WHERE event_uid = $1"} {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+rows+` AND subscription_id = $2 AND generation = $3 AND id <> $4
     AND EXISTS (SELECT FROM deliveries WHERE id = $4 UNION ALL SELECT FROM deferrals WHERE id = $4)`,
 			f.EventUID, f.Subscription, f.Generation, keep); err != nil {
 			return err
