@@ -173,7 +173,7 @@ func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, r
 	if !operational {
 		w.tellDisabled(sub, reason)
 	}
-	if _, err := w.ledger.cancelPending(ctx, sub.ID, reasonOfDisabled(string(reason))); err != nil {
+	if _, err := w.ledger.cancelPending(ctx, sub.ID, ReasonDisabled); err != nil {
 		w.trouble.note("deliveries of disabled subscriptions wait to be cancelled", err) // The follower cancels them.
 	}
 	return nil

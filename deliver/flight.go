@@ -76,7 +76,7 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	case !ok || sub.Tenant != f.tenant:
 		return nil, f.record(OutcomeCancelled, ReasonDeleted, w.now()), nil
 	case sub.Status == subscriptions.Disabled:
-		return nil, f.record(OutcomeCancelled, reasonOfDisabled(sub.DisabledReason), w.now()), nil
+		return nil, f.record(OutcomeCancelled, ReasonDisabled, w.now()), nil
 	case sub.Status == subscriptions.Paused && !f.test:
 		return nil, w.hold(f), nil
 	}

@@ -78,7 +78,7 @@ func (f *follower) each(ctx context.Context, list []change) error {
 		case c.deleted:
 			n, err = l.cancelPending(ctx, c.id, ReasonDeleted)
 		case c.status == string(subscriptions.Disabled):
-			n, err = l.cancelPending(ctx, c.id, reasonOfDisabled(c.reason))
+			n, err = l.cancelPending(ctx, c.id, ReasonDisabled)
 		case c.status != string(subscriptions.Paused):
 			if n, err = l.setFree(ctx, c.id); n > 0 {
 				f.worker.ease(c.id)

@@ -18,7 +18,6 @@ const followChunk = 2000
 type change struct {
 	id       uuid.UUID
 	status   string
-	reason   string // why it is disabled
 	deleted  bool
 	revision int64
 }
@@ -34,14 +33,14 @@ func (l *ledger) revision(ctx context.Context) (n int64, err error) {
 // changedSince returns the subscriptions that changed after a revision, in order.
 func (l *ledger) changedSince(ctx context.Context, revision int64) ([]change, error) {
 	return l.changes(ctx, `
-SELECT id, status, disabled_reason, deleted, revision FROM subscriptions WHERE revision > $1
+SELECT id, status, deleted, revision FROM subscriptions WHERE revision > $1
 ORDER BY revision FETCH FIRST 1000 ROWS WITH TIES`, revision)
 }
 
 // straying returns the subscriptions whose deferrals have not followed them: what changed while no worker ran.
 func (l *ledger) straying(ctx context.Context) ([]change, error) {
 	return l.changes(ctx, `
-SELECT w.id, coalesce(s.status, ''), coalesce(s.disabled_reason, ''), coalesce(s.deleted, true), coalesce(s.revision, 0)
+SELECT w.id, coalesce(s.status, ''), coalesce(s.deleted, true), coalesce(s.revision, 0)
 FROM (SELECT DISTINCT subscription_id AS id, held FROM deferrals) w LEFT JOIN subscriptions s ON s.id = w.id
 WHERE s.id IS NULL OR s.deleted OR s.status = 'disabled' OR (w.held AND s.status <> 'paused')`)
 }
@@ -55,7 +54,7 @@ func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]chan
 	var list []change
 	for rows.Next() {
 		var c change
-		if err := rows.Scan(&c.id, &c.status, &c.reason, &c.deleted, &c.revision); err != nil {
+		if err := rows.Scan(&c.id, &c.status, &c.deleted, &c.revision); err != nil {
 			return nil, fmt.Errorf("read changed subscription: %w", err)
 		}
 		list = append(list, c)

@@ -53,15 +53,6 @@ func Reasons() []Reason {
 // String returns the word.
 func (r Reason) String() string { return string(r) }
 
-// reasonOfDisabled is why what was pending is cancelled when its subscription is disabled: the receiver's own word, if it
-// said one.
-func reasonOfDisabled(why string) Reason {
-	if why == string(ReasonGone) {
-		return ReasonGone
-	}
-	return ReasonDisabled
-}
-
 // reasonOf classes a status. Final answers are 200 to 599; anything else, 101 included, is no HTTP that
 // was asked for.
 func reasonOf(status int) Reason {

@@ -185,14 +185,12 @@ func TestAReceiverThatIsGoneDisablesItsSubscription(t *testing.T) {
 	r.waits(others, ReasonServer)
 
 	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonGone)
-	r.ended(waiting, OutcomeCancelled, ReasonGone)
+	r.ended(waiting, OutcomeCancelled, ReasonDisabled)
 	r.eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
 		return err == nil && s.Status == subscriptions.Disabled && s.DisabledReason == "gone"
 	})
 	r.waits(others, ReasonServer)
-	// And what was on its way.
-	r.ended(r.send(r.event(), sub), OutcomeCancelled, ReasonGone)
 }
 
 func TestASecretThatDoesNotOpenIsNoLoop(t *testing.T) {
