@@ -16,6 +16,7 @@ const (
 	OnlyDead        Only = "dead"        // those that were given up
 	OnlyUndelivered Only = "undelivered" // all that never succeeded, also those that never were
 	OnlyAll         Only = "all"
+	OnlyMissing     Only = "missing" // what was never made, by nobody
 )
 
 // Again is a delivery that is to be made again, or for the first time long after its event.
@@ -118,6 +119,8 @@ func (a Again) wanted(s standing, only Only) bool {
 		return s.state == string(OutcomeDead)
 	case only == OnlyUndelivered:
 		return !s.delivered
+	case only == OnlyMissing:
+		return s.generation < 0
 	default:
 		return true
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -145,7 +146,12 @@ func (b *Books) Mend(ctx context.Context, f Fault) error {
 
 // Receivers returns the subscriptions for which an event has a delivery of the first generation.
 func (b *Books) Receivers(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
-	return b.ledger.receivers(ctx, event)
+	return b.ledger.receivers(ctx, event, 0)
+}
+
+// Known returns the subscriptions for which an event has a delivery of any generation.
+func (b *Books) Known(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
+	return b.ledger.receivers(ctx, event, math.MaxInt32)
 }
 
 // GiveUp ends a delivery that was never made and cannot be any more, as the event's bytes are gone.
@@ -217,6 +223,25 @@ func (b *Books) liveBatch(ctx context.Context, seq uint64, live map[uuid.UUID]ma
 		}
 	}
 	return next, nil
+}
+
+// TasksEnd returns the place of the last message of tasks.
+func (b *Books) TasksEnd(ctx context.Context) (uint64, error) {
+	stream, err := b.js.Stream(ctx, Stream)
+	if err != nil {
+		return 0, fmt.Errorf("look at stream %s: %w", Stream, err)
+	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// TasksDone reports whether all tasks up to a place are acknowledged: their outcomes are on disk.
+func (b *Books) TasksDone(ctx context.Context, place uint64) (bool, error) {
+	consumer, err := b.js.Consumer(ctx, Stream, Durable)
+	if err != nil {
+		return false, fmt.Errorf("look at consumer %s: %w", Durable, err)
+	}
+	at := consumer.CachedInfo()
+	return at.AckFloor.Stream >= place || at.NumPending == 0 && at.NumAckPending == 0, nil
 }
 
 // CaughtUp returns once the ledger holds all outcomes that were on disk when it was called; it fails if that takes

@@ -64,10 +64,11 @@ ORDER BY e.uid LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
 	return list, nil
 }
 
-func (l *ledger) receivers(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
+// receivers returns who has a delivery of an event, of a generation or one before.
+func (l *ledger) receivers(ctx context.Context, event uuid.UUID, generation int) (map[uuid.UUID]bool, error) {
 	rows, err := l.db.QueryContext(ctx, `
-SELECT subscription_id FROM deliveries WHERE `+ofEvent+` AND generation = 0
-UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation = 0`, event)
+SELECT subscription_id FROM deliveries WHERE `+ofEvent+` AND generation <= $2
+UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation <= $2`, event, generation)
 	if err != nil {
 		return nil, fmt.Errorf("look who received event %s: %w", event, err)
 	}

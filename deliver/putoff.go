@@ -27,7 +27,8 @@ func (w *Worker) puttingOff(f *flight, p notYet) *Record {
 	return r
 }
 
-// outlives reports whether a delivery that is put off may outlive the stream of events, so that its bytes are to be kept.
+// outlives reports whether a delivery that is put off may outlive the stream of events, so that its bytes are to be
+// kept. A later generation is younger than its event.
 func (w *Worker) outlives(f *flight, wait time.Duration) bool {
-	return w.now().Add(wait).Sub(f.created) > w.cfg.EventsMaxAge-keepBefore
+	return w.now().Add(wait).Sub(timeOf(f.eventUID)) > w.cfg.EventsMaxAge-keepBefore
 }

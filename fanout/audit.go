@@ -206,9 +206,13 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 	if gone {
 		e = &Event{Tenant: row.tenant, ID: row.id, Type: row.eventType, Time: row.time, Data: []byte("null")}
 	}
+	known, err := a.Books.Known(ctx, s.EventUID)
+	if err != nil {
+		return err
+	}
 	matched, revision := a.Directory.Match(e.matchEvent())
-	for _, sub := range matched {
-		if lacking == 0 || got[sub.ID] || sub.CreatedAt.After(row.acceptedAt.Add(time.Minute)) {
+	for _, sub := range candidates(matched, known, row.acceptedAt) {
+		if lacking == 0 || got[sub.ID] {
 			continue
 		}
 		lacking--
@@ -228,6 +232,22 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 	return nil
 }
 
+// candidates are the subscriptions that may lack a delivery of an event, the likeliest first: those that have none, then
+// those that had it sent again. The broker's clock may be behind by a minute; but what was sent to a subscription that
+// came after the event is its past, and lacks nothing.
+func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool, acceptedAt time.Time) []*subscriptions.Subscription {
+	var first, second []*subscriptions.Subscription
+	for _, sub := range matched {
+		switch {
+		case !known[sub.ID] && !sub.CreatedAt.After(acceptedAt.Add(time.Minute)):
+			first = append(first, sub)
+		case known[sub.ID] && !sub.CreatedAt.After(acceptedAt):
+			second = append(second, sub)
+		}
+	}
+	return append(first, second...)
+}
+
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
 func (a *Auditor) refan(ctx context.Context, e *Event, w wire) error {
 	if !e.Checked {
@@ -243,10 +263,14 @@ func (a *Auditor) refan(ctx context.Context, e *Event, w wire) error {
 	if err != nil {
 		return err
 	}
+	known, err := a.Books.Known(ctx, e.UID())
+	if err != nil {
+		return err
+	}
 	matched, revision := a.Directory.Match(e.matchEvent())
 	targets := make([]deliver.Target, 0, len(matched))
 	for _, sub := range matched {
-		if !got[sub.ID] {
+		if !known[sub.ID] {
 			targets = append(targets, deliver.Target{Subscription: sub.ID})
 		}
 	}

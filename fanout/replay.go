@@ -48,7 +48,8 @@ type replay struct {
 	counted      bool
 	matched      int64
 	sent         int64
-	place        uuid.UUID // the last event or dead letter that was looked at
+	place        uuid.UUID       // the last event or dead letter that was looked at
+	lastSeq      sql.Null[int64] // of one that makes what is missing: the last place in the stream that it looks at
 	createdAt    time.Time
 	endedAt      sql.NullTime
 }
@@ -80,7 +81,8 @@ func (r ReplayRoutes) Register(to huma.API) {
 	register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
 		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
 	register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
-		"`matched` grows while it is counting; `sent` counts the deliveries that it has made."))
+		"`matched` grows while it is counting; `sent` counts the deliveries that it has made. It ends with less sent than matched "+
+			"if some were sent otherwise meanwhile, or their bytes left the stream."))
 	register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
 		"What was to be sent within a second may still be."))
 	register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
@@ -98,9 +100,9 @@ type replayJSON struct {
 	Sent         int64       `json:"sent" doc:"How many it has made so far; each is a delivery of its own"`
 	Rate         int         `json:"rate" doc:"Deliveries per second"`
 	Subscription *uuid.UUID  `json:"subscription_id"`
-	Only         string      `json:"only"`
+	Only         string      `json:"only" enum:"dead,undelivered,all,missing" doc:"missing: what was never sent; the past of a subscription that was created with since"`
 	Since        time.Time   `json:"since"`
-	Until        time.Time   `json:"until"`
+	Until        time.Time   `json:"until" doc:"Of a backfill that has not begun to count, when it was asked for"`
 	DryRun       bool        `json:"dry_run"`
 	CreatedAt    time.Time   `json:"created_at"`
 	EndedAt      *time.Time  `json:"ended_at"`
@@ -232,13 +234,15 @@ func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, err
 	}
 	made, err := newReplayStore(r.DB).create(ctx, p)
 	if errors.Is(err, errManyReplays) {
-		return nil, api.Conflict("the tenant has as many replays under way as it may")
+		return nil, tooMany()
 	}
 	if err != nil {
 		return nil, err
 	}
 	return made.output(), nil
 }
+
+func tooMany() error { return api.Conflict("the tenant has as many replays under way as it may") }
 
 type replayIDInput struct {
 	ID string `path:"id" doc:"The replay's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`

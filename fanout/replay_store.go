@@ -22,7 +22,7 @@ var (
 )
 
 // replayLease is how long a process that died keeps others from its replays.
-const replayLease = 30 * time.Second
+const replayLease = 10 * time.Second
 
 // replayStore is all SQL of replays.
 type replayStore struct {
@@ -32,13 +32,13 @@ type replayStore struct {
 func newReplayStore(db *sql.DB) *replayStore { return &replayStore{db} }
 
 const replayColumns = `id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, counted, matched, sent,
-	place, created_at, ended_at`
+	place, last_seq, created_at, ended_at`
 
 func scanReplay(row interface{ Scan(...any) error }) (*replay, error) {
 	p := &replay{}
 	var types pq.StringArray
 	err := row.Scan(&p.id, &p.tenant, &p.subscription, &p.only, &p.span.Since, &p.span.Until, &p.eventID, &types, &p.rate, &p.dryRun,
-		&p.state, &p.counted, &p.matched, &p.sent, &p.place, &p.createdAt, &p.endedAt)
+		&p.state, &p.counted, &p.matched, &p.sent, &p.place, &p.lastSeq, &p.createdAt, &p.endedAt)
 	p.types = types
 	return p, err
 }
@@ -46,28 +46,33 @@ func scanReplay(row interface{ Scan(...any) error }) (*replay, error) {
 // create writes a replay that is to begin. It fails with errManyReplays.
 func (s *replayStore) create(ctx context.Context, p *replay) (made *replay, err error) {
 	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('replays ' || $1, 0))`, p.tenant); err != nil {
-			return err
-		}
-		var open int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM replays WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`,
-			p.tenant).Scan(&open); err != nil {
-			return err
-		}
-		if open >= maxReplays {
-			return errManyReplays
-		}
-		made, err = scanReplay(tx.QueryRowContext(ctx, `
-INSERT INTO replays (id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'counting') RETURNING `+replayColumns,
-			p.id, p.tenant, p.subscription, string(p.only), p.span.Since, p.span.Until, p.eventID,
-			pq.StringArray(append([]string{}, p.types...)), p.rate, p.dryRun))
+		made, err = s.createIn(ctx, tx, p)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create replay: %w", err)
 	}
 	return made, nil
+}
+
+// createIn is create as part of a transaction.
+func (s *replayStore) createIn(ctx context.Context, tx *sql.Tx, p *replay) (*replay, error) {
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('replays ' || $1, 0))`, p.tenant); err != nil {
+		return nil, err
+	}
+	var open int
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM replays WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`,
+		p.tenant).Scan(&open); err != nil {
+		return nil, err
+	}
+	if open >= maxReplays {
+		return nil, errManyReplays
+	}
+	return scanReplay(tx.QueryRowContext(ctx, `
+INSERT INTO replays (id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'counting') RETURNING `+replayColumns,
+		p.id, p.tenant, p.subscription, string(p.only), p.span.Since, p.span.Until, p.eventID,
+		pq.StringArray(append([]string{}, p.types...)), p.rate, p.dryRun))
 }
 
 // get returns a replay of a tenant, of any if tenant is empty; errNoReplay.
@@ -147,6 +152,14 @@ func (s *replayStore) release(ctx context.Context, worker string) error {
 	return nil
 }
 
+// settle bounds a replay that makes only what is missing: by a place in the stream, and the time of acceptance there.
+func (s *replayStore) settle(ctx context.Context, p *replay, worker string, at settling) error {
+	res, err := s.db.ExecContext(ctx, `
+UPDATE replays SET last_seq = $3, until = $4 WHERE id = $1 AND worker = $2 AND state IN ('counting', 'running') AND last_seq IS NULL`,
+		p.id, worker, int64(at.events), at.until)
+	return onlyMine(res, err, "bound replay")
+}
+
 // counted adds to what a replay will send. At the end of the span sending begins, from the beginning.
 func (s *replayStore) count(ctx context.Context, p *replay, worker string, of stretch, n int) error {
 	res, err := s.db.ExecContext(ctx, `
@@ -209,13 +222,13 @@ WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
 	return wait, err
 }
 
-// page returns events of a tenant in the order of their keys.
+// events returns events of a tenant in the order of their keys.
 func (s *replayStore) events(ctx context.Context, p *replay, limit int) ([]recorded, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT `+recordedColumns+` FROM events
 WHERE tenant = $1 AND uid > $2 AND uid >= $3 AND uid < $4 AND accepted_at >= $5 AND accepted_at < $6 AND erased_at IS NULL
-    AND (cardinality($7::text[]) = 0 OR type = ANY ($7))
+    AND (cardinality($7::text[]) = 0 OR type = ANY ($7)) AND ($9::bigint IS NULL OR seq <= $9)
 ORDER BY uid LIMIT $8`, p.tenant, p.place, firstUID(p.span.Since), firstUID(p.span.Until.Add(time.Millisecond)),
-		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit)
+		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit, p.lastSeq)
 	if err != nil {
 		return nil, fmt.Errorf("list events to send again: %w", err)
 	}

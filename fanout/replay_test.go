@@ -46,8 +46,12 @@ func (h *replaying) replayer() (stop func()) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	books, err := deliver.NewBooks(h.db, h.js)
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	r := fanout.NewReplayer(fanout.ReplayerDeps{
-		DB: h.db, Reader: reader, Bytes: events, Directory: h.dir, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
+		DB: h.db, Reader: reader, Bytes: events, Directory: h.dir, JetStream: h.js, Books: books, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -34,6 +35,8 @@ type ReplayerDeps struct {
 	Reader    *Reader
 	Bytes     Bytes
 	Directory *subscriptions.Directory
+	JetStream natsjs.JetStream
+	Books     *deliver.Books
 	Logger    *slog.Logger
 }
 
@@ -91,8 +94,9 @@ func (r *Replayer) Run(ctx context.Context) error {
 
 // work takes steps of one replay until it ends, is taken away, or ctx ends.
 func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
+	at := &settling{}
 	for trouble := false; ctx.Err() == nil; {
-		wait, err := r.step(ctx, id)
+		wait, err := r.step(ctx, id, at)
 		if errors.Is(err, errNotMine) {
 			return
 		}
@@ -114,7 +118,7 @@ func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
 }
 
 // step counts or sends one stretch and returns how long to wait.
-func (r *Replayer) step(ctx context.Context, id uuid.UUID) (time.Duration, error) {
+func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.Duration, error) {
 	p, err := r.store.renew(ctx, id, r.worker)
 	if err != nil {
 		return 0, err
@@ -128,6 +132,9 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID) (time.Duration, error
 		if sub, ok = r.Directory.Get(p.subscription.UUID); !ok || sub.Tenant != p.tenant || sub.Status == subscriptions.Disabled {
 			return 0, r.store.end(ctx, p, r.worker) // Nobody is there to receive it.
 		}
+	}
+	if p.only == deliver.OnlyMissing && !p.lastSeq.Valid {
+		return r.settle(ctx, p, at)
 	}
 	if p.state == replayRunning && sub != nil {
 		most := max(backlogLeast, 2*p.rate)

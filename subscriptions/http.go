@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -22,7 +23,9 @@ func (s *Store) Routes(to huma.API) {
 	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
 	huma.Post(to, base, s.postSubscription, tag, api.Scope(scopeWrite), describe("create-subscription", "Create a subscription",
 		"Makes a subscription. Events that are published after the answer are matched against it. The answer holds the secret, which is "+
-			"shown again at /secret only. A subscription to an event type that demands scopes needs a key that has them.", http.StatusCreated))
+			"shown again at /secret only. A subscription to an event type that demands scopes needs a key that has them. With `since`, "+
+			"the events of the past that match are sent as well, each once, beside those that come: `backfill.replay_id` names a replay, "+
+			"which /v1/replays shows, pauses, resumes and cancels.", http.StatusCreated))
 	huma.Get(to, base, s.getSubscriptions, tag, api.Scope(scopeRead), describe("list-subscriptions", "List subscriptions",
 		"The subscriptions of the tenant; for an admin key that names no tenant, those of all.", http.StatusOK))
 	huma.Get(to, one, s.getSubscription, tag, api.Scope(scopeRead), describe("get-subscription", "Read a subscription",
@@ -102,14 +105,28 @@ func (s *Store) postSubscription(ctx context.Context, in *struct{ Body newSubscr
 	if in.Body.Secret != "" {
 		sub.Secrets = []Secret{{Value: in.Body.Secret}}
 	}
-	if err := s.Create(ctx, sub); err != nil {
+	backfill, err := s.createAsked(ctx, sub, in.Body.Since)
+	if err != nil {
 		return nil, problem(err)
 	}
 	out := output(sub)
+	out.Body.Backfill = backfill
 	out.Location = "/v1/subscriptions/" + sub.ID.String()
 	secret := presentSecret(sub)
 	out.Body.Secret, out.Body.PublicKey = deref(secret.Secret), deref(secret.PublicKey)
 	return out, nil
+}
+
+// createAsked creates a subscription, with its past if that is asked for.
+func (s *Store) createAsked(ctx context.Context, sub *Subscription, since *time.Time) (*backfillJSON, error) {
+	if since == nil {
+		return nil, s.Create(ctx, sub)
+	}
+	id, err := s.CreateSince(ctx, sub, since.UTC())
+	if err != nil {
+		return nil, err
+	}
+	return &backfillJSON{ReplayID: id}, nil
 }
 
 type listInput struct {

@@ -44,8 +44,14 @@ type Settable = settable
 type newSubscription struct {
 	Tenant string `json:"tenant,omitempty" doc:"Admin keys must name the tenant, here or as ?tenant=." example:"acme"`
 	Settable
-	Signing Signing `json:"signing,omitempty" enum:"hmac,ed25519" doc:"hmac signs v1 with a shared secret, ed25519 signs v1a and gives a public key. Fixed from then on." example:"hmac"`
-	Secret  string  `json:"secret,omitempty" doc:"A secret of the caller's own: whsec_ and 24 to 64 bytes in base64, or whsk_ for ed25519; generated if left out." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+	Signing Signing    `json:"signing,omitempty" enum:"hmac,ed25519" doc:"hmac signs v1 with a shared secret, ed25519 signs v1a and gives a public key. Fixed from then on." example:"hmac"`
+	Secret  string     `json:"secret,omitempty" doc:"A secret of the caller's own: whsec_ and 24 to 64 bytes in base64, or whsk_ for ed25519; generated if left out." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+	Since   *time.Time `json:"since,omitempty" doc:"Also send what was accepted at this time or later, 100 deliveries a second beside the live ones. Not in the future, and not before what the stream still holds." example:"2026-11-20T10:00:00Z"`
+}
+
+// backfillJSON says who sends the past.
+type backfillJSON struct {
+	ReplayID uuid.UUID `json:"replay_id" format:"uuid" doc:"The replay that sends the past" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5b"`
 }
 
 // subscriptionJSON is a subscription as it is shown.
@@ -75,6 +81,7 @@ type subscriptionJSON struct {
 	CreatedAt      time.Time         `json:"created_at"`
 	UpdatedAt      time.Time         `json:"updated_at"`
 	Secret         string            `json:"secret,omitempty" doc:"In the answer to its creation only." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+	Backfill       *backfillJSON     `json:"backfill,omitempty" doc:"In the answer to its creation only, if since was given."`
 	PublicKey      string            `json:"public_key,omitempty" doc:"In the answer to its creation only, for ed25519." example:"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="`
 }
 

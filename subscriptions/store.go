@@ -32,6 +32,7 @@ type Store struct {
 	ring   *seal.Ring
 	policy egress.Policy
 	now    func() time.Time
+	birth  Backfill
 }
 
 // New makes a Store. Policy judges URLs.
@@ -48,21 +49,29 @@ const nextRevision = `WITH r AS (UPDATE revision SET value = value + 1 RETURNING
 // Create saves a new subscription and fills in its ID, Number, times, Revision and what it left open. The
 // errors are *Invalid, *ScopeError or Postgres's.
 func (s *Store) Create(ctx context.Context, sub *Subscription) error {
-	if err := s.prepare(sub); err != nil {
-		return err
-	}
-	if err := s.checkTypes(ctx, sub, sub.EventTypes); err != nil {
-		return err
-	}
-	sealed, err := sealSecrets(s.ring, sub)
+	args, err := s.birthArgs(ctx, sub)
 	if err != nil {
 		return err
 	}
-	args := append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt)
 	if err := s.db.QueryRowContext(ctx, insertSubscription, args...).Scan(&sub.Number, &sub.Revision); err != nil {
 		return fmt.Errorf("create subscription: %w", err)
 	}
 	return nil
+}
+
+// birthArgs judges a new subscription, fills in what it left open and returns the arguments of insertSubscription.
+func (s *Store) birthArgs(ctx context.Context, sub *Subscription) ([]any, error) {
+	if err := s.prepare(sub); err != nil {
+		return nil, err
+	}
+	if err := s.checkTypes(ctx, sub, sub.EventTypes); err != nil {
+		return nil, err
+	}
+	sealed, err := sealSecrets(s.ring, sub)
+	if err != nil {
+		return nil, err
+	}
+	return append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt), nil
 }
 
 // prepare judges a new subscription and fills in what it left open.

@@ -43,6 +43,7 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) erro
 	tail.Register(to)
 	a.add("tail", tail.Run)
 	fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory}.Register(to)
+	sh.store.OnSince(fanout.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge}.Begin)
 	audit, err := sh.auditor(nil)
 	if err != nil {
 		return err
@@ -53,8 +54,12 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) erro
 
 // upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
 func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) error {
+	books, err := deliver.NewBooks(sh.db, sh.js)
+	if err != nil {
+		return err
+	}
 	a.add("replay", fanout.NewReplayer(fanout.ReplayerDeps{
-		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, Logger: sh.log,
+		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Books: books, Logger: sh.log,
 	}).Run)
 	audit, err := sh.auditor(outbox)
 	if err != nil {
