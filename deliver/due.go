@@ -169,7 +169,7 @@ func (d *due) fly(f *flight, s *seat) (*Record, error) {
 		return w.fly(f, s)
 	}
 	w.slots.leave(f.subscription, s.waiter)
-	w.health.forgo(f.subscription, s.admission)
+	w.forgo(f, s)
 	if errors.Is(err, ErrEventGone) {
 		return f.record(OutcomeDead, ReasonExpired, w.now()), nil
 	}

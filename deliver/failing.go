@@ -179,22 +179,30 @@ func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, r
 	return nil
 }
 
-// recovered lets what the breaker held back go on.
-func (w *Worker) recovered(sub *subscriptions.Subscription, limit int) {
+// recovered lets what a breaker held back go on.
+func (w *Worker) recovered(subs ...*subscriptions.Subscription) {
 	w.flights.Go(func() {
 		ctx, cancel := context.WithTimeout(w.draining, time.Minute)
 		defer cancel()
-		n, err := w.ledger.goOn(ctx, sub.ID, ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*limit))
-		if err != nil {
-			w.trouble.note("deliveries wait although their endpoint is back", err) // They are due in putOffMost at last.
-			return
-		}
-		if n > 0 {
-			w.due.expect(time.Now())
-			w.metrics.limits.recovered.Add(float64(n))
-			w.log.Info("endpoint is back", "subscription", sub.ID, "deliveries", n)
+		for _, sub := range subs {
+			if err := w.hurry(ctx, sub); err != nil {
+				w.trouble.note("deliveries wait although their endpoint is back", err) // They are due in putOffMost at last.
+				return
+			}
 		}
 	})
+}
+
+// hurry makes due what waits for an endpoint that is back.
+func (w *Worker) hurry(ctx context.Context, sub *subscriptions.Subscription) error {
+	n, err := w.ledger.goOn(ctx, sub.ID, ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*most(sub)))
+	if err != nil || n == 0 {
+		return err
+	}
+	w.due.expect(time.Now())
+	w.metrics.limits.recovered.Add(float64(n))
+	w.log.Info("endpoint is back", "subscription", sub.ID, "deliveries", n)
+	return nil
 }
 
 // hurryPerSlot is how many deliveries a second come due for each request that an endpoint may have at once, when it is

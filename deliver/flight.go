@@ -66,6 +66,8 @@ type seat struct {
 	waiter *waiter
 	limit  int // requests at once that the subscription may have
 	admission
+	host string
+	way  admission // to the host
 }
 
 // checkIn judges whether the delivery is to be attempted at all and takes its place. Either a seat is taken, which fly or
@@ -80,16 +82,15 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	case sub.Status == subscriptions.Paused && !f.test:
 		return nil, w.hold(f), nil
 	}
-	a, r, err := w.admit(f, sub)
+	s, r, err := w.admit(f, sub)
 	if err != nil || r != nil {
 		return nil, r, err
 	}
-	waiter, err := w.slots.take(f.subscription, a.limit)
-	if err != nil {
-		w.health.forgo(f.subscription, a)
+	if s.waiter, err = w.slots.take(f.subscription, s.admission.limit); err != nil {
+		w.forgo(f, s)
 		return nil, nil, err
 	}
-	return &seat{sub: sub, waiter: waiter, limit: most(sub), admission: a}, nil, nil
+	return s, nil, nil
 }
 
 // fly takes a flight with a seat to its record: slots, attempt, verdict. An error means that no attempt was made and
@@ -97,28 +98,41 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 	err := w.slots.wait(w.draining, f.subscription, s.waiter, w.patience())
 	if err != nil {
-		w.health.forgo(f.subscription, s.admission)
+		w.forgo(f, s)
 		return nil, err
 	}
 	if err = w.permits.wait(w.draining, f, s.sub.RateLimit); err == nil {
 		err = w.admitAgain(f, s)
 	}
 	if err == nil {
-		f.queued.Store(true)
-		err = w.slots.start(w.draining)
-		f.queued.Store(false)
+		err = w.begin(f, s)
 	}
 	if err != nil {
 		w.slots.exit(f.subscription)
-		w.health.forgo(f.subscription, s.admission)
+		w.forgo(f, s)
 		return nil, err
 	}
 	result, err := w.attempt(f, s.sub)
+	w.hosts.exit(s.host)
 	if err != nil {
-		w.health.forgo(f.subscription, s.admission)
+		w.forgo(f, s)
 		return nil, err
 	}
 	return w.judge(f, s, result), nil
+}
+
+// begin waits until the host has room, and then the worker.
+func (w *Worker) begin(f *flight, s *seat) error {
+	if err := w.hosts.enter(w.draining, s.host, s.way.limit, w.patience()); err != nil {
+		return err
+	}
+	f.queued.Store(true)
+	defer f.queued.Store(false)
+	err := w.slots.start(w.draining)
+	if err != nil {
+		w.hosts.exit(s.host)
+	}
+	return err
 }
 
 // attempt makes the attempt and gives the slots back when it ended.

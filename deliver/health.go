@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // The bounds by which a worker spares an endpoint that is in trouble, and tries again.
@@ -34,16 +32,16 @@ const (
 	halfOpen breaker = "half_open" // one is, the probe
 )
 
-// health is what a worker knows of the endpoints that have been failing. Each worker has its own: where there are
+// health is what a worker knows of the endpoints that have been failing, by subscription, or by host. Each worker has its own: where there are
 // several, each finds out for itself, with one probe at a time. Of those that do well it keeps nothing.
-type health struct {
+type health[K comparable] struct {
 	now     func() time.Time
 	random  func() float64 // 0 to 1
 	changed func(to breaker)
 	after   int // failures in a row open a breaker; never if negative
 
 	mu   sync.Mutex
-	subs map[uuid.UUID]*condition
+	subs map[K]*condition
 }
 
 // condition is that of one subscription's endpoint.
@@ -78,12 +76,12 @@ type admission struct {
 	probe bool // it is the one that finds out whether the endpoint is back; it must be reported or forgone
 }
 
-func newHealth(after int, now func() time.Time, random func() float64, changed func(breaker)) *health {
-	return &health{after: after, now: now, random: random, changed: changed, subs: make(map[uuid.UUID]*condition)}
+func newHealth[K comparable](after int, now func() time.Time, random func() float64, changed func(breaker)) *health[K] {
+	return &health[K]{after: after, now: now, random: random, changed: changed, subs: make(map[K]*condition)}
 }
 
 // admit judges whether a request may be made now. Its error is a notYet.
-func (h *health) admit(id uuid.UUID, limit int) (admission, error) {
+func (h *health[K]) admit(id K, limit int) (admission, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.subs[id]
@@ -107,7 +105,7 @@ func (h *health) admit(id uuid.UUID, limit int) (admission, error) {
 }
 
 // later gives a delivery a time after the breaker may have closed, and each its own, in the order in which they ask.
-func (h *health) later(c *condition, now time.Time) notYet {
+func (h *health[K]) later(c *condition, now time.Time) notYet {
 	from := c.until
 	if c.state == halfOpen {
 		from = now.Add(time.Second) // The probe may be back then.
@@ -125,7 +123,7 @@ func (h *health) later(c *condition, now time.Time) notYet {
 }
 
 // forgo gives back what admit let a delivery do, as no request was made.
-func (h *health) forgo(id uuid.UUID, a admission) {
+func (h *health[K]) forgo(id K, a admission) {
 	if !a.probe {
 		return
 	}
@@ -139,7 +137,7 @@ func (h *health) forgo(id uuid.UUID, a admission) {
 
 // report takes note of an attempt's result, and reports whether the breaker closed by it. Limit is how many requests at
 // once the subscription may have.
-func (h *health) report(id uuid.UUID, a admission, r Result, limit int) (recovered bool) {
+func (h *health[K]) report(id K, a admission, r Result, limit int) (recovered bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.subs[id]
@@ -167,7 +165,7 @@ func (h *health) report(id uuid.UUID, a admission, r Result, limit int) (recover
 func answers(r Result) bool { return r.Reason == ReasonOK || r.Reason == ReasonClient }
 
 // succeed notes a success and reports whether there is nothing left to be remembered.
-func (h *health) succeed(c *condition, a admission, limit int) bool {
+func (h *health[K]) succeed(c *condition, a admission, limit int) bool {
 	c.failures = 0
 	switch {
 	case c.state != closed && c.told && !a.probe:
@@ -188,10 +186,10 @@ func (h *health) succeed(c *condition, a admission, limit int) bool {
 }
 
 // ramp lets requests begin again one by one.
-func (h *health) ramp(c *condition, limit int) { c.window, c.threshold = 1, float64(limit) }
+func (h *health[K]) ramp(c *condition, limit int) { c.window, c.threshold = 1, float64(limit) }
 
 // fail notes a failure.
-func (h *health) fail(c *condition, a admission, r Result, limit int) {
+func (h *health[K]) fail(c *condition, a admission, r Result, limit int) {
 	now := h.now()
 	c.failures++
 	if c.state == closed && crowded(r) && now.Sub(c.halved) >= backOffEvery {
@@ -224,7 +222,7 @@ func crowded(r Result) bool {
 }
 
 // openUntil opens the breaker. One that is open already stays so for the longer of both.
-func (h *health) openUntil(c *condition, until time.Time, reason Reason) {
+func (h *health[K]) openUntil(c *condition, until time.Time, reason Reason) {
 	if c.state != open {
 		c.until = until
 	} else if until.After(c.until) {
@@ -236,7 +234,7 @@ func (h *health) openUntil(c *condition, until time.Time, reason Reason) {
 	}
 }
 
-func (h *health) turn(c *condition, to breaker) {
+func (h *health[K]) turn(c *condition, to breaker) {
 	if c.state != to {
 		c.state = to
 		h.changed(to)
@@ -244,7 +242,7 @@ func (h *health) turn(c *condition, to breaker) {
 }
 
 // ease lets what has waited for a subscription begin one by one.
-func (h *health) ease(id uuid.UUID, limit int) {
+func (h *health[K]) ease(id K, limit int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.subs[id]
@@ -256,7 +254,7 @@ func (h *health) ease(id uuid.UUID, limit int) {
 }
 
 // sweep forgets endpoints that nothing was heard of for long, and returns how many breakers are not closed.
-func (h *health) sweep() (opened int) {
+func (h *health[K]) sweep() (opened int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
@@ -271,4 +269,18 @@ func (h *health) sweep() (opened int) {
 		}
 	}
 	return opened
+}
+
+// reset forgets all.
+func (h *health[K]) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.subs)
+}
+
+// knows reports whether anything is remembered.
+func (h *health[K]) knows(id K) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.subs[id] != nil
 }

@@ -12,7 +12,7 @@ import (
 // patient is a health whose clock is the test's, with one endpoint.
 type patient struct {
 	t *testing.T
-	*health
+	*health[uuid.UUID]
 	id      uuid.UUID
 	changes []breaker
 }
@@ -21,7 +21,7 @@ const patientLimit = 32
 
 func newPatient(t *testing.T) *patient {
 	p := &patient{t: t, id: uuid.New()}
-	p.health = newHealth(10, time.Now, func() float64 { return 0 }, func(to breaker) { p.changes = append(p.changes, to) })
+	p.health = newHealth[uuid.UUID](10, time.Now, func() float64 { return 0 }, func(to breaker) { p.changes = append(p.changes, to) })
 	return p
 }
 

@@ -2,35 +2,49 @@ package deliver
 
 import (
 	"math/rand/v2"
-	"net/url"
 	"time"
 
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // admit judges whether a request to a subscription may be made now, and how many at once. Its error is a notYet; instead
-// of one there may be a record, of a delivery that has waited for as long as its schedule is.
-func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (admission, *Record, error) {
+// of one there may be a record, of a delivery that has waited for as long as its schedule is. What it returns otherwise is
+// a seat that has no slot yet.
+func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (*seat, *Record, error) {
 	limit := most(sub)
+	host := hostOf(sub)
+	s := &seat{sub: sub, limit: limit, host: host}
 	err := w.network.admit()
-	a := admission{limit: limit}
 	if err == nil {
-		a, err = w.health.admit(f.subscription, limit)
+		s.way, err = w.hosts.admit(host, sub)
 	}
 	if err == nil {
-		return a, nil, nil
+		if s.admission, err = w.health.admit(f.subscription, limit); err == nil {
+			return s, nil, nil
+		}
+		w.hosts.health.forgo(host, s.way)
 	}
 	if now := w.now(); now.Sub(f.created) > longest(sub.Retry) {
 		r := f.record(OutcomeDead, reasonOfWait(err), now)
 		w.keepBytes(f, r)
-		return a, r, nil
+		return nil, r, nil
 	}
-	return a, nil, err
+	return nil, nil, err
 }
 
 // admitAgain judges once more after a delivery has waited: its endpoint may have got into trouble since.
 func (w *Worker) admitAgain(f *flight, s *seat) error {
-	if s.probe || s.waiter == nil && s.sub.RateLimit == nil {
+	if s.waiter == nil && s.sub.RateLimit == nil {
+		return nil
+	}
+	if !s.way.probe {
+		way, err := w.hosts.admit(s.host, s.sub)
+		if err != nil {
+			return err
+		}
+		s.way = way
+	}
+	if s.probe {
 		return nil
 	}
 	a, err := w.health.admit(f.subscription, s.limit)
@@ -38,6 +52,12 @@ func (w *Worker) admitAgain(f *flight, s *seat) error {
 		s.admission = a
 	}
 	return err
+}
+
+// forgo gives back what a seat was let do by the breakers, as no request was made.
+func (w *Worker) forgo(f *flight, s *seat) {
+	w.health.forgo(f.subscription, s.admission)
+	w.hosts.health.forgo(s.host, s.way)
 }
 
 // most is how many requests at once a subscription may have.
@@ -68,8 +88,9 @@ func longest(r subscriptions.Retry) time.Duration {
 // judge makes a record of an attempt, and lets it be felt: by the breaker of its endpoint, by the failure rule, and by
 // who has to be told.
 func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
-	if w.network.excuses(w.draining, hostOf(s.sub), result) {
-		w.health.forgo(f.subscription, s.admission)
+	w.reportHost(s, result)
+	if w.network.excuses(w.draining, s.host, result) {
+		w.forgo(f, s)
 		v := w.network.excuse(result)
 		w.metrics.attempted(result, v)
 		r := f.record(v.Outcome, v.Reason, v.At)
@@ -93,23 +114,25 @@ func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
 	return r
 }
 
+// reportHost tells of a host that it can be connected to, or not. It does not wait until it is known whose fault that is:
+// meanwhile all others would try it as well. If it was ours, what was told is forgotten.
+func (w *Worker) reportHost(s *seat, result Result) {
+	if w.network.isDown() {
+		w.hosts.health.forgo(s.host, s.way)
+	} else if list := w.hosts.report(s.host, s.way, result); len(list) > 0 {
+		w.recovered(list...)
+	}
+	s.way.probe = false // It has been told of.
+}
+
 // learn tells the breaker and the failure rule of a result.
 func (w *Worker) learn(f *flight, s *seat, result Result) {
 	if result.Reason == ReasonConfig {
-		w.health.forgo(f.subscription, s.admission) // Nothing was sent.
+		w.forgo(f, s) // Nothing was sent.
 		return
 	}
 	if w.health.report(f.subscription, s.admission, result, s.limit) {
-		w.recovered(s.sub, s.limit)
+		w.recovered(s.sub)
 	}
 	w.failing.note(f, s.sub, result)
-}
-
-// hostOf is the name or address of a subscription's endpoint.
-func hostOf(sub *subscriptions.Subscription) string {
-	u, err := url.Parse(sub.URL)
-	if err != nil {
-		return sub.URL
-	}
-	return u.Hostname()
 }

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type limitMetrics struct {
 	breakers  *prometheus.CounterVec // to
 	open      prometheus.Gauge
+	hosts     prometheus.Gauge
 	putOff    *prometheus.CounterVec // reason
 	disabled  *prometheus.CounterVec // reason
 	outage    prometheus.Gauge
@@ -31,7 +32,8 @@ func newLimitMetrics() limitMetrics {
 	return limitMetrics{
 		breakers: counters("breaker_changes_total", "Changes of breakers, by the state that they came to.", "to",
 			string(closed), string(open), string(halfOpen)),
-		open: gauge("breakers_open", "Subscriptions whose breaker is not closed."),
+		open:  gauge("breakers_open", "Subscriptions whose breaker is not closed."),
+		hosts: gauge("hosts_away", "Hosts with endpoints to which no connection can be made."),
 		putOff: counters("deliveries_put_off_total", "Times that a delivery was put off without a request.", "reason",
 			string(ReasonBusy), string(ReasonBreakerOpen), string(ReasonRateLimited), string(ReasonRetryAfter), string(ReasonConnect)),
 		disabled: counters("subscriptions_disabled_total", "Subscriptions disabled by Fanfare.", "reason",
@@ -45,5 +47,5 @@ func newLimitMetrics() limitMetrics {
 }
 
 func (m limitMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.breakers, m.open, m.putOff, m.disabled, m.outage, m.told, m.untold, m.recovered}
+	return []prometheus.Collector{m.breakers, m.open, m.hosts, m.putOff, m.disabled, m.outage, m.told, m.untold, m.recovered}
 }

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"net"
 	"sync"
 	"time"
 )
@@ -87,6 +88,9 @@ func unreachable(r Result) bool { return r.Reason == ReasonConnect || r.Reason =
 
 // missed notes a host that could not be reached. What it returns is closed when there is more to tell.
 func (n *network) missed(host string) (changed <-chan struct{}, down bool) {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name // Many ports of one machine prove no more than one.
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.silent) == 0 {

@@ -10,9 +10,13 @@ import (
 
 // spare makes what spares endpoints, and what tells tenants of it.
 func (w *Worker) spare(announcer Announcer) {
-	w.health = newHealth(w.cfg.BreakerAfter, w.now, rand.Float64, func(to breaker) { w.metrics.limits.breakers.WithLabelValues(string(to)).Inc() })
+	w.health = newHealth[uuid.UUID](w.cfg.BreakerAfter, w.now, rand.Float64, func(to breaker) { w.metrics.limits.breakers.WithLabelValues(string(to)).Inc() })
+	w.hosts = newHosts(w.cfg, w.now)
 	w.permits = newPermits(w.ledger, time.Now)
 	w.network = newNetwork(w.now, rand.Float64, func(down bool) {
+		if held := w.hosts.reset(); !down && len(held) > 0 {
+			w.recovered(held...)
+		}
 		if down {
 			w.metrics.limits.outage.Set(1)
 			w.log.Error("no endpoint can be reached: failures to connect count for nobody until one answers")

@@ -81,7 +81,8 @@ type Worker struct {
 	due       *due
 	flights   crew
 
-	health    *health
+	health    *health[uuid.UUID]
+	hosts     *hosts
 	permits   *permits
 	network   *network
 	failing   *failing
@@ -277,6 +278,7 @@ func (w *Worker) observe(ctx context.Context) {
 		w.slots.sweep()
 		w.permits.sweep()
 		w.metrics.limits.open.Set(float64(w.health.sweep()))
+		w.metrics.limits.hosts.Set(float64(w.hosts.sweep()))
 		taken, waiting := w.slots.inFlight()
 		w.metrics.inFlight.Set(float64(taken))
 		w.metrics.waiting.Set(float64(waiting))
