@@ -126,9 +126,12 @@ func (w *Worker) begin(f *flight, s *seat) error {
 	if err := w.hosts.enter(w.draining, s.host, s.way.limit, w.patience()); err != nil {
 		return err
 	}
-	f.queued.Store(true)
-	defer f.queued.Store(false)
-	err := w.slots.start(w.draining)
+	err := w.hosts.admitAgain(s)
+	if err == nil {
+		f.queued.Store(true)
+		err = w.slots.start(w.draining)
+		f.queued.Store(false)
+	}
 	if err != nil {
 		w.hosts.exit(s.host)
 	}

@@ -70,6 +70,18 @@ func (h *hosts) admit(host string, sub *subscriptions.Subscription) (admission, 
 	return a, err
 }
 
+// admitAgain judges once more after a seat has waited: those before it may have found that nobody can connect.
+func (h *hosts) admitAgain(s *seat) error {
+	if s.way.probe {
+		return nil
+	}
+	way, err := h.admit(s.host, s.sub)
+	if err == nil {
+		s.way = way
+	}
+	return err
+}
+
 // report takes note of a result, and returns whom to hurry if the host is back by it.
 func (h *hosts) report(host string, a admission, r Result) []*subscriptions.Subscription {
 	switch {

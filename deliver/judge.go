@@ -34,17 +34,7 @@ func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (*seat, *Reco
 
 // admitAgain judges once more after a delivery has waited: its endpoint may have got into trouble since.
 func (w *Worker) admitAgain(f *flight, s *seat) error {
-	if s.waiter == nil && s.sub.RateLimit == nil {
-		return nil
-	}
-	if !s.way.probe {
-		way, err := w.hosts.admit(s.host, s.sub)
-		if err != nil {
-			return err
-		}
-		s.way = way
-	}
-	if s.probe {
+	if s.probe || s.waiter == nil && s.sub.RateLimit == nil {
 		return nil
 	}
 	a, err := w.health.admit(f.subscription, s.limit)

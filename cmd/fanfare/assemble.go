@@ -102,9 +102,9 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 
 // share makes what all roles use, and refuses to go on if stored secrets cannot be read.
 func share(ctx context.Context, s *settings, g ground) (*shared, error) {
-	policy, err := egress.ParsePolicy(s.egress.AllowPrivateCIDRs)
+	policy, err := s.egress.Policy()
 	if err != nil {
-		return nil, fmt.Errorf("FANFARE_ALLOW_PRIVATE_CIDRS: %w", err)
+		return nil, err
 	}
 	ring, err := seal.ParseRing(s.server.SecretKeys)
 	if err != nil {

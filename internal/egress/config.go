@@ -10,6 +10,7 @@ import (
 // Config tunes the client. A zero field takes the default.
 type Config struct {
 	AllowPrivateCIDRs string `envconfig:"ALLOW_PRIVATE_CIDRS" desc:"private ranges that requests may reach, e.g. 10.0.0.0/8,127.0.0.0/8"`
+	DenyCIDRs         string `envconfig:"DENY_CIDRS" desc:"ranges that requests may never reach, e.g. the public addresses of this installation, so that no webhook comes back to it"`
 	ProxyURL          string `envconfig:"EGRESS_PROXY" desc:"http or https URL of a proxy for all outgoing requests, which must judge addresses itself (empty: none; HTTP_PROXY is ignored)"`
 	HTTP2             bool   `envconfig:"EGRESS_HTTP2" default:"true" desc:"speak HTTP/2 to receivers that offer it over TLS"`
 
@@ -35,8 +36,8 @@ func DefaultConfig() Config {
 // Validate names the variable that is wrong.
 func (c Config) Validate() error {
 	var errs []error
-	if _, err := ParsePolicy(c.AllowPrivateCIDRs); err != nil {
-		errs = append(errs, fmt.Errorf("FANFARE_ALLOW_PRIVATE_CIDRS: %w", err))
+	if _, err := c.Policy(); err != nil {
+		errs = append(errs, err)
 	}
 	if _, err := c.proxy(); err != nil {
 		errs = append(errs, fmt.Errorf("FANFARE_EGRESS_PROXY: %w", err))
@@ -64,6 +65,17 @@ func (c Config) proxy() (*url.URL, error) {
 		return nil, errors.New("must be an http or https URL")
 	}
 	return u, nil
+}
+
+// Policy is what the configuration allows. Its error names the variable that is wrong.
+func (c Config) Policy() (p Policy, err error) {
+	if p.AllowPrivate, err = parsePrefixes(c.AllowPrivateCIDRs); err != nil {
+		return Policy{}, fmt.Errorf("FANFARE_ALLOW_PRIVATE_CIDRS: %w", err)
+	}
+	if p.Deny, err = parsePrefixes(c.DenyCIDRs); err != nil {
+		return Policy{}, fmt.Errorf("FANFARE_DENY_CIDRS: %w", err)
+	}
+	return p, nil
 }
 
 // withDefaults fills the zero fields.

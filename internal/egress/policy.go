@@ -20,11 +20,18 @@ type Policy struct {
 	// AllowPrivate are the otherwise forbidden ranges that may be reached, on any port. It holds for the whole
 	// deployment, never for one tenant.
 	AllowPrivate []netip.Prefix
+	// Deny are ranges that may never be reached, though they are public: those at which this installation itself can be
+	// reached from outside, so that no webhook comes back to it. It goes before AllowPrivate.
+	Deny []netip.Prefix
 }
 
-// ParsePolicy reads a comma-separated list of CIDRs; a single address stands for itself.
+// ParsePolicy reads a comma-separated list of CIDRs that are allowed; a single address stands for itself.
 func ParsePolicy(cidrs string) (Policy, error) {
-	var p Policy
+	allowed, err := parsePrefixes(cidrs)
+	return Policy{AllowPrivate: allowed}, err
+}
+
+func parsePrefixes(cidrs string) (list []netip.Prefix, err error) {
 	for item := range strings.SplitSeq(cidrs, ",") {
 		item = strings.TrimSpace(item)
 		if item == "" {
@@ -32,11 +39,11 @@ func ParsePolicy(cidrs string) (Policy, error) {
 		}
 		prefix, err := parsePrefix(item)
 		if err != nil {
-			return Policy{}, err
+			return nil, err
 		}
-		p.AllowPrivate = append(p.AllowPrivate, prefix)
+		list = append(list, prefix)
 	}
-	return p, nil
+	return list, nil
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {
@@ -73,7 +80,7 @@ func (p Policy) CheckAddr(addr netip.Addr) error {
 	if !addr.IsValid() {
 		return ErrBlocked
 	}
-	if p.allowed(addr) || public(addr) {
+	if !p.denied(addr) && (p.allowed(addr) || public(addr)) {
 		return nil
 	}
 	return ErrBlocked
@@ -81,7 +88,7 @@ func (p Policy) CheckAddr(addr netip.Addr) error {
 
 func (p Policy) checkAddrPort(to netip.AddrPort) error {
 	addr := to.Addr().Unmap().WithZone("")
-	if !addr.IsValid() || to.Port() == 0 {
+	if !addr.IsValid() || to.Port() == 0 || p.denied(addr) {
 		return ErrBlocked
 	}
 	if p.allowed(addr) {
@@ -101,6 +108,14 @@ func (p Policy) allowed(addr netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// denied says whether the operator shut the address, in whatever form it is written.
+func (p Policy) denied(addr netip.Addr) bool {
+	if len(p.Deny) == 0 {
+		return false
+	}
+	return within(p.Deny, addr) || addr.Is6() && (ssrf.IPv6NAT64Prefix.Contains(addr) || isatap(addr)) && within(p.Deny, lastFour(addr))
 }
 
 // public says whether the address, which is unmapped and without zone, is one of the internet's.

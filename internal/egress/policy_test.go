@@ -244,6 +244,32 @@ func TestAllowedRange(t *testing.T) {
 	}
 }
 
+func TestDeniedRange(t *testing.T) {
+	t.Parallel()
+	cfg := egress.DefaultConfig()
+	cfg.AllowPrivateCIDRs, cfg.DenyCIDRs = "10.0.0.0/8, 64:ff9b::/96", "93.184.216.0/24, 10.1.0.0/16,2a00:1450::/32"
+	p, err := cfg.Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]error{
+		"93.184.216.34": egress.ErrBlocked, "::ffff:93.184.216.34": egress.ErrBlocked, "64:ff9b::93.184.216.34": egress.ErrBlocked,
+		"2600:1f00::5efe:5db8:d822": egress.ErrBlocked, "10.1.2.3": egress.ErrBlocked, "2a00:1450:4001::1": egress.ErrBlocked,
+		"93.184.217.34": nil, "10.2.0.1": nil, "2606:4700:4700::1111": nil, "64:ff9b::8.8.8.8": nil,
+	} {
+		if got := check(p, addr, 443); got != want {
+			t.Errorf("%s: want %v, got %v", addr, want, got)
+		}
+		if got := p.CheckAddr(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s alone: want %v, got %v", addr, want, got)
+		}
+	}
+	cfg.DenyCIDRs = "all"
+	if err := cfg.Validate(); err == nil {
+		t.Error("nonsense passes Validate")
+	}
+}
+
 func TestPorts(t *testing.T) {
 	t.Parallel()
 	p := mustPolicy(t, "127.0.0.0/8")

@@ -43,7 +43,7 @@ func (r Request) String() string {
 }
 
 // arrival is how long the waits of a Receiver take at most.
-const arrival = 30 * time.Second
+const arrival = 2 * time.Minute
 
 // NewReceiver starts a receiver that ends with the test. The first request gets the first answer and so on; the
 // last answer is repeated. Without any, every request gets 200.
