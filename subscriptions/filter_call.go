@@ -10,6 +10,12 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 )
 
+// maxTimeText is how long a text may be that is to be a timestamp.
+const maxTimeText = 64
+
+// errNoTime is the error of a longer one.
+var errNoTime = types.NewErrFromString("the text is no timestamp: it is too long")
+
 // callNode is any other function or operator, by cel-go's own implementation.
 type callNode struct {
 	name        string
@@ -35,11 +41,14 @@ func (n *callNode) eval(fr *frame) value {
 	if n.arithmetic {
 		l, r = mix(l, r, n.name == operators.Modulo)
 	}
+	if n.name == "timestamp" && textLen(l) > maxTimeText {
+		return errNoTime // cel-go's error would quote all of it, several times.
+	}
 	if !fr.payForCall(n.name, l, r) {
 		return errSpent
 	}
 	v := n.call(l, r)
-	if isError(v) && (!fr.step(20) || !fr.allocate(256)) {
+	if isError(v) && (!fr.step(20) || !fr.allocate(512)) {
 		return errSpent
 	}
 	return v
@@ -114,19 +123,21 @@ func (fr *frame) payForCall(name string, l, r value) bool {
 		if list, ok := r.(traits.Lister); ok {
 			return fr.payToFind(l, list)
 		}
-		return true
+		return fr.step(textLen(l) / 64)
 	case operators.Add:
 		if _, is := l.(traits.Lister); is {
 			fr.spent = errors.New("lists cannot be added in a filter")
 			return false
 		}
 		size := textLen(l) + textLen(r)
-		return fr.step(size/64) && fr.allocate(16+size)
+		return fr.step(size/64) && fr.allocate(48+size)
 	case operators.NotStrictlyFalse, operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
 		return fr.step(min(textLen(l), textLen(r)) / 256)
 	case operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo, operators.Negate:
 		return fr.allocate(16)
-	case "contains", "startsWith", "endsWith", "type", "dyn", "bool":
+	case "contains":
+		return fr.step(textLen(l) / 32)
+	case "startsWith", "endsWith", "type", "dyn":
 		return fr.step(textLen(l)/64) && fr.allocate(8)
 	}
 	// Conversions and parsing: a text is copied at most once, a number takes some dozen bytes.

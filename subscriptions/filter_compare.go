@@ -45,7 +45,7 @@ func (fr *frame) payToCompare(l, r value) bool {
 			return true
 		}
 		for i, f := range l.fields {
-			if !fr.step(2) || !fr.payToCompare(f.value, r.fields[i].value) {
+			if !fr.step(2+len(f.key)/256) || !fr.payToCompare(f.value, r.fields[i].value) {
 				return false
 			}
 		}
@@ -94,10 +94,13 @@ func elements(l traits.Lister) []value {
 	return e
 }
 
-// shortly cuts a text for a message.
+// shortly is a value for a message: a text is cut, of what holds others there is the type alone.
 func shortly(v value) any {
-	if s, ok := v.(types.String); ok && len(s) > maxSeenText {
-		return s[:maxSeenText]
+	switch v := v.(type) {
+	case types.String:
+		return v[:min(len(v), maxSeenText)]
+	case types.Bool, types.Int, types.Uint, types.Double:
+		return v
 	}
-	return v
+	return v.Type().TypeName()
 }

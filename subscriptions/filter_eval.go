@@ -35,7 +35,17 @@ var (
 	errBytes = errors.New("the filter needs too much memory for this event")
 	// errSpent is what nodes return then, made once since it may be returned often.
 	errSpent = types.NewErrFromString(errSteps.Error())
+	// errOverload is the error of an operator whose operand is of another type, made once as well.
+	errOverload = types.NewErrFromString("no such overload")
 )
+
+// noOverload is what comes of an operand that an operator cannot take: its own error, if it is one.
+func noOverload(operand value) value {
+	if isError(operand) {
+		return operand
+	}
+	return errOverload
+}
 
 // step pays for work; false means that the evaluation must end.
 func (fr *frame) step(n int) bool {
@@ -111,7 +121,7 @@ type selectNode struct {
 }
 
 func (n *selectNode) eval(fr *frame) value {
-	if !fr.step(1) {
+	if !fr.step(keyCost(len(n.key))) {
 		return errSpent
 	}
 	operand := n.operand.eval(fr)
@@ -133,7 +143,11 @@ func (n *selectNode) eval(fr *frame) value {
 	}
 	return n.missing
 }
-func (n *selectNode) estimate() int { return estimates(n.operand) }
+func (n *selectNode) estimate() int { return estimates(n.operand) + keyCost(len(n.key)) - 1 }
+
+// keyCost is what finding a key in an object costs: keys that begin alike are compared to their ends, and the longer they
+// are, the fewer an event has room for.
+func keyCost(length int) int { return 1 + length/64 }
 
 // fail makes an error and pays for it.
 func (fr *frame) fail(format string, args ...any) value {
@@ -160,6 +174,9 @@ func (n *indexNode) eval(fr *frame) value {
 	switch o := operand.(type) {
 	case *object:
 		if key, ok := index.(types.String); ok {
+			if !fr.step(keyCost(len(key))) {
+				return errSpent
+			}
 			if v, ok := o.find(string(key)); ok {
 				return v
 			}
@@ -195,7 +212,7 @@ func (n *logicNode) eval(fr *frame) value {
 			return b
 		}
 		if !ok && err == nil {
-			err = types.MaybeNoSuchOverloadErr(v)
+			err = noOverload(v)
 		}
 	}
 	if err != nil {
@@ -215,7 +232,7 @@ func (n *notNode) eval(fr *frame) value {
 	if b, ok := v.(types.Bool); ok {
 		return !b
 	}
-	return types.MaybeNoSuchOverloadErr(v)
+	return noOverload(v)
 }
 func (n *notNode) estimate() int { return estimates(n.operand) }
 
@@ -229,7 +246,7 @@ func (n *conditionalNode) eval(fr *frame) value {
 	b, ok := c.(types.Bool)
 	switch {
 	case !ok:
-		return types.MaybeNoSuchOverloadErr(c)
+		return noOverload(c)
 	case bool(b):
 		return n.yes.eval(fr)
 	}

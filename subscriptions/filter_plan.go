@@ -1,8 +1,6 @@
 package subscriptions
 
 import (
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -10,10 +8,6 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 )
-
-// maxPatternProgram bounds the instructions of a regular expression; Go's engine needs at most that many
-// visits for each byte of the text.
-const maxPatternProgram = 500
 
 // planner turns a checked expression into nodes.
 type planner struct {
@@ -175,22 +169,11 @@ func (p *planner) planMatches(e ast.Expr, args []node) (node, error) {
 		return nil, p.errorAt(e, "the pattern of matches must be a literal")
 	}
 	text, _ := literal.value.(types.String)
-	parsed, err := syntax.Parse(string(text), syntax.Perl)
+	pattern, size, err := compilePattern(string(text))
 	if err != nil {
 		return nil, p.errorAt(e, "%s", err)
 	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return nil, p.errorAt(e, "%s", err)
-	}
-	if len(program.Inst) > maxPatternProgram {
-		return nil, p.errorAt(e, "the pattern of matches is too large: %d instructions, at most %d", len(program.Inst), maxPatternProgram)
-	}
-	pattern, err := regexp.Compile(string(text))
-	if err != nil {
-		return nil, p.errorAt(e, "%s", err)
-	}
-	return &patternNode{text: args[0], pattern: pattern, size: len(program.Inst)}, nil
+	return &patternNode{text: args[0], pattern: pattern, size: size}, nil
 }
 
 // fold evaluates a node of constants once and for all, so that an error in it is told on save.

@@ -140,7 +140,8 @@ func TestFilterRefusedOnSave(t *testing.T) {
 		{"zone", `event.time.getHours("Europe/Amsterdam") == 1`, "time zones are not available"},
 		{"pattern from data", `event.id.matches(event.data.pattern)`, "must be a literal"},
 		{"bad pattern", `event.id.matches("(")`, "missing closing )"},
-		{"large pattern", `event.id.matches("(a{1,100}){1,10}")`, "matches"},
+		{"large pattern", `event.id.matches("(a{1,100}){1,10}")`, "the pattern is too large"},
+		{"pattern that unfolds to 600 MB", `event.id.matches("(` + strings.Repeat("a", 3000) + `){1000}")`, "the pattern is too large"},
 		{"bad constant", `event.time > timestamp("yesterday")`, "line 1, column"},
 		{"nested loops", nested, "may cost too much"},
 		{"loop over patterns", `event.data.items.all(i, i.matches("(a|b)*c{20}"))`, "may cost too much"},
@@ -189,6 +190,29 @@ func hostile() []string {
 		`event.data.list.exists(x, size(event.data.text) == 0)`,
 		`event.data.list.exists(x, event.data.text < event.data.text2)`,
 		`event.data.list.exists(x, event.data.text == event.data.text2)`,
+		// Lists of the event itself, which are made once.
+		strings.Repeat(`size(event.changed) == 1 || `, 120) + "false",
+		`event.data.list.exists(x, event.changed[0] == "q")`,
+		`event.data.list.exists(x, "q" in event.resource_ids)`,
+		`event.data.list.exists(x, event.time < event.time)`,
+		// Keys that begin alike, or are alike.
+		`event.data.list.exists(x, event.data.long == event.data.alike && x == 2)`,
+		`event.data.list.exists(x, event.data.long[event.data.key] == 2)`,
+		`event.data.list.exists(x, event.data.key in event.data.long && x == 2)`,
+		// Errors, which hold no more than a line.
+		`event.data.list.exists(x, event.data.list[event.data.object] == 1)`,
+		`event.data.list.exists(x, event.data.object[event.data.list] == 1)`,
+		`event.data.list.exists(x, event.data.object[event.data.text] == 1)`,
+		`event.data.list.exists(x, !event.data.text)`,
+		`event.data.list.exists(x, event.data.text ? true : false)`,
+		`event.data.list.exists(x, x.matches("a"))`,
+		`event.data.list.exists(x, bool(event.data.text))`,
+		`event.data.list.exists(x, timestamp(event.data.control) == event.time)`,
+		`event.data.list.exists(x, event.time + duration("1s") == event.time)`,
+		// Patterns that would remember every place of the text.
+		`event.data.word.matches("(\\pL?)*z")`,
+		`event.data.word.matches("(x?x?x?x?x?)*zz$")`,
+		`event.data.list.exists(x, event.id.matches("(\\pL?\\pL?\\pL?)*zz"))`,
 	}
 }
 
@@ -198,9 +222,15 @@ func hostileEvent() *MatchEvent {
 	for i := range 5000 {
 		fmt.Fprintf(&object, `"key%d": 1,`, i)
 	}
-	text := strings.Repeat("x", 60_000)
-	e.Data = fmt.Appendf(nil, `{"list": [%s1], "text": "%s", "text2": "%s", "object": {%s"z": 0}}`,
-		strings.Repeat("1,", 20_000), text, text, object.String())
+	text, key := strings.Repeat("x", 50_000), strings.Repeat("k", 20_000)
+	e.Data = fmt.Appendf(nil, `{"list": [%s1], "text": "%s", "text2": "%s", "object": {%s"z": 0}, "long": {"%s": 1}, "alike": {"%s": 1}, "key": "%s",
+		"control": "%s", "word": "%s"}`,
+		strings.Repeat("1,", 10_000), text, text, object.String(), key, key, key, strings.Repeat(`\u0001`, 64), text[:4000])
+	e.Changed, e.ResourceIDs = nil, nil
+	for i := range 100 {
+		e.Changed = append(e.Changed, fmt.Sprintf("%0256d", i))
+		e.ResourceIDs = append(e.ResourceIDs, fmt.Sprintf("%0256d", i))
+	}
 	return e
 }
 
@@ -226,6 +256,31 @@ func TestFilterMemory(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		if got := (after.TotalAlloc - before.TotalAlloc) / runs; got > 64<<10 {
 			t.Errorf("%s: an evaluation allocates %d bytes", source, got)
+		}
+	}
+}
+
+// What is sent to be refused may not take much either. This test is not parallel, as the one before.
+func TestFilterCompileMemory(t *testing.T) {
+	for _, source := range []string{
+		`event.id.matches("(` + strings.Repeat("a", 3000) + `){1000}")`,
+		`event.id.matches("(` + strings.Repeat(`\\pL`, 900) + `){1000}")`,
+		`event.id.matches("(` + strings.Repeat("[^a]", 900) + `){999}")`,
+		strings.Repeat(`event.id.matches("(?i)[\\pL\\pN]{400}") || `, 90) + "true",
+		strings.Repeat("event.data.list.all(x, x == 1) || ", 110) + "true",
+		strings.Repeat("event.data.list.exists_one(x, x == 1) || ", 90) + "true",
+		strings.Repeat("event.data.list.map(x,", 60) + "1" + strings.Repeat(")", 60) + " == 1",
+		strings.Repeat("[", 60) + strings.Repeat("]", 60) + " == 1",
+		strings.Repeat("1 < ", 1000) + "1",
+		strings.Repeat("a.", 2000) + "b",
+		strings.Repeat("$", 4000),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := CompileFilter(source)
+		runtime.ReadMemStats(&after)
+		if got := (after.TotalAlloc - before.TotalAlloc) >> 20; err == nil || got > 64 {
+			t.Errorf("%.60s: %v after %d MiB", source, err, got)
 		}
 	}
 }

@@ -30,8 +30,16 @@ var eventFields = map[string]struct {
 	"resource_ids": {5, cel.ListType(cel.StringType)},
 }
 
-// field returns a field as a value of the expression language.
+// field returns a field as a value of the expression language. It is made once for all filters, whose budgets are for
+// what they do with it.
 func (e *MatchEvent) field(index int) value {
+	if e.fields[index] == nil {
+		e.fields[index] = e.makeField(index)
+	}
+	return e.fields[index]
+}
+
+func (e *MatchEvent) makeField(index int) value {
 	switch index {
 	case 0:
 		return types.String(e.Type)

@@ -178,10 +178,18 @@ func (b *branch) candidates(e *MatchEvent, rest string, to []*entry) []*entry {
 // among appends those of a list that want any resource, or one of the event's.
 func (e *MatchEvent) among(l entries, to []*entry) []*entry {
 	to = l.of("", to)
-	for i, id := range e.ResourceIDs {
-		if id != "" && !slices.Contains(e.ResourceIDs[:i], id) {
-			to = l.of(id, to)
-		}
+	for _, id := range e.distinctResources() {
+		to = l.of(id, to)
 	}
 	return to
+}
+
+// distinctResources are the event's resource ids, each once. They are found when they are first asked for, since one
+// subscription may have the event meet a hundred lists.
+func (e *MatchEvent) distinctResources() []string {
+	if e.resources == nil {
+		ids := slices.Sorted(slices.Values(e.ResourceIDs))
+		e.resources = slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" })
+	}
+	return e.resources
 }

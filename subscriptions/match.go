@@ -24,6 +24,8 @@ type MatchEvent struct {
 
 	decoded     value
 	undecodable error
+	fields      [6]value // what filters have read so far
+	resources   []string // ResourceIDs, each once; see distinctResources
 }
 
 // step is one thing that a subscription asks of an event.

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,18 +93,8 @@ func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
 // boundedPattern bounds regular expressions as those of filters are.
 func boundedPattern(text string) (jsonschema.Regexp, error) {
-	parsed, err := syntax.Parse(text, syntax.Perl)
-	if err != nil {
-		return nil, err
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return nil, err
-	}
-	if len(program.Inst) > maxPatternProgram {
-		return nil, fmt.Errorf("the pattern is too large: %d instructions, at most %d", len(program.Inst), maxPatternProgram)
-	}
-	return regexp.Compile(text)
+	pattern, _, err := compilePattern(text)
+	return pattern, err
 }
 
 // validate returns where data does not fit, the first few places.
