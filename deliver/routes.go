@@ -250,7 +250,8 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput
 	if f.after, err = p.AfterID(); err != nil {
 		return nil, err
 	}
-	f.event, f.eventType, f.since, f.until, f.asc, f.limit = in.Event, in.EventType, in.Since.UTC(), in.Until.UTC(), p.Asc, p.Fetch()
+	f.event, f.eventType, f.asc, f.limit = in.Event, in.EventType, p.Asc, p.Fetch()
+	f.since, f.until = api.Instant(in.Since), api.Instant(in.Until)
 	entries, err := r.ledger.list(ctx, f)
 	if err != nil {
 		return nil, err

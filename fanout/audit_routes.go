@@ -33,7 +33,7 @@ func (a *Auditor) Register(to huma.API) {
 }
 
 func (a *Auditor) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
-	span := deliver.Span{Since: inUTC(in.Since), Until: inUTC(in.Until)}
+	span := deliver.Span{Since: api.Instant(in.Since), Until: api.Instant(in.Until)}
 	if span.Until.IsZero() {
 		span.Until = time.Now()
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -123,9 +124,10 @@ func (l *Ledger) insert(ctx context.Context, rows []*row) error {
 		e := r.event
 		hash := e.Hash()
 		uids[i], tenants[i], ids[i], types[i] = r.uid.String(), e.Tenant, e.ID, e.Type
-		// Postgres has microseconds and would round: up into the next millisecond, which is not that of the uid.
-		at := e.AcceptedAt.UTC().Truncate(time.Microsecond)
-		times[i], accepted[i] = e.Time.UTC().Format(time.RFC3339Nano), at.Format(time.RFC3339Nano)
+		// Postgres has microseconds and would round: up into the next millisecond, which is not that of the uid, or
+		// into a year that no answer can hold.
+		times[i] = api.Instant(e.Time).Format(time.RFC3339Nano)
+		accepted[i] = api.Instant(e.AcceptedAt).Format(time.RFC3339Nano)
 		seqs[i], matched[i], hashes[i] = int64(e.Seq), int64(r.matched), hash[:]
 	}
 	_, err := l.db.ExecContext(ctx, `

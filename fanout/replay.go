@@ -220,7 +220,7 @@ func (r ReplayRoutes) subscription(ctx context.Context, raw, location string) (*
 }
 
 func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, error) {
-	p.span.Since, p.span.Until = inUTC(p.span.Since), inUTC(p.span.Until)
+	p.span.Since, p.span.Until = api.Instant(p.span.Since), api.Instant(p.span.Until)
 	if p.rate == 0 {
 		p.rate = defaultRate
 	}
@@ -303,16 +303,4 @@ func newID(at time.Time) uuid.UUID {
 	copy(id[6:], random[6:])
 	id[6] = id[6]&0x0f | 0x70
 	return id
-}
-
-// inUTC is a time without an offset, of which Postgres takes no 16 hours, and within the years that JSON can
-// hold: a time of the year 9999 may be of the next one elsewhere.
-func inUTC(t time.Time) time.Time {
-	switch t = t.UTC(); {
-	case t.Year() > 9999:
-		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	case t.Year() < 0:
-		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	return t
 }

@@ -121,7 +121,7 @@ func (r Routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.eventType, f.since, f.until = in.Type, in.Since.UTC(), in.Until.UTC() // Postgres takes no offset of 16 hours
+	f.eventType, f.since, f.until = in.Type, api.Instant(in.Since), api.Instant(in.Until)
 	rows, err := r.Ledger.list(ctx, f)
 	if err != nil {
 		return nil, err
@@ -262,7 +262,7 @@ func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantin
 	if err != nil {
 		return nil, err
 	}
-	f.since, f.until = in.Since.UTC(), in.Until.UTC()
+	f.since, f.until = api.Instant(in.Since), api.Instant(in.Until)
 	rows, err := r.Ledger.listQuarantined(ctx, f)
 	if err != nil {
 		return nil, err

@@ -344,7 +344,7 @@ func (d *deployment) raw(t *testing.T, key, method, target string, r request) an
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, target, err)
+		t.Fatalf("%s %s %.300s: %v", method, target, sent, err)
 	}
 	defer resp.Body.Close()
 	got := answered{reply{status: resp.StatusCode, header: resp.Header}, sent}

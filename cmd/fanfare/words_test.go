@@ -83,6 +83,8 @@ func testWords(t *testing.T, d *deployment) {
 		{key, "POST /v1/keys", `{"name":"a","scopes":["events:read"],"admin":true}`, 403, ""},
 		{key, "POST /v1/keys", `{"name":"a","scopes":["admin"]}`, 422, "body.scopes[0]"},
 		{key, "POST /v1/keys", `{"name":"a","scopes":["events:read"],"expires_at":"2001-01-01T00:00:00Z"}`, 422, "body.expires_at"},
+		{key, "POST /v1/keys", `{"name":"a","scopes":["events:read"],"expires_at":"9999-12-31T23:59:59-23:59"}`, 201, `"expires_at":"9999-12-31T23:59:59Z"`},
+		{key, "GET /v1/keys", "", 200, `"expires_at":"9999-12-31T23:59:59Z"`},
 		{key, "POST /v1/keys", `{"name":"a","scopes":["events:read"],"tenant":"another"}`, 403, ""},
 		{testAdminKey, "POST /v1/keys", `{"name":"a","scopes":["events:read"]}`, 422, "tenant"},
 		{testAdminKey, "GET /v1/tenants/" + tenant, "", 200, `"tenant":"` + tenant + `"`},
@@ -107,6 +109,8 @@ func testWords(t *testing.T, d *deployment) {
 		{key, "POST /v1/events", `{"type":"order.created","data":{"a":1},"id":"w1"}`, 202, `{"id":"w1","duplicate":true}`},
 		{key, "POST /v1/events", `{"type":"order.created","data":{"a":1},"id":"w1","time":"2026-11-20T10:00:00Z"}`, 202, `"duplicate":true`},
 		{key, "POST /v1/events", `{"type":"order.created","data":{"a": 1},"id":"w1"}`, 409, ""},
+		{key, "POST /v1/events", `{"type":"order.created","data":1,"id":"w_late","time":"9999-12-31T23:59:59.999999999Z"}`, 202, ""},
+		{key, "POST /v1/events", `{"type":"order.created","data":1,"time":"9999-12-31T23:59:59-23:59"}`, 422, "body.time"},
 		{key, "POST /v1/events", `{"type":"order.created","data":{"a":1},"id":"w1","changed":["a"]}`, 409, ""},
 		{key, "POST /v1/events", `{"type":"order.created"}`, 422, "body.data"},
 		{key, "POST /v1/events", `{"data":{}}`, 422, "body.type"},
@@ -192,6 +196,9 @@ func testWords(t *testing.T, d *deployment) {
 	if got := d.raw(t, key, "PUT", d.at.API+"/v1/subscriptions", request{}); got.header.Get("Allow") == "" {
 		t.Error("405 without Allow")
 	}
+	// The last time that there is breaks no answer.
+	d.until(t, key, "GET /v1/events/w_late", func(r reply) bool { return r.status == http.StatusOK })
+	d.call(t, key, "GET /v1/events?limit=500", nil, http.StatusOK)
 	d.checkETag(t, key)
 }
 

@@ -154,7 +154,7 @@ func (a *Access) limitTime(caller api.Caller, k *Key, asked *time.Time) error {
 	if !caller.ExpiresAt.IsZero() && asked.After(caller.ExpiresAt) {
 		return api.Forbidden("a key cannot make one that ends later than itself")
 	}
-	k.ExpiresAt = asked.UTC().Truncate(time.Microsecond)
+	k.ExpiresAt = api.Instant(*asked)
 	return nil
 }
 
