@@ -42,7 +42,7 @@ type Tally struct {
 
 // Tally counts the deliveries of a span, an hour at a time so that no statement is long.
 func (b *Books) Tally(ctx context.Context, span Span) (total Tally, err error) {
-	err = byHour(span, func(part Span) error {
+	err = b.byHour(ctx, span, func(part Span) error {
 		t, err := b.ledger.tally(ctx, part)
 		total.Delivered += t.Delivered
 		total.Dead += t.Dead
@@ -67,7 +67,7 @@ type Shortage struct {
 
 // Shortages lists them, at most limit.
 func (b *Books) Shortages(ctx context.Context, span Span, limit int) (list []Shortage, err error) {
-	err = byHour(span, func(part Span) error {
+	err = b.byHour(ctx, span, func(part Span) error {
 		if len(list) >= limit {
 			return nil
 		}
@@ -103,7 +103,7 @@ type Fault struct {
 // Faults lists the deliveries of a span that contradict themselves, at most limit of each kind. Attempts before
 // a time may have been removed, and are not missed.
 func (b *Books) Faults(ctx context.Context, span Span, attemptsSince time.Time, limit int) (list []Fault, err error) {
-	err = byHour(span, func(part Span) error {
+	err = b.byHour(ctx, span, func(part Span) error {
 		more, err := b.ledger.duplicates(ctx, part, limit)
 		if err != nil {
 			return err
@@ -252,8 +252,13 @@ func (b *Books) CaughtUp(ctx context.Context) error {
 	return caughtUp(ctx, b.js)
 }
 
-// byHour calls do with the parts of a span, none longer than an hour.
-func byHour(span Span, do func(Span) error) error {
+// byHour calls do with the parts of a span, none longer than an hour, from the first thing that the ledger has in it to
+// the last: the centuries before cost nothing.
+func (b *Books) byHour(ctx context.Context, span Span, do func(Span) error) error {
+	span, err := b.ledger.within(ctx, span)
+	if err != nil {
+		return err
+	}
 	for from := span.Since; from.Before(span.Until); {
 		to := from.Truncate(time.Hour).Add(time.Hour)
 		if to.After(span.Until) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -13,6 +14,34 @@ import (
 
 // ofSpan asks for those deliveries that are of the span's events.
 const ofSpan = `id >= $1 AND event_uid >= $1 AND event_uid < $2 AND (generation > 0 OR id < $2)`
+
+// within is the part of a span that the ledger has something in.
+func (l *ledger) within(ctx context.Context, span Span) (Span, error) {
+	var first, last uuid.NullUUID
+	err := l.db.QueryRowContext(ctx, `
+SELECT least(
+    (SELECT uid FROM events WHERE uid >= $1 AND uid < $2 ORDER BY uid LIMIT 1),
+    (SELECT id FROM deliveries WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 1),
+    (SELECT event_uid FROM deferrals WHERE event_uid >= $1 AND event_uid < $2 ORDER BY event_uid LIMIT 1)
+), greatest(
+    (SELECT uid FROM events WHERE uid >= $1 AND uid < $2 ORDER BY uid DESC LIMIT 1),
+    (SELECT id FROM deliveries WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT 1),
+    (SELECT event_uid FROM deferrals WHERE event_uid >= $1 AND event_uid < $2 ORDER BY event_uid DESC LIMIT 1)
+)`, firstID(span.Since), firstID(span.Until)).Scan(&first, &last)
+	if err != nil {
+		return span, fmt.Errorf("look for the first and the last of a span: %w", err)
+	}
+	if !first.Valid {
+		return Span{Since: span.Until, Until: span.Until}, nil
+	}
+	if at := timeOf(first.UUID); at.After(span.Since) {
+		span.Since = at
+	}
+	if at := timeOf(last.UUID).Add(time.Millisecond); at.Before(span.Until) {
+		span.Until = at
+	}
+	return span, nil
+}
 
 func (l *ledger) tally(ctx context.Context, span Span) (t Tally, err error) {
 	err = l.db.QueryRowContext(ctx, `
