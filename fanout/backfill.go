@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -36,7 +37,7 @@ func (b Backfill) Begin(ctx context.Context, tx *sql.Tx, sub *subscriptions.Subs
 	}
 	made, err := newReplayStore(b.DB).createIn(ctx, tx, &replay{
 		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: deliver.OnlyMissing,
-		span: deliver.Span{Since: inUTC(since), Until: inUTC(now)}, rate: defaultRate,
+		span: deliver.Span{Since: api.Instant(since), Until: api.Instant(now)}, rate: defaultRate,
 	})
 	if errors.Is(err, errManyReplays) {
 		return uuid.Nil, tooMany()
