@@ -83,6 +83,11 @@ func TestWhatIsDisabledOrDeletedIsCancelled(t *testing.T) {
 	if n := len(receiver.Requests()); n != 2 {
 		t.Errorf("got %d requests, want 2", n)
 	}
+	// A test of a disabled one is sent.
+	receiver.Answer(servertest.Status(200))
+	e := r.event()
+	e.Test = true
+	r.ended(r.send(e, disabled), OutcomeDelivered, ReasonOK)
 }
 
 // What changed while no worker ran is followed when one starts.

@@ -78,6 +78,9 @@ func longest(r subscriptions.Retry) time.Duration {
 // judge makes a record of an attempt, and lets it be felt: by the breaker of its endpoint, by the failure rule, and by
 // who has to be told.
 func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
+	if result.Reason == ReasonGone && s.sub.Dialect != subscriptions.Native {
+		result.Reason = ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
+	}
 	w.reportHost(s, result)
 	if w.network.excuses(w.draining, s.host, result) {
 		w.forgo(f, s)

@@ -193,6 +193,26 @@ func TestAReceiverThatIsGoneDisablesItsSubscription(t *testing.T) {
 	r.waits(others, ReasonServer)
 }
 
+// A vendor's clients count on what they set: a receiver does not end their subscription.
+func TestAReceiverThatIsGoneIsTriedAgainForADialect(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(410), servertest.Status(200))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		retries(time.Millisecond)(s)
+		s.Dialect, s.PayloadFormat = subscriptions.Leat, "raw"
+		s.Secrets = []subscriptions.Secret{subscriptions.NewSecret(subscriptions.SignHMAC)}
+	})
+	if row := r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+		t.Errorf("got %d attempts, want 2", row.Attempts)
+	}
+	if s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID); err != nil || s.Status != subscriptions.Active {
+		t.Errorf("got %+v, %v: it must stay active", s, err)
+	}
+}
+
 func TestASecretThatDoesNotOpenIsNoLoop(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -100,7 +100,7 @@ func (j *job) match() ([]deliver.Target, int64) {
 func (e *Event) matchEvent() *subscriptions.MatchEvent {
 	return &subscriptions.MatchEvent{
 		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data,
-		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets,
+		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets, Test: e.Test,
 	}
 }
 

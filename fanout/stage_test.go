@@ -161,6 +161,12 @@ func TestTargetsAreTheOnlyOnesAndPausedOnesToo(t *testing.T) {
 	if len(got) != 2 || got[active.ID] != 1 || got[paused.ID] != 1 {
 		t.Errorf("the event goes to %v, want %s and %s once each", got, active.ID, paused.ID)
 	}
+	// A test goes to a disabled one as well.
+	h.publish("events.acme.order", `{}`, "Fanfare-Id", "test", "Fanfare-Targets", disabled.ID.String(), "Fanfare-Test", "1")
+	h.settled()
+	if got = h.tray.targets()["test"]; len(got) != 1 || got[disabled.ID] != 1 {
+		t.Errorf("the test goes to %v, want %s once", got, disabled.ID)
+	}
 }
 
 func TestTheSameIDIsFannedOutOnce(t *testing.T) {

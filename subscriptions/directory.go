@@ -229,12 +229,12 @@ func (d *Directory) candidates(e *MatchEvent) (found []*entry, demanded []string
 	return t.index.candidates(e, make([]*entry, 0, 16)), demanded, revision
 }
 
-// targets are those of the event's targets that are its tenant's and not disabled, each once.
+// targets are those of the event's targets that are its tenant's and take it now, each once.
 func (k *known) targets(e *MatchEvent) []*entry {
 	var found []*entry
 	for i, id := range e.Targets {
 		t, ok := k.byID[id]
-		if ok && t.tenant.name == e.Tenant && t.status() != Disabled && !containsID(e.Targets[:i], id) {
+		if ok && t.tenant.name == e.Tenant && takesNow(e, t) && !containsID(e.Targets[:i], id) {
 			found = append(found, t)
 		}
 	}

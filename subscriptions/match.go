@@ -21,6 +21,8 @@ type MatchEvent struct {
 	Changed     []string
 	// Targets, where not empty, are the only subscriptions that receive the event, whatever else they ask for.
 	Targets []uuid.UUID
+	// Test sends it to targets that are disabled as well.
+	Test bool
 
 	decoded     value
 	undecodable error
@@ -77,7 +79,12 @@ func judgeTenant(j *judgement, e *entry) (asked, pass bool) {
 	return true, e.tenant.name == j.event.Tenant
 }
 
-func judgeStatus(_ *judgement, e *entry) (asked, pass bool) { return true, e.status() != Disabled }
+func judgeStatus(j *judgement, e *entry) (asked, pass bool) { return true, takesNow(j.event, e) }
+
+// takesNow says whether the status lets the event through: a disabled subscription takes nothing but a test of it.
+func takesNow(event *MatchEvent, e *entry) bool {
+	return e.status() != Disabled || event.Test && len(event.Targets) > 0
+}
 
 func judgeTargets(j *judgement, e *entry) (asked, pass bool) {
 	return len(j.event.Targets) > 0, slices.Contains(j.event.Targets, e.id)

@@ -73,13 +73,14 @@ func randomEvent(t *rapid.T, ids []uuid.UUID) *MatchEvent {
 	}
 	if len(ids) > 0 && rapid.IntRange(0, 4).Draw(t, "targeted") == 0 {
 		e.Targets = rapid.SliceOfN(rapid.SampledFrom(ids), 1, 4).Draw(t, "targets")
+		e.Test = rapid.Bool().Draw(t, "test")
 	}
 	return e
 }
 
 // receives says the same as Match, straight from the words of the API.
 func receives(s *Subscription, e *MatchEvent, demanded []string) bool {
-	if s.Tenant != e.Tenant || s.Status == Disabled {
+	if s.Tenant != e.Tenant || s.Status == Disabled && !e.Test {
 		return false
 	}
 	if len(e.Targets) > 0 {

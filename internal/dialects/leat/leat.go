@@ -88,10 +88,14 @@ func (l *leat) create(c *dialects.Call) error {
 			wrong = append(wrong, invalidChoice(name))
 		}
 	}
+	secret, ok := in.Text("secret")
+	if !ok && in.Gives("secret") { // Else its webhooks would go out unsigned.
+		wrong = append(wrong, dialects.FieldError{Field: "secret", Message: "The secret must be a string."})
+	}
 	if wrong = append(wrong, change(s, in)...); len(wrong) > 0 {
 		return dialects.Invalid(wrong...)
 	}
-	if secret, _ := in.Text("secret"); secret != "" {
+	if secret != "" {
 		s.Secrets = []subscriptions.Secret{{Value: secret}}
 	}
 	if err := l.subscriptions.Create(c, s); err != nil {
