@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
@@ -14,9 +15,10 @@ import (
 
 // listenCmd is a receiver for trying things out.
 type listenCmd struct {
-	Addr   string `default:"127.0.0.1:9000" help:"Where to listen."`
-	Secret string `help:"The subscription's secret (whsec_...); with it, signatures are checked."`
-	Status int    `default:"204" help:"What to answer; try 500 or 410."`
+	Addr    string `default:"127.0.0.1:9000" help:"Where to listen."`
+	Secret  string `help:"The subscription's secret (whsec_...); with it, signatures are checked."`
+	Status  int    `default:"204" help:"What to answer; try 500 or 410."`
+	Headers bool   `help:"Print the headers too."`
 }
 
 // maxShown bounds what listen reads and prints of one webhook.
@@ -58,8 +60,12 @@ func (cmd listenCmd) handler(out io.Writer) (http.Handler, error) {
 				signature, status = "INVALID: "+err.Error(), http.StatusUnauthorized
 			}
 		}
-		fmt.Fprintf(out, "\n%s %s  webhook-id: %s  signature: %s  -> %d\n%s\n",
-			r.Method, r.URL.Path, r.Header.Get("Webhook-Id"), signature, status, body)
+		var headers strings.Builder
+		if cmd.Headers {
+			_ = r.Header.Write(&headers) // A builder takes everything.
+		}
+		fmt.Fprintf(out, "\n%s %s  webhook-id: %s  signature: %s  -> %d\n%s%s\n",
+			r.Method, r.URL.Path, r.Header.Get("Webhook-Id"), signature, status, strings.ReplaceAll(headers.String(), "\r", ""), body)
 		w.WriteHeader(status)
 	}), nil
 }

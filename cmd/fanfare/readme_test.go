@@ -18,7 +18,7 @@ import (
 // the ports are others, as those of the README may be taken.
 func TestREADMEFirstDelivery(t *testing.T) {
 	t.Parallel()
-	blocks := readmeBlocks(t)
+	blocks := readmeBlocks(t, "first-delivery")
 	repo := copyOfRepository(t)
 	ports := map[string]string{}
 	for _, known := range []string{"127.0.0.1:8080", "127.0.0.1:9464", "127.0.0.1:4222", "127.0.0.1:9000"} {
@@ -83,15 +83,53 @@ func TestREADMEFirstDelivery(t *testing.T) {
 	}
 }
 
-// readmeBlocks are the commands of README.md that carry a mark.
-func readmeBlocks(t *testing.T) map[string]string {
+// README's dialects work to the letter as well: what it shows for each vendor, one after the other in one terminal.
+func TestREADMEDialects(t *testing.T) {
+	t.Parallel()
+	blocks := readmeBlocks(t, "dialects")
+	root := dataDir(t)
+	data := filepath.Join(root, "fanfare-data")
+	_, at := startAll(t, data)
+	listen, ok := strings.CutPrefix(strings.TrimSpace(blocks["receiver"]), "go run ./cmd/fanfare ")
+	if !ok {
+		t.Fatalf("README.md receives by %q", blocks["receiver"])
+	}
+	address := freeAddress(t)
+	receiver := start(t, data, nil, append(strings.Fields(listen), "--addr", address)...)
+	receiver.wait("the receiver listens", func() bool { return strings.Contains(receiver.out.String(), "Listening") })
+
+	script := ""
+	for _, name := range []string{"key", "leat", "kajabi", "passona", "babelfor"} {
+		if blocks[name] == "" {
+			t.Fatalf("README.md has no block %q", name)
+		}
+		script += blocks[name] + "\n"
+	}
+	terminal := startScript(t, root, strings.NewReplacer("http://127.0.0.1:8080", at.API, "127.0.0.1:9000", address).Replace(script), nil)
+	if code := terminal.exitCode(); code != 0 {
+		t.Fatalf("dialects as in README.md: exit code %d: %s", code, terminal.out)
+	}
+	leat := `{"type":"contact_updated","data":{"contact":{"email":"sandy@example.com"}}}`
+	license := `{"license":"L-17"}`
+	for _, part := range []string{
+		leat, "X-Piggy-Signature: " + hexHMAC("s3cret", []byte(leat)),
+		`{"id":"9","event":"tag_added","payload":[{"id":"9","type":"contacts"}]}`,
+		"X-Team: red", `{"keyword":"JOIN"}`,
+		license, "X-Webhook-Signature: sha256=" + hexHMAC("s3cret", []byte(license)),
+	} {
+		receiver.wait(part+" arrives", func() bool { return strings.Contains(receiver.out.String(), part) })
+	}
+}
+
+// readmeBlocks are the commands of README.md that carry a mark of a subject, by name.
+func readmeBlocks(t *testing.T, subject string) map[string]string {
 	t.Helper()
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := map[string]string{}
-	for _, m := range regexp.MustCompile("(?s)<!-- first-delivery: (\\w+) -->\n```bash\n(.*?)```").FindAllSubmatch(readme, -1) {
+	for _, m := range regexp.MustCompile("(?s)<!-- "+subject+": (\\w+) -->\n```bash\n(.*?)```").FindAllSubmatch(readme, -1) {
 		blocks[string(m[1])] = string(m[2])
 	}
 	return blocks

@@ -14,7 +14,7 @@
 //
 // Promises: a client sees the subscriptions of its service that were made through this API, and no others;
 // a secret is shown. A failed delivery is tried again maxRetryCount times, five minutes apart (a fifth more at most). The log
-// has a row for each delivery, whose id is the delivery's number: the newest 10,000 of a subscription, of which a
+// has a row for each delivery, whose id is the delivery's number, in 31 bits: the newest 10,000 of a subscription, of which a
 // filter by payload or response examines 1,000, and include shows 100; payloads and responses beyond 16 MiB in one answer are
 // null, and so are payloads that are gone. Deleting a row hides it here, keeps it in the ledger, and cancels the delivery if it
 // is pending. A test is a delivery like any other, also to a subscription that is not active or is paused

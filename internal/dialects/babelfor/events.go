@@ -3,6 +3,7 @@ package babelfor
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -32,7 +33,7 @@ const (
 // event is the vendor's JSON of a delivery.
 type event struct {
 	logged       deliver.Logged
-	ID           int64   `json:"id"`
+	ID           int32   `json:"id"`
 	Subscription int32   `json:"webhookSubscriptionId"`
 	EventType    string  `json:"eventType"`
 	Payload      *string `json:"payload"`
@@ -46,11 +47,16 @@ type event struct {
 	CreatedAt    date    `json:"createdAt"`
 }
 
+// idOf is what the vendor's clients, which hold ids in an int32, know a delivery's number by. All tenants' deliveries are
+// counted by one sequence, which goes further: two of a log's would have to be two thousand million deliveries apart to
+// have the same id.
+func idOf(number int64) int32 { return int32(number & math.MaxInt32) }
+
 // showEvent makes the vendor's JSON, without payload and response.
 func showEvent(d deliver.Logged, subscription int32) event {
 	shown := event{
 		logged:       d,
-		ID:           d.Number,
+		ID:           idOf(d.Number),
 		Subscription: subscription,
 		EventType:    d.EventType,
 		IsSuccess:    d.State == string(deliver.OutcomeDelivered),
@@ -75,7 +81,7 @@ func showEvent(d deliver.Logged, subscription int32) event {
 }
 
 var eventFields = fields[event]{
-	"id":                    {name: "id", kind: intKind, get: func(e *event) any { return e.ID }},
+	"id":                    {name: "id", kind: intKind, get: func(e *event) any { return int64(e.ID) }},
 	"webhooksubscriptionid": {name: "webhookSubscriptionId", kind: intKind, get: func(e *event) any { return int64(e.Subscription) }},
 	"eventtype":             {name: "eventType", kind: textKind, get: func(e *event) any { return e.EventType }},
 	"payload":               {name: "payload", kind: textKind, costly: true, get: func(e *event) any { return text(e.Payload) }},
@@ -235,12 +241,21 @@ func (b *babelfor) deleteEvent(c *dialects.Call) error {
 	if !ok {
 		return dialects.BadRequest("The event's id must be a number.")
 	}
-	found, err := b.deps.Deliveries.Hide(c.R.Context(), s.ID, number, maxEvents)
+	log, err := b.newest(c.R.Context(), show(s), maxEvents)
 	if err != nil {
 		return err
 	}
-	if !found {
+	at := slices.IndexFunc(log, func(e event) bool { return int64(e.ID) == number })
+	if at < 0 {
 		return dialects.NotFound("Event not found.")
+	}
+	// One that another client has just deleted is not there any more.
+	found, err := b.deps.Deliveries.Hide(c.R.Context(), s.ID, log[at].logged.Number, maxEvents)
+	if err == nil && !found {
+		err = dialects.NotFound("Event not found.")
+	}
+	if err != nil {
+		return err
 	}
 	reply(c, done)
 	return nil

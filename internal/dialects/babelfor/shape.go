@@ -181,7 +181,7 @@ type (
 	}
 	testAnswer struct {
 		outcome
-		EventID int64 `json:"eventId"`
+		EventID int32 `json:"eventId"`
 	}
 	eventsAnswer struct {
 		Events any `json:"events"`

@@ -54,7 +54,7 @@ func (b *babelfor) test(c *dialects.Call) error {
 	if err != nil {
 		return err
 	}
-	reply(c, testAnswer{done, number})
+	reply(c, testAnswer{done, idOf(number)})
 	return nil
 }
 

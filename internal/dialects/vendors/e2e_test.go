@@ -220,6 +220,34 @@ func TestBabelforEndToEnd(t *testing.T) {
 	}
 }
 
+// The vendor's ids are of 32 bits; the numbers of deliveries, which all tenants share, go beyond.
+func TestBabelforsEventsFitAnInt32(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, key := h.key("acme", allScopes)
+	n := h.create("babelfor", key, h.receiver.URL+"/license")
+	if _, err := h.db.Exec("SELECT setval('delivery_number', 2147483646)"); err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprintf("/v1/webhooks/subscriptions/%d", n.Number)
+	for _, want := range []int32{2147483647, 0, 1} {
+		var tested struct {
+			EventID int32
+		}
+		h.call(key, "POST "+path+"/test", "").decode(t, http.StatusOK, &tested)
+		if tested.EventID != want {
+			t.Errorf("got %d, want %d", tested.EventID, want)
+		}
+	}
+	h.call(key, "DELETE "+path+"/events/0", "").decode(t, http.StatusOK, nil)
+	h.call(key, "DELETE "+path+"/events/0", "").decode(t, http.StatusNotFound, nil)
+	var list struct{ Events []struct{ ID int32 } }
+	h.call(key, "GET "+path+"/events?select=id", "").decode(t, http.StatusOK, &list)
+	if len(list.Events) != 2 || list.Events[0].ID != 2147483647 || list.Events[1].ID != 1 {
+		t.Errorf("got %+v", list)
+	}
+}
+
 // delivery is the vendor's JSON of an event.
 type delivery struct {
 	ID                  int64
