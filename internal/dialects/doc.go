@@ -12,7 +12,7 @@
 // Promises: a dialect sees what was made through it, within the caller's tenant, and nothing else; every other
 // id is not found, exactly as one that does not exist. The native API sees all of it, with its dialect, and changes nothing
 // that the vendor fixes. Bodies are bounded in size, depth, count and time. No path of one vendor is another's, and no
-// request is ever redirected. Whoever changes where events go must hold the scopes of those events.
+// request is ever redirected. No receiver's answer ends a subscription, 410 included. Whoever changes where events go must hold the scopes of those events.
 //
 // Failures: if Postgres is away, calls fail with the vendor's own shape of an outage, and nothing is half done. Vendors
 // know no versions: of two who change the same field the last one wins, and no other field is lost. There is nothing to

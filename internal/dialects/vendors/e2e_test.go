@@ -22,9 +22,10 @@ func (h *house) publish(key string, events ...string) {
 	for _, e := range events {
 		h.call(key, "POST /v1/events", e).decode(h.t, http.StatusAccepted, nil)
 	}
-	for stream, durable := range map[string]string{fanout.Stream: fanout.Durable, deliver.Stream: deliver.Durable} {
-		h.eventually(stream+" is done", func() bool {
-			c, err := h.js.Consumer(h.t.Context(), stream, durable)
+	// In the order of the way: what the first has done is with the second.
+	for _, inbox := range [][2]string{{fanout.Stream, fanout.Durable}, {deliver.Stream, deliver.Durable}} {
+		h.eventually(inbox[0]+" is done", func() bool {
+			c, err := h.js.Consumer(h.t.Context(), inbox[0], inbox[1])
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 		})
 	}
