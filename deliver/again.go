@@ -27,6 +27,8 @@ type Again struct {
 	EventType    string
 	Seq          uint64
 	Subscription uuid.UUID
+	// Order is the key in whose order it is made, if its subscription asks for one; see OrderKey.
+	Order uuid.NullUUID
 	// Dead is the generation of a dead letter, if it is one: it is made again only if no later one was made.
 	Dead sql.Null[int]
 	// Place is what a list of them is ordered by: the id of the delivery that ended, or the event's.

@@ -37,7 +37,7 @@ func (r *rig) impatient() {
 }
 
 // victim starts a worker on a server of NATS. Around stands between it and its poster; it is given the means to kill.
-func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(kill func(), next Attempter) Attempter) *victim {
+func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(kill func(), next Attempter) Attempter, change ...func(*parts)) *victim {
 	r.t.Helper()
 	js, db := connect(), r.open()
 	kill := func() {
@@ -49,6 +49,9 @@ func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(ki
 	p.deps.Directory = subscriptions.NewDirectory(db, r.ring, r.log)
 	if around != nil {
 		p.deps.Poster = around(kill, p.deps.Poster)
+	}
+	for _, change := range change {
+		change(p)
 	}
 	s := r.start(p)
 	s.killed = true

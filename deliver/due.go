@@ -64,11 +64,20 @@ func (d *due) run(ctx context.Context) {
 		select {
 		case <-timer.C:
 		case <-d.wake:
+		case <-d.turns():
 		case <-ctx.Done():
 			return
 		}
 		timer.Reset(d.poll(ctx))
 	}
+}
+
+// turns holds something when turns were given in this process: who has one is due.
+func (d *due) turns() <-chan struct{} {
+	if d.worker.turns == nil {
+		return nil
+	}
+	return d.worker.turns.given
 }
 
 // poll claims what is due and returns after how long to look again.
@@ -216,6 +225,9 @@ func (d *due) land(f *flight, r *Record, err error) {
 		err = w.write(r)
 	}
 	if err == nil {
+		if f.ordered && r.ended() {
+			d.expect(time.Now()) // The next of its key is due once this one is recorded.
+		}
 		return
 	}
 	if _, ok := laterOf(err); !ok && !errors.Is(err, errStopping) {

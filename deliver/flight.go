@@ -27,6 +27,7 @@ type flight struct {
 	test         bool
 	created      time.Time
 	limited      bool // it has waited for the rate limit already
+	ordered      bool // others may wait for it to end
 
 	event  *Event
 	bodies *Bodies

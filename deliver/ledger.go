@@ -66,14 +66,33 @@ func (l *ledger) close() {
 	}
 }
 
+// query asks within a transaction, by a prepared statement if there is one.
+func (l *ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...any) (*sql.Rows, error) {
+	l.mu.Lock()
+	stmt := l.stmts[query]
+	l.mu.Unlock()
+	if stmt == nil {
+		return tx.QueryContext(ctx, query, args...)
+	}
+	return tx.StmtContext(ctx, stmt).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+}
+
 // write records in one transaction of its own.
 func (l *ledger) write(ctx context.Context, records []*Record) error {
+	_, err := l.writeOrdered(ctx, records)
+	return err
+}
+
+// writeOrdered is write, and returns the keys that may go on.
+func (l *ledger) writeOrdered(ctx context.Context, records []*Record) (places []place, err error) {
 	if err := l.prepare(ctx, endFresh, endDeferred, putOff, addAttempts); err != nil {
-		return err
+		return nil, err
 	}
-	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		return l.record(ctx, tx, records)
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+		places, err = l.record(ctx, tx, records)
+		return err
 	})
+	return places, err
 }
 
 // known returns which of the deliveries the ledger has, ended or put off.

@@ -136,7 +136,7 @@ func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error 
 	if len(list) == 0 {
 		return nil
 	}
-	c := columns(10, len(list), 33)
+	c := columns(11, len(list), 33)
 	for _, f := range list {
 		c[0].uuid(ID(f.EventUID, f.Subscription, f.generation, f.due))
 		c[1].text(f.Tenant)
@@ -148,14 +148,21 @@ func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error 
 		c[7].int(int64(f.generation))
 		c[8].text(f.reason)
 		c[9].time(f.due)
+		if f.Order.Valid {
+			c[10].uuid(f.Order.UUID)
+		} else {
+			c[10].null()
+		}
 	}
 	if _, err := tx.ExecContext(ctx, `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at)
-SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation, o.reason, 0, 1,
-    false, false, o.due, o.due, o.due
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[], $10::timestamptz[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due)`, args(c)...); err != nil {
+    test, held, created_at, due_at, claim_at, order_key, waits)
+SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation,
+    CASE WHEN o.order_key IS NULL THEN o.reason ELSE 'key_blocked' END, 0, 1,
+    false, o.order_key IS NOT NULL, o.due, o.due, o.due, o.order_key, o.order_key IS NOT NULL
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[], $10::timestamptz[],
+    $11::uuid[])
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due, order_key)`, args(c)...); err != nil {
 		return fmt.Errorf("make %d deliveries again: %w", len(list), err)
 	}
 	return nil

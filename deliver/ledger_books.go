@@ -50,7 +50,7 @@ WITH ended AS (
         count(*) FILTER (WHERE state = 'cancelled') AS cancelled, count(*) FILTER (WHERE generation > 0) AS later
     FROM deliveries WHERE `+ofSpan+`
 ), waiting AS (
-    SELECT count(*) AS pending, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE generation > 0) AS later
+    SELECT count(*) AS pending, count(*) FILTER (WHERE held AND NOT waits) AS held, count(*) FILTER (WHERE generation > 0) AS later
     FROM deferrals p WHERE event_uid >= $1 AND event_uid < $2 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
 )
 SELECT delivered, dead, cancelled, pending, held, ended.later + waiting.later FROM ended, waiting`,
@@ -173,7 +173,7 @@ func (l *ledger) astray(ctx context.Context, span Span, limit int) ([]Fault, err
 	return l.faults(ctx, KindAstray, `
 SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
 FROM deferrals d JOIN subscriptions s ON s.id = d.subscription_id
-WHERE d.held AND d.event_uid >= $1 AND d.event_uid < $2 AND s.status = 'active' AND NOT s.deleted
+WHERE d.held AND NOT d.waits AND d.event_uid >= $1 AND d.event_uid < $2 AND s.status = 'active' AND NOT s.deleted
     AND s.updated_at < now() - interval '1 minute' LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
 }
 

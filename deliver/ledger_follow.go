@@ -41,7 +41,7 @@ ORDER BY revision FETCH FIRST 1000 ROWS WITH TIES`, revision)
 func (l *ledger) straying(ctx context.Context) ([]change, error) {
 	return l.changes(ctx, `
 SELECT w.id, coalesce(s.status, ''), coalesce(s.deleted, true), coalesce(s.revision, 0)
-FROM (SELECT DISTINCT subscription_id AS id, held FROM deferrals) w LEFT JOIN subscriptions s ON s.id = w.id
+FROM (SELECT DISTINCT subscription_id AS id, held AND NOT waits AS held FROM deferrals) w LEFT JOIN subscriptions s ON s.id = w.id
 WHERE s.id IS NULL OR s.deleted OR s.status = 'disabled' OR (w.held AND s.status <> 'paused')`)
 }
 
@@ -66,11 +66,11 @@ func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]chan
 }
 
 // setFree makes what is held of a subscription due, in the order of arrival: a microsecond apart, since claims
-// go by time.
+// go by time. What waits for its turn stays held.
 const setFree = `
 WITH free AS (
     SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
-        SELECT id FROM deferrals WHERE subscription_id = $1 AND held ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+        SELECT id FROM deferrals WHERE subscription_id = $1 AND held AND NOT waits ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     ) first
 )
 UPDATE deferrals d SET held = false, due_at = now() + free.place * interval '1 microsecond',

@@ -45,7 +45,7 @@ UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker 
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation, d.attempts, d.step,
     d.test, d.created_at, due.claim_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
-    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id), d.reason = 'rate_limited'`
+    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id), d.reason = 'rate_limited', d.order_key IS NOT NULL`
 
 // dropLeftovers removes rows whose deliveries ended.
 const dropLeftovers = `
@@ -132,7 +132,7 @@ func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as leas
 			var late int64
 			var over bool
 			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &over, &c.limited); err != nil {
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &over, &c.limited, &c.ordered); err != nil {
 				return err
 			}
 			c.late = time.Duration(late) * time.Millisecond

@@ -276,7 +276,7 @@ SELECT EXISTS (SELECT FROM subscriptions WHERE id = $1 AND NOT deleted AND ($2 =
 type stats struct {
 	Delivered, Dead, Attempts int64
 	P50, P99                  sql.NullFloat64 // milliseconds
-	Pending, Held             int64
+	Pending, Held, Blocked    int64
 	OldestDue, LastSuccess    sql.NullTime
 }
 
@@ -293,14 +293,14 @@ WITH ended AS (
     FROM (SELECT duration_us FROM deliveries
         WHERE subscription_id = $1 AND id >= $2 AND started_at IS NOT NULL ORDER BY id DESC LIMIT 10000) last
 ), waiting AS (
-    SELECT count(*) AS pending, count(*) FILTER (WHERE held) AS held, coalesce(sum(attempts), 0) AS attempts,
+    SELECT count(*) AS pending, count(*) FILTER (WHERE held AND NOT waits) AS held, count(*) FILTER (WHERE waits) AS blocked, coalesce(sum(attempts), 0) AS attempts,
         min(due_at) FILTER (WHERE NOT held) AS oldest
     FROM deferrals WHERE subscription_id = $1
 )
-SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50, times.p99, waiting.pending, waiting.held, waiting.oldest,
+SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50, times.p99, waiting.pending, waiting.held, waiting.blocked, waiting.oldest,
     (SELECT ended_at FROM deliveries WHERE subscription_id = $1 AND state = 'delivered' ORDER BY id DESC LIMIT 1)
 FROM ended, times, waiting`, subscription, firstID(since)).Scan(
-		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.OldestDue, &s.LastSuccess)
+		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.Blocked, &s.OldestDue, &s.LastSuccess)
 	if err != nil {
 		return s, fmt.Errorf("count deliveries of %s: %w", subscription, err)
 	}
@@ -308,19 +308,21 @@ FROM ended, times, waiting`, subscription, firstID(since)).Scan(
 }
 
 // hurry makes a pending delivery due now, unless it is in flight. Asked for by hand, it goes even if its
-// subscription is paused.
+// subscription is paused. What waits for its turn goes on waiting.
 const hurry = `
 UPDATE deferrals SET due_at = now(), claim_at = now(), test = test OR held, held = false, worker = ''
-WHERE id = $1 AND (worker = '' OR claim_at <= now())`
+WHERE id = $1 AND NOT waits AND (worker = '' OR claim_at <= now())`
 
-// again makes a delivery of a later generation, due now.
+// again makes a delivery of a later generation, due now, or once it has its turn.
 const again = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 1, $10, false, $11, now(), now())`
+    test, held, created_at, due_at, claim_at, order_key, waits)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $12::uuid IS NULL THEN $9 ELSE 'key_blocked' END, 0, 1,
+    $10, $12::uuid IS NOT NULL, $11, now(), now(), $12::uuid, $12::uuid IS NOT NULL)`
 
-// retry makes a delivery due now: itself while it is pending, else a new generation of it. It returns which.
-func (l *ledger) retry(ctx context.Context, e entry, now time.Time) (id uuid.UUID, err error) {
+// retry makes a delivery due now: itself while it is pending, else a new generation of it, which takes its place in the
+// order of a key, if there is one. It returns which.
+func (l *ledger) retry(ctx context.Context, e entry, key uuid.NullUUID, now time.Time) (id uuid.UUID, err error) {
 	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		// Two who ask at the same time get the same generation.
 		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, e.EventUID.String()+e.Subscription.String()); err != nil {
@@ -341,7 +343,7 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 		}
 		id = ID(e.EventUID, e.Subscription, last.Generation+1, now)
 		_, err = tx.ExecContext(ctx, again, id, e.Tenant, e.EventUID, e.EventID, e.EventType, int64(e.Seq), e.Subscription,
-			last.Generation+1, last.Reason, e.Test, now)
+			last.Generation+1, last.Reason, e.Test, now, key)
 		return err
 	})
 	if err != nil {

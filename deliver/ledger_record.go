@@ -24,7 +24,7 @@ ON CONFLICT DO NOTHING`
 
 // endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
 // whose step is behind the row's comes from a worker that lost its lease, and is void; but what was
-// delivered is delivered, whoever holds the lease.
+// delivered is delivered, whoever holds the lease. It returns those that were in the order of a key.
 const endDeferred = `
 WITH o AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
@@ -34,8 +34,8 @@ WITH o AS MATERIALIZED (
         attempts, created_at, ended_at, started_at, duration_us, status, error, response, step)
 ), gone AS (
     DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
-    RETURNING d.id, d.number
-)
+    RETURNING d.id, d.number, d.order_key
+), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error, response)
 SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
@@ -43,7 +43,9 @@ SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_u
     o.duration_us, o.status, o.error, o.response
 FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
 WHERE g.id IS NOT NULL OR d.id IS NULL
-ON CONFLICT DO NOTHING`
+ON CONFLICT DO NOTHING
+)
+SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o ON o.id = g.id WHERE g.order_key IS NOT NULL`
 
 // putOff writes what is later. It never revives what ended, and never goes back a step.
 const putOff = `
@@ -71,9 +73,14 @@ INSERT INTO event_data (uid, body) SELECT o.* FROM unnest($1::uuid[], $2::bytea[
 const stillPaused = `SELECT id FROM subscriptions WHERE id = ANY($1) AND status = 'paused' AND NOT deleted FOR SHARE`
 
 // record writes what became of deliveries. It may be repeated, in any order and by several at once, with the
-// same result.
-func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) error {
+// same result. It returns the keys whose delivery ended, and which may go on once this is committed.
+func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) (places []place, err error) {
 	b := sortOut(records)
+	if len(b.deferred) > 0 {
+		if places, err = l.endOrdered(ctx, tx, b.deferred); err != nil {
+			return nil, fmt.Errorf("end deferred deliveries: %w", err)
+		}
+	}
 	for _, step := range []struct {
 		what  string
 		query string
@@ -81,7 +88,6 @@ func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) erro
 		rows  int
 	}{
 		{"end deliveries", endFresh, func() []any { return args(endColumns(b.fresh, false)) }, len(b.fresh)},
-		{"end deferred deliveries", endDeferred, func() []any { return args(endColumns(b.deferred, true)) }, len(b.deferred)},
 		{"keep events", keepEvents, func() []any { return args(eventColumns(b.events)) }, len(b.events)},
 		{"add attempts", addAttempts, func() []any { return args(attemptColumns(b.attempts)) }, len(b.attempts)},
 	} {
@@ -89,20 +95,20 @@ func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) erro
 			continue
 		}
 		if _, err := l.exec(ctx, tx, step.query, step.args()...); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
+			return nil, fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
 	if len(b.later) == 0 {
-		return nil
+		return places, nil
 	}
 	held, err := l.holdable(ctx, tx, b.later)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := l.exec(ctx, tx, putOff, args(laterColumns(b.later, held))...); err != nil {
-		return fmt.Errorf("put off deliveries: %w", err)
+		return nil, fmt.Errorf("put off deliveries: %w", err)
 	}
-	return nil
+	return places, nil
 }
 
 // holdable returns which subscriptions are paused still; what belongs to others must not be held, as the

@@ -19,6 +19,8 @@ type Metrics struct {
 	inFlight    prometheus.Gauge
 	waiting     prometheus.Gauge
 	overdue     prometheus.Gauge
+	waitingTurn prometheus.Gauge
+	stopped     prometheus.Gauge
 	handedOff   prometheus.Counter
 	skipped     prometheus.Counter
 	quarantined prometheus.Counter
@@ -53,6 +55,8 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		inFlight:    gauge("attempts_in_flight", "Requests in flight."),
 		waiting:     gauge("deliveries_waiting", "Deliveries that wait for a slot of their subscription."),
 		overdue:     gauge("deferrals_due_age_seconds", "For how long the oldest due deferral has been due."),
+		waitingTurn: gauge("deliveries_waiting_turn", "Deliveries that wait for the one before them in the order of their key."),
+		stopped:     gauge("ordering_keys_stopped", "Keys that stand still because a delivery was given up."),
 		handedOff:   counter("deliveries_handed_off_total", "Slow deliveries that became rows of their own."),
 		skipped:     counter("deliveries_skipped_total", "Deliveries of repeated tasks that had been made before."),
 		quarantined: counter("messages_quarantined_total", "Messages of tasks and outcomes that could not be read."),
@@ -64,7 +68,7 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	m.limits = newLimitMetrics()
 	m.preset()
 	for _, c := range append(m.limits.collectors(),
-		m.attempts, m.ended, m.duration, m.latency, m.late, m.inFlight, m.waiting, m.overdue, m.handedOff, m.skipped,
+		m.attempts, m.ended, m.duration, m.latency, m.late, m.inFlight, m.waiting, m.overdue, m.waitingTurn, m.stopped, m.handedOff, m.skipped,
 		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize,
 	) {
 		if err := to.Register(c); err != nil {

@@ -29,6 +29,7 @@ const (
 type RecorderDeps struct {
 	JS      natsjs.JetStream
 	DB      *sql.DB
+	Turns   *Turns // nil: nothing is ordered
 	Metrics *Metrics
 	Logger  *slog.Logger
 }
@@ -38,6 +39,7 @@ type RecorderDeps struct {
 type Recorder struct {
 	js      natsjs.JetStream
 	ledger  *ledger
+	turns   *Turns
 	metrics *Metrics
 	log     *slog.Logger
 	trouble *trouble
@@ -59,7 +61,7 @@ type page struct {
 func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
-		js: deps.JS, ledger: newLedger(deps.DB), metrics: deps.Metrics, log: log, trouble: newTrouble(log),
+		js: deps.JS, ledger: newLedger(deps.DB), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
 		partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
@@ -154,10 +156,10 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 	for _, p := range pages {
 		all = append(all, p.records...)
 	}
-	err := r.ledger.write(ctx, all)
+	err := r.write(ctx, all)
 	if refused(err) && len(pages) > 1 {
 		for _, p := range pages {
-			err := r.ledger.write(ctx, p.records)
+			err := r.write(ctx, p.records)
 			if err != nil && !refused(err) {
 				return err
 			}
@@ -174,6 +176,18 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 		r.metrics.groupSize.Observe(float64(n))
 	}
 	return err
+}
+
+// write records, and lets the keys go on whose delivery ended. If that fails, a sweep does it.
+func (r *Recorder) write(ctx context.Context, records []*Record) error {
+	places, err := r.ledger.writeOrdered(ctx, records)
+	if err != nil || r.turns == nil {
+		return err
+	}
+	if err := r.turns.pass(ctx, places); err != nil {
+		r.trouble.note("deliveries wait for their turn", err)
+	}
+	return nil
 }
 
 // refused reports whether Postgres will never take what it was given: data that does not fit its type or

@@ -67,8 +67,10 @@ var descriptions = map[string]string{
 	"list-dead-letters":            "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed.",
 	"get-subscription-stats":       "How many ended how, how long attempts took, what waits, and since when.",
 	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
-		"and a row of its own, which is answered. 409 if the event's data is no longer kept.",
-	"cancel-delivery": "An attempt that is under way may still arrive. 409 if the delivery has ended.",
+		"and a row of its own, which is answered. Of a subscription with an ordering it takes its place in the order of its key. " +
+		"409 if the event's data is no longer kept, or the delivery waits for the one before it.",
+	"cancel-delivery": "An attempt that is under way may still arrive. A dead one for which the order of its key stands still is passed over: it " +
+		"stays dead, and the next one goes. 409 if the delivery has ended otherwise.",
 }
 
 // deliveryJSON is a delivery as the API shows it.
@@ -309,13 +311,10 @@ func (r *routes) retry(ctx context.Context, in *IDInput) (*deliveryOutput, error
 	if err != nil {
 		return nil, err
 	}
-	if _, err := r.events.Get(ctx, e.EventUID, e.Seq); err != nil {
-		if errors.Is(err, ErrEventGone) {
-			return nil, api.Conflict("the event's data is gone")
-		}
-		return nil, api.Unavailable(err)
+	if e.waitsTurn() {
+		return nil, api.Conflict("the delivery waits for the one before it in the order of its key")
 	}
-	id, err := r.ledger.retry(ctx, e, r.now())
+	id, err := r.retryInOrder(ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -329,6 +328,13 @@ func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, erro
 	e, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
+	}
+	if e.State == string(OutcomeDead) {
+		if passed, err := r.ledger.passOver(ctx, e); err != nil {
+			return nil, err
+		} else if passed {
+			return r.show(ctx, e)
+		}
 	}
 	if e.State != statePending {
 		return nil, api.Conflict("the delivery has ended: it is " + e.State)
@@ -354,7 +360,8 @@ type statsJSON struct {
 	P50         *float64   `json:"p50_ms" doc:"of the last 10,000 attempts; null where there were none"`
 	P99         *float64   `json:"p99_ms"`
 	Pending     int64      `json:"pending" doc:"held ones included"`
-	Held        int64      `json:"held"`
+	Held        int64      `json:"held" doc:"by a pause"`
+	Blocked     int64      `json:"key_blocked" doc:"pending ones that wait for the one before them in the order of their key"`
 	OldestDueAt *time.Time `json:"oldest_due_at"`
 	LastSuccess *time.Time `json:"last_success_at"`
 }
@@ -371,7 +378,7 @@ func (r *routes) stats(ctx context.Context, in *IDInput) (*statsOutput, error) {
 		return nil, err
 	}
 	out := statsJSON{
-		Window: "24h", Delivered: s.Delivered, Dead: s.Dead, Attempts: s.Attempts, Pending: s.Pending, Held: s.Held,
+		Window: "24h", Delivered: s.Delivered, Dead: s.Dead, Attempts: s.Attempts, Pending: s.Pending, Held: s.Held, Blocked: s.Blocked,
 	}
 	if s.P50.Valid {
 		out.P50, out.P99 = &s.P50.Float64, &s.P99.Float64

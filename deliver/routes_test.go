@@ -289,7 +289,7 @@ func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
 	got := make(chan uuid.UUID, 10)
 	for i := range 10 {
 		go func() {
-			id, err := l.retry(context.Background(), e, time.Now().Add(time.Duration(i)*time.Millisecond))
+			id, err := l.retry(context.Background(), e, uuid.NullUUID{}, time.Now().Add(time.Duration(i)*time.Millisecond))
 			if err != nil {
 				t.Error(err)
 			}

@@ -48,6 +48,7 @@ type Deps struct {
 	Disabler  Disabler
 	Poster    Attempter
 	Events    *Events
+	Turns     *Turns // nil: nothing is ordered
 	Metrics   *Metrics
 	Logger    *slog.Logger
 	Announcer Announcer        // nil: tenants are told nothing
@@ -66,6 +67,7 @@ type Worker struct {
 	disabler  Disabler
 	poster    Attempter
 	events    *Events
+	turns     *Turns
 	metrics   *Metrics
 	log       *slog.Logger
 	trouble   *trouble
@@ -111,7 +113,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, name: host + "-" + uuid.NewString(),
 		js: deps.JS, ledger: newLedger(deps.DB), codec: c, journal: newJournal(deps.Publisher),
-		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events,
+		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		slots:   newSlots(cfg.InFlight, time.Now),
 		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
@@ -153,6 +155,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	feeders.Go(func() { w.due.lapse(w.draining) })
 	feeders.Go(func() { (&follower{worker: w}).run(w.draining) })
 	feeders.Go(func() { w.failing.run(w.draining) })
+	if w.turns != nil {
+		feeders.Go(func() { (&turner{worker: w, turns: w.turns}).run(w.draining) })
+	}
 	loops.Go(func() { w.announce(alive) })
 
 	err = runRouter(ctx, router, func() { w.finish() })

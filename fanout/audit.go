@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,6 +34,7 @@ type AuditorDeps struct {
 	Bytes     Bytes
 	Books     *deliver.Books
 	Outbox    deliver.Sender // nil where nothing is to be mended
+	Order     Queue          // nil where nothing is to be mended
 	// AttemptsSince says from when on attempts are kept; nil: all are.
 	AttemptsSince func() time.Time
 	Logger        *slog.Logger
@@ -221,7 +223,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 			g.mend = func(ctx context.Context) error { return a.Books.GiveUp(ctx, s, row.eventType, sub.ID) }
 		} else if a.Outbox != nil {
 			g.mend = func(ctx context.Context) error {
-				return a.Outbox.Send(ctx, tasks(e, []deliver.Target{{Subscription: sub.ID}}, revision, true)...)
+				return a.send(ctx, e, a.receivers(e, []*subscriptions.Subscription{sub}, revision))
 			}
 		}
 		r.Gaps = append(r.Gaps, g)
@@ -268,16 +270,9 @@ func (a *Auditor) refan(ctx context.Context, e *Event, w wire) error {
 		return err
 	}
 	matched, revision := a.Directory.Match(e.matchEvent())
-	targets := make([]deliver.Target, 0, len(matched))
-	for _, sub := range matched {
-		if !known[sub.ID] {
-			targets = append(targets, deliver.Target{Subscription: sub.ID})
-		}
+	to := a.receivers(e, slices.DeleteFunc(matched, func(sub *subscriptions.Subscription) bool { return known[sub.ID] }), revision)
+	if err := a.send(ctx, e, to); err != nil {
+		return err
 	}
-	if len(targets) > 0 {
-		if err := a.Outbox.Send(ctx, tasks(e, targets, revision, true)...); err != nil {
-			return err
-		}
-	}
-	return a.Ledger.Record(ctx, e, len(got)+len(targets))
+	return a.Ledger.Record(ctx, e, len(got)+to.count())
 }

@@ -57,7 +57,7 @@ func newAuditing(t *testing.T) *auditing {
 	h.bytes = events
 	h.auditor = fanout.NewAuditor(fanout.AuditorDeps{
 		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir),
-		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Logger: slog.New(slog.DiscardHandler),
+		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Order: h.queue, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.subs = []*subscriptions.Subscription{h.subscribe("acme", "order.*"), h.subscribe("acme", "order.created")}
 	stop := h.run()

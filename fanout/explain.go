@@ -132,7 +132,11 @@ func (r Routes) toExplain(ctx context.Context, row recorded, e *Event, asked str
 		}
 		return []uuid.UUID{id}, nil
 	}
-	ids, _ := r.Directory.MatchIDs(e.matchEvent())
+	to := r.Directory.MatchIDs(e.matchEvent())
+	ids := to.IDs
+	for _, o := range to.Ordered {
+		ids = append(ids, o.ID)
+	}
 	others, err := r.Ledger.subscriptionsOf(ctx, e.Tenant, explained)
 	if err != nil {
 		return nil, err

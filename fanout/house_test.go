@@ -37,6 +37,7 @@ type house struct {
 	dir    *subscriptions.Directory
 	ledger *fanout.Ledger
 	tray   *tray
+	queue  *queue
 	cfg    fanout.Config
 	now    func() time.Time // nil means time.Now
 }
@@ -63,6 +64,7 @@ func newHouseOn(t testing.TB, nc *nats.Conn) *house {
 	h.store = subscriptions.New(h.db, ring, egress.Policy{})
 	h.dir = subscriptions.NewDirectory(h.db, ring, slog.New(slog.DiscardHandler))
 	h.ledger = fanout.NewLedger(h.db)
+	h.queue = &queue{to: deliver.NewTurns(deliver.TurnsDeps{DB: h.db, Floor: fanout.Floor(h.js)})}
 	return h
 }
 
@@ -77,7 +79,7 @@ func (h *house) apply() {
 func (h *house) run() (stop func()) {
 	h.t.Helper()
 	stage, err := fanout.New(h.cfg, fanout.Deps{
-		JetStream: h.js, Directory: h.dir, Rules: fanout.NewRules(h.cfg, h.dir), Outbox: h.tray, Ledger: h.ledger,
+		JetStream: h.js, Directory: h.dir, Rules: fanout.NewRules(h.cfg, h.dir), Outbox: h.tray, Order: h.queue, Ledger: h.ledger,
 		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: h.now,
 	})
 	if err != nil {
@@ -252,6 +254,17 @@ func (t *tray) targets() map[string]map[uuid.UUID]int {
 		}
 	}
 	return counts
+}
+
+// queue counts what fan-out queues in the order of a key.
+type queue struct {
+	to    *deliver.Turns
+	calls atomic.Int64
+}
+
+func (q *queue) Queue(ctx context.Context, e *deliver.Event, turns []deliver.Turn) error {
+	q.calls.Add(1)
+	return q.to.Queue(ctx, e, turns)
 }
 
 // line is the way to Postgres, which can be cut.

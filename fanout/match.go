@@ -41,17 +41,20 @@ func (j *job) run() (*Refusal, error) {
 			return refusal, err
 		}
 	}
-	targets, revision := j.match()
-	if done, refusal, err := j.handOver(targets, revision); done || refusal != nil || err != nil {
+	to := j.match()
+	if done, refusal, err := j.handOver(to.targets, to.revision); done || refusal != nil || err != nil {
 		return refusal, err
+	}
+	if err := j.queue(to.turns); err != nil {
+		return nil, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
 	if err := j.persist(j.patience, func(ctx context.Context) error {
-		return j.ledger.Record(ctx, j.event, len(targets))
+		return j.ledger.Record(ctx, j.event, to.count())
 	}); err != nil {
 		return nil, err
 	}
-	j.metrics.done(len(targets), lag)
+	j.metrics.done(to.count(), lag)
 	return nil, nil
 }
 
@@ -86,15 +89,8 @@ func (j *job) before() (done bool, refusal *Refusal, err error) {
 	return v == repeat, nil, nil
 }
 
-// match returns the subscriptions that the event goes to, and the revision that a worker must know to know them.
-func (j *job) match() ([]deliver.Target, int64) {
-	matched, revision := j.dir.MatchIDs(j.event.matchEvent())
-	targets := make([]deliver.Target, len(matched))
-	for i, id := range matched {
-		targets[i].Subscription = id
-	}
-	return targets, revision
-}
+// match returns where the event goes.
+func (j *job) match() receivers { return receiversOf(j.event, j.dir.MatchIDs(j.event.matchEvent())) }
 
 // matchEvent is what matching looks at.
 func (e *Event) matchEvent() *subscriptions.MatchEvent {

@@ -146,6 +146,9 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.D
 	if err != nil {
 		return 0, err
 	}
+	if err := r.putInOrder(ctx, of.list); err != nil {
+		return 0, err
+	}
 	if p.state == replayCounting {
 		n, err := r.again.Count(ctx, p.only, of.list)
 		if err != nil {

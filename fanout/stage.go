@@ -25,6 +25,7 @@ type Stage struct {
 	rules   *Rules
 	dir     *subscriptions.Directory
 	out     deliver.Sender
+	order   Queue
 	ledger  *Ledger
 	turns   turns
 	outage  outage
@@ -39,6 +40,7 @@ type Deps struct {
 	Directory *subscriptions.Directory
 	Rules     *Rules
 	Outbox    deliver.Sender
+	Order     Queue
 	Ledger    *Ledger
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
@@ -54,7 +56,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 		deps.Now = time.Now
 	}
 	return &Stage{
-		cfg: cfg, js: deps.JetStream, rules: deps.Rules, dir: deps.Directory, out: deps.Outbox, ledger: deps.Ledger,
+		cfg: cfg, js: deps.JetStream, rules: deps.Rules, dir: deps.Directory, out: deps.Outbox, order: deps.Order, ledger: deps.Ledger,
 		metrics: newMetrics(deps.Metrics), log: deps.Logger, now: deps.Now,
 	}, nil
 }

@@ -25,10 +25,12 @@ type Directory struct {
 	log     *slog.Logger
 	refresh *group.Committer[*asked]
 	filters *filterCache
+	keys    *keyCache
 	decoded *settingsCache
 	wholes  wholes
 
 	failures atomic.Uint64 // filters that could not be evaluated
+	unkeyed  atomic.Uint64 // events without a key for a subscription that asks for an order
 
 	mu    sync.RWMutex
 	known *known // nil until the first use
@@ -63,6 +65,7 @@ const loadTimeout = 10 * time.Minute
 func NewDirectory(db *sql.DB, ring *seal.Ring, log *slog.Logger) *Directory {
 	d := &Directory{db: db, ring: ring, log: log}
 	d.filters = newCache[string, compiled](keptFilters)
+	d.keys = newCache[string, compiledKey](keptKeys)
 	d.decoded = newCache[unique.Handle[settings], *decoded](keptSettings)
 	d.refresh = group.New(group.Limits{Count: 1 << 20, Timeout: loadTimeout}, nil, d.catchUp)
 	return d
@@ -174,18 +177,39 @@ func (d *Directory) Match(e *MatchEvent) (matched []*Subscription, revision int6
 	return matched, revision
 }
 
+// Received are the subscriptions that receive an event.
+type Received struct {
+	IDs     []uuid.UUID // in no order
+	Ordered []InOrder   // those that ask for an order and have a key for the event
+	// Revision is the one that was matched against: whoever gets the result must know at least that one.
+	Revision int64
+}
+
+// InOrder is a subscription that receives an event in the order of its key.
+type InOrder struct {
+	ID  uuid.UUID
+	Key string
+}
+
 // MatchIDs is Match for callers who need to know which subscriptions receive an event and nothing else of them:
 // nothing is decoded for it.
-func (d *Directory) MatchIDs(e *MatchEvent) (ids []uuid.UUID, revision int64) {
+func (d *Directory) MatchIDs(e *MatchEvent) Received {
 	found, revision := d.receivers(e)
+	to := Received{Revision: revision}
 	if len(found) == 0 {
-		return nil, revision
+		return to
 	}
-	ids = make([]uuid.UUID, len(found))
-	for i, r := range found {
-		ids[i] = r.id
+	to.IDs = make([]uuid.UUID, 0, len(found))
+	for _, r := range found {
+		if source := r.ordering(); source != "" {
+			if key, ok := d.keyOf(e, source); ok {
+				to.Ordered = append(to.Ordered, InOrder{r.id, key})
+				continue
+			}
+		}
+		to.IDs = append(to.IDs, r.id)
 	}
-	return ids, revision
+	return to
 }
 
 // receivers are the entries that receive an event, each once.
@@ -289,13 +313,15 @@ type Stats struct {
 	Revision                           int64
 	// FilterErrors counts filters that could not be evaluated for an event, which therefore did not match.
 	FilterErrors uint64
+	// Unkeyed counts events that had no key for a subscription which asks for an order, and went in none.
+	Unkeyed uint64
 }
 
 // Stats returns them as of now.
 func (d *Directory) Stats() Stats {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := Stats{FilterErrors: d.failures.Load()}
+	s := Stats{FilterErrors: d.failures.Load(), Unkeyed: d.unkeyed.Load()}
 	if d.known != nil {
 		s.Subscriptions, s.Tenants, s.EventTypes = len(d.known.byID), len(d.known.tenants), len(d.known.types)
 		s.Revision = d.known.revision

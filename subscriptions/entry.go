@@ -37,6 +37,7 @@ type rule struct {
 	resource string
 	changed  []string
 	filter   string
+	ordering string // the expression of the key
 }
 
 // statuses by their ordinal. What is not known here is disabled.
@@ -52,8 +53,8 @@ func newEntry(r *row, t *tenant) *entry {
 		tenant: t, types: unique.Make(r.types), settings: unique.Make(r.settings),
 		text: name + url + string(r.sealed), nameEnds: uint16(len(name)), urlEnds: uint16(len(name) + len(url)),
 	}
-	if r.resource != "" || r.changed != "" || r.filter != "" {
-		e.rule = &rule{resource: r.resource, changed: list(r.changed), filter: r.filter}
+	if key := r.settings.orderingKey(); r.resource != "" || r.changed != "" || r.filter != "" || key != "" {
+		e.rule = &rule{resource: r.resource, changed: list(r.changed), filter: r.filter, ordering: key}
 	}
 	return e
 }
@@ -82,6 +83,14 @@ func (e *entry) resource() string {
 		return ""
 	}
 	return e.rule.resource
+}
+
+// ordering is the expression of the key by which deliveries are ordered; empty where no order is asked for.
+func (e *entry) ordering() string {
+	if e.rule == nil {
+		return ""
+	}
+	return e.rule.ordering
 }
 
 // patterns are the subscription's event types.

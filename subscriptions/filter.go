@@ -54,38 +54,47 @@ func (e *FilterError) Error() string {
 
 // CompileFilter parses, checks and plans a filter. Its error is a *FilterError.
 func CompileFilter(source string) (*Filter, error) {
+	f, is, err := compile(source)
+	if err != nil {
+		return nil, err
+	}
+	if is != cel.BoolType {
+		return nil, &FilterError{Line: 1, Column: 1, Message: fmt.Sprintf(
+			"must be boolean, but is %s; compare it with something, as in event.data.active == true", is)}
+	}
+	return f, nil
+}
+
+// compile parses, checks and plans an expression, and returns the type of its value as well.
+func compile(source string) (*Filter, *cel.Type, error) {
 	if len(source) > MaxFilterSource {
-		return nil, &FilterError{Message: fmt.Sprintf("is longer than %d bytes", MaxFilterSource)}
+		return nil, nil, &FilterError{Message: fmt.Sprintf("is longer than %d bytes", MaxFilterSource)}
 	}
 	if strings.TrimSpace(source) == "" {
-		return nil, &FilterError{Message: "is empty"}
+		return nil, nil, &FilterError{Message: "is empty"}
 	}
 	if err := checkNesting(source); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	env, err := filterEnv()
 	if err != nil {
-		return nil, fmt.Errorf("make filter environment: %w", err)
+		return nil, nil, fmt.Errorf("make filter environment: %w", err)
 	}
 	checked, err := env.check(source)
 	if err != nil {
-		return nil, err
-	}
-	if checked.OutputType() != cel.BoolType {
-		return nil, &FilterError{Line: 1, Column: 1, Message: fmt.Sprintf(
-			"must be boolean, but is %s; compare it with something, as in event.data.active == true", checked.OutputType())}
+		return nil, nil, err
 	}
 	p := planner{env: env, ast: checked.NativeRep()}
 	root, err := p.plan(p.ast.Expr())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if cost := root.estimate(); cost > maxFilterSteps {
-		return nil, &FilterError{Line: 1, Column: 1, Message: fmt.Sprintf(
+		return nil, nil, &FilterError{Line: 1, Column: 1, Message: fmt.Sprintf(
 			"may cost too much: about %d steps where lists have %d entries; at most %d are allowed",
 			cost, assumedListLen, maxFilterSteps)}
 	}
-	return &Filter{source: source, root: root, slots: p.maxSlots, paths: p.paths, data: p.readsData}, nil
+	return &Filter{source: source, root: root, slots: p.maxSlots, paths: p.paths, data: p.readsData}, checked.OutputType(), nil
 }
 
 // Source returns what the filter was compiled from.
@@ -97,10 +106,23 @@ var errNotBoolean = errors.New("the filter's value is not boolean")
 // Matches evaluates the filter. An error (a missing key, values that cannot be compared, a budget that is
 // spent) means no match.
 func (f *Filter) Matches(e *MatchEvent) (bool, error) {
+	v, err := f.value(e)
+	if err != nil {
+		return false, err
+	}
+	b, ok := v.(types.Bool)
+	if !ok {
+		return false, errNotBoolean
+	}
+	return bool(b), nil
+}
+
+// value evaluates the expression; an error is no value.
+func (f *Filter) value(e *MatchEvent) (value, error) {
 	fr := frame{event: e, steps: maxFilterSteps, bytes: maxFilterBytes}
 	if f.data {
 		if _, err := e.value(); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	if f.slots > len(fr.few) {
@@ -110,15 +132,12 @@ func (f *Filter) Matches(e *MatchEvent) (bool, error) {
 	}
 	v := f.root.eval(&fr)
 	if fr.spent != nil {
-		return false, fr.spent
+		return nil, fr.spent
 	}
-	switch v := v.(type) {
-	case types.Bool:
-		return bool(v), nil
-	case *types.Err:
-		return false, errors.New(v.String())
+	if failed, ok := v.(*types.Err); ok {
+		return nil, errors.New(failed.String())
 	}
-	return false, errNotBoolean
+	return v, nil
 }
 
 // checkNesting bounds brackets and prefix operators before the parser recurses over them.

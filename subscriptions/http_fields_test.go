@@ -23,6 +23,7 @@ func TestFields(t *testing.T) {
 		{"timeout", `"1s"`, `"15s"`},
 		{"max_in_flight", `1000`, `32`},
 		{"rate_limit", `{"limit":100,"per":"1s"}`, `null`},
+		{"ordering", `{"key":"event.data.order","on_dead":"stop"}`, `null`},
 		{"status", `"paused"`, `"active"`},
 		{"metadata", `{"a":"1"}`, `{}`},
 	}
@@ -103,7 +104,8 @@ func TestPatchMerges(t *testing.T) {
 		`{"name":""}`: "body.name", `{"timeout":"0s"}`: "body.timeout", `{"timeout":5}`: "body.timeout", `{"timeout":"soon"}`: "body.timeout",
 		`{"retry":{"schedule":["1s","x"]}}`: "body.retry.schedule[1]", `{"retry":{"schedule":["1s","0s"]}}`: "body.retry.schedule[1]",
 		`{"rate_limit":{"limit":1}}`: "body.rate_limit.per", `{"headers":{"Host":"x"}}`: "body.headers.Host", `{"filter":"1"}`: "body.filter",
-		`{"status":"on"}`: "body.status", `{"payload_format":"xml"}`: "body.payload_format", `{"max_in_flight":0}`: "body.max_in_flight",
+		`{"ordering":{"key":"event.dta"}}`: "body.ordering.key", `{"ordering":{"key":"event.id","on_dead":"wait"}}`: "body.ordering.on_dead",
+		`{"ordering":{"on_dead":"stop"}}`: "body.ordering.key", `{"status":"on"}`: "body.status", `{"payload_format":"xml"}`: "body.payload_format", `{"max_in_flight":0}`: "body.max_in_flight",
 		`{"max_in_flight":99999999999}`: "body.max_in_flight", `{"metadata":{"a":1}}`: "body.metadata.a", `[]`: "body",
 	} {
 		if r := s.want(t, 422, "acme PATCH /v1/subscriptions/"+id, patch); r.locations() != location {

@@ -21,6 +21,7 @@ type settable struct {
 	Timeout       *span             `json:"timeout,omitempty" nullable:"true" doc:"Of one attempt, from DNS to the last byte: 1s to 30s; 15s if left out." example:"15s"`
 	MaxInFlight   *int              `json:"max_in_flight,omitempty" nullable:"true" doc:"Requests at once: 1 to 1000; 32 if left out." example:"32"`
 	RateLimit     *rateLimitJSON    `json:"rate_limit,omitempty"`
+	Ordering      *orderingJSON     `json:"ordering,omitempty"`
 	Status        Status            `json:"status,omitempty" doc:"active, paused (matches are held) or disabled (nothing is matched)." example:"active"`
 	Metadata      map[string]string `json:"metadata,omitempty" nullable:"true" doc:"Whatever the caller wants to find again." example:"{\"team\":\"billing\"}"`
 }
@@ -35,6 +36,12 @@ type rateLimitJSON struct {
 	_     struct{} `nullable:"true"`
 	Limit int      `json:"limit" doc:"How many requests, also at once." example:"100"`
 	Per   span     `json:"per" doc:"In which time. From 1 a minute to 1000 a second." example:"1s"`
+}
+
+type orderingJSON struct {
+	_      struct{} `nullable:"true"`
+	Key    string   `json:"key" doc:"A CEL expression over event. Deliveries of the same value are sent one after the other, in the order in which the events were accepted. An event for which it has no value (a missing attribute, null, an empty text) is sent in no order." example:"event.data.order"`
+	OnDead OnDead   `json:"on_dead,omitempty" enum:"continue,stop" doc:"After a delivery was given up: continue sends the next one of its key; stop sends none until the dead one was retried with success, or passed over by cancelling it." example:"continue"`
 }
 
 // Settable has an exported name only because huma passes over embedded fields that have not.
@@ -73,6 +80,7 @@ type subscriptionJSON struct {
 	Timeout        span              `json:"timeout" example:"15s"`
 	MaxInFlight    int               `json:"max_in_flight" example:"32"`
 	RateLimit      *rateLimitJSON    `json:"rate_limit"`
+	Ordering       *orderingJSON     `json:"ordering" doc:"Null where none is asked for."`
 	Signing        Signing           `json:"signing" example:"hmac"`
 	Status         Status            `json:"status" example:"active"`
 	DisabledReason *string           `json:"disabled_reason" doc:"Why it is disabled: gone (it answered 410), manual, or the failure rule's; else null." example:"gone"`
@@ -137,6 +145,10 @@ func (in *settable) into(s *Subscription) {
 	if in.RateLimit != nil {
 		s.RateLimit = &RateLimit{Limit: in.RateLimit.Limit, Per: time.Duration(in.RateLimit.Per)}
 	}
+	s.Ordering = nil
+	if in.Ordering != nil {
+		s.Ordering = &Ordering{Key: in.Ordering.Key, OnDead: in.Ordering.OnDead}
+	}
 }
 
 // settableOf is what a patch is merged into: what was set, without defaults.
@@ -145,7 +157,7 @@ func settableOf(s *Subscription) settable {
 		Name: s.Name, Description: s.Description, URL: s.URL, EventTypes: notNil(s.EventTypes),
 		ResourceID: optional(s.ResourceID), Changed: s.Changed, Filter: optional(s.Filter), Headers: s.Headers,
 		PayloadFormat: s.PayloadFormat, Timeout: new(span(s.Timeout)), MaxInFlight: &s.MaxInFlight,
-		RateLimit: presentRate(s.RateLimit), Status: s.Status, Metadata: s.Metadata,
+		RateLimit: presentRate(s.RateLimit), Ordering: presentOrdering(s.Ordering), Status: s.Status, Metadata: s.Metadata,
 	}
 	if s.Retry.MaxRetries != nil || s.Retry.Schedule != nil {
 		out.Retry = &retryJSON{Schedule: spans(s.Retry.Schedule), MaxRetries: s.Retry.MaxRetries}
@@ -158,7 +170,7 @@ func present(s *Subscription) subscriptionJSON {
 		ID: s.ID, Number: s.Number, Tenant: s.Tenant, Dialect: s.Dialect, Name: s.Name, Description: s.Description, URL: s.URL,
 		EventTypes: notNil(s.EventTypes), ResourceID: optional(s.ResourceID), Changed: notNil(s.Changed), Filter: optional(s.Filter),
 		Headers: notNilMap(s.Headers), PayloadFormat: s.PayloadFormat, Retry: presentRetry(s.Retry), Timeout: span(s.Timeout),
-		MaxInFlight: s.MaxInFlight, RateLimit: presentRate(s.RateLimit), Signing: s.Signing, Status: s.Status,
+		MaxInFlight: s.MaxInFlight, RateLimit: presentRate(s.RateLimit), Ordering: presentOrdering(s.Ordering), Signing: s.Signing, Status: s.Status,
 		DisabledReason: optional(s.DisabledReason), Version: s.Version, Metadata: notNilMap(s.Metadata),
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
@@ -181,6 +193,13 @@ func presentRate(r *RateLimit) *rateLimitJSON {
 		return nil
 	}
 	return &rateLimitJSON{Limit: r.Limit, Per: span(r.Per)}
+}
+
+func presentOrdering(o *Ordering) *orderingJSON {
+	if o == nil {
+		return nil
+	}
+	return &orderingJSON{Key: o.Key, OnDead: o.OnDead}
 }
 
 // presentSecret shows the current secret. The private key of ed25519 is shown to nobody.

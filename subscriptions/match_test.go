@@ -178,7 +178,7 @@ func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *Match
 		demanded = et.Scopes
 	}
 	matched, _ := d.Match(e)
-	ids, _ := d.MatchIDs(e)
+	ids := d.MatchIDs(e).IDs
 	var got, want []uuid.UUID
 	for i, s := range matched {
 		got = append(got, s.ID)

@@ -62,7 +62,8 @@ func (r *row) into() []any {
 
 // extra are the settings that have no column of their own.
 type extra struct {
-	Signing Signing `json:"signing,omitempty"` // empty is SignHMAC
+	Signing  Signing   `json:"signing,omitempty"` // empty is SignHMAC
+	Ordering *Ordering `json:"ordering,omitempty"`
 }
 
 // list takes a joined list apart; an empty one is nil.
@@ -80,6 +81,7 @@ type decoded struct {
 	delays                 []time.Duration
 	scopeList              []string
 	signing                Signing
+	ordering               *Ordering
 }
 
 func (c *settings) decode() (*decoded, error) {
@@ -99,6 +101,7 @@ func (c *settings) decode() (*decoded, error) {
 	if d.signing = x.Signing; d.signing == "" {
 		d.signing = SignHMAC
 	}
+	d.ordering = x.Ordering
 	if c.schedule == "" {
 		return d, nil
 	}
@@ -120,7 +123,7 @@ func (r *row) subscription(d *decoded) *Subscription {
 		Name: r.name, Description: c.description, URL: r.url,
 		EventTypes: list(r.types), ResourceID: r.resource, Changed: list(r.changed), Filter: r.filter,
 		Headers: d.headerMap, PayloadFormat: c.format, Retry: Retry{Schedule: d.delays},
-		Timeout: time.Duration(c.timeoutMS) * time.Millisecond, MaxInFlight: int(c.maxInFlight), Signing: d.signing,
+		Timeout: time.Duration(c.timeoutMS) * time.Millisecond, MaxInFlight: int(c.maxInFlight), Signing: d.signing, Ordering: d.ordering,
 		Status: r.status, DisabledReason: c.disabledReason, Version: c.version, Metadata: d.metadataMap, Scopes: d.scopeList,
 		CreatedAt: r.created.UTC(), UpdatedAt: r.updated.UTC(), Deleted: r.deleted, Revision: r.revision,
 	}
@@ -145,10 +148,7 @@ func rowOf(s *Subscription) *row {
 		dialect: s.Dialect, description: s.Description, headers: jsonObject(s.Headers), format: s.PayloadFormat,
 		disabledReason: s.DisabledReason, version: s.Version, metadata: jsonObject(s.Metadata),
 		scopes: strings.Join(s.Scopes, listSeparator), maxRetries: -1, maxInFlight: int32(s.MaxInFlight),
-		timeoutMS: s.Timeout.Milliseconds(), extra: "{}",
-	}
-	if s.Signing != "" && s.Signing != SignHMAC {
-		r.settings.extra = jsonObject(map[string]string{"signing": string(s.Signing)})
+		timeoutMS: s.Timeout.Milliseconds(), extra: extraOf(s),
 	}
 	if s.Retry.MaxRetries != nil {
 		r.settings.maxRetries = int32(*s.Retry.MaxRetries)
@@ -162,6 +162,19 @@ func rowOf(s *Subscription) *row {
 	}
 	r.settings.schedule = strings.Join(delays, ",")
 	return r
+}
+
+// extraOf writes what has no column of its own, {} where that is nothing.
+func extraOf(s *Subscription) string {
+	x := extra{Ordering: s.Ordering}
+	if s.Signing != SignHMAC {
+		x.Signing = s.Signing
+	}
+	text, err := json.Marshal(x)
+	if err != nil { // Texts cannot fail.
+		panic(err)
+	}
+	return string(text)
 }
 
 // jsonObject writes a map as a JSON object, {} where there is none.

@@ -52,7 +52,8 @@ func example() *Subscription {
 		Filter: "event.data.total > 100.0", Headers: map[string]string{"X-Env": "prod"}, PayloadFormat: "raw",
 		Retry:   Retry{Schedule: []time.Duration{time.Millisecond, time.Hour}, MaxRetries: new(0)},
 		Timeout: 5 * time.Second, MaxInFlight: 7, RateLimit: &RateLimit{Limit: 100, Per: time.Second},
-		Signing: SignEd25519, Secrets: []Secret{NewSecret(SignEd25519)}, Metadata: map[string]string{"team": "ünïcode"},
+		Ordering: &Ordering{Key: "event.data.order", OnDead: StopOnDead},
+		Signing:  SignEd25519, Secrets: []Secret{NewSecret(SignEd25519)}, Metadata: map[string]string{"team": "ünïcode"},
 		Scopes: []string{"subscriptions:write", "view:purchases"},
 	}
 }

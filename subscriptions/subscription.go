@@ -64,6 +64,7 @@ type Subscription struct {
 	Timeout       time.Duration // of one attempt, DNS to last byte; 0 means DefaultTimeout
 	MaxInFlight   int           // requests at once over all workers; 0 means DefaultMaxInFlight
 	RateLimit     *RateLimit    // nil means no limit
+	Ordering      *Ordering     // nil means no order
 
 	// Signing is how deliveries are signed; fixed when the subscription is made.
 	Signing Signing

@@ -52,6 +52,9 @@ func (s *Subscription) fill() {
 	setDefault(&s.Signing, SignHMAC)
 	setDefault(&s.Timeout, DefaultTimeout)
 	setDefault(&s.MaxInFlight, DefaultMaxInFlight)
+	if s.Ordering != nil && s.Ordering.OnDead == "" {
+		s.Ordering = &Ordering{Key: s.Ordering.Key, OnDead: ContinueOnDead}
+	}
 	if s.Status != Disabled {
 		s.DisabledReason = ""
 	}
@@ -142,6 +145,7 @@ func validateMatching(sub *Subscription, bad *Invalid) {
 		_, err := CompileFilter(sub.Filter)
 		bad.add("filter", err)
 	}
+	validateOrdering(sub.Ordering, bad)
 }
 
 func validateSending(sub *Subscription, bad *Invalid) {

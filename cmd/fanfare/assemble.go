@@ -78,6 +78,7 @@ type shared struct {
 	ledger    *fanout.Ledger // of events
 	reader    *fanout.Reader
 	events    *deliver.Events
+	turns     *deliver.Turns
 }
 
 // assemble makes the parts of a role; nothing runs yet when it returns. This file is the one place that knows them all.
@@ -115,6 +116,7 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 		store: subscriptions.New(g.db, ring, policy), directory: subscriptions.NewDirectory(g.db, ring, g.log),
 		ledger: fanout.NewLedger(g.db), reader: fanout.NewReader(g.js),
 	}
+	sh.turns = deliver.NewTurns(deliver.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
 	sh.rules = fanout.NewRules(s.fanout, sh.directory)
 	if err := sh.store.CheckKeys(ctx); err != nil {
 		return nil, err
@@ -180,7 +182,7 @@ func (a *assembly) match(sh *shared) error {
 		return err
 	}
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
-		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Ledger: sh.ledger,
+		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
 		Logger: sh.log, Metrics: sh.metrics,
 	})
 	if err != nil {
@@ -212,12 +214,12 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Announcer: announcer{to: telling, directory: sh.directory}, Metrics: metrics, Logger: sh.log,
+		Events: sh.events, Turns: sh.turns, Announcer: announcer{to: telling, directory: sh.directory}, Metrics: metrics, Logger: sh.log,
 	})
 	if err != nil {
 		return err
 	}
-	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{JS: sh.js, DB: sh.db, Metrics: metrics, Logger: sh.log})
+	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{JS: sh.js, DB: sh.db, Turns: sh.turns, Metrics: metrics, Logger: sh.log})
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (sh *shared) auditor(outbox deliver.Sender) (*fanout.Auditor, error) {
 	}
 	return fanout.NewAuditor(fanout.AuditorDeps{
 		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
-		Bytes: sh.events, Books: books, Outbox: outbox, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
+		Bytes: sh.events, Books: books, Outbox: outbox, Order: sh.turns, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
 	}), nil
 }
 

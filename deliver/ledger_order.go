@@ -1,0 +1,321 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// queueUp writes deliveries that wait for their turn. They are held, so that nobody claims them.
+const queueUp = `
+INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at, order_key, waits)
+SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, 0, 'key_blocked', 0, 1,
+    false, true, o.created_at, now(), now(), o.order_key, true
+FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::timestamptz[], $9::uuid[])
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, created_at, order_key)
+WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
+ON CONFLICT DO NOTHING`
+
+// giveTurns gives the turn to the first of each key, if it waits and nobody of its key has the turn. It must have been
+// passed by fan-out ($3, $4), unless it is of a later generation, and its key must not stand still for another event.
+// From then on it is due.
+const giveTurns = `
+WITH asked AS (
+    SELECT DISTINCT subscription_id, order_key FROM unnest($1::uuid[], $2::uuid[]) AS k (subscription_id, order_key)
+), first AS (
+    SELECT h.id, h.generation > 0 OR h.seq <= $3 OR h.event_uid < $4 AS passed
+    FROM asked k CROSS JOIN LATERAL (
+        SELECT id, event_uid, seq, generation, waits FROM deferrals d
+        WHERE d.subscription_id = k.subscription_id AND d.order_key = k.order_key
+        ORDER BY d.seq, d.generation LIMIT 1
+    ) h
+    WHERE h.waits AND NOT EXISTS (
+        SELECT FROM deferrals r WHERE r.subscription_id = k.subscription_id AND r.order_key = k.order_key AND NOT r.waits
+    ) AND NOT EXISTS (
+        SELECT FROM stopped_keys s WHERE s.subscription_id = k.subscription_id AND s.order_key = k.order_key AND s.event_uid <> h.event_uid
+    )
+), given AS (
+    UPDATE deferrals d SET waits = false, held = false, reason = 'busy', due_at = greatest(due_at, now()), claim_at = greatest(due_at, now())
+    FROM first WHERE d.id = first.id AND first.passed AND d.waits RETURNING d.id
+)
+SELECT (SELECT count(*) FROM given), (SELECT count(*) FROM first WHERE NOT passed)`
+
+// stopKeys lets keys stand still whose delivery was given up, where the subscription asks for that, and those go on
+// whose delivery was sent with success or cancelled.
+const stopKeys = `
+WITH o AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) AS o (subscription_id, order_key, event_uid, state)
+), gone AS (
+    DELETE FROM stopped_keys s USING o
+    WHERE s.subscription_id = o.subscription_id AND s.order_key = o.order_key AND s.event_uid = o.event_uid AND o.state <> 'dead'
+)
+INSERT INTO stopped_keys (subscription_id, order_key, event_uid)
+SELECT o.subscription_id, o.order_key, o.event_uid FROM o JOIN subscriptions s ON s.id = o.subscription_id
+WHERE o.state = 'dead' AND s.settings->'ordering'->>'on_dead' = 'stop'
+ON CONFLICT DO NOTHING`
+
+// goOnKeys lets keys go on that stood still, where the subscription does not ask for it any more or cannot receive.
+const goOnKeys = `
+DELETE FROM stopped_keys k WHERE NOT EXISTS (
+    SELECT FROM subscriptions s WHERE s.id = k.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
+        AND s.settings->'ordering'->>'on_dead' = 'stop')`
+
+// nextPlaces finds keys in the index, one after the other: what lies between them is passed over.
+const nextPlaces = `
+WITH RECURSIVE k AS (
+    (SELECT subscription_id, order_key FROM deferrals
+    WHERE order_key IS NOT NULL AND (subscription_id, order_key) > ($1::uuid, $2::uuid) ORDER BY subscription_id, order_key LIMIT 1)
+    UNION ALL
+    SELECT n.subscription_id, n.order_key FROM k CROSS JOIN LATERAL (
+        SELECT d.subscription_id, d.order_key FROM deferrals d
+        WHERE d.order_key IS NOT NULL AND (d.subscription_id, d.order_key) > (k.subscription_id, k.order_key)
+        ORDER BY d.subscription_id, d.order_key LIMIT 1
+    ) n
+)
+SELECT subscription_id, order_key FROM k LIMIT $3`
+
+// turnsLock makes those who give turns wait for each other.
+const turnsLock = `SELECT pg_advisory_xact_lock(hashtextextended('turns', 0))`
+
+// queue writes what waits for its turn.
+func (l *ledger) queue(ctx context.Context, list []*queued) error {
+	n := 0
+	for _, q := range list {
+		n += len(q.turns)
+	}
+	c := columns(9, n, 33)
+	for _, q := range list {
+		e := q.event
+		for _, t := range q.turns {
+			c[0].uuid(ID(e.UID, t.Subscription, 0, e.AcceptedAt))
+			c[1].text(e.Tenant)
+			c[2].uuid(e.UID)
+			c[3].text(e.ID)
+			c[4].text(e.Type)
+			c[5].int(int64(e.Seq))
+			c[6].uuid(t.Subscription)
+			c[7].time(e.AcceptedAt)
+			c[8].uuid(OrderKey(t.Key))
+		}
+	}
+	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, queueUp, args(c)...); err != nil {
+			return fmt.Errorf("write %d deliveries that wait for their turn: %w", n, err)
+		}
+		return nil
+	})
+}
+
+// giveTurns gives turns at places. It returns how many it gave, and at how many places the first is not passed yet.
+func (l *ledger) giveTurns(ctx context.Context, places []place, floor Floor) (given, early int, err error) {
+	if len(places) == 0 {
+		return 0, 0, nil
+	}
+	c := columns(2, len(places), 33)
+	for _, p := range places {
+		c[0].uuid(p.subscription)
+		c[1].uuid(p.key)
+	}
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		// The lock comes first, so that the statement sees what those before it did.
+		if _, err := tx.ExecContext(ctx, turnsLock); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, giveTurns, append(args(c), int64(floor.Seq), firstID(floor.Since))...).Scan(&given, &early)
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("give turns at %d keys: %w", len(places), err)
+	}
+	return given, early, nil
+}
+
+// ordered is a delivery of an order that ended.
+type ordered struct {
+	place
+	event uuid.UUID
+	state string
+}
+
+// endOrdered ends deferred deliveries and returns those of an order, whose keys may go on then.
+func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*Record) ([]place, error) {
+	rows, err := l.query(ctx, tx, endDeferred, args(endColumns(records, true))...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ends []ordered
+	for rows.Next() {
+		var o ordered
+		if err := rows.Scan(&o.subscription, &o.key, &o.event, &o.state); err != nil {
+			return nil, err
+		}
+		ends = append(ends, o)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if len(ends) == 0 {
+		return nil, nil
+	}
+	return placesOf(ends), l.stopKeys(ctx, tx, ends)
+}
+
+func placesOf(ends []ordered) []place {
+	places := make([]place, len(ends))
+	for i, o := range ends {
+		places[i] = o.place
+	}
+	return places
+}
+
+func (l *ledger) stopKeys(ctx context.Context, tx *sql.Tx, ends []ordered) error {
+	c := columns(4, len(ends), 33)
+	for _, o := range ends {
+		c[0].uuid(o.subscription)
+		c[1].uuid(o.key)
+		c[2].uuid(o.event)
+		c[3].text(o.state)
+	}
+	if _, err := tx.ExecContext(ctx, stopKeys, args(c)...); err != nil {
+		return fmt.Errorf("let keys stand still: %w", err)
+	}
+	return nil
+}
+
+// passOver lets the key go on that stands still for a delivery, and reports whether one did.
+func (l *ledger) passOver(ctx context.Context, e entry) (bool, error) {
+	res, err := l.db.ExecContext(ctx, `DELETE FROM stopped_keys WHERE event_uid = $1 AND subscription_id = $2`, e.EventUID, e.Subscription)
+	if err != nil {
+		return false, fmt.Errorf("pass over delivery %s: %w", e.ID, err)
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+// goOnKeys lets those keys go on that need not stand still any more.
+func (l *ledger) goOnKeys(ctx context.Context) error {
+	if _, err := l.db.ExecContext(ctx, goOnKeys); err != nil {
+		return fmt.Errorf("let keys go on: %w", err)
+	}
+	return nil
+}
+
+// lastWaiting returns the place in the stream of events of the last one that waits for its turn; 0 if none does.
+func (l *ledger) lastWaiting(ctx context.Context) (seq uint64, err error) {
+	if err := l.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM deferrals WHERE waits`).Scan(&seq); err != nil {
+		return 0, fmt.Errorf("look for what waits for its turn: %w", err)
+	}
+	return seq, nil
+}
+
+// passedTurns returns the keys of what waits in a part of the stream of events, at most limit rows of it, and where the
+// next part begins.
+func (l *ledger) passedTurns(ctx context.Context, after, until uint64, limit int) (places []place, last uint64, err error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT subscription_id, order_key, seq FROM deferrals
+WHERE waits AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, int64(after), int64(until), limit)
+	if err != nil {
+		return nil, 0, fmt.Errorf("look for turns: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p place
+		if err := rows.Scan(&p.subscription, &p.key, &last); err != nil {
+			return nil, 0, fmt.Errorf("look for turns: %w", err)
+		}
+		places = append(places, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, fmt.Errorf("look for turns: %w", err)
+	}
+	if len(places) < limit {
+		return places, until, nil
+	}
+	return places, max(last-1, after+1), nil // Others of the last event may come next.
+}
+
+// places returns keys that have deferrals, in order, after one.
+func (l *ledger) places(ctx context.Context, after place, limit int) ([]place, error) {
+	rows, err := l.db.QueryContext(ctx, nextPlaces, after.subscription, after.key, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	defer rows.Close()
+	var list []place
+	for rows.Next() {
+		var p place
+		if err := rows.Scan(&p.subscription, &p.key); err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		list = append(list, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return list, nil
+}
+
+// countTurns counts what waits for its turn and the keys that stand still.
+func (l *ledger) countTurns(ctx context.Context) (waiting, stopped int64, err error) {
+	err = l.db.QueryRowContext(ctx, `
+SELECT (SELECT count(*) FROM deferrals WHERE waits), (SELECT count(*) FROM stopped_keys)`).Scan(&waiting, &stopped)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count what waits for its turn: %w", err)
+	}
+	return waiting, stopped, nil
+}
+
+// unkept returns events before a key whose bytes are not kept while deliveries of them wait for their turn, with their
+// places in the stream.
+func (l *ledger) unkept(ctx context.Context, before uuid.UUID, limit int) (map[uuid.UUID]uint64, error) {
+	rows, err := l.db.QueryContext(ctx, `
+SELECT DISTINCT event_uid, seq FROM deferrals d WHERE waits AND event_uid < $1
+    AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = d.event_uid) LIMIT $2`, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("look for events to keep: %w", err)
+	}
+	defer rows.Close()
+	list := make(map[uuid.UUID]uint64)
+	for rows.Next() {
+		var uid uuid.UUID
+		var seq uint64
+		if err := rows.Scan(&uid, &seq); err != nil {
+			return nil, fmt.Errorf("look for events to keep: %w", err)
+		}
+		list[uid] = seq
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for events to keep: %w", err)
+	}
+	return list, nil
+}
+
+// keep writes the bytes of events.
+func (l *ledger) keep(ctx context.Context, bodies map[uuid.UUID][]byte) error {
+	if len(bodies) == 0 {
+		return nil
+	}
+	c := columns(2, len(bodies), 1024)
+	for uid, body := range bodies {
+		c[0].uuid(uid)
+		c[1].bytes(body)
+	}
+	if _, err := l.db.ExecContext(ctx, keepEvents, args(c)...); err != nil {
+		return fmt.Errorf("keep events: %w", err)
+	}
+	return nil
+}
+
+// orderingKey returns the expression by which a subscription orders its deliveries; empty where it does not.
+func (l *ledger) orderingKey(ctx context.Context, subscription uuid.UUID) (source string, err error) {
+	err = l.db.QueryRowContext(ctx, `SELECT coalesce(settings->'ordering'->>'key', '') FROM subscriptions WHERE id = $1`, subscription).Scan(&source)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read ordering of subscription %s: %w", subscription, err)
+	}
+	return source, nil
+}

@@ -1,0 +1,62 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// waitsTurn reports whether a delivery waits for the one before it in the order of its key.
+func (e entry) waitsTurn() bool {
+	return e.State == statePending && e.Held && e.Reason == string(ReasonKeyBlocked)
+}
+
+// retryInOrder retries a delivery. One that has ended takes its place in the order of its key, as its subscription is now.
+func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
+	event, err := r.events.Get(ctx, e.EventUID, e.Seq)
+	if errors.Is(err, ErrEventGone) {
+		return uuid.Nil, api.Conflict("the event's data is gone")
+	}
+	if err != nil {
+		return uuid.Nil, api.Unavailable(err)
+	}
+	key, err := r.keyOf(ctx, e, event)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := r.ledger.retry(ctx, e, key, r.now())
+	if err == nil && key.Valid {
+		_, _, err = r.ledger.giveTurns(ctx, []place{{e.Subscription, key.UUID}}, Floor{})
+	}
+	return id, err
+}
+
+// keyOf returns the key of an event for a subscription, if it has one.
+func (r *routes) keyOf(ctx context.Context, e entry, event *Event) (key uuid.NullUUID, err error) {
+	if e.State == statePending || event.Test {
+		return key, nil
+	}
+	source, err := r.ledger.orderingKey(ctx, e.Subscription)
+	if err != nil || source == "" {
+		return key, err
+	}
+	k, err := subscriptions.CompileKey(source)
+	if err != nil {
+		return key, nil //nolint:nilerr // A later version may have written what this one does not know.
+	}
+	if text, err := k.Of(event.matchEvent()); err == nil {
+		key = uuid.NullUUID{UUID: OrderKey(text), Valid: true}
+	}
+	return key, nil
+}
+
+// matchEvent is what the expression of a key looks at.
+func (e *Event) matchEvent() *subscriptions.MatchEvent {
+	return &subscriptions.MatchEvent{
+		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data, ResourceIDs: e.ResourceIDs, Changed: e.Changed,
+	}
+}

@@ -1,0 +1,178 @@
+package deliver
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// How turns are looked for.
+const (
+	turnsNear = 20 * time.Millisecond  // while deliveries wait for fan-out to pass their events
+	turnsFar  = 200 * time.Millisecond // else: one question to an index that is empty
+	// sweepEvery is how often every key is looked at, for what no end made go on: cancelled, erased, allowed by a
+	// change of the subscription, or left by a recorder that was killed. Where that takes long it is done less often.
+	sweepEvery = 3 * time.Second
+	sweepShare = 20 // at most this part of the time
+	turnsPage  = 1000
+)
+
+// turner gives turns in a worker.
+type turner struct {
+	worker *Worker
+	turns  *Turns
+	done   uint64    // places in the stream of events up to which whatever waits was looked at
+	begun  bool      // whether done says anything
+	sweep  time.Time // when to look at every key
+	at     *place    // where the sweep is; nil while there is none
+	floor  Floor     // of the sweep
+	took   time.Duration
+	keep   time.Time // when to look for events that are about to leave their stream
+}
+
+// run gives turns until ctx ends. While Postgres or NATS is away they wait.
+func (t *turner) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		wait, err := t.step(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				t.worker.trouble.note("deliveries wait for their turn", err)
+			}
+			wait = pollFar
+		}
+		timer.Reset(wait)
+	}
+}
+
+// step gives the turns that are due and returns after how long to look again.
+func (t *turner) step(ctx context.Context) (time.Duration, error) {
+	if err := t.sweepOn(ctx); err != nil {
+		return 0, err
+	}
+	wait, err := t.first(ctx)
+	if t.at != nil {
+		wait = 0
+	}
+	return wait, err
+}
+
+// first gives turns to those whose events were just passed by fan-out, and are the first of their key.
+func (t *turner) first(ctx context.Context) (time.Duration, error) {
+	l := t.turns.ledger
+	waiting, err := l.lastWaiting(ctx)
+	if err != nil || waiting <= t.done {
+		return turnsFar, err
+	}
+	floor, err := t.turns.refresh(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for t.done < floor.Seq {
+		places, last, err := l.passedTurns(ctx, t.done, floor.Seq, turnsPage)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := t.turns.give(ctx, places, floor); err != nil {
+			return 0, err
+		}
+		t.done = last
+	}
+	return turnsNear, nil
+}
+
+// sweepOn begins a sweep if it is time for one, and goes on with it by one page.
+func (t *turner) sweepOn(ctx context.Context) error {
+	now := time.Now()
+	if t.at == nil {
+		if now.Before(t.sweep) {
+			return nil
+		}
+		t.sweep = now.Add(max(sweepEvery, sweepShare*t.took))
+		t.took = 0
+		if some, err := t.beginSweep(ctx); err != nil || !some {
+			return err
+		}
+	}
+	places, err := t.turns.ledger.places(ctx, *t.at, turnsPage)
+	if err != nil {
+		return err
+	}
+	if _, err := t.turns.give(ctx, places, t.floor); err != nil {
+		return err
+	}
+	t.took += time.Since(now)
+	if len(places) == turnsPage {
+		t.at = &places[len(places)-1]
+		return nil
+	}
+	t.at = nil
+	return t.keepWaiting(ctx)
+}
+
+// beginSweep counts what waits and reports whether anything does.
+func (t *turner) beginSweep(ctx context.Context) (some bool, err error) {
+	l := t.turns.ledger
+	waiting, stopped, err := l.countTurns(ctx)
+	if err != nil {
+		return false, err
+	}
+	t.worker.metrics.waitingTurn.Set(float64(waiting))
+	t.worker.metrics.stopped.Set(float64(stopped))
+	if waiting == 0 && stopped == 0 {
+		return false, nil
+	}
+	if t.floor, err = t.turns.refresh(ctx); err != nil {
+		return false, err
+	}
+	// Whatever was passed before the first sweep is the sweep's. A place that lies behind is that of a stream which
+	// was made anew, or of a broker that forgot some acknowledgements.
+	if !t.begun || t.floor.Seq < t.done {
+		t.done, t.begun = t.floor.Seq, true
+	}
+	t.at = &place{}
+	return true, l.goOnKeys(ctx)
+}
+
+// keepEvery is how often events are looked for that are about to leave their stream while deliveries of them wait.
+const keepEvery = 10 * time.Minute
+
+// keepWaiting copies the bytes of such events.
+func (t *turner) keepWaiting(ctx context.Context) error {
+	w := t.worker
+	if time.Now().Before(t.keep) {
+		return nil
+	}
+	before := firstID(w.now().Add(keepBefore - w.cfg.EventsMaxAge))
+	for {
+		list, err := w.ledger.unkept(ctx, before, turnsPage)
+		if err != nil {
+			return err
+		}
+		kept := make(map[uuid.UUID][]byte, len(list))
+		for uid, seq := range list {
+			e, err := w.events.Get(ctx, uid, seq)
+			if err != nil {
+				continue // If it is gone, the delivery finds out when it has its turn.
+			}
+			if body, err := w.codec.packEvent(e); err == nil {
+				kept[uid] = body
+			}
+		}
+		if err := w.ledger.keep(ctx, kept); err != nil {
+			return err
+		}
+		if len(list) < turnsPage || len(kept) == 0 {
+			break
+		}
+	}
+	t.keep = time.Now().Add(keepEvery)
+	return nil
+}
