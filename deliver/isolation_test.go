@@ -120,8 +120,7 @@ func (p *watchedPoster) Send(ctx context.Context, a Attempt) Result {
 
 // A backlog for an endpoint that comes back: it drains within the bounds of the endpoint, others go their way, and memory
 // does not grow with the backlog.
-func TestABacklogDrainsWithinBounds(t *testing.T) {
-	t.Parallel()
+func backlogDrainsWithinBounds(t *testing.T) {
 	const backlog, limit = 20_000, 16
 	r := newRig(t)
 	p := r.parts(sparing())

