@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -20,12 +21,15 @@ import (
 )
 
 // benchIsolationCmd measures whether endpoints in trouble slow the others: the latency of a thousand quick endpoints at
-// half of what the machine can do, with and without three bad ones beside them.
+// half of what the machine can do, with and without three bad ones beside them. Short windows with and without them take
+// turns, in pairs whose order changes, so that whatever else the machine does falls on both; p99 is that of all deliveries of a
+// kind together. What the same machine makes of two halves of the windows without bad endpoints is printed as well: a
+// ratio nearer to 1 than that one says nothing.
 type benchIsolationCmd struct {
 	JSON      bool    `name:"json" help:"Print JSON instead of a table."`
 	Endpoints int     `default:"1000" help:"How many quick endpoints there are."`
-	Seconds   float64 `default:"5" help:"How long each window is."`
-	Rounds    int     `default:"3" help:"How many windows there are with the bad endpoints, and as many without; medians are printed."`
+	Seconds   float64 `default:"2" help:"How long each window is."`
+	Rounds    int     `default:"12" help:"How many windows there are with the bad endpoints, and as many without."`
 	Share     int     `default:"10" help:"How many times as much as a quick endpoint each bad one is sent."`
 	Rate      int     `default:"0" help:"Deliveries a second to the quick endpoints; 0 measures what the machine can do and takes half."`
 }
@@ -38,8 +42,11 @@ type isolationReport struct {
 	Rate      int            `json:"deliveries_per_second"`
 	Without   []benchLatency `json:"without_bad_endpoints"`
 	With      []benchLatency `json:"with_bad_endpoints"`
-	P99       [2]float64     `json:"p99_ms_without_and_with"`
+	P99       [2]float64     `json:"p99_ms_without_and_with"` // of all windows of a kind together
 	Ratio     float64        `json:"p99_ratio"`
+	Pairs     float64        `json:"p99_ratio_median_of_pairs"`
+	Noise     float64        `json:"p99_ratio_without_to_without"` // of every other window without to the rest
+	Samples   [2]int         `json:"deliveries_timed"`
 	Bad       int64          `json:"requests_of_bad_endpoints"`
 }
 
@@ -48,13 +55,13 @@ type isolation struct {
 	cmd     benchIsolationCmd
 	console *console
 	api     *client
-	urls    [2]string // of the receiver, and of the port that resets
+	urls    [3]string // of the quick endpoints, of the slow one and the one that answers 500, and of the port that resets
 	bad     []string  // ids of the bad subscriptions
 	next    int       // number of the next event
 
 	received atomic.Int64
 	requests atomic.Int64 // of the bad endpoints
-	timing   atomic.Bool
+	from     atomic.Int64 // events sent before are not timed, ns since 1970; 0: none is
 	mu       sync.Mutex
 	times    []time.Duration
 }
@@ -100,12 +107,18 @@ func (x *isolation) listen(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	trouble, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
 	resets, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	x.urls = [2]string{"http://" + receiver.Addr().String(), "http://" + resets.Addr().String()}
-	group.Go(func() error { return serve(ctx, receiver, api.NewServer(http.HandlerFunc(x.receive), nil)) })
+	x.urls = [3]string{"http://" + receiver.Addr().String(), "http://" + trouble.Addr().String(), "http://" + resets.Addr().String()}
+	for _, l := range []net.Listener{receiver, trouble} {
+		group.Go(func() error { return serve(ctx, l, api.NewServer(http.HandlerFunc(x.receive), nil)) })
+	}
 	group.Go(func() error {
 		defer context.AfterFunc(ctx, func() { _ = resets.Close() })()
 		for {
@@ -136,7 +149,8 @@ func (x *isolation) receive(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	default:
-		if _, sent, ok := readBenchEvent(body); ok && x.timing.Load() {
+		from := x.from.Load()
+		if _, sent, ok := readBenchEvent(body); ok && from > 0 && sent.UnixNano() >= from {
 			x.mu.Lock()
 			x.times = append(x.times, now.Sub(sent))
 			x.mu.Unlock()
@@ -175,7 +189,7 @@ func (x *isolation) subscribe(ctx context.Context) error {
 	for n := range x.cmd.Share {
 		types = append(types, isolationType(n))
 	}
-	for _, url := range []string{x.urls[0] + "/slow", x.urls[1] + "/reset", x.urls[0] + "/500"} {
+	for _, url := range []string{x.urls[1] + "/slow", x.urls[2] + "/reset", x.urls[1] + "/500"} {
 		id, err := create(url, types)
 		if err != nil {
 			return err
@@ -212,55 +226,58 @@ func (x *isolation) measure(ctx context.Context) (*isolationReport, error) {
 	if _, err := x.window(ctx, r.Rate, "disabled"); err != nil { // to warm up
 		return nil, err
 	}
+	var times [2][][]time.Duration // without and with, by window
 	for round := range x.cmd.Rounds {
-		without, err := x.window(ctx, r.Rate, "disabled")
-		if err != nil {
-			return nil, err
+		for turn := range 2 {
+			kind := (round + turn) % 2
+			window, err := x.window(ctx, r.Rate, [2]string{"disabled", "active"}[kind])
+			if err != nil {
+				return nil, err
+			}
+			times[kind] = append(times[kind], window)
 		}
-		with, err := x.window(ctx, r.Rate, "active")
-		if err != nil {
-			return nil, err
-		}
-		r.Without, r.With = append(r.Without, without), append(r.With, with)
-		fmt.Fprintf(x.console.err, "Round %d: p99 %.1f ms without, %.1f ms with\n", round+1, without.P99, with.P99)
 	}
-	r.sum()
+	r.sum(times)
 	r.Bad = x.requests.Load()
 	return r, nil
 }
 
-// capacity is how many deliveries a second the machine makes.
+// capacity is how many deliveries a second the machine makes, once it is warm.
 func (x *isolation) capacity(ctx context.Context) (float64, error) {
 	fmt.Fprintln(x.console.err, "Measuring what the machine can do ...")
 	data := newBenchData()
-	begun, before := time.Now(), x.received.Load()
-	for sent := int64(0); time.Since(begun) < length(x.cmd.Seconds); {
-		if sent-(x.received.Load()-before) > benchLead {
-			pause(ctx, time.Millisecond)
-			continue
+	var rate float64
+	for range 2 {
+		begun, before := time.Now(), x.received.Load()
+		for time.Since(begun) < length(x.cmd.Seconds) {
+			if int64(x.next)-x.received.Load() > benchLead {
+				pause(ctx, time.Millisecond)
+				continue
+			}
+			if err := x.publish(ctx, data, benchArray*5); err != nil {
+				return 0, err
+			}
 		}
-		if err := x.publish(ctx, data, benchArray*5); err != nil {
-			return 0, err
-		}
-		sent += benchArray * 5
+		rate = float64(x.received.Load()-before) / time.Since(begun).Seconds()
 	}
-	rate := float64(x.received.Load()-before) / time.Since(begun).Seconds()
 	return rate, x.drain(ctx)
 }
 
-// window sends at a rate for a while and returns the latencies of the quick endpoints.
-func (x *isolation) window(ctx context.Context, rate int, bad string) (benchLatency, error) {
+// window sends at a rate for a while and returns the latencies of the quick endpoints. Its first part, in which the bad
+// ones come or go, is not timed.
+func (x *isolation) window(ctx context.Context, rate int, bad string) ([]time.Duration, error) {
 	const step = 10 * time.Millisecond
 	if err := x.setBad(ctx, bad); err != nil {
-		return benchLatency{}, err
+		return nil, err
 	}
+	lead := length(x.cmd.Seconds) / 4
+	group, groupCtx := errgroup.WithContext(ctx)
+	data, begun, sent := newBenchData(), time.Now(), 0
 	x.mu.Lock()
 	x.times = nil
 	x.mu.Unlock()
-	x.timing.Store(true)
-	group, groupCtx := errgroup.WithContext(ctx)
-	data, begun, sent := newBenchData(), time.Now(), 0
-	for since := time.Duration(0); since < length(x.cmd.Seconds); since += step {
+	x.from.Store(begun.Add(lead).UnixNano())
+	for since := time.Duration(0); since < length(x.cmd.Seconds)+lead; since += step {
 		if !pause(groupCtx, time.Until(begun.Add(since))) {
 			break
 		}
@@ -273,15 +290,15 @@ func (x *isolation) window(ctx context.Context, rate int, bad string) (benchLate
 		group.Go(func() error { return x.api.do(groupCtx, "POST /v1/events?tenant="+benchTenant, body, nil) })
 	}
 	if err := group.Wait(); err != nil {
-		return benchLatency{}, err
+		return nil, err
 	}
 	if err := x.drain(ctx); err != nil {
-		return benchLatency{}, err
+		return nil, err
 	}
-	x.timing.Store(false)
+	x.from.Store(0)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return newBenchLatency(rate, x.times), nil
+	return x.times, nil
 }
 
 func (x *isolation) publish(ctx context.Context, data benchData, n int) error {
@@ -314,17 +331,33 @@ func (x *isolation) drain(ctx context.Context) error {
 	return nil
 }
 
-// sum computes the medians.
-func (r *isolationReport) sum() {
-	p99 := func(list []benchLatency) float64 {
-		values := make([]float64, len(list))
-		for i, l := range list {
-			values[i] = l.P99
-		}
-		return median(values)
+// sum computes what the windows come to: without and with bad endpoints.
+func (r *isolationReport) sum(times [2][][]time.Duration) {
+	for _, window := range times[0] {
+		r.Without = append(r.Without, newBenchLatency(r.Rate, window))
 	}
-	r.P99 = [2]float64{p99(r.Without), p99(r.With)}
-	r.Ratio = r.P99[1] / r.P99[0]
+	for _, window := range times[1] {
+		r.With = append(r.With, newBenchLatency(r.Rate, window))
+	}
+	var halves [2][][]time.Duration
+	var pairs []float64
+	for i := range times[0] {
+		halves[i%2] = append(halves[i%2], times[0][i])
+		pairs = append(pairs, r.With[i].P99/r.Without[i].P99)
+	}
+	p99 := func(windows [][]time.Duration) (float64, int) {
+		l := newBenchLatency(r.Rate, slices.Concat(windows...))
+		return l.P99, l.Events
+	}
+	for kind := range times {
+		r.P99[kind], r.Samples[kind] = p99(times[kind])
+	}
+	even, _ := p99(halves[0])
+	odd, _ := p99(halves[1])
+	r.Ratio, r.Pairs, r.Noise = r.P99[1]/r.P99[0], median(pairs), 1
+	if odd > 0 {
+		r.Noise = even / odd
+	}
 }
 
 // write writes the report, for machines or for people.
@@ -336,10 +369,11 @@ func (r *isolationReport) write(w io.Writer, machines bool) error {
 	}
 	m := r.Machine
 	_, err := fmt.Fprintf(w, `
-%d cores, %s, %s, fanfare %s; %d quick endpoints, %d deliveries/s, medians of %d windows of %v s
-p99 without bad endpoints  %8.1f ms
-p99 with three of them     %8.1f ms   (one takes 10 s, one resets, one answers 500; %d requests to them)
-ratio                      %8.2f
-`, m.Cores, m.System, m.Go, m.Version, r.Endpoints, r.Rate, m.Rounds, m.Seconds, r.P99[0], r.P99[1], r.Bad, r.Ratio)
+%d cores, %s, %s, fanfare %s; %d quick endpoints, %d deliveries/s, %d windows of %v s of each kind
+p99 without bad endpoints  %8.1f ms   (%d deliveries)
+p99 with three of them     %8.1f ms   (%d; one takes 10 s, one resets, one answers 500: %d requests to them)
+ratio                      %8.2f      (median of the pairs %.2f; without to without %.2f)
+`, m.Cores, m.System, m.Go, m.Version, r.Endpoints, r.Rate, m.Rounds, m.Seconds, r.P99[0], r.Samples[0], r.P99[1], r.Samples[1], r.Bad,
+		r.Ratio, r.Pairs, r.Noise)
 	return err
 }

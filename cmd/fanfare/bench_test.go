@@ -57,6 +57,29 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+// The report of `fanfare bench isolation` compares all deliveries of a kind, not the medians of windows.
+func TestIsolationReport(t *testing.T) {
+	t.Parallel()
+	window := func(ms, slow int) (list []time.Duration) {
+		for i := range 100 {
+			d := time.Duration(ms) * time.Millisecond
+			if i < slow {
+				d *= 3
+			}
+			list = append(list, d)
+		}
+		return list
+	}
+	r := &isolationReport{Rate: 100}
+	r.sum([2][][]time.Duration{{window(10, 0), window(20, 0)}, {window(20, 0), window(20, 50)}})
+	if r.P99 != [2]float64{20, 60} || r.Ratio != 3 || r.Samples != [2]int{200, 200} {
+		t.Errorf("got p99 %v, ratio %v, %v deliveries", r.P99, r.Ratio, r.Samples)
+	}
+	if r.Pairs != 2.5 || r.Noise != 0.5 {
+		t.Errorf("got %v by pairs, %v without to without; want 2.5 and 0.5", r.Pairs, r.Noise)
+	}
+}
+
 func TestMedianAndPercentiles(t *testing.T) {
 	t.Parallel()
 	if got := median([]float64{3, 1, 2}); got != 2 {
