@@ -120,11 +120,12 @@ func TestConfig(t *testing.T) {
 		want       string
 	}{
 		{nil, true, "leat kajabi passona babelfor"}, {nil, false, ""}, {[]string{"off"}, true, ""}, {[]string{"kajabi"}, true, "kajabi"},
-		{[]string{"kajabi", "leat"}, false, "kajabi leat"},
+		{[]string{"kajabi", "leat"}, false, "kajabi leat"}, {[]string{" kajabi", "leat ", "kajabi"}, true, "kajabi leat"},
 	} {
-		c := vendors.Config{Dialects: test.set}
-		if got := strings.Join(c.Names(test.everything), " "); got != test.want {
-			t.Errorf("%v: got %q", test.set, got)
+		c := vendors.DefaultConfig()
+		c.Dialects = test.set
+		if got := strings.Join(c.Names(test.everything), " "); got != test.want || c.Validate() != nil {
+			t.Errorf("%v: got %q, %v", test.set, got, c.Validate())
 		}
 	}
 }
