@@ -1,0 +1,175 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// size is how large a test is; a variable makes it larger, to measure with.
+func size(t testing.TB, variable string, usual int) int {
+	t.Helper()
+	value := os.Getenv(variable)
+	if value == "" {
+		return usual
+	}
+	return must(strconv.Atoi(value))(t)
+}
+
+// timedPoster notes when attempts were begun.
+type timedPoster struct {
+	Attempter
+	mu    *sync.Mutex
+	begun *[]int64  // us since 1970
+	only  uuid.UUID // of this subscription; of all if it is zero
+}
+
+// Send sends.
+func (p timedPoster) Send(ctx context.Context, a Attempt) Result {
+	if p.only == uuid.Nil || p.only == a.Subscription.ID {
+		p.mu.Lock()
+		*p.begun = append(*p.begun, time.Now().UnixMicro())
+		p.mu.Unlock()
+	}
+	return p.Attempter.Send(ctx, a)
+}
+
+// noneTooSoon demands that by any moment since start no more requests were made than a limit and its burst allow. It holds
+// however busy the machine is, as that can only delay them.
+func noneTooSoon(t *testing.T, begun []int64, start int64, limit subscriptions.RateLimit) {
+	t.Helper()
+	slices.Sort(begun)
+	p := paceOf(limit)
+	for i, at := range begun {
+		if least := start + int64(i)*p.gap - p.burst; at < least {
+			t.Fatalf("request %d was made %d us before its time", i, least-at)
+		}
+	}
+}
+
+// Three workers share one limit. A request is never made before its time, so that by any moment since the beginning no more
+// were than the limit and its burst allow, however busy the machine is; all arrive, at the first attempt.
+// What FANFARE_TEST_DELIVERIES deliveries come to in any ten seconds is logged.
+func TestRateLimitsOverThreeWorkers(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []subscriptions.RateLimit{
+		{Limit: 600, Per: time.Minute}, {Limit: 100, Per: time.Second}, {Limit: 1000, Per: time.Second},
+	} {
+		t.Run(fmt.Sprintf("%d in %s", limit.Limit, limit.Per), func(t *testing.T) {
+			t.Parallel()
+			rate := int(int64(limit.Limit) * int64(time.Second) / int64(limit.Per))
+			n := 3 * rate
+			if rate == 1000 {
+				n = size(t, "FANFARE_TEST_DELIVERIES", n)
+			}
+			r := newRig(t)
+			var mu sync.Mutex
+			var begun []int64
+			for range 3 {
+				p := r.parts(quick())
+				p.deps.DB = r.open()
+				p.deps.Poster = timedPoster{Attempter: p.deps.Poster, mu: &mu, begun: &begun}
+				r.start(p)
+			}
+			r.recorder()
+			var arrived []int64
+			receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				arrived = append(arrived, time.Now().UnixMicro())
+			}))
+			t.Cleanup(receiver.Close)
+			sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.RateLimit, s.MaxInFlight = &limit, 100 })
+			start := time.Now().UnixMicro()
+			r.sendAll(n, sub)
+			r.all(sub, n, OutcomeDelivered)
+			mu.Lock()
+			defer mu.Unlock()
+			if len(begun) != n || r.count(`SELECT max(attempts) FROM deliveries`) != 1 {
+				t.Errorf("%d attempts for %d deliveries", len(begun), n)
+			}
+			noneTooSoon(t, begun, start, limit)
+			took := arrived[len(arrived)-1] - arrived[0]
+			t.Logf("%.1f a second over %.1f s; in any ten seconds %+.1f %% at most", float64(n)/float64(took)*1e6, float64(took)/1e6, 100*excess(arrived, limit))
+		})
+	}
+}
+
+// At one a minute everybody who waits is given a minute of his own.
+func TestOneAMinuteOverThreeWorkers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for range 3 {
+		r.worker(quick())
+	}
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.RateLimit = &subscriptions.RateLimit{Limit: 1, Per: time.Minute}
+	})
+	const n = 30
+	start := time.Now()
+	for range n {
+		r.send(r.event(), sub)
+	}
+	r.eventually("all but one to wait", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'rate_limited' AND worker = '' AND due_at > now()`) >= n-1-int(time.Since(start)/time.Minute)
+	})
+	if n := r.count(`SELECT count(*) FROM (
+    SELECT due_at - lag(due_at) OVER (ORDER BY due_at) AS apart FROM deferrals WHERE reason = 'rate_limited' AND due_at > now()
+) d WHERE apart < interval '59.9 seconds'`); n != 0 {
+		t.Errorf("%d deliveries are due less than a minute after the one before", n)
+	}
+	if n, most := len(receiver.Requests()), 1+int(time.Since(start)/time.Minute); n > most {
+		t.Errorf("got %d requests, want %d at most", n, most)
+	}
+}
+
+// Each of three workers keeps to the subscription's bound, so that together they have at most three times as many
+// requests in flight.
+func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
+	t.Parallel()
+	const limit, workers, n = 8, 3, 200
+	r := newRig(t)
+	cfg := quick()
+	cfg.HandOff = 100 * time.Millisecond
+	for range workers {
+		r.worker(cfg)
+	}
+	r.recorder()
+	release := make(chan struct{})
+	var now, most atomic.Int64
+	receiver := servertest.NewReceiver(t, servertest.By(func(servertest.Request) servertest.Answer {
+		most.Store(max(most.Load(), now.Add(1)))
+		return servertest.After(release, servertest.By(func(servertest.Request) servertest.Answer {
+			now.Add(-1)
+			return servertest.Status(200)
+		}))
+	}))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = limit })
+	for range n {
+		r.send(r.event(), sub)
+	}
+	r.eventually("each worker to have its share in flight", func() bool { return now.Load() == limit*workers })
+	r.eventually("what waits to be put off", func() bool {
+		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-limit*workers
+	})
+	close(release)
+	r.all(sub, n, OutcomeDelivered)
+	if got := most.Load(); got > limit*workers {
+		t.Errorf("%d requests were in flight, want %d at most", got, limit*workers)
+	}
+}
