@@ -121,9 +121,27 @@ func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, e
 	if err == nil && event.UID == uid {
 		return event, nil
 	}
+	return e.Kept(ctx, uid)
+}
+
+// Kept returns what the ledger keeps of an event, past the cache; ErrEventGone if that is nothing.
+func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 	body, err := e.ledger.eventBody(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
 	return e.codec.unpackEvent(body)
+}
+
+// sendable returns an event that is to be sent again; ErrEventGone if it cannot be. What was erased may still be in
+// memory here, which does not count.
+func (e *Events) sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+	erased, err := e.ledger.erased(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
+	if erased {
+		return e.Kept(ctx, uid)
+	}
+	return e.Get(ctx, uid, seq)
 }

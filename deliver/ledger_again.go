@@ -13,14 +13,24 @@ import (
 
 // deadLetters lists dead deliveries of events of a span. A delivery is not older than its event, which leaves the
 // partitions before the span out. Only the last generation counts, so that nothing is sent twice, and whoever
-// cannot receive is left out.
+// cannot receive is left out, as is what was erased.
 const deadLetters = `
 SELECT d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation
 FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
 WHERE d.tenant = $1 AND d.state = 'dead' AND d.id > $2 AND d.id >= $3 AND d.id < $9 AND d.event_uid >= $3 AND d.event_uid < $4
     AND ($5::uuid IS NULL OR d.subscription_id = $5) AND ($6 = '' OR d.event_id = $6)
     AND (cardinality($7::text[]) = 0 OR d.event_type = ANY ($7))
+    AND NOT EXISTS (SELECT FROM events v WHERE v.uid = d.event_uid AND v.erased_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = v.uid))
 ORDER BY d.id LIMIT $8`
+
+// erased reports whether an event's bytes were removed on demand.
+func (l *ledger) erased(ctx context.Context, event uuid.UUID) (erased bool, err error) {
+	if err := l.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM events WHERE uid = $1 AND erased_at IS NOT NULL)`, event).Scan(&erased); err != nil {
+		return false, fmt.Errorf("look for event %s: %w", event, err)
+	}
+	return erased, nil
+}
 
 func (l *ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
 	subscription := uuid.NullUUID{UUID: d.Subscription, Valid: d.Subscription != uuid.Nil}

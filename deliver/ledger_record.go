@@ -60,9 +60,12 @@ ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.att
     held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = ''
 WHERE deferrals.step < excluded.step`
 
+// addAttempts leaves out what a cancelled delivery brings back: it is void, and may have been erased.
 const addAttempts = `
 INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason)
-SELECT o.* FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[]) AS o
+SELECT o.* FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[])
+    AS o (id, number, started_at, duration_us, status, error, response, reason)
+WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id AND e.state = 'cancelled')
 ON CONFLICT DO NOTHING`
 
 const keepEvents = `

@@ -17,7 +17,7 @@ func (e entry) waitsTurn() bool {
 
 // retryInOrder retries a delivery. One that has ended takes its place in the order of its key, as its subscription is now.
 func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
-	event, err := r.events.Get(ctx, e.EventUID, e.Seq)
+	event, err := r.events.sendable(ctx, e.EventUID, e.Seq)
 	if errors.Is(err, ErrEventGone) {
 		return uuid.Nil, api.Conflict("the event's data is gone")
 	}

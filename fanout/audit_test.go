@@ -23,6 +23,8 @@ type auditing struct {
 	subs    []*subscriptions.Subscription
 	tasks   natsjs.Stream
 	bytes   fanout.Bytes
+	events  *deliver.Events
+	books   *deliver.Books
 }
 
 // newAuditing publishes three events for two subscriptions, and one for nobody.
@@ -54,7 +56,7 @@ func newAuditing(t *testing.T) *auditing {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.bytes = events
+	h.bytes, h.events, h.books = events, events, books
 	h.auditor = fanout.NewAuditor(fanout.AuditorDeps{
 		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir),
 		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Order: h.queue, Logger: slog.New(slog.DiscardHandler),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -17,10 +18,18 @@ import (
 
 // Eraser removes the bytes of events, from the stream as well. The ledger keeps that they were, and the counts.
 type Eraser struct {
-	js         natsjs.JetStream
-	db         *sql.DB
-	ledger     *Ledger
-	deliveries Erasing
+	EraserDeps
+	ledger *Ledger
+}
+
+// EraserDeps are what an Eraser works with.
+type EraserDeps struct {
+	JetStream  natsjs.JetStream
+	DB         *sql.DB
+	Deliveries Erasing
+	Books      *deliver.Books
+	// Forget drops an event from what this process keeps in memory.
+	Forget func(event uuid.UUID)
 }
 
 // Erasing erases what deliver holds; *deliver.Eraser does.
@@ -30,21 +39,44 @@ type Erasing interface {
 }
 
 // NewEraser makes an Eraser.
-func NewEraser(js natsjs.JetStream, db *sql.DB, deliveries Erasing) *Eraser {
-	return &Eraser{js: js, db: db, ledger: NewLedger(db), deliveries: deliveries}
-}
+func NewEraser(deps EraserDeps) *Eraser { return &Eraser{EraserDeps: deps, ledger: NewLedger(deps.DB)} }
+
+const (
+	// tenantPatience is how long one round of a tenant's erasure waits for deliveries that are under way.
+	tenantPatience = 2 * time.Second
+	// eventPatience is how long the erasure of one event does.
+	eventPatience = 5 * time.Second
+)
 
 // EraseTenant removes the bytes of all events of a tenant: from the stream, from quarantine, and what deliver kept.
-// It may be repeated.
+// What is under way may yet bring something back, so it is waited for and all is removed once more; errUnderWay
+// says that it has to be repeated.
 func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
-	stream, err := e.js.Stream(ctx, Stream)
+	stream, err := e.JetStream.Stream(ctx, Stream)
 	if err == nil {
 		err = stream.Purge(ctx, natsjs.WithPurgeSubject(subjectPrefix+tenant+".>"))
 	}
 	if err != nil {
 		return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
 	}
-	if err := e.deliveries.EraseTenant(ctx, tenant); err != nil {
+	if err := e.wipe(ctx, tenant); err != nil {
+		return err
+	}
+	if err := e.settled(ctx, tenantPatience); err != nil {
+		return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
+	}
+	return e.wipe(ctx, tenant)
+}
+
+// settled returns when the ledger has what was under way.
+func (e *Eraser) settled(ctx context.Context, patience time.Duration) error {
+	at := settling{js: e.JetStream, books: e.Books}
+	return at.wait(ctx, patience)
+}
+
+// wipe removes what Postgres holds of a tenant's events.
+func (e *Eraser) wipe(ctx context.Context, tenant string) error {
+	if err := e.Deliveries.EraseTenant(ctx, tenant); err != nil {
 		return err
 	}
 	for _, statement := range []string{
@@ -53,7 +85,7 @@ func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
 		`UPDATE replays SET state = 'cancelled', ended_at = now() WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`,
 		`UPDATE events SET erased_at = now() WHERE tenant = $1 AND erased_at IS NULL`,
 	} {
-		if _, err := e.db.ExecContext(ctx, statement, tenant); err != nil {
+		if _, err := e.DB.ExecContext(ctx, statement, tenant); err != nil {
 			return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
 		}
 	}
@@ -66,7 +98,8 @@ func (e *Eraser) Register(to huma.API) {
 		OperationID: "erase-event-data", Method: http.MethodDelete, Path: "/v1/events/{id}/data", Tags: []string{"Events"},
 		Summary: "Erase an event's data",
 		Description: "Its bytes and what receivers answered are removed, from the stream as well; pending deliveries are cancelled. " +
-			"That the event was, and what became of it, stays.",
+			"That the event was, and what became of it, stays. 503 says that all was removed, but attempts were under way that may " +
+			"bring back an answer: ask once more.",
 		DefaultStatus: http.StatusNoContent,
 		Errors:        []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	})
@@ -87,15 +120,23 @@ func (e *Eraser) eraseData(ctx context.Context, in *getInput) (*struct{}, error)
 	if err != nil {
 		return nil, err
 	}
-	return nil, e.eraseEvent(ctx, row)
+	// Slow attempts have rows, which are cancelled; what they bring back is void. The others are waited for.
+	unsettled := e.settled(ctx, eventPatience)
+	if err := e.eraseEvent(ctx, row); err != nil {
+		return nil, err
+	}
+	if unsettled != nil {
+		return nil, api.Unavailable(unsettled)
+	}
+	return nil, nil
 }
 
 // eraseEvent removes the bytes. Pending deliveries are cancelled first: they would find nothing to send.
 func (e *Eraser) eraseEvent(ctx context.Context, row recorded) error {
-	if err := e.deliveries.EraseEvent(ctx, row.uid); err != nil {
+	if err := e.Deliveries.EraseEvent(ctx, row.uid); err != nil {
 		return err
 	}
-	stream, err := e.js.Stream(ctx, Stream)
+	stream, err := e.JetStream.Stream(ctx, Stream)
 	if err != nil {
 		return fmt.Errorf("erase event %s: %w", row.id, err)
 	}
@@ -109,7 +150,11 @@ func (e *Eraser) eraseEvent(ctx context.Context, row recorded) error {
 	if err != nil && !errors.Is(err, natsjs.ErrMsgNotFound) {
 		return fmt.Errorf("erase event %s: %w", row.id, err)
 	}
-	return (&auditStore{e.db}).setErased(ctx, row.uid)
+	if err := (&auditStore{e.DB}).setErased(ctx, row.uid); err != nil {
+		return err
+	}
+	e.Forget(row.uid)
+	return nil
 }
 
 var _ Erasing = (*deliver.Eraser)(nil)

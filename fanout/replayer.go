@@ -94,7 +94,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 
 // work takes steps of one replay until it ends, is taken away, or ctx ends.
 func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
-	at := &settling{}
+	at := &settling{js: r.JetStream, books: r.Books}
 	for trouble := false; ctx.Err() == nil; {
 		wait, err := r.step(ctx, id, at)
 		if errors.Is(err, errNotMine) {
@@ -134,7 +134,10 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.D
 		}
 	}
 	if p.only == deliver.OnlyMissing && !p.lastSeq.Valid {
-		return r.settle(ctx, p, at)
+		if over, err := at.over(ctx); err != nil || !over {
+			return settlePoll, err
+		}
+		return 0, r.store.settle(ctx, p, r.worker, at)
 	}
 	if p.state == replayRunning && sub != nil {
 		most := max(backlogLeast, 2*p.rate)

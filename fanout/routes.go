@@ -31,6 +31,9 @@ type Deliveries interface {
 type Bytes interface {
 	// Get returns an event; deliver.ErrEventGone if it is nowhere any more.
 	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*deliver.Event, error)
+	// Kept returns what was kept of an event for a delivery that outlives the stream, and nothing that is only in
+	// memory; deliver.ErrEventGone if nothing was.
+	Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error)
 }
 
 // Routes are the operations on events, on quarantine, and on what a subscription would have matched.
@@ -225,11 +228,17 @@ func (r Routes) event(ctx context.Context, row recorded) (*Event, error) {
 
 // readEvent reads the event of a row; deliver.ErrEventGone if it is nowhere any more.
 func readEvent(ctx context.Context, from *Reader, bytes Bytes, row recorded) (*Event, error) {
-	e, err := from.Read(ctx, row.seq)
-	if err == nil && e.UID() == row.uid {
-		return e, nil
+	var kept *deliver.Event
+	var err error
+	if row.erased {
+		kept, err = bytes.Kept(ctx, row.uid)
+	} else {
+		var e *Event
+		if e, err = from.Read(ctx, row.seq); err == nil && e.UID() == row.uid {
+			return e, nil
+		}
+		kept, err = bytes.Get(ctx, row.uid, row.seq)
 	}
-	kept, err := bytes.Get(ctx, row.uid, row.seq)
 	if err != nil {
 		return nil, err
 	}

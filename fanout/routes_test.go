@@ -72,6 +72,10 @@ func (f *fates) Get(_ context.Context, uid uuid.UUID, _ uint64) (*deliver.Event,
 	return f.kept, nil
 }
 
+func (f *fates) Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error) {
+	return f.Get(ctx, uid, 0)
+}
+
 // serve serves the routes; what it returns asks them something as the holder of a key, and wants a status.
 func (h *house) serve(f *fates) (ask func(key, method, path, body string, status int) map[string]any) {
 	h.t.Helper()

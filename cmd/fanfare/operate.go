@@ -36,7 +36,13 @@ func (sh *shared) retention() *postgres.Retention {
 
 // operations adds to the API what operators and support use.
 func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) error {
-	eraser := fanout.NewEraser(sh.js, sh.db, deliver.NewEraser(sh.db))
+	books, err := deliver.NewBooks(sh.db, sh.js)
+	if err != nil {
+		return err
+	}
+	eraser := fanout.NewEraser(fanout.EraserDeps{
+		JetStream: sh.js, DB: sh.db, Deliveries: deliver.NewEraser(sh.db), Books: books, Forget: sh.events.Forget,
+	})
 	eraser.Register(to)
 	keys.OnErase(sh.store, eraser) // Its subscriptions first, so that nothing new is made.
 	tail := deliver.NewTail(sh.js, sh.log)

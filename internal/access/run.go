@@ -75,18 +75,24 @@ func (a *Access) erase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, tenant := range names {
-		for _, eraser := range a.erasers {
-			if err := eraser.EraseTenant(ctx, tenant); err != nil {
-				return fmt.Errorf("erase tenant %s: %w", tenant, err)
-			}
-		}
-		if err := a.store.eraseTenant(ctx, tenant); err != nil {
-			return fmt.Errorf("erase tenant %s: %w", tenant, err)
+	var errs []error
+	for _, tenant := range names { // One that has to wait keeps no other.
+		if err := a.eraseOne(ctx, tenant); err != nil {
+			errs = append(errs, fmt.Errorf("erase tenant %s: %w", tenant, err))
+			continue
 		}
 		a.log.InfoContext(ctx, "tenant erased", "tenant", tenant)
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func (a *Access) eraseOne(ctx context.Context, tenant string) error {
+	for _, eraser := range a.erasers {
+		if err := eraser.EraseTenant(ctx, tenant); err != nil {
+			return err
+		}
+	}
+	return a.store.eraseTenant(ctx, tenant)
 }
 
 func (a *Access) lastFlush(ctx context.Context) error {

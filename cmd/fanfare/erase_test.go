@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// erasure is a fanfare that two tenants have filled with words by which all that is theirs is found again.
+type erasure struct {
+	t   *testing.T
+	api *client
+	db  *sql.DB
+	js  natsjs.JetStream
+}
+
+const erasedEvents = 5
+
+func newErasure(t *testing.T) *erasure {
+	t.Helper()
+	dir := dataDir(t)
+	_, at := startAll(t, dir)
+	db, err := postgres.Open(t.Context(), at.Postgres, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	nc, err := nats.Connect(at.NATS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &erasure{t: t, api: adminClient(t, at, dir), db: db, js: js}
+}
+
+// fill gives a tenant deliveries in every state, whose every text holds the word, and returns when they are there.
+func (e *erasure) fill(tenant, word, receiver string) {
+	e.t.Helper()
+	call(e.t, e.api, "PUT /v1/tenants/"+tenant, map[string]any{"name": word, "metadata": map[string]string{"k": word}}, nil)
+	call(e.t, e.api, "POST /v1/keys", map[string]any{"name": word, "tenant": tenant, "scopes": []string{"events:read"}}, nil)
+	call(e.t, e.api, "POST /v1/event-types", map[string]any{"name": "typed", "tenant": tenant, "schema": map[string]any{"title": word}}, nil)
+	for _, path := range []string{"ok", "dead", "later", "held"} {
+		sub := map[string]any{
+			"name": word, "description": word, "url": receiver + "/" + path + "/" + word, "event_types": []string{"load.*"},
+			"headers": map[string]string{"X-Word": word}, "metadata": map[string]string{"k": word}, "filter": `event.data.word == "` + word + `"`,
+		}
+		switch path {
+		case "dead":
+			sub["retry"] = map[string]any{"max_retries": 0}
+		case "later":
+			sub["retry"] = map[string]any{"schedule": []string{"1h"}}
+		case "held":
+			sub["status"] = "paused"
+		}
+		call(e.t, e.api, "POST /v1/subscriptions?tenant="+tenant, sub, nil)
+	}
+	for i := range erasedEvents {
+		call(e.t, e.api, "POST /v1/events?tenant="+tenant, fmt.Appendf(nil,
+			`{"type":"load.test","id":"%s_%d","object_id":%q,"data":{"word":%q}}`, tenant, i, word, word), nil)
+	}
+	if _, err := e.js.Publish(context.WithoutCancel(e.t.Context()), "events."+tenant+".bad", []byte("{"+word)); err != nil {
+		e.t.Fatal(err)
+	}
+	await(e.t, tenant+"'s deliveries are in all states", func() bool {
+		return e.count(`SELECT count(*) FROM deliveries WHERE tenant = $1`, tenant) == 2*erasedEvents &&
+			e.count(`SELECT count(*) FROM deferrals WHERE tenant = $1`, tenant) == 2*erasedEvents &&
+			e.count(`SELECT count(*) FROM quarantine WHERE tenant = $1`, tenant) == 1
+	})
+}
+
+func (e *erasure) count(query string, args ...any) (n int) {
+	e.t.Helper()
+	if err := e.db.QueryRowContext(context.WithoutCancel(e.t.Context()), query, args...).Scan(&n); err != nil {
+		e.t.Fatal(err)
+	}
+	return n
+}
+
+// holding returns how many rows of each table hold the word, as text or as bytes.
+func (e *erasure) holding(word string) map[string]int {
+	e.t.Helper()
+	rows, err := e.db.QueryContext(e.t.Context(), `SELECT relname FROM pg_class
+WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace`)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer rows.Close()
+	var tables []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			e.t.Fatal(err)
+		}
+		tables = append(tables, name)
+	}
+	if err := rows.Err(); err != nil {
+		e.t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, table := range tables {
+		n := e.count(`SELECT count(*) FROM "`+table+`" AS t WHERE t::text LIKE '%' || $1 || '%' OR t::text LIKE '%' || $2 || '%'`,
+			word, hex.EncodeToString([]byte(word)))
+		if n > 0 {
+			found[table] = n
+		}
+	}
+	return found
+}
+
+// stored is how many messages of a tenant the stream of events holds.
+func (e *erasure) stored(tenant string) (n uint64) {
+	e.t.Helper()
+	stream, err := e.js.Stream(e.t.Context(), fanout.Stream)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	info, err := stream.Info(e.t.Context(), natsjs.WithSubjectFilter("events."+tenant+".>"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, of := range info.State.Subjects {
+		n += of
+	}
+	return n
+}
+
+// echo answers with the word that a delivery holds: well on /ok, else not.
+func echo(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if !strings.HasPrefix(r.URL.Path, "/ok/") {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		fmt.Fprint(w, r.Header.Get("X-Word"))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// What is erased is gone from every table and from the stream; that it was stays. Others lose nothing.
+func TestErasure(t *testing.T) {
+	t.Parallel()
+	e, receiver := newErasure(t), echo(t)
+	e.fill("acme", "gooseberry", receiver)
+	e.fill("globex", "elderflower", receiver)
+	theirs := e.holding("elderflower")
+	for _, table := range []string{"tenants", "keys", "event_types", "subscriptions", "deliveries", "attempts", "event_data", "quarantine"} {
+		if e.holding("gooseberry")[table] == 0 {
+			t.Errorf("nothing is found in %s before it is erased: the search is wrong", table)
+		}
+	}
+	// An event's row is no bytes, so its data is looked for among what was kept of it.
+	kept := e.holding("gooseberry")["event_data"]
+	before := e.stored("acme")
+
+	call(t, e.api, "DELETE /v1/events/acme_0/data", nil, nil)
+	var shown struct {
+		Data       any            `json:"data"`
+		Matched    int            `json:"matched"`
+		Deliveries map[string]int `json:"deliveries"`
+	}
+	call(t, e.api, "GET /v1/events/acme_0", nil, &shown)
+	if shown.Data != nil || shown.Matched != 4 || shown.Deliveries["delivered"] != 1 || shown.Deliveries["dead"] != 1 || shown.Deliveries["cancelled"] != 2 {
+		t.Errorf("an event whose data is erased is shown as %+v", shown)
+	}
+	if got := e.stored("acme"); got != before-1 {
+		t.Errorf("the stream holds %d of %d messages", got, before)
+	}
+	if got := e.holding("gooseberry")["event_data"]; got != kept-1 {
+		t.Errorf("%d of %d kept events are left", got, kept)
+	}
+	var dead struct {
+		Data []struct{ ID string }
+	}
+	call(t, e.api, "GET /v1/dead-letters?tenant=acme&event=acme_0", nil, &dead)
+	if err := e.api.do(t.Context(), "POST /v1/deliveries/"+dead.Data[0].ID+"/retry", nil, nil); err == nil || !strings.Contains(err.Error(), "409") {
+		t.Errorf("the retry of an erased event: %v, want 409", err)
+	}
+
+	attempts := e.count(`SELECT count(*) FROM attempts`)
+	call(t, e.api, "DELETE /v1/tenants/acme", nil, nil)
+	for _, gone := range []string{"GET /v1/tenants/acme", "DELETE /v1/tenants/acme"} {
+		if err := e.api.do(t.Context(), gone, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
+			t.Errorf("%s: %v, want 404", gone, err)
+		}
+	}
+	await(t, "the tenant is erased", func() bool {
+		return e.count(`SELECT count(*) FROM tenants WHERE tenant = 'acme' AND erased_at IS NOT NULL`) == 1
+	})
+	if left := e.holding("gooseberry"); len(left) > 0 {
+		t.Errorf("rows that hold what was erased: %v", left)
+	}
+	if n := e.stored("acme"); n != 0 {
+		t.Errorf("the stream holds %d messages of the tenant", n)
+	}
+	for query, want := range map[string]int{
+		`SELECT count(*) FROM events WHERE tenant = 'acme' AND matched = 4`:                erasedEvents,
+		`SELECT count(*) FROM deliveries WHERE tenant = 'acme'`:                            4 * erasedEvents,
+		`SELECT count(*) FROM deliveries WHERE tenant = 'acme' AND state = 'dead'`:         erasedEvents,
+		`SELECT count(*) FROM attempts`:                                                    attempts,
+		`SELECT count(*) FROM keys WHERE tenant = 'acme'`:                                  0,
+		`SELECT count(*) FROM event_keys WHERE tenant = 'acme'`:                            0,
+		`SELECT count(*) FROM event_types WHERE tenant = 'acme' AND NOT deleted`:           0,
+		`SELECT count(*) FROM subscriptions WHERE tenant = 'acme' AND NOT deleted`:         0,
+		`SELECT count(*) FROM deferrals WHERE tenant = 'acme'`:                             0,
+		`SELECT count(*) FROM deferrals WHERE tenant = 'globex'`:                           2 * erasedEvents,
+		`SELECT count(*) FROM event_keys WHERE tenant = 'globex'`:                          erasedEvents,
+		`SELECT count(*) FROM deliveries WHERE tenant = 'globex' AND response IS NOT NULL`: 2 * erasedEvents,
+	} {
+		if got := e.count(query); got != want {
+			t.Errorf("%s: %d, want %d", query, got, want)
+		}
+	}
+	if now := e.holding("elderflower"); fmt.Sprint(now) != fmt.Sprint(theirs) {
+		t.Errorf("of the other tenant there is %v, and was %v", now, theirs)
+	}
+	var audit struct{ Balanced bool }
+	call(t, e.api, "GET /v1/audit", nil, &audit)
+	if !audit.Balanced {
+		t.Error("the audit does not balance after the erasure")
+	}
+}

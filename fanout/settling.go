@@ -1,0 +1,93 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/deliver"
+)
+
+const (
+	// settlePoll is how often it is looked whether what was accepted is in the ledger.
+	settlePoll = 100 * time.Millisecond
+	// settlePatience bounds one wait for the recorder, well below a replay's lease.
+	settlePatience = 3 * time.Second
+)
+
+// settling waits for the moment from which on the ledger tells what became of all that was accepted before it began.
+// Whatever is stored later than the last event seen here is matched against subscriptions that are known as they are
+// now. What is before went through fan-out, then through a worker, then through a recorder: each is waited for.
+type settling struct {
+	js    natsjs.JetStream
+	books *deliver.Books
+
+	seen   bool
+	events uint64    // the last event that was in the stream
+	until  time.Time // just after its acceptance
+
+	matched bool   // all up to there are matched
+	tasks   uint64 // the last message of tasks then
+}
+
+// over reports whether the moment has come. It is asked again and again.
+func (s *settling) over(ctx context.Context) (bool, error) {
+	if !s.seen {
+		stream, err := s.js.Stream(ctx, Stream)
+		if err != nil {
+			return false, fmt.Errorf("look at stream %s: %w", Stream, err)
+		}
+		state := stream.CachedInfo().State
+		s.events, s.until, s.seen = state.LastSeq, state.LastTime.Add(time.Millisecond), true
+	}
+	if !s.matched {
+		consumer, err := s.js.Consumer(ctx, Stream, Durable)
+		if err != nil {
+			return false, fmt.Errorf("look at consumer %s: %w", Durable, err)
+		}
+		at := consumer.CachedInfo()
+		if at.AckFloor.Stream < s.events && (at.NumPending > 0 || at.NumAckPending > 0) {
+			return false, nil
+		}
+		if s.tasks, err = s.books.TasksEnd(ctx); err != nil {
+			return false, err
+		}
+		s.matched = true
+	}
+	if done, err := s.books.TasksDone(ctx, s.tasks); err != nil || !done {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	err := s.books.CaughtUp(ctx)
+	return err == nil, err
+}
+
+// errUnderWay says that deliveries of before are under way still.
+var errUnderWay = errors.New("deliveries are under way")
+
+// wait returns when it is over; errUnderWay if that takes longer than patience.
+func (s *settling) wait(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errUnderWay)
+	defer cancel()
+	for {
+		over, err := s.over(ctx)
+		if over {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(settlePoll):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
