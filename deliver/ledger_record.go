@@ -60,12 +60,17 @@ ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.att
     held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = ''
 WHERE deferrals.step < excluded.step`
 
-// addAttempts leaves out what a cancelled delivery brings back: it is void, and may have been erased.
+// addAttempts keeps nothing of what an attempt brings back whose event was erased meanwhile.
 const addAttempts = `
 INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason)
-SELECT o.* FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[])
-    AS o (id, number, started_at, duration_us, status, error, response, reason)
-WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id AND e.state = 'cancelled')
+SELECT o.id, o.number, o.started_at, o.duration_us, o.status, CASE WHEN o.erased THEN '' ELSE o.error END,
+    CASE WHEN NOT o.erased THEN o.response END, o.reason
+FROM (
+    SELECT *, EXISTS (SELECT FROM deliveries e JOIN events v ON v.uid = e.event_uid
+        WHERE e.id = u.id AND e.state = 'cancelled' AND v.erased_at IS NOT NULL OFFSET 0) AS erased
+    FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[])
+        AS u (id, number, started_at, duration_us, status, error, response, reason)
+) o
 ON CONFLICT DO NOTHING`
 
 const keepEvents = `

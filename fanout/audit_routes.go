@@ -38,7 +38,7 @@ func (a *Auditor) audit(ctx context.Context, in *auditInput) (*auditOutput, erro
 		span.Until = time.Now()
 	}
 	if span.Since.IsZero() {
-		span.Since = span.Until.Add(-auditSpan)
+		span.Since = api.Instant(span.Until.Add(-auditSpan))
 	}
 	if !span.Since.Before(span.Until) {
 		return nil, api.Invalid(api.At("query.until", "must be after since"))
