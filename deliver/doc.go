@@ -44,7 +44,8 @@
 // as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of
 // what it is, so whoever computes it again meets the same row. Steps order what is said of one delivery: a late word of
 // a worker that lost its lease is void. What may have been done before (a message that came again, a lease that
-// lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised.
+// lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised, but to
+// subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (Turns).
 //
 // While Postgres is away, nothing is sent to who has a rate limit, and what succeeds of others goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
 // task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are

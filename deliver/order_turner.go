@@ -28,7 +28,8 @@ type turner struct {
 	at     *place    // where the sweep is; nil while there is none
 	floor  Floor     // of the sweep
 	took   time.Duration
-	keep   time.Time // when to look for events that are about to leave their stream
+	near   time.Duration // until fan-out is asked again, how far it has come
+	keep   time.Time     // when to look for events that are about to leave their stream
 }
 
 // run gives turns until ctx ends. While Postgres or NATS is away they wait.
@@ -71,9 +72,15 @@ func (t *turner) first(ctx context.Context) (time.Duration, error) {
 	if err != nil || waiting <= t.done {
 		return turnsFar, err
 	}
+	before := *t.turns.floor.Load()
 	floor, err := t.turns.refresh(ctx)
 	if err != nil {
 		return 0, err
+	}
+	if floor == before {
+		t.near = min(max(2*t.near, turnsNear), turnsFar) // It may stand still for long.
+	} else {
+		t.near = turnsNear
 	}
 	for t.done < floor.Seq {
 		places, last, err := l.passedTurns(ctx, t.done, floor.Seq, turnsPage)
@@ -85,7 +92,7 @@ func (t *turner) first(ctx context.Context) (time.Duration, error) {
 		}
 		t.done = last
 	}
-	return turnsNear, nil
+	return t.near, nil
 }
 
 // sweepOn begins a sweep if it is time for one, and goes on with it by one page.

@@ -13,7 +13,8 @@
 // other is: one that the stream may have handed out before (suspect), and one whose id its publisher chose, as the
 // same id within a day is the same event; with other content it goes to quarantine. Two messages of one id in one process take turns. Tasks of a suspect
 // event are marked, so that deliver asks its own ledger; without a crash each match is handed over once. There is
-// no order between events.
+// no order between events; what a subscription wants in the order of a key is written as rows that wait for their turn, and
+// the consumer's ack floor (Floor) says up to where all of them are there.
 //
 // If Postgres is away, nothing is matched against stale subscriptions: events wait in progress and go on by
 // themselves. So they do if the broker, or room for tasks, is away; a hand-over that failed may be on disk, so its
