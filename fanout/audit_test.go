@@ -248,6 +248,8 @@ func TestTheAuditIsTheAdmins(t *testing.T) {
 	d := newDesk(t, h.auditor.Register)
 	d.call("acme", "GET", "/v1/audit", nil, 403, nil)
 	d.call("admin", "GET", "/v1/audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", nil, 422, nil)
+	d.call("admin", "GET", "/v1/audit?until=0000-01-01T00:00:00Z", nil, 422, nil)
+	d.call("admin", "GET", "/v1/audit?until=0000-01-01T00:00:01Z", nil, 200, nil)
 	var a struct {
 		Accepted, Matched, Pending int
 		Balanced                   bool
