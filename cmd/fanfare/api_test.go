@@ -30,7 +30,7 @@ func TestAPI(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *deployment){
 		"Document": testDocument, "Docs": testDocs, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
-		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Batches": testBatches, "ErasedTenant": testErasedTenant,
+		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
