@@ -19,6 +19,7 @@ func guardDialect(before, after *Subscription) error {
 		"retry.schedule": !slices.Equal(before.Retry.Schedule, after.Retry.Schedule),
 		"retry":          presentRetry(before.Retry).MaxRetries != presentRetry(after.Retry).MaxRetries,
 		"payload_format": before.PayloadFormat != after.PayloadFormat,
+		"content_type":   before.ContentType != after.ContentType,
 		"metadata":       !maps.Equal(vendorsOwn(before), vendorsOwn(after)),
 	}
 	bad := &Invalid{}
@@ -32,10 +33,10 @@ func guardDialect(before, after *Subscription) error {
 
 // fixedFields are what each vendor does not let its own clients change, and what only the dialect can keep right.
 var fixedFields = map[string][]string{
-	Leat:     {"event_types", "payload_format", "metadata"},
-	Kajabi:   {"url", "event_types", "resource_id", "payload_format", "metadata"},
-	Passona:  {"event_types", "retry", "retry.schedule", "payload_format", "metadata"},
-	Babelfor: {"retry.schedule", "payload_format", "metadata"},
+	Leat:     {"event_types", "payload_format", "content_type", "metadata"},
+	Kajabi:   {"url", "event_types", "resource_id", "payload_format", "content_type", "metadata"},
+	Passona:  {"event_types", "retry", "retry.schedule", "payload_format", "content_type", "metadata"},
+	Babelfor: {"retry.schedule", "payload_format", "content_type", "metadata"},
 }
 
 // vendorsOwn are the metadata that a dialect keeps for itself.

@@ -124,7 +124,9 @@ func (d *Directory) Get(id uuid.UUID) (*Subscription, bool) {
 	}
 	s := e.subscription(d.decoded)
 	if s.Err == nil {
-		s.Secrets, s.Err = openSecrets(d.ring, e.sealed(), e.tenant.name, e.id)
+		var opened confidential
+		opened, s.Err = openSecrets(d.ring, e.sealed(), e.tenant.name, e.id)
+		opened.into(s)
 	}
 	return d.wholes.keep(e, s), true
 }

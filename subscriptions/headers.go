@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"fmt"
 	"maps"
+	"mime"
 	"slices"
 	"strings"
 
@@ -87,4 +88,24 @@ func headerValue(text string) string {
 		return "must not begin or end with a space"
 	}
 	return ""
+}
+
+// maxContentType is in bytes.
+const maxContentType = 255
+
+// validateContentType judges the media type that takes the place of the payload format's.
+func validateContentType(sub *Subscription, bad *Invalid) {
+	if sub.ContentType == "" {
+		return
+	}
+	kind, _, err := mime.ParseMediaType(sub.ContentType)
+	if main, subtype, ok := strings.Cut(kind, "/"); err != nil || !ok || main == "" || subtype == "" ||
+		len(sub.ContentType) > maxContentType || headerValue(sub.ContentType) != "" {
+		bad.addf("content_type", "must be a media type of up to %d characters, such as application/json", maxContentType)
+	}
+	for name := range sub.Headers {
+		if strings.EqualFold(name, "Content-Type") {
+			bad.addf("headers."+name, "is what content_type sets; give one of the two")
+		}
+	}
 }

@@ -214,7 +214,11 @@ func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error
 	if err := api.CheckIfMatch(in.IfMatch, etag(before)); err != nil {
 		return nil, err
 	}
-	next, err := in.Body.Apply(settableOf(before))
+	base := settableOf(before)
+	if otherAuth(in.Body.Field("auth"), before.Auth) {
+		base.Auth = nil
+	}
+	next, err := in.Body.Apply(base)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +287,7 @@ func problem(err error) error {
 		return api.NotFound()
 	case errors.Is(err, ErrChanged):
 		return api.Conflict("somebody else is changing it; try again")
-	case errors.Is(err, ErrExists), errors.Is(err, ErrDisabled), errors.Is(err, ErrTooManySecrets):
+	case errors.Is(err, ErrExists), errors.Is(err, ErrDisabled), errors.Is(err, ErrTooManySecrets), errors.Is(err, ErrSealed):
 		return api.Conflict(err.Error())
 	case postgres.IsUnavailable(err):
 		return api.Unavailable(err)

@@ -19,6 +19,7 @@ func TestFields(t *testing.T) {
 		{"filter", `"event.data.total > 1"`, `null`},
 		{"headers", `{"X-A":"1"}`, `{}`},
 		{"payload_format", `"raw"`, `"standard"`},
+		{"content_type", `"application/vnd.acme+json; charset=utf-8"`, `null`},
 		{"retry", `{"schedule":["1ms","7d"],"max_retries":0}`, `{"schedule":["5s","5m","30m","2h","5h","10h","14h","20h","24h"],"max_retries":9}`},
 		{"timeout", `"1s"`, `"15s"`},
 		{"max_in_flight", `1000`, `32`},

@@ -146,7 +146,7 @@ func TestPostAndRead(t *testing.T) {
 	}
 	want := map[string]any{
 		"id": id, "number": made.body["number"], "tenant": "acme", "dialect": "native", "name": "n", "description": "",
-		"url": "https://example.com/", "event_types": []any{"a"}, "resource_id": nil, "changed": []any{}, "filter": nil, "headers": map[string]any{},
+		"url": "https://example.com/", "event_types": []any{"a"}, "resource_id": nil, "content_type": nil, "auth": nil, "client_certificate": nil, "changed": []any{}, "filter": nil, "headers": map[string]any{},
 		"payload_format": "standard", "timeout": "15s", "max_in_flight": 32.0, "rate_limit": nil, "ordering": nil, "signing": "hmac", "status": "active",
 		"retry":           map[string]any{"schedule": []any{"5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"}, "max_retries": 9.0},
 		"disabled_reason": nil, "version": "V1", "metadata": map[string]any{}, "created_at": made.body["created_at"], "updated_at": made.body["created_at"],

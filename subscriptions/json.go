@@ -17,6 +17,9 @@ type settable struct {
 	Filter        *string           `json:"filter,omitempty" nullable:"true" doc:"A CEL expression over event (type id time data changed resource_ids) that must be true; null for none." example:"event.data.total > 100.0"`
 	Headers       map[string]string `json:"headers,omitempty" nullable:"true" doc:"Sent with each delivery, beside Fanfare's own." example:"{\"X-Env\":\"prod\"}"`
 	PayloadFormat string            `json:"payload_format,omitempty" doc:"The form of the body: standard, cloudevents, raw, leat, kajabi, passona or babelfor." example:"standard"`
+	ContentType   *string           `json:"content_type,omitempty" nullable:"true" doc:"The Content-Type of the requests; null for that of the payload format." example:"application/vnd.acme.events+json"`
+	Auth          *authJSON         `json:"auth,omitempty"`
+	Certificate   *certificateJSON  `json:"client_certificate,omitempty"`
 	Retry         *retryJSON        `json:"retry,omitempty"`
 	Timeout       *span             `json:"timeout,omitempty" nullable:"true" doc:"Of one attempt, from DNS to the last byte: 1s to 30s; 15s if left out." example:"15s"`
 	MaxInFlight   *int              `json:"max_in_flight,omitempty" nullable:"true" doc:"Requests at once: 1 to 1000; 32 if left out." example:"32"`
@@ -76,6 +79,9 @@ type subscriptionJSON struct {
 	Filter         *string           `json:"filter" example:"event.data.total > 100.0"`
 	Headers        map[string]string `json:"headers" nullable:"false" example:"{\"X-Env\":\"prod\"}"`
 	PayloadFormat  string            `json:"payload_format" example:"standard"`
+	ContentType    *string           `json:"content_type" doc:"Null: that of the payload format." example:"application/vnd.acme.events+json"`
+	Auth           *shownAuth        `json:"auth" doc:"How requests authenticate, without what is secret; null: not at all."`
+	Certificate    *shownCertificate `json:"client_certificate" doc:"The certificate that is presented to receivers that ask for one; null: none."`
 	Retry          shownRetry        `json:"retry"`
 	Timeout        span              `json:"timeout" example:"15s"`
 	MaxInFlight    int               `json:"max_in_flight" example:"32"`
@@ -123,7 +129,8 @@ func (in *settable) into(s *Subscription) {
 	s.EventTypes, s.Changed = in.EventTypes, in.Changed
 	s.ResourceID, s.Filter = deref(in.ResourceID), deref(in.Filter)
 	s.Headers, s.Metadata = in.Headers, in.Metadata
-	s.PayloadFormat, s.Status = in.PayloadFormat, in.Status
+	s.PayloadFormat, s.ContentType, s.Status = in.PayloadFormat, deref(in.ContentType), in.Status
+	s.Auth, s.Certificate = in.Auth.auth(), in.Certificate.certificate()
 	s.Timeout, s.MaxInFlight = DefaultTimeout, DefaultMaxInFlight
 	// A zero that somebody wrote is no default: as a negative number it is refused.
 	if in.Timeout != nil {
@@ -156,7 +163,8 @@ func settableOf(s *Subscription) settable {
 	out := settable{
 		Name: s.Name, Description: s.Description, URL: s.URL, EventTypes: notNil(s.EventTypes),
 		ResourceID: optional(s.ResourceID), Changed: s.Changed, Filter: optional(s.Filter), Headers: s.Headers,
-		PayloadFormat: s.PayloadFormat, Timeout: new(span(s.Timeout)), MaxInFlight: &s.MaxInFlight,
+		PayloadFormat: s.PayloadFormat, ContentType: optional(s.ContentType), Timeout: new(span(s.Timeout)), MaxInFlight: &s.MaxInFlight,
+		Auth: authJSONOf(s.Auth), Certificate: certificateJSONOf(s.Certificate),
 		RateLimit: presentRate(s.RateLimit), Ordering: presentOrdering(s.Ordering), Status: s.Status, Metadata: s.Metadata,
 	}
 	if s.Retry.MaxRetries != nil || s.Retry.Schedule != nil {
@@ -169,7 +177,8 @@ func present(s *Subscription) subscriptionJSON {
 	return subscriptionJSON{
 		ID: s.ID, Number: s.Number, Tenant: s.Tenant, Dialect: s.Dialect, Name: s.Name, Description: s.Description, URL: s.URL,
 		EventTypes: notNil(s.EventTypes), ResourceID: optional(s.ResourceID), Changed: notNil(s.Changed), Filter: optional(s.Filter),
-		Headers: notNilMap(s.Headers), PayloadFormat: s.PayloadFormat, Retry: presentRetry(s.Retry), Timeout: span(s.Timeout),
+		Headers: notNilMap(s.Headers), PayloadFormat: s.PayloadFormat, ContentType: optional(s.ContentType),
+		Auth: presentAuth(s.Auth), Certificate: presentCertificate(s.Certificate), Retry: presentRetry(s.Retry), Timeout: span(s.Timeout),
 		MaxInFlight: s.MaxInFlight, RateLimit: presentRate(s.RateLimit), Ordering: presentOrdering(s.Ordering), Signing: s.Signing, Status: s.Status,
 		DisabledReason: optional(s.DisabledReason), Version: s.Version, Metadata: notNilMap(s.Metadata),
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,

@@ -207,7 +207,7 @@ func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *Match
 func TestExplainSaysWhatItSaw(t *testing.T) {
 	t.Parallel()
 	d := memory()
-	s := example()
+	s := example(t)
 	s.ID, s.Status = uuid.Must(uuid.NewV7()), Paused
 	d.known.apply(rowOf(s))
 	d.known.applyTypes(&changes{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})

@@ -62,8 +62,9 @@ func (r *row) into() []any {
 
 // extra are the settings that have no column of their own.
 type extra struct {
-	Signing  Signing   `json:"signing,omitempty"` // empty is SignHMAC
-	Ordering *Ordering `json:"ordering,omitempty"`
+	Signing     Signing   `json:"signing,omitempty"` // empty is SignHMAC
+	ContentType string    `json:"content_type,omitempty"`
+	Ordering    *Ordering `json:"ordering,omitempty"`
 }
 
 // list takes a joined list apart; an empty one is nil.
@@ -82,6 +83,7 @@ type decoded struct {
 	scopeList              []string
 	signing                Signing
 	ordering               *Ordering
+	contentType            string
 }
 
 func (c *settings) decode() (*decoded, error) {
@@ -98,10 +100,8 @@ func (c *settings) decode() (*decoded, error) {
 			return nil, fmt.Errorf("read %s: %w", field.name, err)
 		}
 	}
-	if d.signing = x.Signing; d.signing == "" {
-		d.signing = SignHMAC
-	}
-	d.ordering = x.Ordering
+	d.signing, d.contentType, d.ordering = x.Signing, x.ContentType, x.Ordering
+	setDefault(&d.signing, SignHMAC)
 	if c.schedule == "" {
 		return d, nil
 	}
@@ -122,7 +122,7 @@ func (r *row) subscription(d *decoded) *Subscription {
 		ID: r.id, Number: r.number, Tenant: r.tenant, Dialect: c.dialect,
 		Name: r.name, Description: c.description, URL: r.url,
 		EventTypes: list(r.types), ResourceID: r.resource, Changed: list(r.changed), Filter: r.filter,
-		Headers: d.headerMap, PayloadFormat: c.format, Retry: Retry{Schedule: d.delays},
+		Headers: d.headerMap, PayloadFormat: c.format, ContentType: d.contentType, Retry: Retry{Schedule: d.delays},
 		Timeout: time.Duration(c.timeoutMS) * time.Millisecond, MaxInFlight: int(c.maxInFlight), Signing: d.signing, Ordering: d.ordering,
 		Status: r.status, DisabledReason: c.disabledReason, Version: c.version, Metadata: d.metadataMap, Scopes: d.scopeList,
 		CreatedAt: r.created.UTC(), UpdatedAt: r.updated.UTC(), Deleted: r.deleted, Revision: r.revision,
@@ -166,7 +166,7 @@ func rowOf(s *Subscription) *row {
 
 // extraOf writes what has no column of its own, {} where that is nothing.
 func extraOf(s *Subscription) string {
-	x := extra{Ordering: s.Ordering}
+	x := extra{ContentType: s.ContentType, Ordering: s.Ordering}
 	if s.Signing != SignHMAC {
 		x.Signing = s.Signing
 	}

@@ -120,12 +120,25 @@ func binding(tenant string, id uuid.UUID, column string) []byte {
 	return []byte(tenant + "|" + id.String() + "|" + column)
 }
 
-// sealSecrets encrypts secrets for their row; none are no bytes.
+// confidential is all of a subscription that must not be read by who reads the database, in the form that is sealed. It
+// is one, so that one key and one binding hold for all of it.
+type confidential struct {
+	Secrets     []Secret           `json:"secrets,omitempty"`
+	Auth        *Auth              `json:"auth,omitempty"`
+	Certificate *ClientCertificate `json:"client_certificate,omitempty"`
+}
+
+// into sets what was opened.
+func (c confidential) into(s *Subscription) {
+	s.Secrets, s.Auth, s.Certificate = c.Secrets, c.Auth, c.Certificate
+}
+
+// sealSecrets encrypts what is confidential for its row; nothing is no bytes.
 func sealSecrets(ring *seal.Ring, s *Subscription) ([]byte, error) {
-	if len(s.Secrets) == 0 {
+	if len(s.Secrets) == 0 && s.Auth == nil && s.Certificate == nil {
 		return []byte{}, nil
 	}
-	plain, err := json.Marshal(s.Secrets)
+	plain, err := json.Marshal(confidential{s.Secrets, s.Auth, s.Certificate})
 	if err != nil {
 		return nil, fmt.Errorf("encode secrets: %w", err)
 	}
@@ -137,18 +150,19 @@ func sealSecrets(ring *seal.Ring, s *Subscription) ([]byte, error) {
 }
 
 // openSecrets decrypts what sealSecrets made.
-func openSecrets(ring *seal.Ring, sealed []byte, tenant string, id uuid.UUID) ([]Secret, error) {
+func openSecrets(ring *seal.Ring, sealed []byte, tenant string, id uuid.UUID) (confidential, error) {
+	var c confidential
 	if len(sealed) == 0 {
-		return nil, nil
+		return c, nil
 	}
 	plain, err := ring.Open(sealed, binding(tenant, id, columnSecrets))
 	if err != nil {
-		return nil, fmt.Errorf("open secrets of subscription %s: %w", id, err)
+		return c, fmt.Errorf("open secrets of subscription %s: %w", id, err)
 	}
-	var secrets []Secret
-	if err := json.Unmarshal(plain, &secrets); err != nil {
+	if err := json.Unmarshal(plain, &c); err != nil {
 		// The cause could quote a secret.
-		return nil, fmt.Errorf("open secrets of subscription %s: not in the form that they are stored in", id)
+		return confidential{}, fmt.Errorf("open secrets of subscription %s: not in the form that they are stored in", id)
 	}
-	return slices.Clip(secrets), nil
+	c.Secrets = slices.Clip(c.Secrets)
+	return c, nil
 }

@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"encoding/base64"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,8 @@ func TestSealedSecretsAreBoundToTheirRow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Subscription{ID: uuid.Must(uuid.NewV7()), Tenant: "acme", Secrets: []Secret{NewSecret(SignHMAC), {Value: "old", ExpiresAt: time.Unix(1, 0).UTC()}}}
+	s := &Subscription{ID: uuid.Must(uuid.NewV7()), Tenant: "acme", Secrets: []Secret{NewSecret(SignHMAC), {Value: "old", ExpiresAt: time.Unix(1, 0).UTC()}},
+		Auth: &Auth{Type: AuthBearer, Token: "whsec_token"}, Certificate: &ClientCertificate{Certificate: "c", Key: "whsec_key"}}
 	sealed, err := sealSecrets(ring, s)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +110,7 @@ func TestSealedSecretsAreBoundToTheirRow(t *testing.T) {
 		t.Error("a secret can be read in the sealed bytes")
 	}
 	opened, err := openSecrets(ring, sealed, s.Tenant, s.ID)
-	if err != nil || len(opened) != 2 || opened[0] != s.Secrets[0] || opened[1] != s.Secrets[1] {
+	if err != nil || !reflect.DeepEqual(opened, confidential{s.Secrets, s.Auth, s.Certificate}) {
 		t.Errorf("got %v, %v", opened, err)
 	}
 	if _, err := openSecrets(ring, sealed, "globex", s.ID); !errors.Is(err, seal.ErrCorrupt) {

@@ -23,6 +23,8 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrDisabled says that a subscription cannot be paused or resumed because it is disabled.
 	ErrDisabled = errors.New("the subscription is disabled")
+	// ErrSealed says that what is new cannot be kept beside secrets that do not open.
+	ErrSealed = errors.New("the secrets of the subscription cannot be opened; rotate the secret first")
 )
 
 // Store keeps subscriptions and event types in Postgres. Every change takes the next revision in the statement
@@ -80,6 +82,9 @@ func (s *Store) prepare(sub *Subscription) error {
 	if err := s.validate(sub); err != nil {
 		return err
 	}
+	if err := s.checkDates(sub, nil); err != nil {
+		return err
+	}
 	if len(sub.Secrets) == 0 && sub.Dialect == Native {
 		sub.Secrets = []Secret{NewSecret(sub.Signing)}
 	}
@@ -121,7 +126,9 @@ func (s *Store) open(r *row) (*Subscription, error) {
 		return nil, fmt.Errorf("subscription %s: %w", r.id, err)
 	}
 	sub := r.subscription(d)
-	sub.Secrets, sub.Err = openSecrets(s.ring, r.sealed, r.tenant, r.id)
+	opened, err := openSecrets(s.ring, r.sealed, r.tenant, r.id)
+	opened.into(sub)
+	sub.Err = err
 	return sub, nil
 }
 
@@ -140,14 +147,20 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 	if before.Revision != sub.Revision {
 		return ErrChanged
 	}
+	if err := s.checkDates(sub, before); err != nil {
+		return err
+	}
 	if err := s.checkTypes(ctx, sub, added(before.EventTypes, sub.EventTypes)); err != nil {
 		return err
 	}
 	var sealed []byte // NULL keeps what is there
-	if sub.Err == nil {
+	switch {
+	case sub.Err == nil:
 		if sealed, err = sealSecrets(s.ring, sub); err != nil {
 			return err
 		}
+	case sub.Auth != nil, sub.Certificate != nil:
+		return ErrSealed
 	}
 	sub.UpdatedAt = s.now()
 	err = s.db.QueryRowContext(ctx, updateSubscription, append(writtenArgs(sub, sealed), sub.Revision)...).Scan(&sub.Revision)

@@ -75,7 +75,7 @@ func (s *Store) Rotate(ctx context.Context, sub *Subscription, fresh Secret, ove
 	if err != nil {
 		return err
 	}
-	// A new secret also mends one that could not be opened.
+	// A new secret also mends one that could not be opened. Auth and certificate are then lost, and must be given again.
 	before, broken := sub.Secrets, sub.Err
 	sub.Secrets, sub.Err = secrets, nil
 	if err = s.Update(ctx, sub); err != nil {

@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"crypto/elliptic"
 	"database/sql"
 	"errors"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 // bundle is a store and a directory over a database of the test's own.
 type bundle struct {
 	db    *sql.DB
+	key   string // of the ring
 	ring  *seal.Ring
 	store *Store
 	dir   *Directory
@@ -29,11 +31,12 @@ type bundle struct {
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	ring, err := seal.ParseRing(seal.NewKey())
+	key := seal.NewKey()
+	ring, err := seal.ParseRing(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{db: servertest.Postgres(t), ring: ring}
+	b := &bundle{db: servertest.Postgres(t), key: key, ring: ring}
 	b.store = New(b.db, ring, egress.Policy{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	b.dir = b.directory()
 	return b
@@ -45,13 +48,17 @@ func (b *bundle) directory() *Directory {
 }
 
 // example has every field set.
-func example() *Subscription {
+func example(t testing.TB) *Subscription {
+	t.Helper()
+	certificate, key := identity(t, ecdsaKey(t, elliptic.P256()), time.Now().Add(time.Hour))
 	return &Subscription{
 		Tenant: "acme", Name: "Orders to ERP", Description: "first\nsecond", URL: "https://erp.example.com/hooks?a=b",
 		EventTypes: []string{"order.*", "invoice.paid"}, ResourceID: "123", Changed: []string{"status", "a,b"},
 		Filter: "event.data.total > 100.0", Headers: map[string]string{"X-Env": "prod"}, PayloadFormat: "raw",
-		Retry:   Retry{Schedule: []time.Duration{time.Millisecond, time.Hour}, MaxRetries: new(0)},
-		Timeout: 5 * time.Second, MaxInFlight: 7, RateLimit: &RateLimit{Limit: 100, Per: time.Second},
+		ContentType: "application/vnd.acme+json", Auth: &Auth{Type: AuthOAuth2, TokenURL: "https://login.example.com/", ClientID: "c", ClientSecret: "s", Scopes: []string{"x"}},
+		Certificate: &ClientCertificate{Certificate: certificate, Key: key},
+		Retry:       Retry{Schedule: []time.Duration{time.Millisecond, time.Hour}, MaxRetries: new(0)},
+		Timeout:     5 * time.Second, MaxInFlight: 7, RateLimit: &RateLimit{Limit: 100, Per: time.Second},
 		Ordering: &Ordering{Key: "event.data.order", OnDead: StopOnDead},
 		Signing:  SignEd25519, Secrets: []Secret{NewSecret(SignEd25519)}, Metadata: map[string]string{"team": "ünïcode"},
 		Scopes: []string{"subscriptions:write", "view:purchases"},
@@ -83,7 +90,7 @@ func (b *bundle) fresh(t testing.TB) int64 {
 func TestEveryFieldComesBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	made := b.create(t, example())
+	made := b.create(t, example(t))
 	if made.Number == 0 || made.Revision == 0 || made.ID == uuid.Nil || made.CreatedAt.IsZero() {
 		t.Errorf("not filled in: %+v", made)
 	}
@@ -183,7 +190,7 @@ func TestTenantsAreApart(t *testing.T) {
 func TestDeleteLeavesATombstoneWithoutContents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	made := b.create(t, example())
+	made := b.create(t, example(t))
 	other := b.create(t, plain("acme", "order.created"))
 	before := b.fresh(t)
 	if err := b.store.Delete(t.Context(), "acme", made.ID); err != nil {
@@ -296,7 +303,7 @@ func TestCreateMany(t *testing.T) {
 	const n = bulkChunk + 17
 	count, err := b.store.CreateMany(t.Context(), func(yield func(*Subscription) bool) {
 		for range n {
-			if !yield(example()) {
+			if !yield(example(t)) {
 				return
 			}
 		}

@@ -21,7 +21,7 @@ SELECT $1, $2, ` + writtenValues + `, $25, $26, $27, r.value FROM r RETURNING nu
 
 // Settings are merged, so that those of another version of Fanfare stay. What is left out where there is none goes first.
 const updateSubscription = nextRevision + `UPDATE subscriptions
-SET (` + written + `, settings, revision) = (` + updatedValues + `, subscriptions.settings - 'ordering' || $25, r.value) FROM r
+SET (` + written + `, settings, revision) = (` + updatedValues + `, subscriptions.settings - 'ordering' - 'content_type' || $25, r.value) FROM r
 WHERE id = $1 AND tenant = $2 AND subscriptions.revision = $26 AND NOT deleted RETURNING subscriptions.revision`
 
 // writtenArgs are the arguments of both statements, up to settings.

@@ -60,6 +60,7 @@ type Subscription struct {
 
 	Headers       map[string]string
 	PayloadFormat string
+	ContentType   string // empty means that of the payload format
 	Retry         Retry
 	Timeout       time.Duration // of one attempt, DNS to last byte; 0 means DefaultTimeout
 	MaxInFlight   int           // requests at once over all workers; 0 means DefaultMaxInFlight
@@ -71,6 +72,10 @@ type Subscription struct {
 	// Secrets sign the deliveries: the current one first, then those that overlap until they expire. None
 	// means unsigned, which only dialects know. What Directory.Match returns has none either.
 	Secrets []Secret
+	// Auth makes the Authorization header, and Certificate is presented to receivers that ask for one; nil for none.
+	// They are sealed together with the secrets, and where those are left out, so are they.
+	Auth        *Auth
+	Certificate *ClientCertificate
 	// Err says why a Directory could not make the subscription whole: its secrets do not open, or a column
 	// holds what Fanfare did not write. Nothing can be sent until that is mended; others are not affected.
 	Err error

@@ -95,6 +95,9 @@ func (s *Store) validate(sub *Subscription) error {
 	s.validateURL(sub, bad)
 	validateMatching(sub, bad)
 	validateHeaders(sub.Headers, bad)
+	validateContentType(sub, bad)
+	s.validateAuth(sub, bad)
+	validateCertificate(sub, bad)
 	validateSending(sub, bad)
 	validateSecrets(sub, bad)
 	validateRest(sub, bad)
@@ -106,15 +109,21 @@ func (s *Store) validateURL(sub *Subscription, bad *Invalid) {
 		bad.addf("url", "is required")
 		return
 	}
-	judged, err := s.policy.CheckURL(sub.URL)
+	sub.URL = s.judgeURL(sub.URL, "url", bad)
+}
+
+// judgeURL judges a URL that requests go to, and returns it in the form that is requested.
+func (s *Store) judgeURL(raw, field string, bad *Invalid) string {
+	judged, err := s.policy.CheckURL(raw)
 	if err != nil {
-		bad.add("url", err)
-		return
+		bad.add(field, err)
+		return raw
 	}
 	// Only the host may have been rewritten, to ASCII; else the URL stays as it was given, to the letter.
-	if given, err := url.Parse(sub.URL); err != nil || given.Host != judged.Host {
-		sub.URL = judged.String()
+	if given, err := url.Parse(raw); err != nil || given.Host != judged.Host {
+		return judged.String()
 	}
+	return raw
 }
 
 func validateMatching(sub *Subscription, bad *Invalid) {

@@ -29,6 +29,9 @@ func (p Patch[T]) Has(field string) bool {
 	return ok
 }
 
+// Field is what the patch holds for a field of the first level; nil for nothing.
+func (p Patch[T]) Field(field string) json.RawMessage { return p.fields[field] }
+
 // Apply returns current with the patch merged in. The result must fit T's schema as a whole, else the error is a
 // 422: so null is refused for what is required, and clears what is not.
 func (p Patch[T]) Apply(current T) (T, error) {
