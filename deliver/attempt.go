@@ -42,30 +42,35 @@ type Result struct {
 	// Resent counts the requests that were made again within the attempt, because the connection was lost
 	// before the receiver can have taken it up.
 	Resent int
+	// Elsewhere is the host that failed where that is not the receiver's, to which then nothing was sent: the token endpoint's.
+	Elsewhere string
 }
 
 // PosterConfig bounds attempts. Its zero value is no good: begin with DefaultPosterConfig.
 type PosterConfig struct {
-	Formats   []Format      // what a subscription's payload_format may name
-	Plans     int           // subscriptions whose requests are kept prepared, 1 to 2 KiB each
-	BodyTime  time.Duration // for reading a response's body once its header is complete
-	DrainSize int64         // bytes read beyond what is kept, so that the connection can be used again
+	Formats    []Format      // what a subscription's payload_format may name
+	Plans      int           // subscriptions whose requests are kept prepared, 1 to 2 KiB each
+	Identities int           // client certificates whose connections are kept
+	BodyTime   time.Duration // for reading a response's body once its header is complete
+	DrainSize  int64         // bytes read beyond what is kept, so that the connection can be used again
 }
 
 // DefaultPosterConfig has Fanfare's own formats and the limits that api.md promises.
 func DefaultPosterConfig() PosterConfig {
-	return PosterConfig{Formats: Formats(), Plans: 8192, BodyTime: 5 * time.Second, DrainSize: 64 << 10}
+	return PosterConfig{Formats: Formats(), Plans: 8192, Identities: 256, BodyTime: 5 * time.Second, DrainSize: 64 << 10}
 }
 
 // Poster makes attempts. Many goroutines may use one.
 type Poster struct {
-	transport http.RoundTripper
-	cfg       PosterConfig
-	formats   map[string]*Format
-	plans     *lru.Cache[uuid.UUID, *plan]
-	buffers   sync.Pool // of *[maxResponse]byte, for reading responses
-	resent    atomic.Uint64
-	now       func() time.Time
+	transport  http.RoundTripper
+	identities *identities
+	cfg        PosterConfig
+	formats    map[string]*Format
+	plans      *lru.Cache[uuid.UUID, *plan]
+	planning   sync.Mutex // of plans that hold more than what can be made anew
+	buffers    sync.Pool  // of *[maxResponse]byte, for reading responses
+	resent     atomic.Uint64
+	now        func() time.Time
 }
 
 // NewPoster returns a Poster that sends through client, the guarded one of internal/egress. It uses the
@@ -78,13 +83,18 @@ func NewPoster(client *http.Client, cfg PosterConfig, now func() time.Time) (*Po
 	if err != nil {
 		return nil, fmt.Errorf("make poster: %w", err)
 	}
+	identities, err := newIdentities(client, cfg.Identities)
+	if err != nil {
+		return nil, fmt.Errorf("make poster: %w", err)
+	}
 	p := &Poster{
-		transport: client.Transport,
-		cfg:       cfg,
-		formats:   make(map[string]*Format, len(cfg.Formats)),
-		plans:     plans,
-		buffers:   sync.Pool{New: func() any { return new([maxResponse]byte) }},
-		now:       now,
+		transport:  client.Transport,
+		identities: identities,
+		cfg:        cfg,
+		formats:    make(map[string]*Format, len(cfg.Formats)),
+		plans:      plans,
+		buffers:    sync.Pool{New: func() any { return new([maxResponse]byte) }},
+		now:        now,
 	}
 	for i := range cfg.Formats {
 		p.formats[cfg.Formats[i].Name] = &cfg.Formats[i]
@@ -95,7 +105,10 @@ func NewPoster(client *http.Client, cfg PosterConfig, now func() time.Time) (*Po
 // Resent counts the requests that were made again within their attempt; see Result.
 func (p *Poster) Resent() uint64 { return p.resent.Load() }
 
-// Send makes one attempt: one POST. It follows no redirect, and repeats nothing that a receiver may have
+// Close ends the connections that are kept for client certificates. The client's own are not the Poster's to end.
+func (p *Poster) Close() { p.identities.close() }
+
+// Send makes one attempt: one POST, or a second one with a new token where the receiver refused that of the first with 401. It follows no redirect, and repeats nothing that a receiver may have
 // seen. It returns within the subscription's timeout whatever the receiver does. When ctx ends first, the
 // reason is ReasonCancelled and nobody knows whether the event arrived.
 func (p *Poster) Send(ctx context.Context, a Attempt) Result {
@@ -115,38 +128,46 @@ func (p *Poster) Send(ctx context.Context, a Attempt) Result {
 		r.fail(ReasonConfig, fmt.Errorf("sign: %w", err))
 		return r
 	}
-	p.exchange(ctx, plan, request{header: header, body: body}, &r)
+	out := request{header: header, body: body, progress: new(egress.Progress), transport: p.transport, conceal: plan.conceal}
+	p.exchange(ctx, plan, &out, &r)
+	out.conceal.result(&r)
 	r.Duration = p.now().Sub(r.StartedAt)
 	return r
 }
 
 // request is what differs between two requests of one plan.
 type request struct {
-	header http.Header
-	body   []byte
+	header    http.Header
+	body      []byte
+	progress  *egress.Progress
+	transport http.RoundTripper
+	conceal   *conceal // nil for a subscription without auth
 }
 
 // exchange sends the request and reads the answer, all of it under one deadline.
-func (p *Poster) exchange(parent context.Context, plan *plan, out request, r *Result) {
+func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *Result) {
 	ctx, cancel := context.WithTimeoutCause(parent, plan.timeout, errTimeout)
 	defer cancel()
-	progress := new(egress.Progress)
-	req := plan.request.WithContext(egress.WithProgress(ctx, progress))
-	req.Header = out.header
-	req.ContentLength = int64(len(out.body))
-	// A bytes.Reader in a NopCloser is what net/http writes together with the header, in one packet.
-	req.Body = io.NopCloser(bytes.NewReader(out.body))
-	resends := resends{body: out.body, most: plan.resends}
-	req.GetBody = resends.next
-	resp, err := p.transport.RoundTrip(req)
-	if resends.made > 0 {
-		r.Resent = resends.made
-		p.resent.Add(uint64(resends.made))
+	if plan.certificate != nil {
+		transport, id, err := p.identities.take(plan.certificate)
+		if err != nil {
+			r.fail(ReasonConfig, err)
+			return
+		}
+		defer p.identities.release(id)
+		out.transport = transport
+	}
+	var resp *http.Response
+	var err error
+	if plan.tokens == nil {
+		resp, err = p.post(ctx, plan, out, r)
+	} else {
+		resp, err = p.postWithToken(ctx, plan, out, r)
 	}
 	if err != nil {
 		r.lost(parent, ctx, err)
 		if r.Reason == ReasonTimeout {
-			r.late(progress)
+			r.late(out.progress)
 		}
 		return
 	}
@@ -157,11 +178,28 @@ func (p *Poster) exchange(parent context.Context, plan *plan, out request, r *Re
 		resp.Body.Close() // nothing that follows can be relied upon; 101 has no body but the bare connection
 		return
 	}
-	kept, err := p.read(resp, cancel)
+	kept, err := p.read(resp, cancel, out.conceal)
 	r.Response = kept
 	if r.Reason == ReasonOK && err != nil && parent.Err() == nil && breaksFraming(err) {
 		r.fail(ReasonProtocol, err)
 	}
+}
+
+// post makes the request.
+func (p *Poster) post(ctx context.Context, plan *plan, out *request, r *Result) (*http.Response, error) {
+	req := plan.request.WithContext(egress.WithProgress(ctx, out.progress))
+	req.Header = out.header
+	req.ContentLength = int64(len(out.body))
+	// A bytes.Reader in a NopCloser is what net/http writes together with the header, in one packet.
+	req.Body = io.NopCloser(bytes.NewReader(out.body))
+	resends := resends{body: out.body, most: plan.resends}
+	req.GetBody = resends.next
+	resp, err := out.transport.RoundTrip(req)
+	if resends.made > 0 {
+		r.Resent += resends.made
+		p.resent.Add(uint64(resends.made))
+	}
+	return resp, err
 }
 
 // judgeHeader keeps what the header says beside the status.
@@ -180,9 +218,13 @@ func (r *Result) judgeHeader(resp *http.Response) {
 
 // lost records that no complete header came.
 func (r *Result) lost(parent, ctx context.Context, err error) {
+	failed, ok := errors.AsType[*tokenError](err)
 	switch {
 	case parent.Err() != nil:
 		r.fail(ReasonCancelled, context.Cause(parent))
+	case ok:
+		r.fail(failed.reason, failed)
+		r.Elsewhere = failed.host
 	case ctx.Err() != nil:
 		r.fail(ReasonTimeout, errTimeout)
 	default:
@@ -205,7 +247,7 @@ func (r *Result) fail(reason Reason, err error) {
 
 // read takes what is worth keeping of a response, and a little more where that lets the connection be used
 // again. It returns an error only where the body did not end as it should. Stop ends the request.
-func (p *Poster) read(resp *http.Response, stop context.CancelFunc) ([]byte, error) {
+func (p *Poster) read(resp *http.Response, stop context.CancelFunc, conceal *conceal) ([]byte, error) {
 	defer resp.Body.Close()
 	if resp.ContentLength == 0 {
 		return nil, nil
@@ -215,7 +257,7 @@ func (p *Poster) read(resp *http.Response, stop context.CancelFunc) ([]byte, err
 	buf := p.buffers.Get().(*[maxResponse]byte)
 	defer p.buffers.Put(buf)
 	n, err := fill(resp.Body, buf[:])
-	kept := sanitize(buf[:n], err == nil)
+	kept := sanitize(conceal.bytes(buf[:n], err == nil), err == nil)
 	if err == nil && resp.ContentLength <= maxResponse+p.cfg.DrainSize {
 		err = drain(resp.Body, buf[:], p.cfg.DrainSize)
 	}

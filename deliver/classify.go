@@ -98,6 +98,9 @@ func describeLate(reason Reason) string {
 // explain puts an error in words for the tenant. What is wrong with the receiver's HTTP, or with the
 // subscription, is told as it is; network errors by their kind alone, since they name addresses.
 func explain(reason Reason, err error) string {
+	if failed, ok := errors.AsType[*tokenError](err); ok {
+		return failed.Error()
+	}
 	switch reason {
 	case ReasonProtocol, ReasonRedirect, ReasonConfig, ReasonCancelled:
 		return err.Error()

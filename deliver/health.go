@@ -162,7 +162,9 @@ func (h *health[K]) report(id K, a admission, r Result, limit int) (recovered bo
 }
 
 // answers reports whether an endpoint works, whatever it thinks of this delivery.
-func answers(r Result) bool { return r.Reason == ReasonOK || r.Reason == ReasonClient }
+func answers(r Result) bool {
+	return r.Reason == ReasonOK || r.Reason == ReasonClient && r.Elsewhere == ""
+}
 
 // succeed notes a success and reports whether there is nothing left to be remembered.
 func (h *health[K]) succeed(c *condition, a admission, limit int) bool {

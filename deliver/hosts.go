@@ -85,7 +85,7 @@ func (h *hosts) admitAgain(s *seat) error {
 // report takes note of a result, and returns whom to hurry if the host is back by it.
 func (h *hosts) report(host string, a admission, r Result) []*subscriptions.Subscription {
 	switch {
-	case r.Reason == ReasonBlocked || r.Reason == ReasonConfig:
+	case r.Reason == ReasonBlocked || r.Reason == ReasonConfig || r.Elsewhere != "":
 		h.health.forgo(host, a) // Nobody tried to connect.
 		return nil
 	case !unreachable(r):

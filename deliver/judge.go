@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -82,7 +83,7 @@ func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
 		result.Reason = ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
 	}
 	w.reportHost(s, result)
-	if w.network.excuses(w.draining, s.host, result) {
+	if w.network.excuses(w.draining, cmp.Or(result.Elsewhere, s.host), result) {
 		w.forgo(f, s)
 		v := w.network.excuse(result)
 		w.metrics.attempted(result, v)

@@ -1,11 +1,13 @@
 package deliver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -26,6 +28,11 @@ type plan struct {
 	signer       Signer
 	timeout      time.Duration
 	resends      int
+	// What only subscriptions with auth have: see postWithToken, identities and conceal. The Authorization of those whose
+	// credentials do not change is among the header.
+	tokens      *tokens
+	certificate *certificate
+	conceal     *conceal
 }
 
 // plan returns the subscription's plan. The Directory hands out another pointer when a subscription changes,
@@ -34,9 +41,40 @@ func (p *Poster) plan(sub *subscriptions.Subscription) (*plan, error) {
 	if kept, ok := p.plans.Get(sub.ID); ok && kept.subscription == sub {
 		return kept, nil
 	}
+	if sub.Auth != nil || sub.Certificate != nil {
+		return p.planWithAuth(sub)
+	}
 	made, err := p.newPlan(sub)
 	if err != nil {
 		return nil, err
+	}
+	p.plans.Add(sub.ID, made)
+	return made, nil
+}
+
+// planWithAuth is plan for subscriptions with auth or certificate, of which there must be one at a time: who plans at the same
+// time shall wait for the same token. What another change of the subscription leaves as it was is kept.
+func (p *Poster) planWithAuth(sub *subscriptions.Subscription) (*plan, error) {
+	p.planning.Lock()
+	defer p.planning.Unlock()
+	kept, ok := p.plans.Get(sub.ID)
+	if ok && kept.subscription == sub {
+		return kept, nil
+	}
+	made, err := p.newPlan(sub)
+	if err != nil {
+		return nil, err
+	}
+	if made.conceal = newConceal(sub.Auth); ok && kept.tokens != nil && reflect.DeepEqual(kept.subscription.Auth, sub.Auth) {
+		made.tokens = kept.tokens
+	} else if made.tokens, err = p.newTokens(sub.Auth); err != nil {
+		return nil, err
+	}
+	if made.certificate, err = newCertificate(sub); err != nil {
+		return nil, err
+	}
+	if ok && kept.certificate != nil && (made.certificate == nil || made.certificate.key != kept.certificate.key) {
+		p.identities.drop(kept.certificate.key)
 	}
 	p.plans.Add(sub.ID, made)
 	return made, nil
@@ -85,7 +123,7 @@ func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
 // Fanfare's own. Content-Type is the only one of ours that a subscription may set.
 func fixedHeaders(sub *subscriptions.Subscription, format *Format) (http.Header, error) {
 	header := make(http.Header, len(sub.Headers)+6)
-	header.Set("Content-Type", format.ContentType)
+	header.Set("Content-Type", cmp.Or(sub.ContentType, format.ContentType))
 	for name, value := range sub.Headers {
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
 			return nil, fmt.Errorf("header %q cannot be sent", name)
@@ -95,6 +133,9 @@ func fixedHeaders(sub *subscriptions.Subscription, format *Format) (http.Header,
 		}
 	}
 	header.Set("User-Agent", UserAgent)
+	if value := authorization(sub.Auth); value != "" {
+		header.Set("Authorization", value)
+	}
 	return header, nil
 }
 

@@ -223,7 +223,10 @@ func (a *assembly) send(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	a.add("deliver", worker.Run)
+	a.add("deliver", func(ctx context.Context) error {
+		defer poster.Close()
+		return worker.Run(ctx)
+	})
 	a.add("recorder", recorder.Run)
 	a.add("trim", deliver.NewTrimmer(cfg, sh.js, sh.log).Run)
 	return nil

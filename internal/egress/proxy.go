@@ -48,6 +48,7 @@ func throughProxy(t *transport) http.RoundTripper {
 		}
 		t.DialContext = dial.dial
 		t.Proxy = http.ProxyURL(plainly(proxy))
+		t.GetProxyConnectHeader = beginConnect
 		t.OnProxyConnectResponse = judgeConnect
 	}
 	// On an error, which Validate would have shown, every request fails with it.
@@ -74,10 +75,12 @@ type proxyDialer struct {
 }
 
 func (d *proxyDialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	reached(ctx, stageConnecting)
 	conn, err := d.connect(ctx, network, address)
 	if err != nil && ctx.Err() == nil {
 		return nil, &proxyError{cause: err}
 	}
+	reached(ctx, stageConnected)
 	return conn, err
 }
 
@@ -95,10 +98,17 @@ func (d *proxyDialer) connect(ctx context.Context, network, address string) (net
 	return secure, nil
 }
 
+// beginConnect adds nothing to CONNECT. That the proxy is reached does not say that the receiver is.
+func beginConnect(ctx context.Context, _ *url.URL, _ string) (http.Header, error) {
+	reached(ctx, stageConnecting)
+	return nil, nil
+}
+
 // judgeConnect looks at the proxy's answer to CONNECT before net/http does, whose error would be the answer's text.
-func judgeConnect(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+func judgeConnect(ctx context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	switch resp.StatusCode {
 	case http.StatusOK:
+		reached(ctx, stageConnected)
 		return nil
 	case http.StatusForbidden: // That is how proxies say that an address is not allowed.
 		return ErrBlocked
