@@ -40,6 +40,9 @@
 // success for days is disabled, and its tenant is told by an operational event, as of dead deliveries and of endpoints
 // that recover; nothing is told of an operational event's own delivery.
 //
+// A subscription's auth is in the header of its plan, or a token that is asked for within the attempt (tokens); its client
+// certificate has connections of its own (identities). Failing tokens are no answer of the receiver.
+//
 // It promises that a delivery is made at least once, and exactly once where nothing crashes; that it ends once,
 // as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of
 // what it is, so whoever computes it again meets the same row. Steps order what is said of one delivery: a late word of

@@ -15,7 +15,7 @@
 // change takes the next revision in the statement that makes it, and waits there for the one before it, so that
 // revisions become visible in order. One tiny query per group of callers asks for the revision; only what
 // changed is read. Changes of a subscription need its current revision (ErrChanged), deletions leave a tombstone until
-// every Directory can have seen it. Secrets are sealed and bound to their row; a row that does not open is told by
+// every Directory can have seen it. Secrets, auth and client certificate are sealed and bound to their row; a row that does not open is told by
 // Subscription.Err and concerns nobody else. A filter that was accepted cannot take an event more than a
 // bounded number of steps and bytes.
 //
