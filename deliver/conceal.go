@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"strings"
 
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -64,7 +65,7 @@ func (c *conceal) bytes(raw []byte, cut bool) []byte {
 
 // result hides credentials in an error's text, which may quote the receiver.
 func (c *conceal) result(r *Result) {
-	e, ok := r.Err.(*Error)
+	e, ok := errors.AsType[*Error](r.Err)
 	if c == nil || !ok {
 		return
 	}
