@@ -162,10 +162,11 @@ func (s *slots) took(id uuid.UUID, d time.Duration) {
 	}
 }
 
-// stuck reports whether waiting is no use: the queue does not move, though it is not this worker that is too busy; or
-// too many wait in the whole worker.
+// stuck reports whether waiting is no use: the receiver is known to be slow, or the queue does not move, though it is not
+// this worker that is too busy; or too many wait in the whole worker.
 func (s *slots) stuck(g *gate, now time.Time) bool {
-	return now.Sub(g.queue[0].since) > slowQueue && !s.starts.crowded() || s.waiting >= waitingShare*cap(s.worker)
+	moves := g.hold <= slowHold && now.Sub(g.queue[0].since) <= slowQueue
+	return !moves && !s.starts.crowded() || s.waiting >= waitingShare*cap(s.worker)
 }
 
 // exit gives a slot of the subscription back, to the first who waits.

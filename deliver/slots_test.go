@@ -142,6 +142,59 @@ func TestASlowReceiverHasAShortQueue(t *testing.T) {
 	})
 }
 
+// Of a receiver that is known to be slow no more wait than a few, from the first moment, and it has only a part of the
+// slots that are left.
+func TestAReceiverKnownToBeSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(64, time.Now)
+		id := uuid.New()
+		hold(t, s, id, 1000)
+		s.took(id, 8*slowHold+time.Second)
+		taken := 1
+		for ; ; taken++ {
+			w, err := s.take(id, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w != nil {
+				break
+			}
+			if err := s.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if most := 64 / mostShare; taken > most {
+			t.Errorf("it has %d of 64 slots, want %d at most", taken, most)
+		}
+		waiting := 1
+		for ; waiting < 64; waiting++ {
+			if _, err := s.take(id, 1000); err != nil {
+				break
+			}
+		}
+		if waiting > minWaiting {
+			t.Errorf("%d wait for a slow receiver, want %d at most", waiting, minWaiting)
+		}
+	})
+}
+
+// One subscription has no more than its share of a worker, however many requests it may have.
+func TestASubscriptionsShareOfAWorker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(64, time.Now)
+		id := uuid.New()
+		for range 64 / mostShare {
+			hold(t, s, id, 1000)
+		}
+		if w, err := s.take(id, 1000); w == nil || err != nil {
+			t.Errorf("it has more than %d of 64 slots (%v)", 64/mostShare, err)
+		}
+		hold(t, s, uuid.New(), 1000)
+	})
+}
+
 // A quick receiver may have many waiting.
 func TestAQuickReceiverHasALongQueue(t *testing.T) {
 	t.Parallel()
