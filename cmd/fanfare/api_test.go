@@ -31,6 +31,7 @@ func TestAPI(t *testing.T) {
 		"Document": testDocument, "Docs": testDocs, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
 		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
+		"OperationalEvents": testOperationalEvents,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

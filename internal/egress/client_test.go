@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -345,5 +346,70 @@ func TestRedactURL(t *testing.T) {
 	}
 	if plain := errors.New("x"); egress.RedactURL(plain) != plain {
 		t.Error("another error is changed")
+	}
+}
+
+// However many requests are made at once, no more unused connections stay than the configuration says: over all
+// receivers, and to each.
+func TestUnusedConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	const most, each, together = 6, 4, 12
+	var waiting sync.WaitGroup
+	var mu sync.Mutex
+	states, changed := make(map[net.Conn]http.ConnState), make(chan struct{}, 1)
+	var urls []string
+	for range 3 {
+		r := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			waiting.Done()
+			waiting.Wait() // so that none is made over the connection of another
+		}))
+		r.Config.ConnState = func(c net.Conn, s http.ConnState) {
+			mu.Lock()
+			defer mu.Unlock()
+			states[c] = s
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+		r.Start()
+		t.Cleanup(r.Close)
+		urls = append(urls, r.URL)
+	}
+	cfg := egress.DefaultConfig()
+	cfg.MaxIdleConns, cfg.MaxIdleConnsPerHost = most, each
+	c := egress.NewClient(mustPolicy(t, "127.0.0.0/8"), cfg)
+	t.Cleanup(c.CloseIdleConnections)
+	open := func() (n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, s := range states {
+			if s != http.StateClosed {
+				n++
+			}
+		}
+		return n
+	}
+	for i, want := range []int{each, most, most} {
+		waiting.Add(together)
+		var requests sync.WaitGroup
+		for range together {
+			requests.Go(func() {
+				if _, _, err := post(t, c, urls[i]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		requests.Wait()
+		for deadline := time.After(time.Minute); open() > want; {
+			select {
+			case <-changed:
+			case <-deadline:
+				t.Fatalf("%d connections are open after %d receivers, want %d at most", open(), i+1, want)
+			}
+		}
+		if open() < each {
+			t.Errorf("%d connections are open, want some to be used again", open())
+		}
 	}
 }
