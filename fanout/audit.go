@@ -84,6 +84,7 @@ type Gap struct {
 	Kind           deliver.Kind `json:"kind" enum:"event_not_in_ledger,event_not_in_stream,delivery_missing,delivery_unmatched,delivery_duplicated,attempt_duplicated,attempt_missing,held_without_a_pause"`
 	EventID        string       `json:"event_id"`
 	SubscriptionID *uuid.UUID   `json:"subscription_id" doc:"Null where the gap is the event's, or nobody can tell the subscription any more"`
+	Detail         string       `json:"detail,omitempty" doc:"What can be said where the event or the subscription has no name"`
 
 	mend func(context.Context) error
 }
@@ -228,8 +229,9 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 		}
 		r.Gaps = append(r.Gaps, g)
 	}
+	detail := fmt.Sprintf("%d matched, %d have a delivery; who lacks one was deleted or changed since", s.Matched, len(got))
 	for range lacking {
-		r.Gaps = append(r.Gaps, Gap{Kind: gapMissing, EventID: s.EventID})
+		r.Gaps = append(r.Gaps, Gap{Kind: gapMissing, EventID: s.EventID, Detail: detail})
 	}
 	return nil
 }

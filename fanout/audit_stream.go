@@ -185,6 +185,8 @@ func (s *streamAudit) noRow(m seen) Gap {
 	g := Gap{Kind: gapNoRow}
 	if m.event != nil {
 		g.EventID = m.event.ID
+	} else {
+		g.Detail = fmt.Sprintf("message %d of %s, subject %s", m.wire.seq, Stream, m.wire.subject)
 	}
 	switch {
 	case s.Outbox == nil:

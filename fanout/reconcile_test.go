@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,10 @@ func TestWhatIsOverdueIsSentUnasked(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(h.tray.all())
-	r := fanout.NewReconciler(h.auditor, prometheus.NewRegistry())
+	// One match is of a subscription that nobody knows: it cannot be mended, and is told.
+	h.exec(`UPDATE events SET matched = 1 WHERE id = 'e4'`)
+	metrics := prometheus.NewRegistry()
+	r := fanout.NewReconciler(h.auditor, metrics)
 	fanout.SetClock(r, func() time.Time { return time.Now().Add(time.Hour) })
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -28,7 +32,31 @@ func TestWhatIsOverdueIsSentUnasked(t *testing.T) {
 		}
 	})
 	h.eventually("the missing deliveries are sent", func() bool { return len(h.tray.all()) > before })
-	h.eventually("all adds up", func() bool { return h.audit().Balanced })
+	h.eventually("what cannot be mended is all that is left", func() bool { return len(h.audit().Gaps) == 1 })
+	if g := h.audit().Gaps[0]; g.EventID != "e4" || g.SubscriptionID != nil || !strings.Contains(g.Detail, "1 matched, 0 have") {
+		t.Errorf("the gap that is left is %+v", g)
+	}
+	h.eventually("the metrics tell", func() bool {
+		return value(t, metrics, "fanfare_audit_gaps") == 1 && value(t, metrics, "fanfare_audit_mended_total") >= 2
+	})
 	cancel()
 	running.Wait()
+}
+
+// value is the sum over a metric's labels.
+func value(t *testing.T, from prometheus.Gatherer, name string) (sum float64) {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return sum
 }

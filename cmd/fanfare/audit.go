@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,7 +106,7 @@ func (cmd auditCmd) print(c *console, a *fanout.Audit) error {
 		if g.SubscriptionID != nil {
 			subscription = g.SubscriptionID.String()
 		}
-		fmt.Fprintf(c.out, "GAP %s: event %s, subscription %s\n", g.Kind, g.EventID, subscription)
+		fmt.Fprintf(c.out, "GAP %s: event %s, subscription %s  %s\n", g.Kind, cmp.Or(g.EventID, "-"), subscription, g.Detail)
 	}
 	if a.Balanced {
 		fmt.Fprintln(c.out, "balanced")
