@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -150,7 +151,9 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deliver.Routes(api.New(mux, api.Config{Title: "bench", Version: "1"}, asAdmin{}), deliver.RoutesDeps{DB: b.db, Events: events})
+	routes := api.New(mux, api.Config{Title: "bench", Version: "1"}, asAdmin{})
+	deliver.Routes(routes, deliver.RoutesDeps{DB: b.db, Events: events})
+	fanout.Routes{Ledger: fanout.NewLedger(b.db)}.Register(routes)
 	var small, large, event, letters string // a subscription of a small tenant, one of the large one, and what they have
 	if err := b.db.QueryRowContext(ctx, `SELECT md5('s1.3')::uuid::text, md5('s0.3')::uuid::text,
     (SELECT id FROM events WHERE tenant = 't0' ORDER BY uid OFFSET 10 LIMIT 1), 'type_' || (SELECT substr(event_type, 6) FROM deliveries WHERE tenant = 't1' LIMIT 1)`).
@@ -169,7 +172,14 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 		"/v1/deliveries?tenant=t0&subscription=" + large, "/v1/deliveries?tenant=t1&subscription=" + small,
 		"/v1/deliveries?tenant=t0&state=dead&subscription=" + large, "/v1/deliveries?tenant=t0&state=cancelled&subscription=" + large,
 		"/v1/deliveries?tenant=t0&type=nobody&subscription=" + large,
-		"/v1/dead-letters?tenant=t0", "/v1/dead-letters?tenant=t1",
+		"/v1/deliveries?tenant=t0&state=dead&type=type_10", "/v1/deliveries?tenant=t0&type=type_10&since=" + middle,
+		"/v1/deliveries?tenant=t0&state=dead&since=" + middle, "/v1/deliveries?tenant=t0&state=pending&until=" + middle,
+		"/v1/deliveries?tenant=t0&event=" + event + "&state=dead", "/v1/deliveries?tenant=t0&event=" + event + "&subscription=" + large,
+		"/v1/deliveries?tenant=t0&subscription=" + large + "&since=" + middle, "/v1/deliveries?tenant=t0&order=asc",
+		"/v1/dead-letters?tenant=t0", "/v1/dead-letters?tenant=t1", "/v1/dead-letters?tenant=t0&subscription=" + large,
+		"/v1/dead-letters?tenant=t0&type=type_10", "/v1/dead-letters?tenant=t0&event=" + event, "/v1/dead-letters?tenant=t0&since=" + middle,
+		"/v1/events?tenant=t0", "/v1/events?tenant=t1", "/v1/events", "/v1/events?tenant=t0&type=type_10", "/v1/events?tenant=t0&type=nobody",
+		"/v1/events?tenant=t1&type=nobody", "/v1/events?tenant=t0&since=" + middle, "/v1/events?tenant=t1&until=" + middle,
 	} {
 		took := make([]time.Duration, b.cmd.Calls)
 		for i := range took {
