@@ -198,6 +198,32 @@ func (l *ledger) passOver(ctx context.Context, e entry) (bool, error) {
 	return n > 0, err
 }
 
+// blocker returns the delivery that one waits for: the first of its key, or the dead one for which the key stands still. It
+// is nil where that has just ended.
+func (l *ledger) blocker(ctx context.Context, e entry) (*uuid.UUID, error) {
+	var before, stopped uuid.NullUUID
+	err := l.db.QueryRowContext(ctx, `
+SELECT (
+    SELECT p.id FROM deferrals p WHERE p.subscription_id = d.subscription_id AND p.order_key = d.order_key AND p.id <> d.id
+        AND (NOT p.waits OR (p.seq, p.generation) < (d.seq, d.generation))
+    ORDER BY p.waits, p.seq, p.generation LIMIT 1
+), (
+    SELECT s.event_uid FROM stopped_keys s
+    WHERE s.subscription_id = d.subscription_id AND s.order_key = d.order_key AND s.event_uid <> d.event_uid
+) FROM deferrals d WHERE d.id = $1 AND d.waits`, e.ID).Scan(&before, &stopped)
+	if err == nil && stopped.Valid && !before.Valid {
+		err = l.db.QueryRowContext(ctx, `SELECT id FROM deliveries WHERE `+ofEvent+` AND subscription_id = $2 AND state = 'dead'
+ORDER BY generation DESC LIMIT 1`, stopped.UUID, e.Subscription).Scan(&before)
+	}
+	switch {
+	case err != nil && !errors.Is(err, sql.ErrNoRows):
+		return nil, fmt.Errorf("look for what delivery %s waits for: %w", e.ID, err)
+	case !before.Valid:
+		return nil, nil
+	}
+	return &before.UUID, nil
+}
+
 // goOnKeys lets those keys go on that need not stand still any more.
 func (l *ledger) goOnKeys(ctx context.Context) error {
 	if _, err := l.db.ExecContext(ctx, goOnKeys); err != nil {

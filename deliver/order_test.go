@@ -285,6 +285,9 @@ func TestAHeadBlocksItsKeyOnly(t *testing.T) {
 			t.Errorf("one behind the head: %+v", e)
 		}
 	}
+	if by, none := o.blockedBy(a[2]), o.blockedBy(a[0]); by != a[0].String() || none != nil {
+		t.Errorf("the last is blocked by %v and the head by %v, want %s and nothing", by, none, a[0])
+	}
 	ready.Store(true)
 	for _, id := range a {
 		o.ended(id, OutcomeDelivered, ReasonOK)
@@ -352,6 +355,9 @@ func TestAKeyStandsStill(t *testing.T) {
 				o.waits(id, ReasonKeyBlocked)
 			}
 			o.api().do("acme", "POST", "/v1/deliveries/"+ids[1].String()+"/retry", 409)
+			if by := o.blockedBy(ids[1]); by != ids[0].String() {
+				t.Errorf("the next one is blocked by %v, want the dead one, %s", by, ids[0])
+			}
 			ready.Store(true)
 			act(o, sub, ids[0])
 			o.ended(ids[2], OutcomeDelivered, ReasonOK)
@@ -361,6 +367,12 @@ func TestAKeyStandsStill(t *testing.T) {
 			}
 		})
 	}
+}
+
+// blockedBy is what the API says that a delivery waits for.
+func (r *rig) blockedBy(id uuid.UUID) any {
+	r.t.Helper()
+	return r.api().do("acme", "GET", "/v1/deliveries/"+id.String(), 200)["blocked_by"]
 }
 
 // change changes a subscription as a patch does.

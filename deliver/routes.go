@@ -93,6 +93,8 @@ type deliveryJSON struct {
 type deliveryLogJSON struct {
 	deliveryJSON
 	Log []attemptJSON `json:"log" nullable:"false"`
+	// BlockedBy is shown of one delivery only: in a list it would take a question for each.
+	BlockedBy *uuid.UUID `json:"blocked_by" doc:"the delivery that this one waits for, of one that waits for its turn in the order of its key; else null"`
 }
 
 // attemptJSON is an attempt as the API shows it.
@@ -302,6 +304,11 @@ func (r *routes) show(ctx context.Context, e entry) (*deliveryOutput, error) {
 	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: e.json(), Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
+	}
+	if e.waitsTurn() {
+		if out.Body.BlockedBy, err = r.ledger.blocker(ctx, e); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }

@@ -90,7 +90,11 @@ func (j *job) before() (done bool, refusal *Refusal, err error) {
 }
 
 // match returns where the event goes.
-func (j *job) match() receivers { return receiversOf(j.event, j.dir.MatchIDs(j.event.matchEvent())) }
+func (j *job) match() receivers {
+	matched := j.dir.MatchIDs(j.event.matchEvent())
+	j.metrics.unkeyed.Add(float64(matched.Unkeyed))
+	return receiversOf(j.event, matched)
+}
 
 // matchEvent is what matching looks at.
 func (e *Event) matchEvent() *subscriptions.MatchEvent {

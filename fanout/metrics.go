@@ -14,6 +14,7 @@ type metrics struct {
 	matched     prometheus.Histogram
 	lag         prometheus.Histogram
 	waiting     prometheus.Gauge
+	unkeyed     prometheus.Counter
 }
 
 func newMetrics(to prometheus.Registerer) *metrics {
@@ -32,8 +33,10 @@ func newMetrics(to prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600}}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fanfare_fanout_waiting", Help: "Events that wait for Postgres or the broker to come back."}),
+		unkeyed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fanfare_fanout_unkeyed_total", Help: "Matches of subscriptions that ask for an order, by events that have no key: they go in none."}),
 	}
-	to.MustRegister(m.events, m.repeats, m.quarantined, m.matched, m.lag, m.waiting)
+	to.MustRegister(m.events, m.repeats, m.quarantined, m.matched, m.lag, m.waiting, m.unkeyed)
 	return m
 }
 

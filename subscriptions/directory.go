@@ -30,7 +30,6 @@ type Directory struct {
 	wholes  wholes
 
 	failures atomic.Uint64 // filters that could not be evaluated
-	unkeyed  atomic.Uint64 // events without a key for a subscription that asks for an order
 
 	mu    sync.RWMutex
 	known *known // nil until the first use
@@ -183,6 +182,7 @@ func (d *Directory) Match(e *MatchEvent) (matched []*Subscription, revision int6
 type Received struct {
 	IDs     []uuid.UUID // in no order
 	Ordered []InOrder   // those that ask for an order and have a key for the event
+	Unkeyed int         // how many of IDs ask for an order, but have no key for the event
 	// Revision is the one that was matched against: whoever gets the result must know at least that one.
 	Revision int64
 }
@@ -208,6 +208,7 @@ func (d *Directory) MatchIDs(e *MatchEvent) Received {
 				to.Ordered = append(to.Ordered, InOrder{r.id, key})
 				continue
 			}
+			to.Unkeyed++
 		}
 		to.IDs = append(to.IDs, r.id)
 	}
@@ -315,15 +316,13 @@ type Stats struct {
 	Revision                           int64
 	// FilterErrors counts filters that could not be evaluated for an event, which therefore did not match.
 	FilterErrors uint64
-	// Unkeyed counts events that had no key for a subscription which asks for an order, and went in none.
-	Unkeyed uint64
 }
 
 // Stats returns them as of now.
 func (d *Directory) Stats() Stats {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s := Stats{FilterErrors: d.failures.Load(), Unkeyed: d.unkeyed.Load()}
+	s := Stats{FilterErrors: d.failures.Load()}
 	if d.known != nil {
 		s.Subscriptions, s.Tenants, s.EventTypes = len(d.known.byID), len(d.known.tenants), len(d.known.types)
 		s.Revision = d.known.revision

@@ -140,12 +140,8 @@ func (d *Directory) keyOf(e *MatchEvent, source string) (string, bool) {
 		d.keys.Add(source, c)
 	}
 	if c.err != nil {
-		d.unkeyed.Add(1)
 		return "", false
 	}
 	key, err := c.key.Of(e)
-	if err != nil {
-		d.unkeyed.Add(1)
-	}
 	return key, err == nil
 }
