@@ -13,6 +13,8 @@ import (
 type Metrics struct {
 	attempts    *prometheus.CounterVec // reason, outcome
 	ended       *prometheus.CounterVec // state, reason
+	attemptOK   prometheus.Counter     // of attempts: what nearly all are
+	endedOK     prometheus.Counter     // of ended
 	duration    prometheus.Histogram
 	latency     prometheus.Histogram
 	late        prometheus.Histogram
@@ -80,6 +82,8 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 
 // preset makes each series exist before its first count, so that a rate over it is never blind to the first.
 func (m *Metrics) preset() {
+	m.attemptOK = m.attempts.WithLabelValues(string(ReasonOK), string(OutcomeDelivered))
+	m.endedOK = m.ended.WithLabelValues(string(OutcomeDelivered), string(ReasonOK))
 	for _, reason := range Reasons() {
 		for _, outcome := range []Outcome{OutcomeDelivered, OutcomeLater, OutcomeDead} {
 			if (reason == ReasonOK) == (outcome == OutcomeDelivered) {
@@ -95,7 +99,11 @@ func (m *Metrics) preset() {
 }
 
 func (m *Metrics) attempted(r Result, v Verdict) {
-	m.attempts.WithLabelValues(string(r.Reason), string(v.Outcome)).Inc()
+	if v.Outcome == OutcomeDelivered {
+		m.attemptOK.Inc()
+	} else {
+		m.attempts.WithLabelValues(string(r.Reason), string(v.Outcome)).Inc()
+	}
 	m.duration.Observe(r.Duration.Seconds())
 }
 
@@ -104,8 +112,12 @@ func (m *Metrics) recorded(r *Record, now time.Time) {
 	if !r.ended() {
 		return
 	}
-	m.ended.WithLabelValues(string(r.Outcome), string(r.Reason)).Inc()
-	if r.Outcome == OutcomeDelivered && r.Attempts == 1 {
+	if r.Outcome != OutcomeDelivered {
+		m.ended.WithLabelValues(string(r.Outcome), string(r.Reason)).Inc()
+		return
+	}
+	m.endedOK.Inc()
+	if r.Attempts == 1 {
 		m.latency.Observe(now.Sub(r.CreatedAt).Seconds())
 	}
 }

@@ -95,6 +95,11 @@ func (s *slots) start(ctx context.Context) error {
 		return err
 	}
 	select {
+	case s.worker <- struct{}{}: // A select of one case and default is much cheaper than the other.
+		return nil
+	default:
+	}
+	select {
 	case s.worker <- struct{}{}:
 		return nil
 	case <-ctx.Done():

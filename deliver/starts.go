@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,6 +33,7 @@ type starts struct {
 	begun   [2]int
 	tick    int
 	queue   []chan struct{}
+	calmers []chan struct{} // those who have more requests, and wait until the queue is short
 	ticking bool
 	skipped int // ticks that were passed over because the processors were busy
 	waits   waits
@@ -49,10 +51,7 @@ func (s *starts) begin(ctx context.Context) error {
 	}
 	turn := make(chan struct{})
 	s.queue = append(s.queue, turn)
-	if !s.ticking {
-		s.ticking = true
-		time.AfterFunc(youngFor, s.age)
-	}
+	s.watch()
 	s.mu.Unlock()
 	select {
 	case <-turn:
@@ -60,6 +59,39 @@ func (s *starts) begin(ctx context.Context) error {
 	case <-ctx.Done():
 		s.leave(turn)
 		return context.Cause(ctx)
+	}
+}
+
+// calm returns once few wait to begin. Who has many more asks for it before it makes a goroutine for each: a thousand
+// that only wait cost more in stacks than they do.
+func (s *starts) calm(ctx context.Context) error {
+	s.mu.Lock()
+	if len(s.queue) < s.most && len(s.calmers) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	turn := make(chan struct{})
+	s.calmers = append(s.calmers, turn)
+	s.watch()
+	s.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.calmers = slices.DeleteFunc(s.calmers, func(queued chan struct{}) bool { return queued == turn })
+		return context.Cause(ctx)
+	}
+}
+
+// relieve lets the next one go on who has more, if the queue is short. Its requests come before the next is let go, or
+// a tick does: it may turn out that it has none to make.
+func (s *starts) relieve() {
+	if len(s.calmers) > 0 && len(s.queue) < s.most {
+		close(s.calmers[0])
+		s.calmers[0] = nil
+		s.calmers = s.calmers[1:]
 	}
 }
 
@@ -97,6 +129,7 @@ func (s *starts) serve() {
 		s.queue[0] = nil
 		s.queue = s.queue[1:]
 	}
+	s.relieve()
 }
 
 // age begins a new tick: what began in the one before the last is young no more.
@@ -112,8 +145,15 @@ func (s *starts) age() {
 		s.begun[s.tick] = 0
 		s.serve()
 	}
-	s.ticking = len(s.queue) > 0
-	if s.ticking {
+	s.relieve()
+	s.ticking = false
+	s.watch()
+}
+
+// watch keeps the ticks coming while anybody waits.
+func (s *starts) watch() {
+	if !s.ticking && len(s.queue)+len(s.calmers) > 0 {
+		s.ticking = true
 		time.AfterFunc(youngFor, s.age)
 	}
 }

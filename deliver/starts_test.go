@@ -93,3 +93,78 @@ func TestWhoLeavesTakesNoTurn(t *testing.T) {
 		time.Sleep(time.Second) // lets the last tick pass
 	})
 }
+
+// Who has many more requests waits while the queue is long, and goes on when it is short.
+func TestWhoHasMoreWaitsUntilTheQueueIsShort(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{most: 2}
+		begin := func() {
+			if err := s.begin(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		var waiting sync.WaitGroup
+		for range 2 {
+			begin()
+			waiting.Go(begin)
+		}
+		synctest.Wait()
+		var calm atomic.Bool
+		waiting.Go(func() {
+			if err := s.calm(t.Context()); err != nil {
+				t.Error(err)
+			}
+			calm.Store(true)
+		})
+		synctest.Wait()
+		if calm.Load() {
+			t.Error("it did not wait, though the queue is as long as may be")
+		}
+		s.end()
+		waiting.Wait()
+		if !calm.Load() {
+			t.Error("it did not go on")
+		}
+		for range 3 {
+			s.end()
+		}
+		time.Sleep(time.Second) // lets the last tick pass
+	})
+}
+
+// Of those who wait, some make no request after all. That holds up nobody, and neither do those who give up.
+func TestWhoMakesNoRequestHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &starts{most: 1}
+		if err := s.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		queued, leave := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			if err := s.begin(queued); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want that it was cancelled", err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			waiting.Go(func() {
+				if err := s.calm(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		waiting.Go(func() {
+			if err := s.calm(queued); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want that it was cancelled", err)
+			}
+		})
+		synctest.Wait()
+		leave()
+		waiting.Wait()
+		s.end()
+		time.Sleep(time.Second)
+	})
+}

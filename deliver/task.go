@@ -47,6 +47,9 @@ func (w *Worker) handle(msg *message.Message) error {
 		return errStopping
 	}
 	defer w.targets.Release(weight)
+	if err := w.slots.starts.calm(w.draining); err != nil {
+		return errStopping
+	}
 	if flights, err = w.unknown(tasks, flights, meta.Suspect); err != nil {
 		return err
 	}
