@@ -3,6 +3,7 @@ package deliver
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -14,6 +15,7 @@ func TestThousandsInFlight(t *testing.T) {
 	const each, many = 50, 40
 	r := newRig(t)
 	cfg := quick()
+	cfg.Lease = time.Minute                                      // outlasts the longest attempt
 	cfg.InFlight = each * many * othersShare / (othersShare - 1) // all of them are on one host
 	p := r.parts(cfg)
 	watched := &watchedPoster{Attempter: p.deps.Poster}
