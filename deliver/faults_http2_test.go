@@ -128,6 +128,8 @@ func http2Faults(t *testing.T) []fault {
 	reset := func(code http2.ErrCode) func(*rawConn) {
 		return each(func(h *http2Conn, stream uint32) { _ = h.WriteRSTStream(stream, code) })
 	}
+	// Encoded once: what the receiver allocates counts where memory is measured.
+	early := new(http2Conn).headers(":status=103", "x="+strings.Repeat("x", 1000))
 	flood := func(then flow) func(*rawConn) { return floodFrames(then, then) }
 	header := func(h *http2Conn, stream uint32) error { return h.answer(stream, false, ":status=200") }
 	faults := []fault{
@@ -188,7 +190,7 @@ func http2Faults(t *testing.T) []fault {
 			return h.WriteData(stream, false, nil)
 		})},
 		{name: "endless informational", want: ReasonProtocol, floods: true, serve: flood(func(h *http2Conn, stream uint32) error {
-			return h.answer(stream, false, ":status=103", "x="+strings.Repeat("x", 1000))
+			return h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: early, EndHeaders: true})
 		})},
 		{name: "no status", want: ReasonProtocol, serve: each(func(h *http2Conn, stream uint32) { _ = h.answer(stream, true, "x=y") })},
 		{name: "status 101", want: ReasonProtocol,
