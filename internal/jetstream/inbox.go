@@ -44,19 +44,21 @@ func Apply(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
 }
 
 func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
-	want := b.Stream
-	stream, err := js.Stream(ctx, want.Name)
-	switch {
-	case errors.Is(err, natsjs.ErrStreamNotFound):
-	case err != nil:
-		return err
-	case len(differences(stream.CachedInfo().Config, want)) == 0:
-		return nil
-	default:
-		want = overlay(stream.CachedInfo().Config, want)
+	stream, err := js.Stream(ctx, b.Stream.Name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		stream, err = js.CreateStream(ctx, b.Stream)
+		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // Another process was quicker, and wants something else.
+			stream, err = js.Stream(ctx, b.Stream.Name)
+		}
 	}
-	// Of several processes that do this at once, the second finds what it wants or updates it to the same.
-	_, err = js.CreateOrUpdateStream(ctx, want)
+	if err != nil {
+		return err
+	}
+	have := stream.CachedInfo().Config
+	if len(differences(have, b.Stream)) == 0 {
+		return nil
+	}
+	_, err = js.UpdateStream(ctx, overlay(have, b.Stream))
 	return err
 }
 
