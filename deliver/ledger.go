@@ -14,7 +14,7 @@ import (
 )
 
 // ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
-// ledger_record.go, leases are in ledger_lease.go, what follows a subscription's change is in
+// ledger_record.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's change is in
 // ledger_follow.go, and what the API reads is in ledger_read.go.
 type ledger struct {
 	db *sql.DB

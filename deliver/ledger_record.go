@@ -60,19 +60,6 @@ ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.att
     held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = ''
 WHERE deferrals.step < excluded.step`
 
-// addAttempts keeps nothing of what an attempt brings back whose event was erased meanwhile.
-const addAttempts = `
-INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason)
-SELECT o.id, o.number, o.started_at, o.duration_us, o.status, CASE WHEN o.erased THEN '' ELSE o.error END,
-    CASE WHEN NOT o.erased THEN o.response END, o.reason
-FROM (
-    SELECT *, EXISTS (SELECT FROM deliveries e JOIN events v ON v.uid = e.event_uid
-        WHERE e.id = u.id AND e.state = 'cancelled' AND v.erased_at IS NOT NULL OFFSET 0) AS erased
-    FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[])
-        AS u (id, number, started_at, duration_us, status, error, response, reason)
-) o
-ON CONFLICT DO NOTHING`
-
 const keepEvents = `
 INSERT INTO event_data (uid, body) SELECT o.* FROM unnest($1::uuid[], $2::bytea[]) AS o ON CONFLICT DO NOTHING`
 
@@ -97,7 +84,6 @@ func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) (pla
 	}{
 		{"end deliveries", endFresh, func() []any { return args(endColumns(b.fresh, false)) }, len(b.fresh)},
 		{"keep events", keepEvents, func() []any { return args(eventColumns(b.events)) }, len(b.events)},
-		{"add attempts", addAttempts, func() []any { return args(attemptColumns(b.attempts)) }, len(b.attempts)},
 	} {
 		if step.rows == 0 {
 			continue
@@ -106,15 +92,20 @@ func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) (pla
 			return nil, fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	if len(b.later) == 0 {
-		return places, nil
+	if len(b.later) > 0 {
+		held, err := l.holdable(ctx, tx, b.later)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := l.exec(ctx, tx, putOff, args(laterColumns(b.later, held))...); err != nil {
+			return nil, fmt.Errorf("put off deliveries: %w", err)
+		}
 	}
-	held, err := l.holdable(ctx, tx, b.later)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := l.exec(ctx, tx, putOff, args(laterColumns(b.later, held))...); err != nil {
-		return nil, fmt.Errorf("put off deliveries: %w", err)
+	// Attempts come last: whoever cancels one of these deliveries has either been waited for, and is seen, or waits.
+	if len(b.attempts) > 0 {
+		if err := l.addAttempts(ctx, tx, b.attempts); err != nil {
+			return nil, fmt.Errorf("add attempts: %w", err)
+		}
 	}
 	return places, nil
 }
@@ -155,7 +146,7 @@ func (l *ledger) holdable(ctx context.Context, tx *sql.Tx, later []*Record) (map
 type batch struct {
 	fresh, deferred []*Record // ended
 	later           []*Record // one for each delivery: the last step
-	attempts        []*Record // attempts that did not end their delivery
+	attempts        []*Record // with an attempt; not those that are fresh
 	events          []*Record // with the bytes of their event, one for each event
 }
 
@@ -173,6 +164,9 @@ func sortOut(records []*Record) batch {
 			b.fresh = append(b.fresh, r)
 		case r.ended():
 			b.deferred = append(b.deferred, r)
+			if r.Attempt != nil {
+				b.attempts = append(b.attempts, r)
+			}
 		default:
 			if n := len(b.later); n > 0 && b.later[n-1].Delivery == r.Delivery {
 				b.later[n-1] = r
@@ -249,21 +243,6 @@ func laterColumns(records []*Record, paused map[uuid.UUID]bool) []column {
 		c[12].bool(r.Held && paused[r.Subscription])
 		c[13].time(r.CreatedAt)
 		c[14].time(r.At)
-	}
-	return c
-}
-
-func attemptColumns(records []*Record) []column {
-	c := columns(8, len(records), 33)
-	for _, r := range records {
-		c[0].uuid(r.Delivery)
-		c[1].int(int64(r.Attempt.Number))
-		c[2].time(r.Attempt.StartedAt)
-		c[3].int(r.Attempt.Micros)
-		c[4].int(int64(r.Attempt.Status))
-		c[5].text(r.Attempt.Error)
-		c[6].bytes(r.Attempt.Response)
-		c[7].text(string(r.Attempt.Reason))
 	}
 	return c
 }

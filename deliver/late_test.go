@@ -1,0 +1,125 @@
+package deliver
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// faults are what an audit finds wrong with deliveries of the last hour.
+func (r *rig) faults() []Fault {
+	r.t.Helper()
+	books := must(NewBooks(r.db, r.js))(r.t)
+	span := Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
+	return must(books.Faults(r.t.Context(), span, time.Time{}, 10))(r.t)
+}
+
+// An attempt that is under way while its delivery is ended by somebody else comes back to a delivery that has not
+// counted it. It was made all the same: it is counted and shown, and no audit misses or exceeds anything.
+func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		status int
+		end    func(*rig, uuid.UUID) error
+	}{
+		"it failed after a cancel": {500, func(r *rig, id uuid.UUID) error {
+			return newLedger(r.db).cancel(r.t.Context(), id)
+		}},
+		"it succeeded after a cancel": {200, func(r *rig, id uuid.UUID) error {
+			return newLedger(r.db).cancel(r.t.Context(), id)
+		}},
+		"it failed after an erasure": {500, func(r *rig, _ uuid.UUID) error {
+			return NewEraser(r.db).EraseTenant(r.t.Context(), "acme")
+		}},
+		"its subscription was deleted and its lease was over": {500, func(r *rig, id uuid.UUID) error {
+			l, ctx := newLedger(r.db), r.t.Context()
+			sub := must(l.find(ctx, id, ""))(r.t).Subscription
+			if err := r.store.Delete(ctx, "acme", sub); err != nil {
+				return err
+			}
+			if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() WHERE id = $1`, id); err != nil {
+				return err
+			}
+			_, err := l.cancelPending(ctx, sub, ReasonDeleted)
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			answer := make(chan struct{})
+			receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.After(answer, servertest.Reply(tt.status, http.Header{}, "late")))
+			sub := r.subscribe(receiver.URL, retries(time.Millisecond, time.Hour))
+			r.worker(quick())
+			r.recorder()
+			id := r.send(r.event(), sub)
+			receiver.Wait(2)
+			if err := tt.end(r, id); err != nil {
+				t.Fatal(err)
+			}
+			r.await(id, "cancelled after one attempt", func(e entry) bool { return e.State == "cancelled" && e.Attempts == 1 })
+			close(answer)
+			e := r.await(id, "told of the attempt", func(e entry) bool { return e.Attempts == 2 })
+			if e.State != "cancelled" {
+				t.Errorf("the attempt changed the delivery to %s", e.State)
+			}
+			log := must(newLedger(r.db).attempts(t.Context(), id))(t)
+			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
+				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
+			}
+			if faults := r.faults(); len(faults) != 0 {
+				t.Errorf("an audit finds %+v", faults)
+			}
+			// One that nobody made is found as ever.
+			if _, err := r.db.Exec(`INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, reason)
+VALUES ($1, 3, now(), 1, 500, '', 'http_5xx')`, id); err != nil {
+				t.Fatal(err)
+			}
+			if faults := r.faults(); len(faults) != 1 || faults[0].Kind != KindExtraAttempt || faults[0].Delivery != id {
+				t.Errorf("with an attempt too many an audit finds %+v", faults)
+			}
+		})
+	}
+}
+
+// A cancel and the word of an attempt that meet in the database: whichever is first, all that was made is counted.
+func TestACancelAndAnAttemptMeet(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := newLedger(r.db)
+	for _, outcome := range []Outcome{OutcomeLater, OutcomeDelivered, OutcomeDead} {
+		for range 50 {
+			e := r.event()
+			f := &flight{delivery: ID(e.UID, uuid.New(), 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: uuid.New(), created: e.AcceptedAt}
+			word := func(step int, outcome Outcome) *Record {
+				f.attempts, f.step = step, step
+				rec := f.record(outcome, ReasonServer, time.Now().Add(time.Hour))
+				rec.Step, rec.Attempts = step, step
+				rec.Attempt = &Made{Number: step, StartedAt: time.Now(), Micros: 1, Status: 500, Reason: ReasonServer}
+				return rec
+			}
+			if err := l.write(t.Context(), []*Record{word(1, OutcomeLater)}); err != nil {
+				t.Fatal(err)
+			}
+			cancelled := make(chan error, 1)
+			go func() { cancelled <- l.cancel(context.WithoutCancel(t.Context()), f.delivery) }()
+			if err := l.write(t.Context(), []*Record{word(2, outcome)}); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-cancelled; err != nil {
+				t.Fatal(err)
+			}
+			if n := r.count(`SELECT attempts FROM deliveries WHERE id = $1`, f.delivery); n != 2 {
+				t.Fatalf("the delivery says %d attempts, want 2 (the word was %s)", n, outcome)
+			}
+		}
+	}
+	if faults := r.faults(); len(faults) != 0 {
+		t.Errorf("an audit finds %+v", faults)
+	}
+}

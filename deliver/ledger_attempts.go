@@ -1,0 +1,76 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/google/uuid"
+)
+
+// addAttempts writes attempts that are not part of the row of a delivery that ended: those that did not end it, and those
+// that were under way when it was ended by something else. The latter are returned, as the delivery has one attempt more
+// than it knows. Nothing is kept of what an attempt brings back whose event was erased meanwhile.
+const addAttempts = `
+WITH o AS MATERIALIZED (
+    SELECT u.*, coalesce(e.started_at IS NULL AND e.attempts < u.number, false) AS late,
+        coalesce(e.state = 'cancelled' AND EXISTS (SELECT FROM events v WHERE v.uid = e.event_uid AND v.erased_at IS NOT NULL), false) AS erased
+    FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[], $9::bool[])
+        AS u (id, number, started_at, duration_us, status, error, response, reason, last)
+    LEFT JOIN LATERAL (SELECT state, event_uid, attempts, started_at FROM deliveries WHERE id = u.id OFFSET 0) e ON true
+), added AS (
+    INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason)
+    SELECT id, number, started_at, duration_us, status, CASE WHEN erased THEN '' ELSE error END,
+        CASE WHEN NOT erased THEN response END, reason
+    FROM o WHERE late OR NOT last
+    ON CONFLICT DO NOTHING
+)
+SELECT id, number FROM o WHERE late`
+
+// countLate tells a delivery of an attempt that came back after its end.
+const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND started_at IS NULL AND attempts < $2`
+
+// addAttempts writes the attempts of records.
+func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*Record) error {
+	rows, err := l.query(ctx, tx, addAttempts, args(attemptColumns(records))...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	type attempt struct {
+		delivery uuid.UUID
+		number   int
+	}
+	var late []attempt
+	for rows.Next() {
+		var a attempt
+		if err := rows.Scan(&a.delivery, &a.number); err != nil {
+			return err
+		}
+		late = append(late, a)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, a := range late {
+		if _, err := tx.ExecContext(ctx, countLate, a.delivery, a.number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func attemptColumns(records []*Record) []column {
+	c := columns(9, len(records), 33)
+	for _, r := range records {
+		c[0].uuid(r.Delivery)
+		c[1].int(int64(r.Attempt.Number))
+		c[2].time(r.Attempt.StartedAt)
+		c[3].int(r.Attempt.Micros)
+		c[4].int(int64(r.Attempt.Status))
+		c[5].text(r.Attempt.Error)
+		c[6].bytes(r.Attempt.Response)
+		c[7].text(string(r.Attempt.Reason))
+		c[8].bool(r.ended())
+	}
+	return c
+}
