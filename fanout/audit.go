@@ -254,14 +254,12 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
 func (a *Auditor) refan(ctx context.Context, e *Event, w wire) error {
-	if !e.Checked {
-		refusal := a.Rules.CheckData(e.Data)
-		if refusal == nil {
-			refusal = a.Rules.Check(e)
-		}
-		if refusal != nil {
-			return a.Ledger.quarantine(ctx, newQuarantined(w, refusal))
-		}
+	refusal := a.Rules.checkStored(e)
+	if refusal == nil && !e.Checked {
+		refusal = a.Rules.Check(e)
+	}
+	if refusal != nil {
+		return a.Ledger.quarantine(ctx, newQuarantined(w, refusal))
 	}
 	got, err := a.Books.Receivers(ctx, e.UID())
 	if err != nil {

@@ -22,6 +22,9 @@ const (
 	Strict = "strict"
 )
 
+// mostData is the largest MaxData: with its headers, and packed as a task, the event still is a message of NATS.
+const mostData = 768 << 10
+
 // DefaultConfig is the configuration of an empty environment.
 func DefaultConfig() Config {
 	return Config{
@@ -35,7 +38,7 @@ func (c Config) Validate() error {
 	switch {
 	case c.EventTypes != Open && c.EventTypes != Strict:
 		return fmt.Errorf("FANFARE_EVENT_TYPES must be %s or %s, not %q", Open, Strict, c.EventTypes)
-	case c.MaxData < 1 || c.MaxData > 768<<10:
+	case c.MaxData < 1 || c.MaxData > mostData:
 		return fmt.Errorf("FANFARE_EVENT_MAX_DATA must be 1 to 786432, not %d", c.MaxData)
 	case c.EventsMaxAge < time.Hour:
 		return fmt.Errorf("FANFARE_EVENTS_MAX_AGE must be 1h or more, not %s", c.EventsMaxAge)

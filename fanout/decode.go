@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
@@ -124,8 +125,14 @@ func (h *headers) into(e *Event) *Refusal {
 		e.ID = id
 	}
 	r := join(h.ce.Into(e), h.own.Into(e))
-	e.Made, e.Checked, e.Test = h.made && e.ID != "", h.checked, h.test
+	e.Made, e.Checked, e.Test = h.made && makes(e.ID), h.checked, h.test
 	return r
+}
+
+// makes reports whether an id is of the kind that Fanfare makes, which nobody can guess: a UUID of version 7.
+func makes(id string) bool {
+	made, err := uuid.Parse(id)
+	return err == nil && made.Version() == 7 && len(id) == len("00000000-0000-7000-8000-000000000000")
 }
 
 // Delivery is what deliver needs to know of the event.

@@ -32,7 +32,7 @@ var golden = map[string]fanout.Event{
 		Targets: []uuid.UUID{uuid.MustParse("0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69")}, Checked: true,
 		TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	},
-	"test": {ID: "evt_18", Tenant: "acme", Type: "fanfare.test", Time: accepted, Data: []byte(`[]`), Made: true, Checked: true, Test: true,
+	"test": {ID: "0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a70", Tenant: "acme", Type: "fanfare.test", Time: accepted, Data: []byte(`[]`), Made: true, Checked: true, Test: true,
 		Targets: []uuid.UUID{uuid.MustParse("0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69")}},
 }
 

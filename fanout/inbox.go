@@ -31,10 +31,12 @@ type Event struct {
 	Targets     []uuid.UUID // where not empty, only these subscriptions receive the event
 	TraceParent string
 
-	// Made says that Fanfare made the id, so that no other event can have it.
+	// Made says that Fanfare made the id, so that no other event can have it and the ledger need not be asked. Where the id
+	// is none that it makes, the header does not count.
 	Made bool
 	// Checked says that ingest has judged the event and answered for it: fan-out takes it as it is, even
-	// if its type was archived in between. What comes straight from NATS is judged by fan-out.
+	// if its type was archived in between. What comes straight from NATS is judged by fan-out. That the data is JSON is
+	// looked at anyway.
 	Checked bool
 	// Test marks the event of a subscription's test call: it reaches its target although that is paused.
 	Test bool

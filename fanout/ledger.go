@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -64,8 +65,13 @@ const (
 type Entry struct {
 	UID        uuid.UUID
 	AcceptedAt time.Time
+	Seq        uint64
 	Hash       [sha256.Size]byte
 }
+
+// errOther says that the ledger has another event at the place of one: two of the same id were accepted within the same
+// millisecond, and neither was in the ledger yet when the other was looked for.
+var errOther = errors.New("the ledger has another event of this id and time")
 
 // NewLedger makes a Ledger.
 func NewLedger(db *sql.DB) *Ledger {
@@ -81,7 +87,8 @@ func NewLedger(db *sql.DB) *Ledger {
 // UID is the event's key in the ledger and in all that is made of it.
 func (e *Event) UID() uuid.UUID { return deliver.EventUID(e.Tenant, e.ID, e.AcceptedAt) }
 
-// Record writes that an event was fanned out, with the number of subscriptions that matched.
+// Record writes that an event was fanned out, with the number of subscriptions that matched. It may be repeated. It fails
+// with errOther where another event is in its place.
 func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
 	r := &row{event: e, uid: e.UID(), matched: matched}
 	if err := l.rows.Do(ctx, r); err != nil {
@@ -110,7 +117,9 @@ func (l *Ledger) insertRows(ctx context.Context, rows []*row) error {
 		return err
 	}
 	for _, r := range rows {
-		r.err = l.insert(ctx, []*row{r})
+		if err := l.insert(ctx, []*row{r}); err != nil {
+			r.err = err
+		}
 	}
 	return nil
 }
@@ -130,7 +139,7 @@ func (l *Ledger) insert(ctx context.Context, rows []*row) error {
 		accepted[i] = api.Instant(e.AcceptedAt).Format(time.RFC3339Nano)
 		seqs[i], matched[i], hashes[i] = int64(e.Seq), int64(r.matched), hash[:]
 	}
-	_, err := l.db.ExecContext(ctx, `
+	result, err := l.db.ExecContext(ctx, `
 		INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
 		SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
 			$7::bigint[], $8::integer[], $9::bytea[])
@@ -140,6 +149,33 @@ func (l *Ledger) insert(ctx context.Context, rows []*row) error {
 		pq.ByteaArray(hashes))
 	if err != nil {
 		return fmt.Errorf("insert events: %w", err)
+	}
+	if inserted, err := result.RowsAffected(); err == nil && inserted == int64(n) {
+		return nil
+	}
+	return l.markOthers(ctx, rows)
+}
+
+// markOthers fails those rows in whose place the ledger has another event.
+func (l *Ledger) markOthers(ctx context.Context, rows []*row) error {
+	keys, since := make([]Key, len(rows)), rows[0].event.AcceptedAt
+	for i, r := range rows {
+		keys[i] = r.event.Key()
+		if r.event.AcceptedAt.Before(since) {
+			since = r.event.AcceptedAt
+		}
+	}
+	known, err := l.Known(ctx, since.Truncate(time.Millisecond), keys)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		r.err = nil
+		for _, entry := range known[r.event.Key()] {
+			if entry.UID == r.uid && !entry.same(r.event) {
+				r.err = errOther
+			}
+		}
 	}
 	return nil
 }
@@ -170,13 +206,18 @@ func verdictOf(e *Event, entries []Entry) verdict {
 	for _, entry := range entries {
 		switch {
 		case entry.AcceptedAt.Sub(e.AcceptedAt).Abs() > IdempotencyWindow:
-		case entry.UID == e.UID() || entry.Hash == e.Hash():
+		case entry.same(e):
 			return repeat
 		default:
 			v = conflict
 		}
 	}
 	return v
+}
+
+// same reports whether the entry is that of an event: of its very message, or of one with the same content.
+func (n *Entry) same(e *Event) bool {
+	return n.UID == e.UID() && n.Seq == e.Seq || n.Hash == e.Hash()
 }
 
 // Known returns what the ledger has of the keys, accepted at a time or later.
@@ -187,7 +228,7 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Ke
 	}
 	// The bound on uid lets Postgres leave out the partitions of other days.
 	rows, err := l.db.QueryContext(ctx, `
-		SELECT e.tenant, e.id, e.uid, e.accepted_at, e.hash
+		SELECT e.tenant, e.id, e.uid, e.accepted_at, e.seq, e.hash
 		FROM unnest($1::text[], $2::text[]) AS k(tenant, id)
 		JOIN events e ON e.tenant = k.tenant AND e.id = k.id
 		WHERE e.uid >= $3 AND e.accepted_at >= $4`,
@@ -201,7 +242,7 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Ke
 		var k Key
 		var entry Entry
 		var hash []byte
-		if err := rows.Scan(&k.Tenant, &k.ID, &entry.UID, &entry.AcceptedAt, &hash); err != nil {
+		if err := rows.Scan(&k.Tenant, &k.ID, &entry.UID, &entry.AcceptedAt, &entry.Seq, &hash); err != nil {
 			return nil, fmt.Errorf("look up events: %w", err)
 		}
 		copy(entry.Hash[:], hash)

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,9 +50,13 @@ func (j *job) run() (*Refusal, error) {
 		return nil, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
-	if err := j.persist(j.patience, func(ctx context.Context) error {
+	err := j.persist(j.patience, func(ctx context.Context) error {
 		return j.ledger.Record(ctx, j.event, to.count())
-	}); err != nil {
+	})
+	if errors.Is(err, errOther) {
+		return refuseID(), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	j.metrics.done(to.count(), lag)
@@ -82,11 +87,15 @@ func (j *job) before() (done bool, refusal *Refusal, err error) {
 	case err != nil:
 		return false, nil, err
 	case v == conflict:
-		return false, refuse(Conflict, "id", "was used for another event within the last 24 hours"), nil
+		return false, refuseID(), nil
 	case v == repeat:
 		j.metrics.repeats.Inc()
 	}
 	return v == repeat, nil, nil
+}
+
+func refuseID() *Refusal {
+	return refuse(Conflict, "id", "was used for another event within the last 24 hours")
 }
 
 // match returns where the event goes.

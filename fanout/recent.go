@@ -54,7 +54,7 @@ func (r *Reader) batch(ctx context.Context, tenant string, seq uint64, yield fun
 		n++
 		next = raw.Sequence + 1
 		e, refusal := decode(wireOf(raw))
-		if refusal != nil || !e.Checked && !jsontext.Value(e.Data).IsValid() {
+		if refusal != nil || !jsontext.Value(e.Data).IsValid() {
 			continue // It is in quarantine.
 		}
 		if !yield(e, nil) {

@@ -45,16 +45,29 @@ func (r *Rules) Check(e *Event) *Refusal {
 }
 
 // CheckSize judges how large data is.
-func (r *Rules) CheckSize(data []byte) *Refusal {
-	if len(data) > r.maxData {
-		return refuse(TooLarge, "data", "must be at most "+strconv.Itoa(r.maxData)+" bytes")
+func (r *Rules) CheckSize(data []byte) *Refusal { return checkSize(data, r.maxData) }
+
+func checkSize(data []byte, most int) *Refusal {
+	if len(data) > most {
+		return refuse(TooLarge, "data", "must be at most "+strconv.Itoa(most)+" bytes")
 	}
 	return nil
 }
 
 // CheckData judges whether data is one JSON text within the bounds, without duplicate names or invalid UTF-8.
-func (r *Rules) CheckData(data []byte) *Refusal {
-	if refusal := r.CheckSize(data); refusal != nil {
+func (r *Rules) CheckData(data []byte) *Refusal { return checkData(data, r.maxData) }
+
+// checkStored judges the data of a message of the stream. What comes after fan-out relies on it to be JSON and to fit into
+// a message, so a header alone is not taken for it. But ingest may have answered for more than the bound is here and now.
+func (r *Rules) checkStored(e *Event) *Refusal {
+	if e.Checked {
+		return checkData(e.Data, mostData)
+	}
+	return checkData(e.Data, r.maxData)
+}
+
+func checkData(data []byte, most int) *Refusal {
+	if refusal := checkSize(data, most); refusal != nil {
 		return refusal
 	}
 	if Nesting(data) > MaxNesting {

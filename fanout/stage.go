@@ -100,8 +100,8 @@ func (s *Stage) handle(p patience, msg *message.Message) error {
 	}
 	w := received(from, msg)
 	e, refusal := decode(w)
-	if refusal == nil && !e.Checked {
-		refusal = s.rules.CheckData(e.Data)
+	if refusal == nil {
+		refusal = s.rules.checkStored(e)
 	}
 	if refusal != nil {
 		return s.refuse(p, w, refusal)

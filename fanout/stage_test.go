@@ -300,7 +300,7 @@ func TestAProcessThatWasStoppedAsksTheLedger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
-			s := h.subscribe("acme", "*")
+			s, id := h.subscribe("acme", "*"), uuid.Must(uuid.NewV7()).String()
 			// The clock is first read when the event comes, and then before it is handed over: a minute later.
 			var reads atomic.Int32
 			h.now = func() time.Time {
@@ -308,16 +308,16 @@ func TestAProcessThatWasStoppedAsksTheLedger(t *testing.T) {
 					return time.Now()
 				}
 				if meanwhile == 0 && reads.Load() == 2 {
-					h.recordLast("e")
+					h.recordLast(id)
 				}
 				return time.Now().Add(time.Minute)
 			}
 			h.run()
 			h.reading()
-			h.publish("events.acme.order", `{}`, "Fanfare-Id", "e", "Fanfare-Made", "1")
+			h.publish("events.acme.order", `{}`, "Fanfare-Id", id, "Fanfare-Made", "1")
 			h.settled()
 			tasks := h.tray.all()
-			if len(tasks) != meanwhile || h.tray.targets()["e"][s.ID] != meanwhile {
+			if len(tasks) != meanwhile || h.tray.targets()[id][s.ID] != meanwhile {
 				t.Fatalf("%d tasks, want %d", len(tasks), meanwhile)
 			}
 			if meanwhile == 1 && !tasks[0].Suspect {
