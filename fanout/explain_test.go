@@ -1,0 +1,95 @@
+package fanout_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// Of an event that reached nobody, it is said of each subscription which step it failed, and in what words.
+func TestAnEventThatMatchedNothingIsExplained(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	create := func(change func(*subscriptions.Subscription)) string {
+		t.Helper()
+		s := &subscriptions.Subscription{
+			Tenant: "acme", Name: "test", URL: "https://example.com/", EventTypes: []string{"order.*"}, Scopes: []string{subscriptions.AllScopes},
+		}
+		change(s)
+		if err := h.store.Create(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		return s.ID.String()
+	}
+	h.declare("acme", "order.created", "", false)
+	if _, err := h.db.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
+		t.Fatal(err)
+	}
+	disabled := h.subscribe("acme", "order.*")
+	h.status(disabled, subscriptions.Disabled)
+	want := map[string][2]string{ // step and detail
+		disabled.ID.String(): {"status", "disabled"},
+		create(func(s *subscriptions.Subscription) { s.EventTypes = []string{"invoice.*"} }): {"event_type", "order.created is not among invoice.*"},
+		create(func(s *subscriptions.Subscription) { s.Scopes = nil }):                       {"scopes", "order.created demands view:orders"},
+		create(func(s *subscriptions.Subscription) { s.ResourceID = "9" }):                   {"resource_id", "9 is wanted"},
+		create(func(s *subscriptions.Subscription) { s.Changed = []string{"total"} }):        {"changed", "a change of total is wanted; changed was status"},
+		create(func(s *subscriptions.Subscription) { s.Filter = "event.data.total > 100" }):  {"filter", "data.total was 90"},
+	}
+	h.run()
+	h.publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "e1", "Fanfare-Resource-Ids", "1,2", "Fanfare-Changed", "status")
+	h.publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "e2", "Fanfare-Targets", disabled.ID.String())
+	h.publish("events.globex.order.created", `{"total":90}`, "Fanfare-Id", "e3")
+	h.settled()
+	if tasks := h.tray.all(); len(tasks) != 0 {
+		t.Fatalf("there are tasks: %+v", tasks)
+	}
+	ask := h.serve(&fates{})
+	// failed returns the steps that each subscription failed, with their details.
+	failed := func(key, event string) map[string][]map[string]any {
+		t.Helper()
+		got := ask(key, "GET", "/v1/events/"+event+"/explain", "", 200)
+		if got["event"].(map[string]any)["matched"] != 0.0 {
+			t.Errorf("the event is %v, want that it matched 0", got["event"])
+		}
+		all := map[string][]map[string]any{}
+		for _, r := range got["results"].([]any) {
+			result := r.(map[string]any)
+			if result["matched"] != false || result["delivery"] != nil {
+				t.Errorf("explained is %v, want neither a match nor a delivery", result)
+			}
+			id := result["subscription_id"].(string)
+			all[id] = nil
+			for _, s := range result["steps"].([]any) {
+				if step := s.(map[string]any); step["verdict"] == "fail" {
+					all[id] = append(all[id], step)
+				}
+			}
+		}
+		return all
+	}
+	got := failed("acme", "e1")
+	for id, w := range want {
+		if steps := got[id]; len(steps) != 1 || steps[0]["step"] != w[0] || !strings.Contains(steps[0]["detail"].(string), w[1]) {
+			t.Errorf("the subscription that fails at %s failed at %v", w[0], steps)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d subscriptions are explained, want %d", len(got), len(want))
+	}
+	// An event with targets: the others are not among them, and the one that is takes nothing.
+	got = failed("acme", "e2")
+	for id := range want {
+		step := "targets"
+		if id == disabled.ID.String() {
+			step = "status"
+		}
+		if steps := got[id]; len(steps) != 1 || steps[0]["step"] != step {
+			t.Errorf("of an event with targets a subscription failed at %v, want %s", steps, step)
+		}
+	}
+	// A tenant without any subscription.
+	if got := failed("globex", "e3"); len(got) != 0 {
+		t.Errorf("a tenant without subscriptions is told %v", got)
+	}
+}
