@@ -13,7 +13,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 run: ## start everything: NATS, Postgres, all roles, the API on 127.0.0.1:8080
-	$(GO) run ./cmd/fanfare all
+	@$(GO) build -o fanfare ./cmd/fanfare # `go run` would answer Ctrl-C with an error of its own.
+	@exec ./fanfare all
 
 demo: ## publish a few hundred events to endpoints that work, fail twice or never work
 	$(GO) run ./cmd/fanfare demo
