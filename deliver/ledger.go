@@ -15,16 +15,17 @@ import (
 
 // ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
 // ledger_record.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's change is in
-// ledger_follow.go, and what the API reads is in ledger_read.go.
+// ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
 type ledger struct {
-	db *sql.DB
+	db       *sql.DB
+	examined int // rows of each table that a page of walk looks at
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt
 }
 
 func newLedger(db *sql.DB) *ledger {
-	return &ledger{db: db, stmts: make(map[string]*sql.Stmt)}
+	return &ledger{db: db, examined: examined, stmts: make(map[string]*sql.Stmt)}
 }
 
 // prepare prepares statements that it has not prepared yet. It is called before a transaction begins: within

@@ -68,8 +68,18 @@ type filter struct {
 	limit        int
 }
 
-// conditions are what the filter asks of either table.
-func (f filter) conditions() (where string, args []any) {
+// order is that of ids.
+func (f filter) order() string {
+	if f.asc {
+		return "ASC"
+	}
+	return "DESC"
+}
+
+// conditions are what the filter asks of either table; those that ask for an end are of what ended. The arguments come
+// after those that are given.
+func (f filter) conditions(before []any) (where string, args []any) {
+	args = before
 	var b strings.Builder
 	b.WriteString("true")
 	and := func(format string, values ...any) {
@@ -97,6 +107,9 @@ func (f filter) conditions() (where string, args []any) {
 	}
 	if f.eventType != "" {
 		and("event_type = $%d", f.eventType)
+	}
+	if f.state != "" && f.state != statePending {
+		and("state = $%d", f.state)
 	}
 	// The ids have the milliseconds of acceptance, and are what the tables are ordered and divided by.
 	if !f.since.IsZero() {
@@ -161,19 +174,25 @@ func uuids(ids []uuid.UUID) string {
 	return c[0].String()
 }
 
-// list returns deliveries in the order of their ids, from both tables.
-func (l *ledger) list(ctx context.Context, f filter) ([]entry, error) {
+// list returns deliveries in the order of their ids, from both tables. Where it stopped before the end, since it had
+// examined all that a page may, it says at which id.
+func (l *ledger) list(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
+	if f.event == "" && f.eventType != "" {
+		return l.walk(ctx, f)
+	}
 	if f.event != "" {
-		var err error
 		if f.uids, err = l.eventUIDs(ctx, f.tenant, f.event); err != nil || len(f.uids) == 0 {
-			return nil, err
+			return nil, uuid.Nil, err
 		}
 	}
-	where, args := f.conditions()
-	order := "DESC"
-	if f.asc {
-		order = "ASC"
-	}
+	entries, err = l.whole(ctx, f)
+	return entries, uuid.Nil, err
+}
+
+// whole lists without a bound on what it examines: indexes answer the filter.
+func (l *ledger) whole(ctx context.Context, f filter) ([]entry, error) {
+	where, args := f.conditions(nil)
+	order := f.order()
 	args = append(args, f.limit)
 	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))
 	// A delivery may be in both tables for a moment; then it ended. That is asked of those of the page alone, and
@@ -189,8 +208,7 @@ func (l *ledger) list(ctx context.Context, f filter) ([]entry, error) {
 	case statePending:
 		query = pending
 	default:
-		args = append(args, f.state)
-		query = ended + fmt.Sprintf(" AND state = $%d", len(args)) + tail
+		query = ended + tail
 	}
 	rows, err := l.db.QueryContext(ctx, query, args...)
 	if err != nil {

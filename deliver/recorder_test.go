@@ -160,7 +160,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	if err := l.write(t.Context(), []*Record{over}); err != nil {
 		t.Fatal(err)
 	}
-	if list := must(l.list(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
+	if list := must(l.whole(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
 		t.Errorf("the list shows %+v, want the delivery once, as delivered", list)
 	}
 	r.worker(quick())

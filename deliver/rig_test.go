@@ -337,7 +337,7 @@ func metric(t testing.TB, c prometheus.Metric) float64 {
 
 // dump shows the ledger for a failing test.
 func (r *rig) dump() string {
-	list, err := newLedger(r.db).list(context.Background(), filter{limit: 20})
+	list, err := newLedger(r.db).whole(context.Background(), filter{limit: 20})
 	if err != nil {
 		return err.Error()
 	}

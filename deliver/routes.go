@@ -58,13 +58,16 @@ func Routes(to huma.API, deps RoutesDeps) {
 	huma.Register(to, act("/v1/deliveries/{id}/cancel", "cancel-delivery", "End a pending delivery"), r.cancel)
 }
 
+// short says how a list that is filtered by type ends.
+const short = "With `type`, a page may be shorter than `limit`, even empty, while `next_cursor` is not null: go on until it is null."
+
 // descriptions of the operations, by their ids.
 var descriptions = map[string]string{
 	"list-deliveries": "Each is one event on its way to one subscription. What waits has the reason and the time of the next attempt; " +
-		"what ended has how and when.",
+		"what ended has how and when. " + short,
 	"get-delivery":                 "With all its attempts: when, how long, what the endpoint answered.",
-	"list-subscription-deliveries": "As the list of all deliveries, of this subscription alone.",
-	"list-dead-letters":            "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed.",
+	"list-subscription-deliveries": "As the list of all deliveries, of this subscription alone. " + short,
+	"list-dead-letters":            "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed. " + short,
 	"get-subscription-stats":       "How many ended how, how long attempts took, what waits, and since when.",
 	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
 		"and a row of its own, which is answered. Of a subscription with an ordering it takes its place in the order of its key. " +
@@ -256,10 +259,11 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput
 	}
 	f.event, f.eventType, f.asc, f.limit = in.Event, in.EventType, p.Asc, p.Fetch()
 	f.since, f.until = api.Instant(in.Since), api.Instant(in.Until)
-	entries, err := r.ledger.list(ctx, f)
+	entries, cut, err := r.ledger.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
+	p.CutAt(cut)
 	items := make([]deliveryJSON, len(entries))
 	for i, e := range entries {
 		items[i] = e.json()

@@ -35,6 +35,14 @@ type filter struct {
 	limit        int
 }
 
+// order is that of keys.
+func (f filter) order() string {
+	if f.asc {
+		return "ASC"
+	}
+	return "DESC"
+}
+
 // where builds the condition, order and limit of a list whose key is a UUIDv7 of the time in column at. The bounds
 // on the key let Postgres leave out the partitions of other days; those on the time are exact.
 func (f filter) where(key, at string) (clause string, args []any) {
@@ -46,9 +54,6 @@ func (f filter) where(key, at string) (clause string, args []any) {
 	if f.tenant != "" {
 		add("tenant = ?", f.tenant)
 	}
-	if f.eventType != "" {
-		add("type = ?", f.eventType)
-	}
 	if !f.since.IsZero() {
 		add(key+" >= ?", firstUID(f.since))
 		add(at+" >= ?", f.since)
@@ -57,9 +62,9 @@ func (f filter) where(key, at string) (clause string, args []any) {
 		add(key+" < ?", firstUID(f.until.Add(time.Millisecond)))
 		add(at+" < ?", f.until)
 	}
-	order, beyond := " DESC", " < ?"
+	beyond := " < ?"
 	if f.asc {
-		order, beyond = " ASC", " > ?"
+		beyond = " > ?"
 	}
 	if f.after != uuid.Nil {
 		add(key+beyond, f.after)
@@ -67,7 +72,7 @@ func (f filter) where(key, at string) (clause string, args []any) {
 	if len(parts) > 0 {
 		clause = " WHERE " + strings.Join(parts, " AND ")
 	}
-	return clause + " ORDER BY " + key + order + " LIMIT " + strconv.Itoa(f.limit), args
+	return clause + " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit), args
 }
 
 const recordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL"
@@ -80,27 +85,55 @@ func scanRecorded(row interface{ Scan(...any) error }) (recorded, error) {
 	return r, err
 }
 
-// list returns events of the ledger.
-func (l *Ledger) list(ctx context.Context, f filter) ([]recorded, error) {
+// examined is how many rows a page looks at for those of a type, which no index finds: some milliseconds of Postgres.
+// What is rare is then found over several pages.
+const examined = 10_000
+
+// list returns events of the ledger. Where it stopped before the end, since it had examined all that a page may, it
+// says at which key.
+func (l *Ledger) list(ctx context.Context, f filter) (list []recorded, cut uuid.UUID, err error) {
+	limit := f.limit
+	if f.eventType != "" {
+		f.limit = examined
+	}
 	clause, args := f.where("uid", "accepted_at")
-	rows, err := l.db.QueryContext(ctx, "SELECT "+recordedColumns+" FROM events"+clause, args...)
+	// The last row that is examined is returned even if it is of another type, and says where the page stopped.
+	args = append(args, f.eventType)
+	asked := fmt.Sprintf("($%[1]d = '' OR type = $%[1]d)", len(args))
+	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
+		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM events%[4]s) e
+		WHERE %[2]s OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, recordedColumns, asked, f.order(), clause, examined, limit), args...)
 	if err != nil {
-		return nil, fmt.Errorf("list events: %w", err)
+		return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
 	}
 	defer rows.Close()
-	var list []recorded
 	for rows.Next() {
-		r, err := scanRecorded(rows)
+		var asked bool
+		var nth int
+		r, err := scanRecorded(wider{rows, []any{&asked, &nth}})
 		if err != nil {
-			return nil, fmt.Errorf("list events: %w", err)
+			return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
 		}
-		list = append(list, r)
+		if asked {
+			list = append(list, r)
+		}
+		if nth == examined {
+			cut = r.uid
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list events: %w", err)
+		return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
 	}
-	return list, nil
+	return list, cut, nil
 }
+
+// wider scans a row that has more columns at its end.
+type wider struct {
+	row  interface{ Scan(...any) error }
+	more []any
+}
+
+func (w wider) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more...)...) }
 
 // errNoEvent says that the ledger has no such event.
 var errNoEvent = errors.New("no such event")

@@ -55,7 +55,8 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"},
 		Summary: "List events",
 		Description: "Events that were accepted and matched, newest first. An event is listed once it was fanned out, " +
-			"which is some milliseconds after it was accepted.",
+			"which is some milliseconds after it was accepted. With `type`, a page may be shorter than `limit`, even empty, while " +
+			"`next_cursor` is not null: go on until it is null.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
 	register(to, r.get, "events:read", huma.Operation{
@@ -125,10 +126,11 @@ func (r Routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 		return nil, err
 	}
 	f.eventType, f.since, f.until = in.Type, api.Instant(in.Since), api.Instant(in.Until)
-	rows, err := r.Ledger.list(ctx, f)
+	rows, cut, err := r.Ledger.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
+	page.CutAt(cut)
 	list, err := api.ListOf(ctx, page, rows, func(r recorded) string { return r.uid.String() })
 	if err != nil {
 		return nil, err

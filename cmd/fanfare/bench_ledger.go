@@ -110,6 +110,9 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 			fmt.Fprintf(b.console.err, "%d of %d deliveries\n", to+1, b.cmd.Rows)
 		}
 	}
+	if _, err := conn.ExecContext(ctx, fillSubscriptions); err != nil {
+		return err
+	}
 	if _, err := conn.ExecContext(ctx, `SET statement_timeout = 0`); err != nil {
 		return err
 	}
@@ -129,6 +132,13 @@ SELECT pg_temp.v7(at, 'd' || i), 't' || owner, pg_temp.v7(at, 'e' || i / 10), 'e
     CASE WHEN i % 50 = 7 THEN 'http_5xx' ELSE 'ok' END, 1, at, at, at, 20000, 200, '', 'ok'
 FROM (SELECT i, pg_temp.owner(i / 10, $3::bigint) AS owner, pg_temp.moment(i / 10, $6::bigint, $4::timestamptz, $5::integer) AS at
     FROM generate_series($1::bigint, $2::bigint) AS i) x`
+	// Those whose lists are read under their own path.
+	fillSubscriptions = `INSERT INTO subscriptions (id, tenant, dialect, name, description, url, event_types, resource_id, changed, filter, headers,
+    payload_format, retry_schedule, timeout_ms, max_in_flight, secrets, status, disabled_reason, version, metadata, scopes,
+    created_at, updated_at, revision)
+SELECT md5('s' || owner || '.3')::uuid, 't' || owner, '', 'bench', '', 'https://example.com/', '{}', '', '{}', '', '{}',
+    'standard', '{}', 1000, 1, '', 'active', '', '', '{}', '{}', now(), now(), 1
+FROM generate_series(0, 1) AS owner`
 	fillDeferrals = `INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
     test, held, created_at, due_at, claim_at)
 SELECT pg_temp.v7(at, 'w' || i), 't' || owner, pg_temp.v7(at, 'e' || i / 10), 'evt_' || i / 10, 'type_' || (i / 10) % 50, i / 10,
@@ -172,12 +182,17 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 		"/v1/deliveries?tenant=t0&subscription=" + large, "/v1/deliveries?tenant=t1&subscription=" + small,
 		"/v1/deliveries?tenant=t0&state=dead&subscription=" + large, "/v1/deliveries?tenant=t0&state=cancelled&subscription=" + large,
 		"/v1/deliveries?tenant=t0&type=nobody&subscription=" + large,
+		"/v1/deliveries?type=nobody", "/v1/deliveries?tenant=t0&type=nobody&order=asc", "/v1/deliveries?tenant=t0&type=nobody&state=pending",
+		"/v1/deliveries?tenant=t0&type=nobody&state=delivered", "/v1/deliveries?tenant=t0&type=nobody&since=" + middle,
 		"/v1/deliveries?tenant=t0&state=dead&type=type_10", "/v1/deliveries?tenant=t0&type=type_10&since=" + middle,
 		"/v1/deliveries?tenant=t0&state=dead&since=" + middle, "/v1/deliveries?tenant=t0&state=pending&until=" + middle,
 		"/v1/deliveries?tenant=t0&event=" + event + "&state=dead", "/v1/deliveries?tenant=t0&event=" + event + "&subscription=" + large,
 		"/v1/deliveries?tenant=t0&subscription=" + large + "&since=" + middle, "/v1/deliveries?tenant=t0&order=asc",
+		"/v1/subscriptions/" + large + "/deliveries?tenant=t0", "/v1/subscriptions/" + small + "/deliveries?tenant=t1",
+		"/v1/subscriptions/" + large + "/deliveries?tenant=t0&state=dead", "/v1/subscriptions/" + large + "/deliveries?tenant=t0&type=type_10",
+		"/v1/subscriptions/" + large + "/deliveries?tenant=t0&type=nobody", "/v1/subscriptions/" + large + "/deliveries?tenant=t0&type=nobody&state=dead",
 		"/v1/dead-letters?tenant=t0", "/v1/dead-letters?tenant=t1", "/v1/dead-letters?tenant=t0&subscription=" + large,
-		"/v1/dead-letters?tenant=t0&type=type_10", "/v1/dead-letters?tenant=t0&event=" + event, "/v1/dead-letters?tenant=t0&since=" + middle,
+		"/v1/dead-letters?tenant=t0&type=type_10", "/v1/dead-letters?tenant=t0&type=nobody", "/v1/dead-letters?tenant=t0&event=" + event, "/v1/dead-letters?tenant=t0&since=" + middle,
 		"/v1/events?tenant=t0", "/v1/events?tenant=t1", "/v1/events", "/v1/events?tenant=t0&type=type_10", "/v1/events?tenant=t0&type=nobody",
 		"/v1/events?tenant=t1&type=nobody", "/v1/events?tenant=t0&since=" + middle, "/v1/events?tenant=t1&until=" + middle,
 	} {

@@ -23,13 +23,15 @@ type ListInput struct {
 // List is the answer of every list.
 type List[T any] struct {
 	Data       []T     `json:"data" nullable:"false"`
-	NextCursor *string `json:"next_cursor" doc:"Where the next page begins; null on the last one."`
+	NextCursor *string `json:"next_cursor" doc:"Where the next page begins; null on the last one, whatever the number of items."`
 }
 
 // Page is the part of a list that a request asks for.
 type Page struct {
 	// After is the position of the last item before the page, as ListOf was given it; empty at the start.
 	After string
+	// Cut is the position up to which the items were looked for, where that stopped before the list's end; else empty.
+	Cut   string
 	Limit int
 	Asc   bool
 }
@@ -68,21 +70,33 @@ func (p Page) AfterID() (uuid.UUID, error) {
 	return id, nil
 }
 
-// ListOf makes the answer of at most p.Fetch() items that were read after p.After; key gives an item's position.
+// CutAt sets Cut of a list whose positions are ids; uuid.Nil is none.
+func (p *Page) CutAt(id uuid.UUID) {
+	p.Cut = ""
+	if id != uuid.Nil {
+		p.Cut = id.String()
+	}
+}
+
+// ListOf makes the answer of at most p.Fetch() items that were read after p.After; key gives an item's position. A page
+// that was cut may be short, even empty, and the list goes on after p.Cut.
 func ListOf[T any](ctx context.Context, p Page, items []T, key func(T) string) (List[T], error) {
 	out := List[T]{Data: slices.Clip(items)}
 	if out.Data == nil {
 		out.Data = []T{}
 	}
-	if len(items) <= p.Limit {
+	position := []byte(p.Cut)
+	if len(items) > p.Limit {
+		out.Data = items[:p.Limit:p.Limit]
+		position = []byte(key(items[p.Limit-1]))
+	}
+	if len(position) == 0 {
 		return out, nil
 	}
-	out.Data = items[:p.Limit:p.Limit]
 	mac, err := cursorMAC(ctx, p.Asc)
 	if err != nil {
 		return List[T]{}, err
 	}
-	position := []byte(key(items[p.Limit-1]))
 	cursor := base64.RawURLEncoding.EncodeToString(append(mac(position), position...))
 	out.NextCursor = &cursor
 	return out, nil

@@ -91,6 +91,48 @@ func TestListGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
+// A page that was cut goes on where it stopped, however many items it has.
+func TestCutListGoesOnAfterTheCut(t *testing.T) {
+	t.Parallel()
+	h := serve(t, func(a huma.API) {
+		// Of 1 to 10 each page examines three numbers, of which it lists those that are divisible by 4.
+		huma.Register(a, op("GET", "/v1/fours", api.Public()), func(ctx context.Context, in *numbersIn) (*struct{ Body api.List[int] }, error) {
+			page, err := in.Page(ctx)
+			if err != nil {
+				return nil, err
+			}
+			n := 0
+			if page.After != "" {
+				if _, err := fmt.Sscan(page.After, &n); err != nil {
+					return nil, err
+				}
+			}
+			var items []int
+			for last := min(n+3, 10); n < last; {
+				if n++; n%4 == 0 {
+					items = append(items, n)
+				}
+			}
+			if n < 10 {
+				page.Cut = fmt.Sprint(n)
+			}
+			body, err := api.ListOf(ctx, page, items, func(i int) string { return fmt.Sprint(i) })
+			return &struct{ Body api.List[int] }{body}, err
+		})
+	})
+	var pages [][]int
+	for cursor := ""; ; {
+		items, next := h.list(t, "", "/v1/fours?cursor="+cursor)
+		pages = append(pages, items)
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	if got := fmt.Sprint(pages); got != "[[] [4] [8] []]" {
+		t.Errorf("the pages are %s", got)
+	}
+}
+
 func TestCursorIsBoundToItsList(t *testing.T) {
 	t.Parallel()
 	h := serve(t, numbers)

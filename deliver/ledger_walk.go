@@ -1,0 +1,91 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// examined is how many rows of each table a page looks at where no index answers the whole filter: some
+// milliseconds of Postgres. What is rare is then found over several pages.
+const examined = 10_000
+
+// split divides a filter by what finds its rows: an index in the order of ids walks those of near, and each of them is
+// asked for far. Of all rows of a subscription or none the tenant is the filter's.
+func (f filter) split() (near, far filter) {
+	near, far = f, filter{eventType: f.eventType}
+	near.eventType = ""
+	switch ended := f.state != "" && f.state != statePending; {
+	case ended && f.state != string(OutcomeDelivered) && f.tenant != "":
+		near.subscription, far.subscription = uuid.Nil, f.subscription
+	case ended:
+		near.state, far.state = "", f.state
+	}
+	if near.subscription != uuid.Nil {
+		near.tenant = ""
+	}
+	return near, far
+}
+
+// walk returns deliveries as list does, of those that it examines. Where it stopped before the end it says at which
+// id: all up to there are examined.
+//
+// The last row that a table's walk examines is returned even if it is not asked for, and says where the walk
+// stopped; one statement finds both, so that nothing comes or goes between them.
+func (l *ledger) walk(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
+	near, far := f.split()
+	where, args := near.conditions(nil)
+	asked, args := far.conditions(args)
+	order := f.order()
+	args = append(args, l.examined, f.limit, f.tenant)
+	rows, most, tenant := len(args)-2, len(args)-1, len(args)
+	from := func(columns, table, asked string) string {
+		return fmt.Sprintf(`
+SELECT *, %[1]s AS asked FROM (
+    SELECT %[2]s, row_number() OVER (ORDER BY id %[5]s) AS nth FROM %[3]s WHERE %[4]s ORDER BY id %[5]s LIMIT $%[6]d
+) d WHERE ($%[8]d = '' OR tenant = $%[8]d) AND (nth = $%[6]d OR %[1]s) ORDER BY id %[5]s LIMIT $%[7]d`,
+			asked, columns, table, where, order, rows, most, tenant)
+	}
+	// A delivery may be in both tables for a moment; then it ended.
+	pending := from(pendingEntry, "deferrals", asked+" AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)")
+	ended := from(endedEntry, "deliveries", asked)
+	query := ended
+	switch f.state {
+	case "":
+		query = fmt.Sprintf("(%s) UNION ALL (%s) ORDER BY id %s, asked DESC LIMIT $%d", pending, ended, order, most)
+	case statePending:
+		query = pending
+	}
+	found, err := l.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, uuid.Nil, fmt.Errorf("walk over deliveries: %w", err)
+	}
+	defer found.Close()
+	for found.Next() {
+		var asked bool
+		var nth int
+		e, err := scanEntry(wider{found, []any{&nth, &asked}})
+		if err != nil {
+			return nil, uuid.Nil, fmt.Errorf("read delivery: %w", err)
+		}
+		if asked {
+			entries = append(entries, e)
+		}
+		if nth == l.examined { // Beyond it, the other table's rows would be without this one's.
+			return entries, e.ID, nil
+		}
+	}
+	if err := found.Err(); err != nil {
+		return nil, uuid.Nil, fmt.Errorf("read deliveries: %w", err)
+	}
+	return entries, uuid.Nil, nil
+}
+
+// wider scans a row that has more columns at its end.
+type wider struct {
+	row  scanner
+	more []any
+}
+
+func (w wider) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more...)...) }

@@ -1,0 +1,49 @@
+package fanout_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// A type that is rare among more events than a page examines is found over several pages; one that is absent ends with null.
+func TestARareTypeOfEventIsFoundOverSeveralPages(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const rows = 20_500
+	if _, err := h.db.ExecContext(t.Context(), `
+INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
+SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
+    'acme', 'e' || i, CASE WHEN i IN (3, $1::int / 2, $1::int - 1) THEN 'rare' ELSE 'common' END, at, at, i, 0, ''
+FROM (SELECT i, timestamptz '2026-11-20 10:00:00Z' + i * interval '1 second' AS at FROM generate_series(0, $1::int - 1) AS i) x`, rows); err != nil {
+		t.Fatal(err)
+	}
+	ask := h.serve(&fates{})
+	for kind, want := range map[string]string{
+		"rare desc": fmt.Sprintf("e%d e%d e3", rows-1, rows/2), "rare asc": fmt.Sprintf("e3 e%d e%d", rows/2, rows-1), "absent desc": "", "absent asc": "",
+	} {
+		eventType, order, _ := strings.Cut(kind, " ")
+		path := "/v1/events?limit=2&type=" + eventType + "&order=" + order
+		var got []string
+		pages := 0
+		for cursor := ""; ; {
+			page := ask("acme", "GET", path+cursor, "", 200)
+			pages++
+			if some := ids(page); some != "" {
+				got = append(got, some)
+			}
+			next, more := page["next_cursor"].(string)
+			if !more {
+				break
+			}
+			cursor = "&cursor=" + url.QueryEscape(next)
+		}
+		if strings.Join(got, " ") != want || pages != 3 {
+			t.Errorf("%s: got %q on %d pages, want %q on 3", kind, got, pages, want)
+		}
+	}
+	if got := ids(ask("acme", "GET", "/v1/events?type=common&limit=1", "", 200)); got != fmt.Sprint("e", rows-2) {
+		t.Errorf("of a common type the last is %q", got)
+	}
+}
