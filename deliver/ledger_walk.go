@@ -9,7 +9,7 @@ import (
 
 // examined is how many rows of each table a page looks at where no index answers the whole filter: some
 // milliseconds of Postgres. What is rare is then found over several pages.
-const examined = 10_000
+const examined = 5000
 
 // split divides a filter by what finds its rows: an index in the order of ids walks those of near, and each of them is
 // asked for far. Of all rows of a subscription or none the tenant is the filter's.

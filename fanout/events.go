@@ -87,7 +87,7 @@ func scanRecorded(row interface{ Scan(...any) error }) (recorded, error) {
 
 // examined is how many rows a page looks at for those of a type, which no index finds: some milliseconds of Postgres.
 // What is rare is then found over several pages.
-const examined = 10_000
+const examined = 5000
 
 // list returns events of the ledger. Where it stopped before the end, since it had examined all that a page may, it
 // says at which key.

@@ -11,7 +11,7 @@ import (
 func TestARareTypeOfEventIsFoundOverSeveralPages(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	const rows = 20_500
+	const rows = 10_500
 	if _, err := h.db.ExecContext(t.Context(), `
 INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
 SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
