@@ -25,8 +25,10 @@ type route struct {
 
 // newRouter makes the Router of a route.
 func newRouter(ctx context.Context, r route) (*message.Router, error) {
-	// A Router whose first subscription fails leaves a goroutine behind for ever, so this is looked at before.
-	if _, err := r.js.Consumer(ctx, r.subscriber.Stream, r.subscriber.Durable); err != nil {
+	// A Router whose first subscription fails leaves a goroutine behind for ever, so this is looked at before. A broker that is
+	// away does not make it fail.
+	_, err := r.js.Consumer(ctx, r.subscriber.Stream, r.subscriber.Durable)
+	if errors.Is(err, natsjs.ErrConsumerNotFound) || errors.Is(err, natsjs.ErrStreamNotFound) {
 		return nil, fmt.Errorf("bind to consumer %s of %s (\"fanfare topology apply\" makes it): %w", r.subscriber.Durable, r.subscriber.Stream, err)
 	}
 	subscriber, err := jetstream.NewSubscriber(r.js, r.subscriber)

@@ -307,6 +307,38 @@ func TestMissingConsumer(t *testing.T) {
 	}
 }
 
+// Who begins while the broker is away waits for it, and ends if nobody waits any more.
+func TestSubscribeBeforeTheBrokerIsThere(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	apply(t, b.connect(), inbox())
+	js, err := natsjs.New(b.connect().Conn(), natsjs.WithDefaultTimeout(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.stop()
+	log := newSignals()
+	gone, cancel := context.WithCancel(t.Context())
+	ended, err := newSubscriber(t, js, jetstream.SubscriberConfig{}).Subscribe(gone, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, more := <-ended; more {
+		t.Error("got a message of a broker that is away")
+	}
+	msgs := subscribe(t, newSubscriber(t, js, jetstream.SubscriberConfig{Logger: log.logger()}))
+	log.wait("subscription waits")
+	b.start()
+	log.wait("subscription resumed")
+	publish(t, js, "1")
+	msg := <-msgs
+	msg.Ack()
+	if string(msg.Payload) != "1" {
+		t.Errorf("got %q", msg.Payload)
+	}
+}
+
 // A subscription survives whatever happens to its consumer, and is never the one that makes it anew.
 func TestConsumerLost(t *testing.T) {
 	t.Parallel()

@@ -65,8 +65,14 @@ func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberCo
 	}
 }
 
-// run reads session after session until ctx ends, and then drains.
+// run reads session after session until ctx ends, and then drains. The first one is nil if the broker was away.
 func (s *subscription) run(ctx context.Context, open *session) {
+	if open == nil {
+		if open = s.reopen(ctx); open == nil {
+			close(s.out)
+			return
+		}
+	}
 	stop := make(chan struct{})
 	var heart sync.WaitGroup
 	interval := s.interval
