@@ -47,16 +47,15 @@ type tokenEndpoint struct {
 }
 
 // newTokenEndpoint asks through transport, which is guarded, and bounds what comes back.
-func newTokenEndpoint(transport http.RoundTripper, a *subscriptions.Auth) (*tokenEndpoint, error) {
+func newTokenEndpoint(guarded *http.Client, a *subscriptions.Auth) (*tokenEndpoint, error) {
 	u, err := url.Parse(a.TokenURL)
 	if err != nil || u.Host == "" {
 		return nil, errors.New("the token URL cannot be requested")
 	}
+	client := *guarded
+	client.Transport = boundedAnswers{guarded.Transport}
 	e := &tokenEndpoint{
-		client: &http.Client{
-			Transport:     boundedAnswers{transport},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		client: &client,
 		config: clientcredentials.Config{
 			ClientID: a.ClientID, ClientSecret: a.ClientSecret, TokenURL: a.TokenURL, Scopes: a.Scopes,
 		},

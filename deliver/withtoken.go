@@ -14,7 +14,7 @@ func (p *Poster) newTokens(a *subscriptions.Auth) (*tokens, error) {
 	if a == nil || a.Type != subscriptions.AuthOAuth2 {
 		return nil, nil
 	}
-	endpoint, err := newTokenEndpoint(p.transport, a)
+	endpoint, err := newTokenEndpoint(p.identities.base, a)
 	if err != nil {
 		return nil, err
 	}

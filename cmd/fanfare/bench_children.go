@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -67,11 +68,17 @@ func (c *child) watch() {
 	}()
 }
 
-// stop asks the child to stop and waits for it.
+// stop asks the child to stop and waits for it. A child that ends with its input may have no ear for the signal any more,
+// and be ended by it.
 func (c *child) stop() error {
 	_ = c.stdin.Close()
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	<-c.done
+	if exit, ok := errors.AsType[*exec.ExitError](c.err); ok {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGTERM {
+			return nil
+		}
+	}
 	return c.failure()
 }
 
