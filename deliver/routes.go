@@ -145,20 +145,20 @@ func (a attemptEntry) json() attemptJSON {
 // SpanInput are the filters that every list has.
 type SpanInput struct {
 	api.ListInput
-	Event     string    `query:"event" maxLength:"128" doc:"the event's id"`
-	EventType string    `query:"type" maxLength:"128" doc:"the event's type"`
-	Since     time.Time `query:"since" doc:"accepted at this time or later"`
-	Until     time.Time `query:"until" doc:"accepted before this time"`
+	Event     string    `query:"event" maxLength:"128" doc:"the event's id" example:"evt_17"`
+	EventType string    `query:"type" maxLength:"128" doc:"the event's type" example:"order.created"`
+	Since     time.Time `query:"since" doc:"accepted at this time or later" example:"2026-11-20T10:00:00Z"`
+	Until     time.Time `query:"until" doc:"accepted before this time" example:"2026-11-21T00:00:00Z"`
 }
 
 // SubscriptionInput filters by subscription.
 type SubscriptionInput struct {
-	Subscription string `query:"subscription" format:"uuid" doc:"the subscription's id"`
+	Subscription string `query:"subscription" format:"uuid" doc:"the subscription's id" example:"0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69"`
 }
 
 // StateInput filters by state.
 type StateInput struct {
-	State string `query:"state" enum:"pending,delivered,dead,cancelled" doc:"those in this state"`
+	State string `query:"state" enum:"pending,delivered,dead,cancelled" doc:"those in this state" example:"dead"`
 }
 
 type listInput struct {

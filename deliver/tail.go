@@ -66,8 +66,8 @@ func (t *Tail) Run(ctx context.Context) error {
 }
 
 type tailInput struct {
-	Subscription string `query:"subscription" format:"uuid" doc:"Only outcomes of this subscription"`
-	State        string `query:"state" enum:"pending,delivered,dead,cancelled" doc:"Only outcomes that led to this state"`
+	Subscription string `query:"subscription" format:"uuid" doc:"Only outcomes of this subscription" example:"0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69"`
+	State        string `query:"state" enum:"pending,delivered,dead,cancelled" doc:"Only outcomes that led to this state" example:"dead"`
 }
 
 // attemptEvent is an outcome as the tail shows it: the attempt, and whose it is.

@@ -15,8 +15,8 @@ import (
 const auditSpan = 24 * time.Hour
 
 type auditInput struct {
-	Since time.Time `query:"since" doc:"Accepted at this time or later; by default, 24 hours before until"`
-	Until time.Time `query:"until" doc:"Accepted before this time; by default, now"`
+	Since time.Time `query:"since" doc:"Accepted at this time or later; by default, 24 hours before until" example:"2026-11-20T10:00:00Z"`
+	Until time.Time `query:"until" doc:"Accepted before this time; by default, now" example:"2026-11-21T00:00:00Z"`
 }
 
 type auditOutput struct{ Body *Audit }

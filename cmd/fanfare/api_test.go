@@ -128,6 +128,7 @@ type operation struct {
 		Name, In    string
 		Description string
 		Required    bool
+		Example     any
 		Schema      *schema
 	}
 	RequestBody *struct{ Content map[string]media } `json:"requestBody"`

@@ -37,6 +37,9 @@ func testDocument(t *testing.T, d *deployment) {
 				t.Errorf("%s: the parameter %s has no description", o, p.Name)
 			}
 		}
+		if !d.doc.exemplified(o) {
+			t.Errorf("%s: nothing of it has an example", o)
+		}
 		want := []string{"400", "401", "403", "429", "500", "503"}
 		if len(o.pathNames()) > 0 {
 			want = append(want, "404")
@@ -55,6 +58,42 @@ func testDocument(t *testing.T, d *deployment) {
 			}
 		}
 	}
+}
+
+// exemplified says whether a parameter, the body or the answer of an operation has an example.
+func (d *document) exemplified(o *operation) bool {
+	for _, p := range o.Parameters {
+		if p.Example != nil || d.hasExample(p.Schema, 0) {
+			return true
+		}
+	}
+	if o.RequestBody != nil {
+		return true // Each of its bodies is looked at by itself.
+	}
+	for status, response := range o.Responses {
+		for _, content := range response.Content {
+			if strings.HasPrefix(status, "2") && (len(content.Example) > 0 || d.hasExample(content.Schema, 0)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasExample looks for an example in a schema and what is in it, some levels deep.
+func (d *document) hasExample(s *schema, depth int) bool {
+	if s = d.resolve(s); s == nil || depth > 4 {
+		return false
+	}
+	if s.Example != nil || len(s.Examples) > 0 || d.hasExample(s.Items, depth+1) {
+		return true
+	}
+	for _, property := range s.Properties {
+		if d.hasExample(property, depth+1) {
+			return true
+		}
+	}
+	return false
 }
 
 var outside = regexp.MustCompile(`(?:src|href|action)\s*=\s*["']?(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import`)
