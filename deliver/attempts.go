@@ -134,7 +134,7 @@ func (j *journal) commit(ctx context.Context, letters []letter) error {
 		raw[i] = l.raw
 		count += l.count
 	}
-	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: packRecords(count, raw...)})
+	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: wrap(count, raw...)})
 	if err == nil && count >= journalMany {
 		time.Sleep(journalPause - time.Since(begun))
 	}

@@ -20,16 +20,11 @@ import (
 type Books struct {
 	js     natsjs.JetStream
 	ledger *ledger
-	codec  codec
 }
 
 // NewBooks makes Books.
-func NewBooks(db *sql.DB, js natsjs.JetStream) (*Books, error) {
-	c, err := newCodec()
-	if err != nil {
-		return nil, err
-	}
-	return &Books{js: js, ledger: newLedger(db), codec: c}, nil
+func NewBooks(db *sql.DB, js natsjs.JetStream) *Books {
+	return &Books{js: js, ledger: newLedger(db)}
 }
 
 // Tally counts deliveries of all generations by their state.
@@ -209,7 +204,7 @@ func (b *Books) liveBatch(ctx context.Context, seq uint64, live map[uuid.UUID]ma
 			return 0, err
 		}
 		next = raw.Sequence + 1
-		tasks, err := unpack[Task](b.codec, raw.Data)
+		tasks, err := unpackTasks(raw.Data)
 		if err != nil {
 			continue // It will be in quarantine.
 		}

@@ -33,7 +33,6 @@ type EventsConfig struct {
 type Events struct {
 	cfg    EventsConfig
 	ledger *ledger
-	codec  codec
 	flight singleflight.Group
 
 	mu    sync.Mutex
@@ -53,11 +52,8 @@ func NewEvents(cfg EventsConfig, db *sql.DB) (*Events, error) {
 	if cfg.CacheBytes <= 0 {
 		cfg.CacheBytes = 16 << 20
 	}
-	c, err := newCodec()
-	if err != nil {
-		return nil, err
-	}
-	e := &Events{cfg: cfg, ledger: newLedger(db), codec: c}
+	e := &Events{cfg: cfg, ledger: newLedger(db)}
+	var err error
 	e.cache, err = simplelru.NewLRU(1<<20, func(_ uuid.UUID, s *stored) { e.bytes -= s.size })
 	if err != nil {
 		return nil, fmt.Errorf("make event cache: %w", err)
@@ -130,7 +126,7 @@ func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.codec.unpackEvent(body)
+	return unpackEvent(body)
 }
 
 // sendable returns an event that is to be sent again; ErrEventGone if it cannot be. What was erased may still be in

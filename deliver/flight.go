@@ -217,13 +217,7 @@ func (w *Worker) keepBytes(f *flight, r *Record) {
 	default:
 		return
 	}
-	body, err := w.codec.packEvent(f.event)
-	if err != nil {
-		// It came out of the same codec, so this does not happen; the stream still has the event.
-		w.log.Error("event not kept", "event", f.eventID, "error", err)
-		return
-	}
-	r.Event = body
+	r.Event = packEvent(f.event)
 }
 
 // keepBefore is how long before an event leaves its stream the bytes are copied for a delivery that waits.

@@ -15,36 +15,36 @@ import (
 // Task is one event and the subscriptions that it goes to: the inbox of deliver. A message of the stream
 // holds one task when it is quiet and many under load; see Outbox.
 type Task struct {
-	Event   Event    `cbor:"1,keyasint"`
-	Targets []Target `cbor:"2,keyasint"` // at most MaxTargets
+	Event   Event
+	Targets []Target // at most MaxTargets
 	// Revision is that of the subscriptions which the event was matched against: the worker must know
 	// them at least as well.
-	Revision int64 `cbor:"3,keyasint"`
+	Revision int64
 	// Suspect says that the event may have been handed over before, so that the ledger must be asked.
-	Suspect bool `cbor:"4,keyasint,omitempty"`
+	Suspect bool
 }
 
 // Event is what a delivery needs to know of an event.
 type Event struct {
-	UID         uuid.UUID `cbor:"1,keyasint"` // the event's key in the ledger; see EventUID
-	ID          string    `cbor:"2,keyasint"`
-	Tenant      string    `cbor:"3,keyasint"`
-	Type        string    `cbor:"4,keyasint"`
-	Time        time.Time `cbor:"5,keyasint"`
-	Data        []byte    `cbor:"6,keyasint"` // JSON, to the byte
-	ObjectID    string    `cbor:"7,keyasint,omitempty"`
-	ResourceIDs []string  `cbor:"8,keyasint,omitempty"`
-	Changed     []string  `cbor:"9,keyasint,omitempty"`
-	TraceParent string    `cbor:"10,keyasint,omitempty"`
-	Seq         uint64    `cbor:"11,keyasint"` // its place in the stream of events
-	AcceptedAt  time.Time `cbor:"12,keyasint"`
-	Test        bool      `cbor:"13,keyasint,omitempty"`
+	UID         uuid.UUID // the event's key in the ledger; see EventUID
+	ID          string
+	Tenant      string
+	Type        string
+	Time        time.Time
+	Data        []byte // JSON, to the byte
+	ObjectID    string
+	ResourceIDs []string
+	Changed     []string
+	TraceParent string
+	Seq         uint64 // its place in the stream of events
+	AcceptedAt  time.Time
+	Test        bool
 }
 
 // Target is one delivery to make: a subscription and the generation of the delivery (0 unless sent again).
 type Target struct {
-	Subscription uuid.UUID `cbor:"1,keyasint"`
-	Generation   int       `cbor:"2,keyasint,omitempty"`
+	Subscription uuid.UUID
+	Generation   int
 }
 
 // MaxTargets bounds one task; an event that goes to more is handed over as several tasks.

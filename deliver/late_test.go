@@ -14,7 +14,7 @@ import (
 // faults are what an audit finds wrong with deliveries of the last hour.
 func (r *rig) faults() []Fault {
 	r.t.Helper()
-	books := must(NewBooks(r.db, r.js))(r.t)
+	books := NewBooks(r.db, r.js)
 	span := Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
 	return must(books.Faults(r.t.Context(), span, time.Time{}, 10))(r.t)
 }

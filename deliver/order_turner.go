@@ -169,9 +169,7 @@ func (t *turner) keepWaiting(ctx context.Context) error {
 			if err != nil {
 				continue // If it is gone, the delivery finds out when it has its turn.
 			}
-			if body, err := w.codec.packEvent(e); err == nil {
-				kept[uid] = body
-			}
+			kept[uid] = packEvent(e)
 		}
 		if err := w.ledger.keep(ctx, kept); err != nil {
 			return err

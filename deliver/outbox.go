@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -19,6 +18,8 @@ const (
 	maxMessageBytes   = 512 << 10
 	// bytesPerTarget lets one bound on bytes hold the targets as well.
 	bytesPerTarget = maxMessageBytes / maxMessageTargets
+	// targetRoom is how many bytes a target takes, unless it is sent again.
+	targetRoom = 19
 )
 
 var errTargets = errors.New("a task has 1 to 64 targets")
@@ -27,7 +28,6 @@ var errTargets = errors.New("a task has 1 to 64 targets")
 // that a task costs a share of a message, of an fsync and of an acknowledgement.
 type Outbox struct {
 	to    *jetstream.Publisher
-	codec codec
 	group *group.Committer[parcel]
 }
 
@@ -35,19 +35,15 @@ type Outbox struct {
 type parcel []encodedTask
 
 type encodedTask struct {
-	raw  cbor.RawMessage
+	raw  []byte
 	size int // the larger of its bytes and what its targets count as
 }
 
 // NewOutbox makes an Outbox.
-func NewOutbox(to *jetstream.Publisher) (*Outbox, error) {
-	c, err := newCodec()
-	if err != nil {
-		return nil, err
-	}
-	o := &Outbox{to: to, codec: c}
+func NewOutbox(to *jetstream.Publisher) *Outbox {
+	o := &Outbox{to: to}
 	o.group = group.New(group.Limits{Count: maxMessageTasks, Bytes: maxMessageBytes}, parcel.size, o.commit)
-	return o, nil
+	return o
 }
 
 // Send returns once the tasks are on disk. If it fails, some may be: whoever sends them again marks them as
@@ -59,10 +55,7 @@ func (o *Outbox) Send(ctx context.Context, tasks ...Task) error {
 		if len(t.Targets) == 0 || len(t.Targets) > MaxTargets {
 			return fmt.Errorf("send event %s to %d targets: %w", t.Event.ID, len(t.Targets), errTargets)
 		}
-		raw, err := o.codec.enc.Marshal(t)
-		if err != nil {
-			return fmt.Errorf("encode task of event %s: %w", t.Event.ID, err)
-		}
+		raw := t.append(make([]byte, 0, t.Event.room()+len(t.Targets)*targetRoom))
 		p = append(p, encodedTask{raw: raw, size: max(len(raw), len(t.Targets)*bytesPerTarget)})
 	}
 	if len(p) == 0 {
@@ -85,31 +78,22 @@ func (p parcel) size() int {
 // commit packs a group into as few messages as the bounds allow and puts them on disk together.
 func (o *Outbox) commit(ctx context.Context, parcels []parcel) error {
 	var messages []*message.Message
-	var items []cbor.RawMessage
+	var items [][]byte
 	bytes := 0
-	flush := func() error {
-		payload, err := o.codec.pack(items)
-		if err != nil {
-			return fmt.Errorf("pack tasks: %w", err)
-		}
-		messages = append(messages, &message.Message{Payload: payload})
-		items, bytes = nil, 0
-		return nil
+	flush := func() {
+		messages = append(messages, &message.Message{Payload: wrap(len(items), items...)})
+		items, bytes = items[:0], 0
 	}
 	for _, p := range parcels {
 		for _, t := range p {
 			if len(items) > 0 && (len(items) == maxMessageTasks || bytes+t.size > maxMessageBytes) {
-				if err := flush(); err != nil {
-					return err
-				}
+				flush()
 			}
 			items = append(items, t.raw)
 			bytes += t.size
 		}
 	}
-	if err := flush(); err != nil {
-		return err
-	}
+	flush()
 	if len(messages) == 1 {
 		_, err := o.to.Send(ctx, subject, messages[0])
 		return err

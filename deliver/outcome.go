@@ -100,34 +100,13 @@ func (r *Record) append(buf []byte) []byte {
 	return w.buf
 }
 
-// packRecords writes a message of count records that were written one after the other.
-func packRecords(count int, records ...[]byte) []byte {
-	size := 16
-	for _, raw := range records {
-		size += len(raw)
-	}
-	w := cborWriter{buf: make([]byte, 0, size)}
-	w.array(2)
-	w.uint(wireVersion)
-	w.array(count)
-	for _, raw := range records {
-		w.buf = append(w.buf, raw...)
-	}
-	return w.buf
-}
-
 var errRecord = errors.New("it is no outcome of a delivery")
 
 // unpackRecords reads a message of ATTEMPTS. The records share its bytes.
 func unpackRecords(data []byte) ([]*Record, error) {
-	in := &cborReader{buf: data}
-	in.array(2, 2)
-	if version := in.uint(); in.err == nil && version != wireVersion {
-		return nil, fmt.Errorf("decode outcomes of version %d: %w", version, errVersion)
-	}
-	n := in.array(1, maxRecords)
-	if in.err != nil {
-		return nil, fmt.Errorf("decode outcomes: %w", in.err)
+	in, n, err := unwrap(data, maxRecords)
+	if err != nil {
+		return nil, err
 	}
 	room := make([]struct {
 		Record

@@ -59,7 +59,7 @@ func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 	r.db = r.open()
 	r.ring = must(seal.ParseRing(seal.NewKey()))(t)
 	r.store = subscriptions.New(r.db, r.ring, allowLoopback(t))
-	r.outbox = must(NewOutbox(r.publisher(r.js)))(t)
+	r.outbox = NewOutbox(r.publisher(r.js))
 	return r
 }
 

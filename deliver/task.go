@@ -37,7 +37,7 @@ type landing struct {
 // not. A message that comes again while it is in hand does not get here; see jetstream.Subscriber.
 func (w *Worker) handle(msg *message.Message) error {
 	meta, _ := jetstream.Meta(msg)
-	tasks, err := unpack[Task](w.codec, msg.Payload)
+	tasks, err := unpackTasks(msg.Payload)
 	if err != nil {
 		return w.quarantine(meta, err, msg.Payload)
 	}

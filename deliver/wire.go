@@ -1,10 +1,9 @@
 package deliver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // wireVersion is the version of the messages in TASKS and ATTEMPTS and of stored events. Fields may be added
@@ -14,90 +13,210 @@ const wireVersion = 1
 // The bounds of what is read. They are far beyond what is sent, and keep a poisonous message from costing more
 // memory than its bytes.
 const (
-	maxWireItems  = 4096 // tasks, records or targets in one list
-	maxWireFields = 64
-	maxWireDepth  = 8
+	maxWireItems = 4096 // tasks, targets or attributes in one list
+	maxWireDepth = 8
 )
 
-var (
-	errVersion = errors.New("unknown version")
-	errEmpty   = errors.New("nothing in it")
-)
+var errVersion = errors.New("unknown version")
 
-// codec reads and writes CBOR. The encoding is deterministic, so that golden files can hold it.
-type codec struct {
-	enc cbor.EncMode
-	dec cbor.DecMode
+// wrap writes a message of count items that were written one after the other.
+func wrap(count int, items ...[]byte) []byte {
+	size := 16
+	for _, raw := range items {
+		size += len(raw)
+	}
+	w := cborWriter{buf: make([]byte, 0, size)}
+	w.array(2)
+	w.uint(wireVersion)
+	w.array(count)
+	for _, raw := range items {
+		w.buf = append(w.buf, raw...)
+	}
+	return w.buf
 }
 
-// packed is what all messages look like: a version and items that are encoded already.
-type packed struct {
-	_       struct{} `cbor:",toarray"`
-	Version int
-	Items   []cbor.RawMessage
+// unwrap reads a message up to its items, and how many there are, at least one.
+func unwrap(data []byte, most int) (items *cborReader, n int, err error) {
+	in := &cborReader{buf: data}
+	in.array(2, 2)
+	if version := in.uint(); in.err == nil && version != wireVersion {
+		return nil, 0, fmt.Errorf("decode message of version %d: %w", version, errVersion)
+	}
+	n = in.array(1, most)
+	if in.err != nil {
+		return nil, 0, fmt.Errorf("decode message: %w", in.err)
+	}
+	return in, n, nil
 }
 
-func newCodec() (codec, error) {
-	opts := cbor.CoreDetEncOptions()
-	opts.Time = cbor.TimeRFC3339NanoUTC
-	enc, err := opts.EncMode()
-	if err != nil {
-		return codec{}, fmt.Errorf("set up encoding: %w", err)
-	}
-	dec, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		MaxNestedLevels:  maxWireDepth,
-		MaxArrayElements: maxWireItems,
-		MaxMapPairs:      maxWireFields,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-	}.DecMode()
-	if err != nil {
-		return codec{}, fmt.Errorf("set up decoding: %w", err)
-	}
-	return codec{enc: enc, dec: dec}, nil
-}
-
-// pack writes one message of items that are encoded already.
-func (c codec) pack(items []cbor.RawMessage) ([]byte, error) {
-	return c.enc.Marshal(packed{Version: wireVersion, Items: items})
-}
-
-// unpack reads a message and all its items.
-func unpack[T any](c codec, data []byte) ([]T, error) {
-	var p packed
-	if err := c.dec.Unmarshal(data, &p); err != nil {
-		return nil, fmt.Errorf("decode message: %w", err)
-	}
-	if p.Version != wireVersion {
-		return nil, fmt.Errorf("decode message of version %d: %w", p.Version, errVersion)
-	}
-	if len(p.Items) == 0 {
-		return nil, fmt.Errorf("decode message: %w", errEmpty)
-	}
-	items := make([]T, len(p.Items))
-	for i, raw := range p.Items {
-		if err := c.dec.Unmarshal(raw, &items[i]); err != nil {
-			return nil, fmt.Errorf("decode item %d: %w", i, err)
-		}
-	}
-	return items, nil
-}
-
-// packEvent writes an event for the ledger, packed like a message of one item.
-func (c codec) packEvent(e *Event) ([]byte, error) {
-	raw, err := c.enc.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("encode event %s: %w", e.ID, err)
-	}
-	return c.pack([]cbor.RawMessage{raw})
-}
-
-// unpackEvent reads what packEvent wrote.
-func (c codec) unpackEvent(data []byte) (*Event, error) {
-	events, err := unpack[Event](c, data)
+// unpackTasks reads a message of TASKS.
+func unpackTasks(data []byte) ([]Task, error) {
+	in, n, err := unwrap(data, maxWireItems)
 	if err != nil {
 		return nil, err
 	}
-	return &events[0], nil
+	tasks := make([]Task, n)
+	before := &Event{}
+	for i := range tasks {
+		tasks[i].read(in, before)
+		if in.err != nil {
+			return nil, fmt.Errorf("decode task %d: %w", i, in.err)
+		}
+		before = &tasks[i].Event
+	}
+	if err := in.end(); err != nil {
+		return nil, fmt.Errorf("decode tasks: %w", err)
+	}
+	return tasks, nil
+}
+
+// packEvent writes an event for the ledger, packed like a message of one item.
+func packEvent(e *Event) []byte {
+	w := cborWriter{buf: make([]byte, 0, e.room())}
+	e.write(&w)
+	return wrap(1, w.buf)
+}
+
+// unpackEvent reads what packEvent wrote.
+func unpackEvent(data []byte) (*Event, error) {
+	in, _, err := unwrap(data, 1)
+	if err != nil {
+		return nil, err
+	}
+	e := &Event{}
+	e.read(in, &Event{})
+	if err := in.end(); err != nil {
+		return nil, fmt.Errorf("decode event: %w", err)
+	}
+	return e, nil
+}
+
+// append writes the task, with the numbers of its fields.
+func (t *Task) append(buf []byte) []byte {
+	w := cborWriter{buf: buf}
+	task := w.fields()
+	w.field(task, 1)
+	t.Event.write(&w)
+	w.field(task, 2)
+	w.array(len(t.Targets))
+	for i := range t.Targets {
+		target := w.fields()
+		w.field(target, 1)
+		w.bytes(t.Targets[i].Subscription[:])
+		if g := t.Targets[i].Generation; g != 0 {
+			w.field(target, 2)
+			w.int(int64(g))
+		}
+	}
+	w.field(task, 3)
+	w.int(t.Revision)
+	w.flag(task, 4, t.Suspect)
+	return w.buf
+}
+
+// read reads a task; before is the event of the one before it.
+func (t *Task) read(in *cborReader, before *Event) {
+	for key := range in.fields() {
+		switch key {
+		case 1:
+			t.Event.read(in, before)
+		case 2:
+			n := in.array(0, maxWireItems)
+			t.Targets = make([]Target, 0, min(n, MaxTargets))
+			for ; n > 0 && in.err == nil; n-- {
+				t.Targets = append(t.Targets, readTarget(in))
+			}
+		case 3:
+			t.Revision = in.int()
+		case 4:
+			t.Suspect = in.flag()
+		default:
+			in.skip(maxWireDepth)
+		}
+	}
+}
+
+func readTarget(in *cborReader) (t Target) {
+	for key := range in.fields() {
+		switch key {
+		case 1:
+			t.Subscription = in.id()
+		case 2:
+			t.Generation = int(in.int())
+		default:
+			in.skip(maxWireDepth)
+		}
+	}
+	return t
+}
+
+// room is about how many bytes an event takes at most.
+func (e *Event) room() int { return 256 + len(e.ID) + len(e.Tenant) + len(e.Type) + len(e.Data) }
+
+func (e *Event) write(w *cborWriter) {
+	event := w.fields()
+	w.field(event, 1)
+	w.bytes(e.UID[:])
+	w.field(event, 2)
+	w.text(e.ID)
+	w.field(event, 3)
+	w.text(e.Tenant)
+	w.field(event, 4)
+	w.text(e.Type)
+	w.field(event, 5)
+	w.time(e.Time)
+	w.field(event, 6)
+	w.bytes(e.Data)
+	if e.ObjectID != "" {
+		w.field(event, 7)
+		w.text(e.ObjectID)
+	}
+	w.texts(event, 8, e.ResourceIDs)
+	w.texts(event, 9, e.Changed)
+	if e.TraceParent != "" {
+		w.field(event, 10)
+		w.text(e.TraceParent)
+	}
+	w.field(event, 11)
+	w.uint(e.Seq)
+	w.field(event, 12)
+	w.time(e.AcceptedAt)
+	w.flag(event, 13, e.Test)
+}
+
+// read reads an event. Texts that are those of the event before are shared with it; the data is copied, or one slow
+// delivery would keep the memory of a whole message.
+func (e *Event) read(in *cborReader, before *Event) {
+	for key := range in.fields() {
+		switch key {
+		case 1:
+			e.UID = in.id()
+		case 2:
+			e.ID = in.text("")
+		case 3:
+			e.Tenant = in.text(before.Tenant)
+		case 4:
+			e.Type = in.text(before.Type)
+		case 5:
+			e.Time = in.time()
+		case 6:
+			e.Data = bytes.Clone(in.bytes())
+		case 7:
+			e.ObjectID = in.text(before.ObjectID)
+		case 8:
+			e.ResourceIDs = in.texts()
+		case 9:
+			e.Changed = in.texts()
+		case 10:
+			e.TraceParent = in.text("")
+		case 11:
+			e.Seq = in.uint()
+		case 12:
+			e.AcceptedAt = in.time()
+		case 13:
+			e.Test = in.flag()
+		default:
+			in.skip(maxWireDepth)
+		}
+	}
 }

@@ -61,7 +61,6 @@ type Worker struct {
 	name      string // of its leases; no two workers ever have the same
 	js        natsjs.JetStream
 	ledger    *ledger
-	codec     codec
 	journal   *journal
 	directory Directory
 	disabler  Disabler
@@ -99,10 +98,6 @@ type Worker struct {
 // NewWorker makes a Worker; Run starts it.
 func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	cfg = cfg.or(DefaultConfig())
-	c, err := newCodec()
-	if err != nil {
-		return nil, err
-	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
@@ -112,7 +107,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, name: host + "-" + uuid.NewString(),
-		js: deps.JS, ledger: newLedger(deps.DB), codec: c, journal: newJournal(deps.Publisher),
+		js: deps.JS, ledger: newLedger(deps.DB), journal: newJournal(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		slots:   newSlots(cfg.InFlight, time.Now),

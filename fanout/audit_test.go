@@ -39,17 +39,11 @@ func newAuditing(t *testing.T) *auditing {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = publisher.Close() })
-	outbox, err := deliver.NewOutbox(publisher)
-	if err != nil {
-		t.Fatal(err)
-	}
+	outbox := deliver.NewOutbox(publisher)
 	// What fan-out hands over goes on to the stream of tasks.
 	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
 	h.tray.before.Store(&send)
-	books, err := deliver.NewBooks(h.db, h.js)
-	if err != nil {
-		t.Fatal(err)
-	}
+	books := deliver.NewBooks(h.db, h.js)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
 		return nil, deliver.ErrEventGone
 	}}, h.db)

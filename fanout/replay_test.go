@@ -46,10 +46,7 @@ func (h *replaying) replayer() (stop func()) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	books, err := deliver.NewBooks(h.db, h.js)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	books := deliver.NewBooks(h.db, h.js)
 	r := fanout.NewReplayer(fanout.ReplayerDeps{
 		DB: h.db, Reader: reader, Bytes: events, Directory: h.dir, JetStream: h.js, Books: books, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
 	})

@@ -168,7 +168,8 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
 	}.Register(routes)
 	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
-	return a.operations(sh, keys, routes)
+	a.operations(sh, keys, routes)
+	return nil
 }
 
 // match makes fan-out, which hands over to deliver's inbox.
@@ -177,10 +178,7 @@ func (a *assembly) match(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	outbox, err := deliver.NewOutbox(publisher)
-	if err != nil {
-		return err
-	}
+	outbox := deliver.NewOutbox(publisher)
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
 		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
 		Logger: sh.log, Metrics: sh.metrics,
@@ -189,7 +187,8 @@ func (a *assembly) match(sh *shared) error {
 		return err
 	}
 	a.add("fanout", stage.Run)
-	return a.upkeep(sh, outbox)
+	a.upkeep(sh, outbox)
+	return nil
 }
 
 // send makes the worker, the recorder that writes the ledger, and what keeps the streams short.

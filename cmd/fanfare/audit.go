@@ -44,14 +44,7 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	undo.add("publishing", publisher.Close)
-	outbox, err := deliver.NewOutbox(publisher)
-	if err != nil {
-		return err
-	}
-	auditor, err := sh.auditor(outbox)
-	if err != nil {
-		return err
-	}
+	auditor := sh.auditor(deliver.NewOutbox(publisher))
 	now := time.Now()
 	span := deliver.Span{Since: now.Add(-cmd.Span), Until: now}
 	found, err := auditor.Audit(ctx, span)

@@ -18,15 +18,12 @@ import (
 )
 
 // auditor makes one; without an outbox it mends nothing.
-func (sh *shared) auditor(outbox deliver.Sender) (*fanout.Auditor, error) {
-	books, err := deliver.NewBooks(sh.db, sh.js)
-	if err != nil {
-		return nil, err
-	}
+func (sh *shared) auditor(outbox deliver.Sender) *fanout.Auditor {
+	books := deliver.NewBooks(sh.db, sh.js)
 	return fanout.NewAuditor(fanout.AuditorDeps{
 		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
 		Bytes: sh.events, Books: books, Outbox: outbox, Order: sh.turns, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
-	}), nil
+	})
 }
 
 // retention drops what is older than it is to be kept.
@@ -35,11 +32,8 @@ func (sh *shared) retention() *postgres.Retention {
 }
 
 // operations adds to the API what operators and support use.
-func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) error {
-	books, err := deliver.NewBooks(sh.db, sh.js)
-	if err != nil {
-		return err
-	}
+func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
+	books := deliver.NewBooks(sh.db, sh.js)
 	eraser := fanout.NewEraser(fanout.EraserDeps{
 		JetStream: sh.js, DB: sh.db, Deliveries: deliver.NewEraser(sh.db), Books: books, Forget: sh.events.Forget,
 	})
@@ -50,31 +44,18 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) erro
 	a.add("tail", tail.Run)
 	fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory}.Register(to)
 	sh.store.OnSince(fanout.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge}.Begin)
-	audit, err := sh.auditor(nil)
-	if err != nil {
-		return err
-	}
-	audit.Register(to)
-	return nil
+	sh.auditor(nil).Register(to)
 }
 
 // upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
-func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) error {
-	books, err := deliver.NewBooks(sh.db, sh.js)
-	if err != nil {
-		return err
-	}
+func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
+	books := deliver.NewBooks(sh.db, sh.js)
 	a.add("replay", fanout.NewReplayer(fanout.ReplayerDeps{
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Books: books, Logger: sh.log,
 	}).Run)
-	audit, err := sh.auditor(outbox)
-	if err != nil {
-		return err
-	}
 	a.add("retention", sh.retention().Run)
 	a.add("tombstones", sh.sweep)
-	a.add("reconcile", fanout.NewReconciler(audit, sh.metrics).Run)
-	return nil
+	a.add("reconcile", fanout.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }
 
 // tombstoneAge is how long what was deleted is remembered, so that directories learn of it without reading all anew.

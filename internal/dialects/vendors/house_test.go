@@ -134,7 +134,7 @@ func (h *house) build() {
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	stage := must(fanout.New(events, fanout.Deps{
-		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: must(deliver.NewOutbox(h.publisher(false)))(t), Ledger: ledger,
+		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: deliver.NewOutbox(h.publisher(false)), Ledger: ledger,
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	poster := deliver.DefaultPosterConfig()
