@@ -36,6 +36,8 @@ type flight struct {
 	// queued says that it waits for a slot of the worker. That is nobody's fault but the worker's, so
 	// it is not handed off: its task stays unacknowledged, and no more tasks are taken.
 	queued atomic.Bool
+	// placed says that the request may begin (see starts), and that the place is given back by who runs the flight.
+	placed bool
 
 	mu    sync.Mutex
 	step  int       // of its row among the deferrals; 0 while it has none
@@ -97,6 +99,9 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 // fly takes a flight with a seat to its record: slots, attempt, verdict. An error means that no attempt was made and
 // that there is nothing to record: noRoom, errLost, or that the worker stops.
 func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
+	if s.waiter != nil || s.sub.RateLimit != nil {
+		w.yield(f)
+	}
 	err := w.slots.wait(w.draining, f.subscription, s.waiter, w.patience())
 	if err != nil {
 		w.forgo(f, s)
@@ -122,16 +127,25 @@ func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 	return w.judge(f, s, result), nil
 }
 
+// yield gives the place to begin to others, as this flight has to wait: not for the worker.
+func (w *Worker) yield(f *flight) {
+	if f.placed {
+		f.placed = false
+		w.slots.starts.end()
+	}
+}
+
 // begin waits until the host has room, and then the worker.
 func (w *Worker) begin(f *flight, s *seat) error {
-	if err := w.hosts.enter(w.draining, s.host, s.way.limit, w.patience()); err != nil {
-		return err
+	if turn := w.hosts.take(s.host, s.way.limit); turn != nil {
+		w.yield(f)
+		if err := w.hosts.wait(w.draining, s.host, turn, w.patience()); err != nil {
+			return err
+		}
 	}
 	err := w.hosts.admitAgain(s)
 	if err == nil {
-		f.queued.Store(true)
-		err = w.slots.start(w.draining)
-		f.queued.Store(false)
+		err = w.start(f)
 	}
 	if err != nil {
 		w.hosts.exit(s.host)
@@ -139,9 +153,28 @@ func (w *Worker) begin(f *flight, s *seat) error {
 	return err
 }
 
+// start takes a slot of the worker.
+func (w *Worker) start(f *flight) error {
+	f.queued.Store(true)
+	defer f.queued.Store(false)
+	if f.placed {
+		return w.slots.occupy(w.draining)
+	}
+	return w.slots.start(w.draining)
+}
+
+// leave gives back what start took, and the subscription's slot.
+func (w *Worker) leave(f *flight) {
+	if f.placed {
+		w.slots.vacate(f.subscription)
+	} else {
+		w.slots.release(f.subscription)
+	}
+}
+
 // attempt makes the attempt and gives the slots back when it ended.
 func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Result, err error) {
-	defer w.slots.release(f.subscription)
+	defer w.leave(f)
 	if !f.mayStart(w, sub) {
 		return Result{}, errLost
 	}

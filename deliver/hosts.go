@@ -113,13 +113,8 @@ func (h *hosts) reset() (list []*subscriptions.Subscription) {
 	return list
 }
 
-// enter takes a place in the lane of a host, which may have limit of them. It waits no longer than patience; noRoom says
-// that none is to be had. Who gets nil calls exit.
-func (h *hosts) enter(ctx context.Context, host string, limit int, patience time.Duration) error {
-	turn := h.take(host, limit)
-	if turn == nil {
-		return nil
-	}
+// wait waits for what take gave, no longer than patience; noRoom says that it was in vain. Who gets nil calls exit.
+func (h *hosts) wait(ctx context.Context, host string, turn chan struct{}, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -134,7 +129,7 @@ func (h *hosts) enter(ctx context.Context, host string, limit int, patience time
 	}
 }
 
-// take returns nil, or what to wait for.
+// take takes a place in the lane of a host, which may have limit of them, and returns nil, or what to wait for.
 func (h *hosts) take(host string, limit int) chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()

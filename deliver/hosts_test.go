@@ -27,20 +27,20 @@ func TestAHostHasItsPartOfAWorker(t *testing.T) {
 		h := newHosts(Config{InFlight: 64}, time.Now)
 		const limit = 48
 		for range limit {
-			if err := h.enter(t.Context(), "one", limit, time.Second); err != nil {
+			if err := enterHost(t.Context(), h, "one", limit); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := h.enter(t.Context(), "another", limit, time.Second); err != nil {
+		if err := enterHost(t.Context(), h, "another", limit); err != nil {
 			t.Errorf("another host: %v", err)
 		}
 		var full noRoom
-		if err := h.enter(t.Context(), "one", limit, time.Second); !errors.As(err, &full) || full.wait < minBusy {
+		if err := enterHost(t.Context(), h, "one", limit); !errors.As(err, &full) || full.wait < minBusy {
 			t.Errorf("got %v, want that there is no room", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := h.enter(ctx, "one", limit, time.Second); !errors.Is(err, context.Canceled) {
+		if err := enterHost(ctx, h, "one", limit); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want that it was cancelled", err)
 		}
 		var order []int
@@ -48,7 +48,7 @@ func TestAHostHasItsPartOfAWorker(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 3 {
 			wg.Go(func() {
-				if err := h.enter(t.Context(), "one", limit, time.Second); err != nil {
+				if err := enterHost(t.Context(), h, "one", limit); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
@@ -195,4 +195,12 @@ func TestManyEndpointsOfAHostThatHangs(t *testing.T) {
 	if taken, _ := w.worker.slots.inFlight(); taken > hostMost(cfg.InFlight) {
 		t.Errorf("%d slots are taken, want %d at most", taken, hostMost(cfg.InFlight))
 	}
+}
+
+// enterHost takes a place in the lane of a host and waits for it up to a second.
+func enterHost(ctx context.Context, h *hosts, host string, limit int) error {
+	if turn := h.take(host, limit); turn != nil {
+		return h.wait(ctx, host, turn, time.Second)
+	}
+	return nil
 }

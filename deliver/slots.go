@@ -94,6 +94,15 @@ func (s *slots) start(ctx context.Context) error {
 	if err := s.starts.begin(ctx); err != nil {
 		return err
 	}
+	err := s.occupy(ctx)
+	if err != nil {
+		s.starts.end()
+	}
+	return err
+}
+
+// occupy is start for one who may begin already.
+func (s *slots) occupy(ctx context.Context) error {
 	select {
 	case s.worker <- struct{}{}: // A select of one case and default is much cheaper than the other.
 		return nil
@@ -103,15 +112,19 @@ func (s *slots) start(ctx context.Context) error {
 	case s.worker <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		s.starts.end()
 		return context.Cause(ctx)
 	}
 }
 
-// release gives both slots back.
+// release gives back both slots of one who called start.
 func (s *slots) release(id uuid.UUID) {
-	<-s.worker
 	s.starts.end()
+	s.vacate(id)
+}
+
+// vacate gives back both slots of one who called occupy.
+func (s *slots) vacate(id uuid.UUID) {
+	<-s.worker
 	s.exit(id)
 }
 

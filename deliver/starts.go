@@ -24,7 +24,8 @@ const (
 // starts let requests begin one after the other when the processors are the bottleneck. So however many are in flight to
 // slow receivers, those to quick ones do not crowd each other. Who waits is served in order.
 type starts struct {
-	most int
+	most  int
+	spawn func(func()) // runs a function in a goroutine
 
 	mu    sync.Mutex
 	young int
@@ -32,26 +33,37 @@ type starts struct {
 	// not known and taken for the oldest; one that is young no more makes room as well when it ends, which is harmless.
 	begun   [2]int
 	tick    int
-	queue   []chan struct{}
-	calmers []chan struct{} // those who have more requests, and wait until the queue is short
+	queue   []starter
+	stopped bool
 	ticking bool
 	skipped int // ticks that were passed over because the processors were busy
 	waits   waits
 }
 
-func newStarts() *starts { return &starts{most: youngPerCore * runtime.GOMAXPROCS(0)} }
+// starter is one who waits to begin: somebody, or an errand that nobody waits for.
+type starter struct {
+	turn   chan struct{} // closed when it has come
+	errand errand
+}
+
+// errand makes a request. May says that it may begin; if not, nothing may any more. It returns whether it still has the place
+// that it was given then.
+type errand func(may bool) (placed bool)
+
+func newStarts() *starts {
+	return &starts{most: youngPerCore * runtime.GOMAXPROCS(0), spawn: func(f func()) { go f() }}
+}
 
 // begin returns when a request may begin. Who gets nil calls end.
 func (s *starts) begin(ctx context.Context) error {
 	s.mu.Lock()
-	if s.young < s.most && len(s.queue) == 0 {
+	if s.mayBegin() {
 		s.count()
 		s.mu.Unlock()
 		return nil
 	}
 	turn := make(chan struct{})
-	s.queue = append(s.queue, turn)
-	s.watch()
+	s.wait(starter{turn: turn})
 	s.mu.Unlock()
 	select {
 	case <-turn:
@@ -62,50 +74,64 @@ func (s *starts) begin(ctx context.Context) error {
 	}
 }
 
-// calm returns once few wait to begin. Who has many more asks for it before it makes a goroutine for each: a thousand
-// that only wait cost more in stacks than they do.
-func (s *starts) calm(ctx context.Context) error {
+// Go has an errand done once it may begin. Until then it has no goroutine, and afterwards that of one that ended: a thousand
+// goroutines that only wait, and are woken by each other, cost more than what they wait for.
+func (s *starts) Go(e errand) {
 	s.mu.Lock()
-	if len(s.queue) < s.most && len(s.calmers) == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	turn := make(chan struct{})
-	s.calmers = append(s.calmers, turn)
-	s.watch()
-	s.mu.Unlock()
-	select {
-	case <-turn:
-		return nil
-	case <-ctx.Done():
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.calmers = slices.DeleteFunc(s.calmers, func(queued chan struct{}) bool { return queued == turn })
-		return context.Cause(ctx)
+	defer s.mu.Unlock()
+	switch {
+	case s.stopped:
+		s.spawn(func() { e(false) })
+	case s.mayBegin():
+		s.count()
+		s.spawn(func() { s.work(e) })
+	default:
+		s.wait(starter{errand: e})
 	}
 }
 
-// relieve lets the next one go on who has more, if the queue is short. Its requests come before the next is let go, or
-// a tick does: it may turn out that it has none to make.
-func (s *starts) relieve() {
-	if len(s.calmers) > 0 && len(s.queue) < s.most {
-		close(s.calmers[0])
-		s.calmers[0] = nil
-		s.calmers = s.calmers[1:]
+// work does an errand, and then those whose turn it is when the one before has ended.
+func (s *starts) work(e errand) {
+	for e != nil {
+		e = s.next(e(true))
 	}
+}
+
+// next returns an errand whose turn has come, now that one ended.
+func (s *starts) next(placed bool) errand {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if placed {
+		s.uncount()
+	}
+	for len(s.queue) > 0 && s.young < s.most {
+		first := s.take()
+		if first.errand != nil {
+			return first.errand
+		}
+		close(first.turn)
+	}
+	return nil
+}
+
+// stop ends the waiting of errands, now and from now on: none may begin.
+func (s *starts) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	for _, w := range s.queue {
+		if w.errand != nil {
+			s.spawn(func() { w.errand(false) })
+		}
+	}
+	s.queue = slices.DeleteFunc(s.queue, func(w starter) bool { return w.errand != nil })
 }
 
 // end notes that a request ended.
 func (s *starts) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, tick := range [...]int{1 - s.tick, s.tick} {
-		if s.begun[tick] > 0 {
-			s.begun[tick]--
-			s.young--
-			break
-		}
-	}
+	s.uncount()
 	s.serve()
 }
 
@@ -116,20 +142,46 @@ func (s *starts) crowded() bool {
 	return len(s.queue) > 0
 }
 
+func (s *starts) mayBegin() bool { return s.young < s.most && len(s.queue) == 0 }
+
+func (s *starts) wait(w starter) {
+	s.queue = append(s.queue, w)
+	s.watch()
+}
+
+// take gives the first of the queue a place.
+func (s *starts) take() starter {
+	first := s.queue[0]
+	s.queue[0] = starter{}
+	s.queue = s.queue[1:]
+	s.count()
+	return first
+}
+
 func (s *starts) count() {
 	s.young++
 	s.begun[s.tick]++
 }
 
+func (s *starts) uncount() {
+	for _, tick := range [...]int{1 - s.tick, s.tick} {
+		if s.begun[tick] > 0 {
+			s.begun[tick]--
+			s.young--
+			return
+		}
+	}
+}
+
 // serve lets those begin for whom there is room.
 func (s *starts) serve() {
 	for len(s.queue) > 0 && s.young < s.most {
-		s.count()
-		close(s.queue[0])
-		s.queue[0] = nil
-		s.queue = s.queue[1:]
+		if first := s.take(); first.errand != nil {
+			s.spawn(func() { s.work(first.errand) })
+		} else {
+			close(first.turn)
+		}
 	}
-	s.relieve()
 }
 
 // age begins a new tick: what began in the one before the last is young no more.
@@ -145,14 +197,13 @@ func (s *starts) age() {
 		s.begun[s.tick] = 0
 		s.serve()
 	}
-	s.relieve()
 	s.ticking = false
 	s.watch()
 }
 
 // watch keeps the ticks coming while anybody waits.
 func (s *starts) watch() {
-	if !s.ticking && len(s.queue)+len(s.calmers) > 0 {
+	if !s.ticking && len(s.queue) > 0 {
 		s.ticking = true
 		time.AfterFunc(youngFor, s.age)
 	}
@@ -161,12 +212,10 @@ func (s *starts) watch() {
 // leave takes one who gives up out of the queue; if its turn came at that moment, it goes to the next.
 func (s *starts) leave(turn chan struct{}) {
 	s.mu.Lock()
-	for i, queued := range s.queue {
-		if queued == turn {
-			s.queue = append(s.queue[:i:i], s.queue[i+1:]...)
-			s.mu.Unlock()
-			return
-		}
+	if i := slices.IndexFunc(s.queue, func(w starter) bool { return w.turn == turn }); i >= 0 {
+		s.queue = slices.Delete(s.queue, i, i+1)
+		s.mu.Unlock()
+		return
 	}
 	s.mu.Unlock()
 	s.end()

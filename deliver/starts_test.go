@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +14,7 @@ import (
 func TestRequestsToQuickReceiversBeginOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &starts{most: 4}
+		s := startsOf(4)
 		var now, most atomic.Int64
 		var wg sync.WaitGroup
 		for range 200 {
@@ -42,7 +43,7 @@ func TestRequestsToQuickReceiversBeginOneAfterTheOther(t *testing.T) {
 func TestSlowRequestsMakeRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &starts{most: 4}
+		s := startsOf(4)
 		var begun atomic.Int64
 		var wg sync.WaitGroup
 		for range 100 {
@@ -73,7 +74,7 @@ func TestSlowRequestsMakeRoom(t *testing.T) {
 func TestWhoLeavesTakesNoTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &starts{most: 1}
+		s := startsOf(1)
 		if err := s.begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -94,77 +95,101 @@ func TestWhoLeavesTakesNoTurn(t *testing.T) {
 	})
 }
 
-// Who has many more requests waits while the queue is long, and goes on when it is short.
-func TestWhoHasMoreWaitsUntilTheQueueIsShort(t *testing.T) {
+// Errands begin in their order, as few at once as may; what waits has no goroutine, and one goroutine does several.
+func TestErrandsBeginInTheirOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &starts{most: 2}
-		begin := func() {
-			if err := s.begin(t.Context()); err != nil {
-				t.Error(err)
+		var goroutines, now, most int
+		var order []int
+		var mu sync.Mutex
+		s := startsOf(3)
+		s.spawn = func(f func()) { goroutines++; go f() }
+		for i := range 100 {
+			s.Go(func(may bool) bool {
+				mu.Lock()
+				order = append(order, i)
+				now++
+				most = max(most, now)
+				mu.Unlock()
+				time.Sleep(time.Millisecond)
+				mu.Lock()
+				now--
+				mu.Unlock()
+				return may
+			})
+		}
+		time.Sleep(time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		// Three that begin together may do so in any order.
+		for i, n := range order {
+			if n < i-2 || n > i+2 {
+				t.Errorf("errand %d came as number %d", n, i)
 			}
 		}
-		var waiting sync.WaitGroup
-		for range 2 {
-			begin()
-			waiting.Go(begin)
+		if len(order) != 100 || most != 3 || goroutines != 3 || s.young != 0 {
+			t.Errorf("%d errands, %d at once, in %d goroutines, %d places left taken; want 100, 3, 3, 0", len(order), most, goroutines, s.young)
 		}
-		synctest.Wait()
-		var calm atomic.Bool
-		waiting.Go(func() {
-			if err := s.calm(t.Context()); err != nil {
-				t.Error(err)
-			}
-			calm.Store(true)
-		})
-		synctest.Wait()
-		if calm.Load() {
-			t.Error("it did not wait, though the queue is as long as may be")
-		}
-		s.end()
-		waiting.Wait()
-		if !calm.Load() {
-			t.Error("it did not go on")
-		}
-		for range 3 {
-			s.end()
-		}
-		time.Sleep(time.Second) // lets the last tick pass
 	})
 }
 
-// Of those who wait, some make no request after all. That holds up nobody, and neither do those who give up.
-func TestWhoMakesNoRequestHoldsUpNobody(t *testing.T) {
+// A errand that gave its place back itself takes no second one with it, and those who wait themselves are served in between.
+func TestErrandsAndOthersShareTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &starts{most: 1}
-		if err := s.begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		queued, leave := context.WithCancel(t.Context())
+		s := startsOf(1)
+		var order []string
+		s.Go(func(bool) bool { time.Sleep(time.Millisecond); order = append(order, "first"); return true })
+		synctest.Wait()
+		s.Go(func(bool) bool { order = append(order, "second"); s.end(); time.Sleep(time.Millisecond); return false })
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
-			if err := s.begin(queued); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v, want that it was cancelled", err)
+			if err := s.begin(t.Context()); err != nil {
+				t.Error(err)
 			}
+			order = append(order, "third")
+			s.end()
 		})
-		synctest.Wait()
-		for range 3 {
-			waiting.Go(func() {
-				if err := s.calm(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		waiting.Go(func() {
-			if err := s.calm(queued); !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v, want that it was cancelled", err)
-			}
-		})
-		synctest.Wait()
-		leave()
 		waiting.Wait()
-		s.end()
 		time.Sleep(time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !slices.Equal(order, []string{"first", "second", "third"}) || s.young != 0 || s.begun != [2]int{} {
+			t.Errorf("got %v, and %d places are left taken", order, s.young)
+		}
 	})
+}
+
+// Once nothing may begin any more, every errand hears of it.
+func TestErrandsHearOfTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startsOf(1)
+		var may, not atomic.Int64
+		errand := func(m bool) bool {
+			if !m {
+				not.Add(1)
+				return false
+			}
+			may.Add(1)
+			time.Sleep(time.Millisecond)
+			return true
+		}
+		for range 3 {
+			s.Go(errand)
+		}
+		synctest.Wait()
+		s.stop()
+		s.Go(errand)
+		time.Sleep(time.Second)
+		if may.Load() != 1 || not.Load() != 3 {
+			t.Errorf("%d began and %d heard that they may not; want 1 and 3", may.Load(), not.Load())
+		}
+	})
+}
+
+func startsOf(most int) *starts {
+	s := newStarts()
+	s.most = most
+	return s
 }

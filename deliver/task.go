@@ -47,9 +47,6 @@ func (w *Worker) handle(msg *message.Message) error {
 		return errStopping
 	}
 	defer w.targets.Release(weight)
-	if err := w.slots.starts.calm(w.draining); err != nil {
-		return errStopping
-	}
 	if flights, err = w.unknown(tasks, flights, meta.Suspect); err != nil {
 		return err
 	}
@@ -152,7 +149,7 @@ func (w *Worker) take(flights []*flight) error {
 	}
 	l := &load{worker: w, flights: flights, left: len(flights), moved: make(chan struct{}, 1)}
 	for _, f := range flights {
-		w.flights.Go(func() { l.fly(f) })
+		l.start(f)
 	}
 	timer := time.NewTimer(w.cfg.HandOff)
 	defer timer.Stop()
@@ -176,10 +173,26 @@ func (w *Worker) take(flights []*flight) error {
 	}
 }
 
+// start has a flight fly once a request may begin.
+func (l *load) start(f *flight) {
+	f.queued.Store(true)
+	l.worker.slots.starts.Go(func(may bool) bool {
+		f.queued.Store(false)
+		f.placed = may
+		l.fly(f)
+		return f.placed
+	})
+}
+
 // fly takes one flight to its record.
 func (l *load) fly(f *flight) {
 	w := l.worker
-	s, r, err := w.checkIn(f)
+	var s *seat
+	var r *Record
+	err := errStopping
+	if f.placed {
+		s, r, err = w.checkIn(f)
+	}
 	if s != nil {
 		r, err = w.fly(f, s)
 	}

@@ -113,6 +113,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		slots:   newSlots(cfg.InFlight, time.Now),
 		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
 	}
+	w.slots.starts.spawn = w.flights.Go
 	w.trouble = newTrouble(w.log)
 	as := lease{worker: w.name, length: cfg.Lease}
 	w.suspects = newSuspects(w.js, w.ledger)
@@ -133,6 +134,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.abandon(errStopping)
 	defer w.stop(errStopping)
 	defer w.drain(errStopping)
+	defer context.AfterFunc(w.draining, w.slots.starts.stop)()
 	w.pulse = newPulse()
 
 	router, err := w.router(ctx)

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	benchPosters = 4
+	benchPosters = 10
 	benchArray   = 100 // events of one request
 	// benchLead is how many deliveries the load may be ahead of the receiver. It keeps every stage busy
 	// without building a backlog that would say nothing about a steady state.
@@ -98,7 +98,7 @@ func (l *benchLoad) publish(ctx context.Context, body []byte) (int64, error) {
 
 // poll keeps arrived up to date.
 func (l *benchLoad) poll(ctx context.Context, arrived *atomic.Int64) error {
-	for pause(ctx, 10*time.Millisecond) {
+	for pause(ctx, 50*time.Millisecond) {
 		counts, err := l.counts(ctx)
 		if err != nil && ctx.Err() == nil {
 			return err

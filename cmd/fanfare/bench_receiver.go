@@ -18,11 +18,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
-// The endpoints of the bench: so many on one receiver, spread over its ports.
-const (
-	benchEndpoints = 100
-	benchPorts     = 20
-)
+// benchEndpoints is how many endpoints the receiver of the bench has, each on a port of its own.
+const benchEndpoints = 100
 
 // benchReceiverCmd is the receiver of `fanfare bench`, a process of its own. It prints where it listens as one
 // line of JSON and ends when its standard input does.
@@ -57,14 +54,12 @@ func (benchReceiverCmd) Run(ctx context.Context, c *console) error {
 	if where.Control, err = start(r.control()); err != nil {
 		return err
 	}
-	for port := range benchPorts {
+	for i := range benchEndpoints {
 		url, err := start(http.HandlerFunc(r.receive))
 		if err != nil {
 			return err
 		}
-		for i := range benchEndpoints / benchPorts {
-			where.Endpoints = append(where.Endpoints, fmt.Sprintf("%s/e/%d", url, port*benchEndpoints/benchPorts+i))
-		}
+		where.Endpoints = append(where.Endpoints, fmt.Sprintf("%s/e/%d", url, i))
 	}
 	if err := json.NewEncoder(c.out).Encode(where); err != nil {
 		return err
