@@ -5,20 +5,21 @@ import (
 	"database/sql"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
-
-	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
-// ledger_record.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's change is in
-// ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
+// ledger_record.go, ledger_fresh.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's
+// change is in ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
 type ledger struct {
 	db       *sql.DB
 	examined int // rows of each table that a page of walk looks at
+
+	allNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt
@@ -82,18 +83,6 @@ func (l *ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...an
 func (l *ledger) write(ctx context.Context, records []*Record) error {
 	_, err := l.writeOrdered(ctx, records)
 	return err
-}
-
-// writeOrdered is write, and returns the keys that may go on.
-func (l *ledger) writeOrdered(ctx context.Context, records []*Record) (places []place, err error) {
-	if err := l.prepare(ctx, endFresh, endDeferred, putOff, addAttempts); err != nil {
-		return nil, err
-	}
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
-		places, err = l.record(ctx, tx, records)
-		return err
-	})
-	return places, err
 }
 
 // known returns which of the deliveries the ledger has, ended or put off.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // deadLetters lists dead deliveries of events of a span. A delivery is not older than its event, which leaves the
@@ -98,14 +100,14 @@ func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 	if len(list) == 0 {
 		return nil, nil
 	}
-	c := columns(4, len(list), 33)
+	c := postgres.Columns(4, len(list))
 	for _, a := range list {
-		c[0].uuid(a.EventUID)
-		c[1].uuid(a.Subscription)
-		c[2].uuid(firstDelivery(a.EventUID, a.Subscription))
-		c[3].uuid(oldest(a.EventUID))
+		c[0].UUID(a.EventUID)
+		c[1].UUID(a.Subscription)
+		c[2].UUID(firstDelivery(a.EventUID, a.Subscription))
+		c[3].UUID(oldest(a.EventUID))
 	}
-	rows, err := q.QueryContext(ctx, standings, args(c)...)
+	rows, err := q.QueryContext(ctx, standings, postgres.Args(c)...)
 	if err != nil {
 		return nil, fmt.Errorf("look how deliveries stand: %w", err)
 	}
@@ -146,23 +148,19 @@ func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error 
 	if len(list) == 0 {
 		return nil
 	}
-	c := columns(11, len(list), 33)
+	c := postgres.Columns(11, len(list))
 	for _, f := range list {
-		c[0].uuid(ID(f.EventUID, f.Subscription, f.generation, f.due))
-		c[1].text(f.Tenant)
-		c[2].uuid(f.EventUID)
-		c[3].text(f.EventID)
-		c[4].text(f.EventType)
-		c[5].int(int64(f.Seq))
-		c[6].uuid(f.Subscription)
-		c[7].int(int64(f.generation))
-		c[8].text(f.reason)
-		c[9].time(f.due)
-		if f.Order.Valid {
-			c[10].uuid(f.Order.UUID)
-		} else {
-			c[10].null()
-		}
+		c[0].UUID(ID(f.EventUID, f.Subscription, f.generation, f.due))
+		c[1].Text(f.Tenant)
+		c[2].UUID(f.EventUID)
+		c[3].Text(f.EventID)
+		c[4].Text(f.EventType)
+		c[5].Int64(int64(f.Seq))
+		c[6].UUID(f.Subscription)
+		c[7].Int32(f.generation)
+		c[8].Text(f.reason)
+		c[9].Time(f.due)
+		c[10].NullUUID(f.Order)
 	}
 	if _, err := tx.ExecContext(ctx, `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
@@ -172,7 +170,7 @@ SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscript
     false, o.order_key IS NOT NULL, o.due, o.due, o.due, o.order_key, o.order_key IS NOT NULL
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[], $10::timestamptz[],
     $11::uuid[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due, order_key)`, args(c)...); err != nil {
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due, order_key)`, postgres.Args(c)...); err != nil {
 		return fmt.Errorf("make %d deliveries again: %w", len(list), err)
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // addAttempts writes attempts that are not part of the row of a delivery that ended: those that did not end it, and those
@@ -31,7 +33,7 @@ const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND started
 
 // addAttempts writes the attempts of records.
 func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*Record) error {
-	rows, err := l.query(ctx, tx, addAttempts, args(attemptColumns(records))...)
+	rows, err := l.query(ctx, tx, addAttempts, postgres.Args(attemptColumns(records))...)
 	if err != nil {
 		return err
 	}
@@ -59,18 +61,18 @@ func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*Record)
 	return nil
 }
 
-func attemptColumns(records []*Record) []column {
-	c := columns(9, len(records), 33)
+func attemptColumns(records []*Record) []postgres.Column {
+	c := postgres.Columns(9, len(records))
 	for _, r := range records {
-		c[0].uuid(r.Delivery)
-		c[1].int(int64(r.Attempt.Number))
-		c[2].time(r.Attempt.StartedAt)
-		c[3].int(r.Attempt.Micros)
-		c[4].int(int64(r.Attempt.Status))
-		c[5].text(r.Attempt.Error)
-		c[6].bytes(r.Attempt.Response)
-		c[7].text(string(r.Attempt.Reason))
-		c[8].bool(r.ended())
+		c[0].UUID(r.Delivery)
+		c[1].Int32(r.Attempt.Number)
+		c[2].Time(r.Attempt.StartedAt)
+		c[3].Int64(r.Attempt.Micros)
+		c[4].Int16(r.Attempt.Status)
+		c[5].Text(r.Attempt.Error)
+		c[6].Bytes(r.Attempt.Response)
+		c[7].Text(string(r.Attempt.Reason))
+		c[8].Bool(r.ended())
 	}
 	return c
 }

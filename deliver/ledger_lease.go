@@ -73,23 +73,23 @@ type lease struct {
 
 // handOff writes the rows of flights and returns the ids of those that it took.
 func (l *ledger) handOff(ctx context.Context, flights []*flight, as lease) (map[uuid.UUID]bool, error) {
-	c := columns(10, len(flights), 33)
+	c := postgres.Columns(10, len(flights))
 	for _, f := range flights {
-		c[0].uuid(f.delivery)
-		c[1].text(f.tenant)
-		c[2].uuid(f.eventUID)
-		c[3].text(f.eventID)
-		c[4].text(f.eventType)
-		c[5].int(int64(f.seq))
-		c[6].uuid(f.subscription)
-		c[7].int(int64(f.generation))
-		c[8].bool(f.test)
-		c[9].time(f.created)
+		c[0].UUID(f.delivery)
+		c[1].Text(f.tenant)
+		c[2].UUID(f.eventUID)
+		c[3].Text(f.eventID)
+		c[4].Text(f.eventType)
+		c[5].Int64(int64(f.seq))
+		c[6].UUID(f.subscription)
+		c[7].Int32(f.generation)
+		c[8].Bool(f.test)
+		c[9].Time(f.created)
 	}
 	taken := make(map[uuid.UUID]bool, len(flights))
 	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		clear(taken)
-		rows, err := tx.QueryContext(ctx, handOff, append(args(c), as.length.Milliseconds(), as.worker)...)
+		rows, err := tx.QueryContext(ctx, handOff, append(postgres.Args(c), as.length.Milliseconds(), as.worker)...)
 		if err != nil {
 			return err
 		}
@@ -151,11 +151,11 @@ func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as leas
 		return cmp.Or(a.due.Compare(b.due), bytes.Compare(a.delivery[:], b.delivery[:]))
 	})
 	if len(ended) > 0 {
-		c := columns(1, len(ended), 33)
+		c := postgres.Columns(1, len(ended))
 		for _, id := range ended {
-			c[0].uuid(id)
+			c[0].UUID(id)
 		}
-		if _, err := l.db.ExecContext(ctx, dropLeftovers, args(c)...); err != nil {
+		if _, err := l.db.ExecContext(ctx, dropLeftovers, postgres.Args(c)...); err != nil {
 			return got, fmt.Errorf("drop ended deferrals: %w", err)
 		}
 	}
@@ -172,15 +172,15 @@ type returned struct {
 }
 
 func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string) error {
-	c := columns(4, len(leases), 33)
+	c := postgres.Columns(4, len(leases))
 	for _, r := range leases {
-		c[0].uuid(r.delivery)
-		c[1].int(int64(r.step))
-		c[2].int(r.wait.Milliseconds())
-		c[3].text(string(r.reason))
+		c[0].UUID(r.delivery)
+		c[1].Int32(r.step)
+		c[2].Int64(r.wait.Milliseconds())
+		c[3].Text(string(r.reason))
 	}
 	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, giveBack, append(args(c), worker)...); err != nil {
+		if _, err := tx.ExecContext(ctx, giveBack, append(postgres.Args(c), worker)...); err != nil {
 			return fmt.Errorf("give back %d leases: %w", len(leases), err)
 		}
 		return nil
@@ -188,12 +188,12 @@ func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string)
 }
 
 func (l *ledger) renew(ctx context.Context, leases []returned, as lease) error {
-	c := columns(2, len(leases), 33)
+	c := postgres.Columns(2, len(leases))
 	for _, r := range leases {
-		c[0].uuid(r.delivery)
-		c[1].int(int64(r.step))
+		c[0].UUID(r.delivery)
+		c[1].Int32(r.step)
 	}
-	if _, err := l.db.ExecContext(ctx, renew, append(args(c), as.worker, as.length.Milliseconds())...); err != nil {
+	if _, err := l.db.ExecContext(ctx, renew, append(postgres.Args(c), as.worker, as.length.Milliseconds())...); err != nil {
 		return fmt.Errorf("renew %d leases: %w", len(leases), err)
 	}
 	return nil

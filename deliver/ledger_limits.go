@@ -26,11 +26,11 @@ FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) AS o (id, gap,
 // permit hands out permits to parties, which are in the order of their subscriptions. Clock is the time by Postgres,
 // which all of them go by.
 func (l *ledger) permit(ctx context.Context, parties []*party) (grants []grant, clock int64, err error) {
-	ids := columns(1, len(parties), 33)
+	ids := postgres.Columns(1, len(parties))
 	for _, y := range parties {
-		ids[0].uuid(y.subscription)
+		ids[0].UUID(y.subscription)
 	}
-	who := ids[0].String()
+	who := ids[0].Arg()
 	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		meters, now, err := readAll(ctx, tx, who, len(parties))
 		if err == nil && len(meters) < len(parties) {
@@ -42,19 +42,19 @@ func (l *ledger) permit(ctx context.Context, parties []*party) (grants []grant, 
 			return err
 		}
 		clock, grants = now, make([]grant, len(parties))
-		c := columns(4, len(parties), 33)
+		c := postgres.Columns(4, len(parties))
 		for i, y := range parties {
 			m := meters[y.subscription]
 			if m == nil {
 				return fmt.Errorf("permit requests to %s: its row is gone", y.subscription)
 			}
 			grants[i] = y.pace.take(m, now, y.ask)
-			c[0].uuid(y.subscription)
-			c[1].int(m.gap)
-			c[2].int(m.sent)
-			c[3].int(m.queue)
+			c[0].UUID(y.subscription)
+			c[1].Int64(m.gap)
+			c[2].Int64(m.sent)
+			c[3].Int64(m.queue)
 		}
-		if _, err := tx.ExecContext(ctx, writeMeters, args(c)...); err != nil {
+		if _, err := tx.ExecContext(ctx, writeMeters, postgres.Args(c)...); err != nil {
 			return fmt.Errorf("write rate limits: %w", err)
 		}
 		return nil
@@ -64,19 +64,19 @@ func (l *ledger) permit(ctx context.Context, parties []*party) (grants []grant, 
 
 // begin makes the rows of subscriptions that have none.
 func begin(ctx context.Context, tx *sql.Tx, parties []*party) error {
-	c := columns(2, len(parties), 33)
+	c := postgres.Columns(2, len(parties))
 	for _, y := range parties {
-		c[0].uuid(y.subscription)
-		c[1].int(y.pace.gap)
+		c[0].UUID(y.subscription)
+		c[1].Int64(y.pace.gap)
 	}
-	if _, err := tx.ExecContext(ctx, beginMeters, args(c)...); err != nil {
+	if _, err := tx.ExecContext(ctx, beginMeters, postgres.Args(c)...); err != nil {
 		return fmt.Errorf("begin rate limits: %w", err)
 	}
 	return nil
 }
 
 // readAll locks and reads meters. Of several clocks the latest counts: until then the lock was waited for.
-func readAll(ctx context.Context, tx *sql.Tx, ids string, n int) (map[uuid.UUID]*meter, int64, error) {
+func readAll(ctx context.Context, tx *sql.Tx, ids any, n int) (map[uuid.UUID]*meter, int64, error) {
 	rows, err := tx.QueryContext(ctx, readMeters, ids)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read rate limits: %w", err)
@@ -157,11 +157,11 @@ func (l *ledger) mend(ctx context.Context, mended map[uuid.UUID]*streak) (map[uu
 	if len(mended) == 0 {
 		return nil, nil
 	}
-	c := columns(1, len(mended), 33)
+	c := postgres.Columns(1, len(mended))
 	for id := range mended {
-		c[0].uuid(id)
+		c[0].UUID(id)
 	}
-	return l.streaks(ctx, mend, args(c)...)
+	return l.streaks(ctx, mend, postgres.Args(c)...)
 }
 
 // fail adds to the streaks of subscriptions and returns what they come to.
@@ -169,13 +169,13 @@ func (l *ledger) fail(ctx context.Context, counts map[uuid.UUID]*streak) (map[uu
 	if len(counts) == 0 {
 		return nil, nil
 	}
-	c := columns(3, len(counts), 33)
+	c := postgres.Columns(3, len(counts))
 	for id, s := range counts {
-		c[0].uuid(id)
-		c[1].time(s.since)
-		c[2].int(s.failures)
+		c[0].UUID(id)
+		c[1].Time(s.since)
+		c[2].Int64(s.failures)
 	}
-	return l.streaks(ctx, fail, args(c)...)
+	return l.streaks(ctx, fail, postgres.Args(c)...)
 }
 
 func (l *ledger) streaks(ctx context.Context, query string, args ...any) (map[uuid.UUID]*streak, error) {

@@ -89,23 +89,23 @@ func (l *ledger) queue(ctx context.Context, list []*queued) error {
 	for _, q := range list {
 		n += len(q.turns)
 	}
-	c := columns(9, n, 33)
+	c := postgres.Columns(9, n)
 	for _, q := range list {
 		e := q.event
 		for _, t := range q.turns {
-			c[0].uuid(ID(e.UID, t.Subscription, 0, e.AcceptedAt))
-			c[1].text(e.Tenant)
-			c[2].uuid(e.UID)
-			c[3].text(e.ID)
-			c[4].text(e.Type)
-			c[5].int(int64(e.Seq))
-			c[6].uuid(t.Subscription)
-			c[7].time(e.AcceptedAt)
-			c[8].uuid(OrderKey(t.Key))
+			c[0].UUID(ID(e.UID, t.Subscription, 0, e.AcceptedAt))
+			c[1].Text(e.Tenant)
+			c[2].UUID(e.UID)
+			c[3].Text(e.ID)
+			c[4].Text(e.Type)
+			c[5].Int64(int64(e.Seq))
+			c[6].UUID(t.Subscription)
+			c[7].Time(e.AcceptedAt)
+			c[8].UUID(OrderKey(t.Key))
 		}
 	}
 	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, queueUp, args(c)...); err != nil {
+		if _, err := tx.ExecContext(ctx, queueUp, postgres.Args(c)...); err != nil {
 			return fmt.Errorf("write %d deliveries that wait for their turn: %w", n, err)
 		}
 		return nil
@@ -117,17 +117,17 @@ func (l *ledger) giveTurns(ctx context.Context, places []place, floor Floor) (gi
 	if len(places) == 0 {
 		return 0, 0, nil
 	}
-	c := columns(2, len(places), 33)
+	c := postgres.Columns(2, len(places))
 	for _, p := range places {
-		c[0].uuid(p.subscription)
-		c[1].uuid(p.key)
+		c[0].UUID(p.subscription)
+		c[1].UUID(p.key)
 	}
 	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		// The lock comes first, so that the statement sees what those before it did.
 		if _, err := tx.ExecContext(ctx, turnsLock); err != nil {
 			return err
 		}
-		return tx.QueryRowContext(ctx, giveTurns, append(args(c), int64(floor.Seq), firstID(floor.Since))...).Scan(&given, &early)
+		return tx.QueryRowContext(ctx, giveTurns, append(postgres.Args(c), int64(floor.Seq), firstID(floor.Since))...).Scan(&given, &early)
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("give turns at %d keys: %w", len(places), err)
@@ -144,7 +144,7 @@ type ordered struct {
 
 // endOrdered ends deferred deliveries and returns those of an order, whose keys may go on then.
 func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*Record) ([]place, error) {
-	rows, err := l.query(ctx, tx, endDeferred, args(endColumns(records, true))...)
+	rows, err := l.query(ctx, tx, endDeferred, postgres.Args(endColumns(records, true))...)
 	if err != nil {
 		return nil, err
 	}
@@ -175,14 +175,14 @@ func placesOf(ends []ordered) []place {
 }
 
 func (l *ledger) stopKeys(ctx context.Context, tx *sql.Tx, ends []ordered) error {
-	c := columns(4, len(ends), 33)
+	c := postgres.Columns(4, len(ends))
 	for _, o := range ends {
-		c[0].uuid(o.subscription)
-		c[1].uuid(o.key)
-		c[2].uuid(o.event)
-		c[3].text(o.state)
+		c[0].UUID(o.subscription)
+		c[1].UUID(o.key)
+		c[2].UUID(o.event)
+		c[3].Text(o.state)
 	}
-	if _, err := tx.ExecContext(ctx, stopKeys, args(c)...); err != nil {
+	if _, err := tx.ExecContext(ctx, stopKeys, postgres.Args(c)...); err != nil {
 		return fmt.Errorf("let keys stand still: %w", err)
 	}
 	return nil
@@ -326,12 +326,12 @@ func (l *ledger) keep(ctx context.Context, bodies map[uuid.UUID][]byte) error {
 	if len(bodies) == 0 {
 		return nil
 	}
-	c := columns(2, len(bodies), 1024)
+	c := postgres.Columns(2, len(bodies))
 	for uid, body := range bodies {
-		c[0].uuid(uid)
-		c[1].bytes(body)
+		c[0].UUID(uid)
+		c[1].Bytes(body)
 	}
-	if _, err := l.db.ExecContext(ctx, keepEvents, args(c)...); err != nil {
+	if _, err := l.db.ExecContext(ctx, keepEvents, postgres.Args(c)...); err != nil {
 		return fmt.Errorf("keep events: %w", err)
 	}
 	return nil

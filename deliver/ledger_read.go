@@ -166,12 +166,12 @@ func (l *ledger) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID,
 }
 
 // uuids is an array of ids as a statement takes it.
-func uuids(ids []uuid.UUID) string {
-	c := columns(1, len(ids), 33)
+func uuids(ids []uuid.UUID) any {
+	c := postgres.Columns(1, len(ids))
 	for _, id := range ids {
-		c[0].uuid(id)
+		c[0].UUID(id)
 	}
-	return c[0].String()
+	return c[0].Arg()
 }
 
 // list returns deliveries in the order of their ids, from both tables. Where it stopped before the end, since it had

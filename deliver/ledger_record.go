@@ -10,17 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
-)
 
-// endFresh inserts deliveries that ended with their first attempt: the way of nearly all. They have no row
-// among the deferrals, so one row each is written and nothing else is looked at.
-const endFresh = `
-INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error, response)
-SELECT o.* FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
-    $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::smallint[],
-    $17::text[], $18::bytea[]) AS o
-ON CONFLICT DO NOTHING`
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
 
 // endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
 // whose step is behind the row's comes from a worker that lost its lease, and is void; but what was
@@ -67,47 +59,46 @@ INSERT INTO event_data (uid, body) SELECT o.* FROM unnest($1::uuid[], $2::bytea[
 // is seen, or after it, and finds what is held.
 const stillPaused = `SELECT id FROM subscriptions WHERE id = ANY($1) AND status = 'paused' AND NOT deleted FOR SHARE`
 
-// record writes what became of deliveries. It may be repeated, in any order and by several at once, with the
-// same result. It returns the keys whose delivery ended, and which may go on once this is committed.
-func (l *ledger) record(ctx context.Context, tx *sql.Tx, records []*Record) (places []place, err error) {
-	b := sortOut(records)
+// record writes what became of deliveries. It may be repeated, in any order and by several at once, with the same
+// result, if it bears repeats; else it fails where a row of a delivery's end is there already.
+func (l *ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (done written, err error) {
 	if len(b.deferred) > 0 {
-		if places, err = l.endOrdered(ctx, tx, b.deferred); err != nil {
-			return nil, fmt.Errorf("end deferred deliveries: %w", err)
+		if done.places, err = l.endOrdered(ctx, tx, b.deferred); err != nil {
+			return done, fmt.Errorf("end deferred deliveries: %w", err)
 		}
 	}
-	for _, step := range []struct {
-		what  string
-		query string
-		args  func() []any
-		rows  int
-	}{
-		{"end deliveries", endFresh, func() []any { return args(endColumns(b.fresh, false)) }, len(b.fresh)},
-		{"keep events", keepEvents, func() []any { return args(eventColumns(b.events)) }, len(b.events)},
-	} {
-		if step.rows == 0 {
-			continue
+	if len(b.fresh) > 0 {
+		if done.repeats, err = l.endFresh(ctx, tx, b.fresh, bear); err != nil {
+			return done, fmt.Errorf("end deliveries: %w", err)
 		}
-		if _, err := l.exec(ctx, tx, step.query, step.args()...); err != nil {
-			return nil, fmt.Errorf("%s: %w", step.what, err)
+	}
+	if len(b.events) > 0 {
+		if _, err := l.exec(ctx, tx, keepEvents, postgres.Args(eventColumns(b.events))...); err != nil {
+			return done, fmt.Errorf("keep events: %w", err)
 		}
 	}
 	if len(b.later) > 0 {
-		held, err := l.holdable(ctx, tx, b.later)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := l.exec(ctx, tx, putOff, args(laterColumns(b.later, held))...); err != nil {
-			return nil, fmt.Errorf("put off deliveries: %w", err)
+		if err := l.putOff(ctx, tx, b.later); err != nil {
+			return done, fmt.Errorf("put off deliveries: %w", err)
 		}
 	}
 	// Attempts come last: whoever cancels one of these deliveries has either been waited for, and is seen, or waits.
 	if len(b.attempts) > 0 {
 		if err := l.addAttempts(ctx, tx, b.attempts); err != nil {
-			return nil, fmt.Errorf("add attempts: %w", err)
+			return done, fmt.Errorf("add attempts: %w", err)
 		}
 	}
-	return places, nil
+	return done, nil
+}
+
+// putOff writes what is later, held only where the subscription is paused still.
+func (l *ledger) putOff(ctx context.Context, tx *sql.Tx, later []*Record) error {
+	held, err := l.holdable(ctx, tx, later)
+	if err != nil {
+		return err
+	}
+	_, err = l.exec(ctx, tx, putOff, postgres.Args(laterColumns(later, held))...)
+	return err
 }
 
 // holdable returns which subscriptions are paused still; what belongs to others must not be held, as the
@@ -188,70 +179,33 @@ func sortOut(records []*Record) batch {
 	return b
 }
 
-// endColumns are the columns of endFresh and, with steps, of endDeferred.
-func endColumns(records []*Record, steps bool) []column {
-	n := 18
-	if steps {
-		n++
-	}
-	c := columns(n, len(records), 33)
+func laterColumns(records []*Record, paused map[uuid.UUID]bool) []postgres.Column {
+	c := postgres.Columns(15, len(records))
 	for _, r := range records {
-		c[0].uuid(r.Delivery)
-		c[1].text(r.Tenant)
-		c[2].uuid(r.EventUID)
-		c[3].text(r.EventID)
-		c[4].text(r.EventType)
-		c[5].int(int64(r.Seq))
-		c[6].uuid(r.Subscription)
-		c[7].int(int64(r.Generation))
-		c[8].text(string(r.Outcome))
-		c[9].text(string(r.Reason))
-		c[10].int(int64(r.Attempts))
-		c[11].time(r.CreatedAt)
-		c[12].time(r.At)
-		a := r.Attempt
-		if a == nil {
-			a = &Made{}
-		}
-		c[13].time(a.StartedAt)
-		c[14].int(a.Micros)
-		c[15].int(int64(a.Status))
-		c[16].text(a.Error)
-		c[17].bytes(a.Response)
-		if steps {
-			c[18].int(int64(r.Step))
-		}
+		c[0].UUID(r.Delivery)
+		c[1].Text(r.Tenant)
+		c[2].UUID(r.EventUID)
+		c[3].Text(r.EventID)
+		c[4].Text(r.EventType)
+		c[5].Int64(int64(r.Seq))
+		c[6].UUID(r.Subscription)
+		c[7].Int32(r.Generation)
+		c[8].Text(string(r.Reason))
+		c[9].Int32(r.Attempts)
+		c[10].Int32(r.Step)
+		c[11].Bool(r.Test)
+		c[12].Bool(r.Held && paused[r.Subscription])
+		c[13].Time(r.CreatedAt)
+		c[14].Time(r.At)
 	}
 	return c
 }
 
-func laterColumns(records []*Record, paused map[uuid.UUID]bool) []column {
-	c := columns(15, len(records), 33)
+func eventColumns(records []*Record) []postgres.Column {
+	c := postgres.Columns(2, len(records))
 	for _, r := range records {
-		c[0].uuid(r.Delivery)
-		c[1].text(r.Tenant)
-		c[2].uuid(r.EventUID)
-		c[3].text(r.EventID)
-		c[4].text(r.EventType)
-		c[5].int(int64(r.Seq))
-		c[6].uuid(r.Subscription)
-		c[7].int(int64(r.Generation))
-		c[8].text(string(r.Reason))
-		c[9].int(int64(r.Attempts))
-		c[10].int(int64(r.Step))
-		c[11].bool(r.Test)
-		c[12].bool(r.Held && paused[r.Subscription])
-		c[13].time(r.CreatedAt)
-		c[14].time(r.At)
-	}
-	return c
-}
-
-func eventColumns(records []*Record) []column {
-	c := columns(2, len(records), 1024)
-	for _, r := range records {
-		c[0].uuid(r.EventUID)
-		c[1].bytes(r.Event)
+		c[0].UUID(r.EventUID)
+		c[1].Bytes(r.Event)
 	}
 	return c
 }

@@ -100,7 +100,7 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 func (r *rig) put(records ...*Record) {
 	r.t.Helper()
 	tx := must(r.db.BeginTx(r.t.Context(), nil))(r.t)
-	if _, err := newLedger(r.db).record(r.t.Context(), tx, records); err != nil {
+	if _, err := newLedger(r.db).record(r.t.Context(), tx, sortOut(records), true); err != nil {
 		r.t.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {

@@ -278,7 +278,12 @@ var errCut = &net.OpError{Op: "dial", Net: "unix", Err: errors.New("the line is 
 
 func (l *line) open(t testing.TB, url string) *sql.DB {
 	t.Helper()
-	connector, err := pq.NewConnector(url)
+	cfg, err := pq.NewConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.BinaryParameters = true // as postgres.Open does
+	connector, err := pq.NewConnectorConfig(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

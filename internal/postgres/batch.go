@@ -19,7 +19,7 @@ type Batch[T any] struct {
 //
 //	INSERT INTO t (a, b) SELECT * FROM unnest($1::text[], $2::bigint[]) ON CONFLICT DO NOTHING
 //
-// columns makes the arguments of the rows of a group, such as pq.Array(names), pq.Array(sizes).
+// columns makes the arguments of the rows of a group, such as pq.Array(names), pq.Array(sizes), or Args of Columns.
 func NewBatch[T any](db *sql.DB, limits group.Limits, statement string, columns func([]T) []any) *Batch[T] {
 	write := func(ctx context.Context, rows []T) error {
 		args := columns(rows)

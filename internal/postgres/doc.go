@@ -4,8 +4,9 @@
 // history for one database, whoever owns the tables. Code runs before and after each migration, which only adds.
 //
 // Out go a pool of connections (Open), transactions that are tried again where that is right (Retry), statements that many
-// callers share (Batch), the partitions of each day (Partitions), the end of what is old (Retention: whole days are dropped, and
-// none that holds what has not ended), and work that one process at a time does for all (RunChore).
+// callers share (Batch) or that hot paths prepare (Statement) and their arrays (Column), the partitions of each day
+// (Partitions), the end of what is old (Retention: whole days are dropped, and none that holds what has not ended), and work
+// that one process at a time does for all (RunChore).
 //
 // It promises that nothing hangs: the server ends statements, waits for locks and idle transactions after a while, and a
 // server that does not answer at all is given up a little later. Migrate and EnsurePartitions may be called by any

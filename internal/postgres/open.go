@@ -31,12 +31,15 @@ const (
 //
 // The server ends statements of ours after 30 s, waits for locks after 10 s and transactions that do nothing
 // after 30 s. These are sent as start-up parameters; PgBouncer must be told to ignore_startup_parameters.
+//
+// An argument of type []byte is sent in binary: right for a bytea and for a Column. JSON must be given as a string, and
+// a bytea never. A statement that is not prepared takes one round trip.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	cfg, err := pq.NewConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the Postgres URL: %w", badURL(err, url))
 	}
-	db := sql.OpenDB(&connector{cfg: withTimeouts(cfg), patient: cfg})
+	db := sql.OpenDB(&connector{cfg: ours(cfg), patient: cfg})
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -48,9 +51,11 @@ func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	return db, nil
 }
 
-// withTimeouts adds what every session of ours asks of the server, unless the URL says otherwise.
-func withTimeouts(cfg pq.Config) pq.Config {
+// ours adds what every session of ours asks of the server: timeouts, unless the URL says otherwise, and arguments that
+// are bytes in binary.
+func ours(cfg pq.Config) pq.Config {
 	cfg = cfg.Clone()
+	cfg.BinaryParameters = true
 	if cfg.Runtime == nil {
 		cfg.Runtime = map[string]string{}
 	}

@@ -1,0 +1,113 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// endFresh inserts deliveries that ended with their first attempt: the way of nearly all. They have no row
+// among the deferrals, so one row each is written and nothing else is looked at. Arrays that are unnested in the select
+// list are read where they are; in FROM, each would be copied into a table first.
+const endFresh = `
+INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error, response)
+SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::text[]), unnest($6::bigint[]),
+    unnest($7::uuid[]), unnest($8::int[]), unnest($9::text[]), unnest($10::text[]), unnest($11::int[]), unnest($12::timestamptz[]),
+    unnest($13::timestamptz[]), unnest($14::timestamptz[]), unnest($15::bigint[]), unnest($16::smallint[]), unnest($17::text[]),
+    unnest($18::bytea[])`
+
+// endFreshOnce bears rows that are there already, which costs every row a second look at the key and a second record of
+// the log.
+const endFreshOnce = endFresh + `
+ON CONFLICT DO NOTHING`
+
+// written is what a group of records came to.
+type written struct {
+	places  []place // keys that may go on once the group is committed
+	repeats bool    // deliveries were there already
+}
+
+// writeOrdered records in one transaction of its own, and returns the keys whose delivery ended, and which may go on.
+//
+// Records come again after a crash, then many in a row, and hardly ever otherwise. So a group is written as if all its rows
+// were new, unless the one before had a repeat or nothing is known yet; one that meets a repeat is rolled back and written
+// again.
+func (l *ledger) writeOrdered(ctx context.Context, records []*Record) ([]place, error) {
+	if err := l.prepare(ctx, endFresh, endFreshOnce, endDeferred, putOff, addAttempts); err != nil {
+		return nil, err
+	}
+	b := sortOut(records)
+	done, err := l.writeBatch(ctx, b, !l.allNew.Load())
+	if pq.As(err, pqerror.UniqueViolation) != nil {
+		done, err = l.writeBatch(ctx, b, true)
+	}
+	if err == nil && len(b.fresh) > 0 {
+		l.allNew.Store(!done.repeats)
+	}
+	return done.places, err
+}
+
+func (l *ledger) writeBatch(ctx context.Context, b batch, bear bool) (done written, err error) {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+		done, err = l.record(ctx, tx, b, bear)
+		return err
+	})
+	return done, err
+}
+
+// endFresh ends deliveries and reports whether some were there already. Unless those are to be borne, they violate the
+// key.
+func (l *ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*Record, bear bool) (repeats bool, err error) {
+	statement := endFresh
+	if bear {
+		statement = endFreshOnce
+	}
+	result, err := l.exec(ctx, tx, statement, postgres.Args(endColumns(fresh, false))...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n < int64(len(fresh)), err
+}
+
+// endColumns are the columns of endFresh and, with steps, of endDeferred.
+func endColumns(records []*Record, steps bool) []postgres.Column {
+	n := 18
+	if steps {
+		n++
+	}
+	c := postgres.Columns(n, len(records))
+	for _, r := range records {
+		c[0].UUID(r.Delivery)
+		c[1].Text(r.Tenant)
+		c[2].UUID(r.EventUID)
+		c[3].Text(r.EventID)
+		c[4].Text(r.EventType)
+		c[5].Int64(int64(r.Seq))
+		c[6].UUID(r.Subscription)
+		c[7].Int32(r.Generation)
+		c[8].Text(string(r.Outcome))
+		c[9].Text(string(r.Reason))
+		c[10].Int32(r.Attempts)
+		c[11].Time(r.CreatedAt)
+		c[12].Time(r.At)
+		a := r.Attempt
+		if a == nil {
+			a = &Made{}
+		}
+		c[13].TimeOrNull(a.StartedAt)
+		c[14].Int64(a.Micros)
+		c[15].Int16(a.Status)
+		c[16].Text(a.Error)
+		c[17].Bytes(a.Response)
+		if steps {
+			c[18].Int32(r.Step)
+		}
+	}
+	return c
+}

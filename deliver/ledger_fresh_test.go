@@ -1,0 +1,85 @@
+package deliver
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// delivered makes records of deliveries that succeeded at once, with events of their own.
+func delivered(n int) []*Record {
+	at := time.Now().Truncate(time.Microsecond)
+	list := make([]*Record, n)
+	for i := range list {
+		id := fmt.Sprintf("e%d-%s", i, uuid.New())
+		f := flight{
+			tenant: "acme", eventUID: EventUID("acme", id, at), eventID: id, eventType: "größe.geändert", seq: uint64(i),
+			subscription: uuid.New(), created: at,
+		}
+		f.delivery = ID(f.eventUID, f.subscription, 0, at)
+		list[i] = f.record(OutcomeDelivered, ReasonOK, at.Add(time.Second))
+		list[i].Step, list[i].Attempts = 1, 1
+		list[i].Attempt = &Made{Number: 1, StartedAt: at, Micros: 900, Status: 204, Reason: ReasonOK}
+	}
+	return list
+}
+
+// Repeats come after groups that had none, once, in the same group, and together with what is new.
+func TestRepeatsAmongWhatIsNew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := newLedger(r.db)
+	t.Cleanup(l.close)
+	all := delivered(40)
+	for _, step := range []struct {
+		name  string
+		group []*Record
+		new   bool // the next group is written as if it was all new
+	}{
+		{"nothing is known", all[:10], true},
+		{"all new", all[10:20], true},
+		{"a repeat", slices.Concat(all[5:6], all[20:25]), false},
+		{"repeats alone", all[:20], false},
+		{"new again", all[25:30], true},
+		{"twice in one group", slices.Concat(all[30:35], all[32:33]), false},
+		{"new once more", all[35:], true},
+	} {
+		if err := l.write(t.Context(), step.group); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if got := l.allNew.Load(); got != step.new {
+			t.Errorf("%s: next as new is %v, want %v", step.name, got, step.new)
+		}
+	}
+	if n := r.count(`SELECT count(DISTINCT number) FROM deliveries WHERE state = 'delivered' AND status = 204 AND seq < 40`); n != len(all) {
+		t.Errorf("%d deliveries with numbers of their own, want %d", n, len(all))
+	}
+}
+
+// Several that write the same at once write it once.
+func TestRepeatsOfSeveralAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	all := delivered(400)
+	var wg sync.WaitGroup
+	for range 4 {
+		l := newLedger(r.db)
+		l.allNew.Store(true)
+		wg.Go(func() {
+			defer l.close()
+			for group := range slices.Chunk(all, 50) {
+				if err := l.write(t.Context(), group); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := r.count(`SELECT count(*) FROM deliveries`); n != len(all) {
+		t.Errorf("%d deliveries, want %d", n, len(all))
+	}
+}
