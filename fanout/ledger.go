@@ -13,9 +13,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/deliver"
-	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/group"
-	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // IdempotencyWindow is how long an event's id stands for that event: a second event with the id of one that was
@@ -30,6 +28,7 @@ type Key struct{ Tenant, ID string }
 // in groups, so that a thousand events cost what one does.
 type Ledger struct {
 	db      *sql.DB
+	inserts inserts
 	rows    *group.Committer[*row]
 	lookups *group.Committer[*lookup]
 	bad     *group.Committer[*quarantined]
@@ -75,7 +74,7 @@ var errOther = errors.New("the ledger has another event of this id and time")
 
 // NewLedger makes a Ledger.
 func NewLedger(db *sql.DB) *Ledger {
-	l := &Ledger{db: db}
+	l := &Ledger{db: db, inserts: newInserts(db)}
 	// A group waits for the one before it: a thousand rows are about 20 ms of Postgres.
 	limits := group.Limits{Count: 1000, Timeout: 20 * time.Second}
 	l.rows = group.New(limits, nil, l.insertRows)
@@ -108,52 +107,6 @@ func (l *Ledger) judge(ctx context.Context, e *Event) (verdict, error) {
 		return unknown, fmt.Errorf("look up event %s: %w", e.ID, err)
 	}
 	return q.verdict, nil
-}
-
-// insertRows writes a group. Should one row be at fault, it alone fails.
-func (l *Ledger) insertRows(ctx context.Context, rows []*row) error {
-	err := l.insert(ctx, rows)
-	if err == nil || len(rows) == 1 || postgres.IsUnavailable(err) || ctx.Err() != nil {
-		return err
-	}
-	for _, r := range rows {
-		if err := l.insert(ctx, []*row{r}); err != nil {
-			r.err = err
-		}
-	}
-	return nil
-}
-
-func (l *Ledger) insert(ctx context.Context, rows []*row) error {
-	n := len(rows)
-	uids, tenants, ids, types := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	times, accepted, hashes := make([]string, n), make([]string, n), make([][]byte, n)
-	seqs, matched := make([]int64, n), make([]int64, n)
-	for i, r := range rows {
-		e := r.event
-		hash := e.Hash()
-		uids[i], tenants[i], ids[i], types[i] = r.uid.String(), e.Tenant, e.ID, e.Type
-		// Postgres has microseconds and would round: up into the next millisecond, which is not that of the uid, or
-		// into a year that no answer can hold.
-		times[i] = api.Instant(e.Time).Format(time.RFC3339Nano)
-		accepted[i] = api.Instant(e.AcceptedAt).Format(time.RFC3339Nano)
-		seqs[i], matched[i], hashes[i] = int64(e.Seq), int64(r.matched), hash[:]
-	}
-	result, err := l.db.ExecContext(ctx, `
-		INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
-		SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-			$7::bigint[], $8::integer[], $9::bytea[])
-		ON CONFLICT DO NOTHING`,
-		pq.StringArray(uids), pq.StringArray(tenants), pq.StringArray(ids), pq.StringArray(types),
-		pq.StringArray(times), pq.StringArray(accepted), pq.Int64Array(seqs), pq.Int64Array(matched),
-		pq.ByteaArray(hashes))
-	if err != nil {
-		return fmt.Errorf("insert events: %w", err)
-	}
-	if inserted, err := result.RowsAffected(); err == nil && inserted == int64(n) {
-		return nil
-	}
-	return l.markOthers(ctx, rows)
 }
 
 // markOthers fails those rows in whose place the ledger has another event.

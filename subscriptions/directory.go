@@ -14,20 +14,23 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
 // Directory is all subscriptions and event types in memory, as new as its callers ask for. It is safe for
 // concurrent use and starts no goroutine.
 type Directory struct {
-	db      *sql.DB
-	ring    *seal.Ring
-	log     *slog.Logger
-	refresh *group.Committer[*asked]
-	filters *filterCache
-	keys    *keyCache
-	decoded *settingsCache
-	wholes  wholes
+	db *sql.DB
+	// revision is asked for each batch of events.
+	revision *postgres.Statement
+	ring     *seal.Ring
+	log      *slog.Logger
+	refresh  *group.Committer[*asked]
+	filters  *filterCache
+	keys     *keyCache
+	decoded  *settingsCache
+	wholes   wholes
 
 	failures atomic.Uint64 // filters that could not be evaluated
 
@@ -62,7 +65,7 @@ const loadTimeout = 10 * time.Minute
 
 // NewDirectory makes a Directory. It reads nothing until it is asked something.
 func NewDirectory(db *sql.DB, ring *seal.Ring, log *slog.Logger) *Directory {
-	d := &Directory{db: db, ring: ring, log: log}
+	d := &Directory{db: db, revision: postgres.NewStatement(db, selectRevision), ring: ring, log: log}
 	d.filters = newCache[string, compiled](keptFilters)
 	d.keys = newCache[string, compiledKey](keptKeys)
 	d.decoded = newCache[unique.Handle[settings], *decoded](keptSettings)

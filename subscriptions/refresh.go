@@ -27,9 +27,9 @@ func (d *Directory) catchUp(ctx context.Context, group []*asked) error {
 // update asks for the revision and learns what changed since the one that is known. Only one update runs at
 // a time, so nothing but it writes to known.
 func (d *Directory) update(ctx context.Context) (int64, error) {
-	value, horizon, err := readRevision(ctx, d.db)
-	if err != nil {
-		return 0, err
+	var value, horizon int64
+	if err := d.revision.Scan(ctx, &value, &horizon); err != nil {
+		return 0, fmt.Errorf("read revision: %w", err)
 	}
 	k := d.known
 	switch {

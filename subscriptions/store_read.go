@@ -18,9 +18,12 @@ type querier interface {
 // loadChunk is how many rows one statement of a load reads: few enough to end before any timeout.
 const loadChunk = 50_000
 
+// selectRevision asks for the revision and up to which one deletions were cleaned up.
+const selectRevision = `SELECT value, horizon FROM revision`
+
 // readRevision reads the revision and up to which one deletions were cleaned up.
 func readRevision(ctx context.Context, q querier) (value, horizon int64, err error) {
-	if err := q.QueryRowContext(ctx, `SELECT value, horizon FROM revision`).Scan(&value, &horizon); err != nil {
+	if err := q.QueryRowContext(ctx, selectRevision).Scan(&value, &horizon); err != nil {
 		return 0, 0, fmt.Errorf("read revision: %w", err)
 	}
 	return value, horizon, nil

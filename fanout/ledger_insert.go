@@ -1,0 +1,100 @@
+package fanout
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// insertEvents unnests in the select list, where arrays are read in place; in FROM, each would first be copied into a table.
+const insertEvents = `
+INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
+SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::timestamptz[]),
+    unnest($6::timestamptz[]), unnest($7::bigint[]), unnest($8::integer[]), unnest($9::bytea[])`
+
+// inserts are the statements that write events. Rows come again after a crash, then many in a row, and hardly ever
+// otherwise: bearing them costs every row a second look at the key. So a group is inserted as if it was all new, unless the
+// one before had a repeat or nothing is known yet.
+type inserts struct {
+	fresh, once *postgres.Statement
+	allNew      atomic.Bool
+}
+
+func newInserts(db *sql.DB) inserts {
+	return inserts{
+		fresh: postgres.NewStatement(db, insertEvents),
+		once:  postgres.NewStatement(db, insertEvents+` ON CONFLICT DO NOTHING`),
+	}
+}
+
+// insert writes rows that are not there yet, and returns how many those were.
+func (s *inserts) insert(ctx context.Context, columns []postgres.Column) (int64, error) {
+	if s.allNew.Load() {
+		result, err := s.fresh.Exec(ctx, postgres.Args(columns)...)
+		if err == nil {
+			return result.RowsAffected()
+		}
+		if pq.As(err, pqerror.UniqueViolation) == nil {
+			return 0, err
+		}
+	}
+	result, err := s.once.Exec(ctx, postgres.Args(columns)...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// insertRows writes a group. Should one row be at fault, it alone fails.
+func (l *Ledger) insertRows(ctx context.Context, rows []*row) error {
+	err := l.insert(ctx, rows)
+	if err == nil || len(rows) == 1 || postgres.IsUnavailable(err) || ctx.Err() != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := l.insert(ctx, []*row{r}); err != nil {
+			r.err = err
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) insert(ctx context.Context, rows []*row) error {
+	n, err := l.inserts.insert(ctx, eventColumns(rows))
+	if err != nil {
+		return fmt.Errorf("insert events: %w", err)
+	}
+	all := n == int64(len(rows))
+	l.inserts.allNew.Store(all)
+	if all {
+		return nil
+	}
+	return l.markOthers(ctx, rows)
+}
+
+func eventColumns(rows []*row) []postgres.Column {
+	c := postgres.Columns(9, len(rows))
+	for _, r := range rows {
+		e := r.event
+		hash := e.Hash()
+		c[0].UUID(r.uid)
+		c[1].Text(e.Tenant)
+		c[2].Text(e.ID)
+		c[3].Text(e.Type)
+		// Postgres has microseconds and would round: up into the next millisecond, which is not that of the uid, or
+		// into a year that no answer can hold.
+		c[4].Time(api.Instant(e.Time))
+		c[5].Time(api.Instant(e.AcceptedAt))
+		c[6].Int64(int64(e.Seq))
+		c[7].Int32(r.matched)
+		c[8].Bytes(hash[:])
+	}
+	return c
+}
