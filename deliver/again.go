@@ -99,7 +99,7 @@ func (r *Repeater) Send(ctx context.Context, tx *sql.Tx, only Only, list []Again
 	return len(fresh), r.ledger.sendAgain(ctx, tx, fresh)
 }
 
-// Backlog returns how many deliveries of a subscription wait, at most limit.
+// Backlog returns how many deliveries of a subscription wait and are in no worker's hands, at most limit.
 func (r *Repeater) Backlog(ctx context.Context, subscription uuid.UUID, limit int) (int, error) {
 	return r.ledger.backlog(ctx, subscription, limit)
 }

@@ -54,6 +54,8 @@ const maxRecorderPending = 256
 type journal struct {
 	to    *jetstream.Publisher
 	group *group.Committer[letter]
+	pause time.Duration // between two messages,
+	many  int           // if the first held so many outcomes
 }
 
 // letter is what one caller has to write: records, one after the other.
@@ -69,10 +71,18 @@ const (
 	journalPause = 4 * time.Millisecond
 	journalMany  = 16
 	maxJournal   = 1000
+	// gatherPause is that of what was due: its row holds the delivery, so not even a task waits, and a replay sends
+	// thousands of which each would be a message, with a sync and a transaction of its own.
+	gatherPause = 20 * time.Millisecond
 )
 
-func newJournal(to *jetstream.Publisher) *journal {
-	j := &journal{to: to}
+func newJournal(to *jetstream.Publisher) *journal { return makeJournal(to, journalPause, journalMany) }
+
+// newGathering makes a journal for the outcomes of what was due.
+func newGathering(to *jetstream.Publisher) *journal { return makeJournal(to, gatherPause, 1) }
+
+func makeJournal(to *jetstream.Publisher, pause time.Duration, many int) *journal {
+	j := &journal{to: to, pause: pause, many: many}
 	j.group = group.New(group.Limits{Count: maxJournal, Bytes: maxMessageBytes}, func(l letter) int { return len(l.raw) }, j.commit)
 	return j
 }
@@ -135,8 +145,8 @@ func (j *journal) commit(ctx context.Context, letters []letter) error {
 		count += l.count
 	}
 	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: wrap(count, raw...)})
-	if err == nil && count >= journalMany {
-		time.Sleep(journalPause - time.Since(begun))
+	if err == nil && count >= j.many {
+		time.Sleep(j.pause - time.Since(begun))
 	}
 	return err
 }

@@ -11,8 +11,14 @@ import (
 // How due deferrals are looked for: often while one is near, seldom while none is.
 const (
 	claimMost = 256
-	pollNear  = 50 * time.Millisecond
-	pollFar   = time.Second
+	// pollNear is also how long before they are due deferrals are leased: they are flown at their times, so that many
+	// that are due one after the other are neither a query each nor a burst.
+	pollNear = 50 * time.Millisecond
+	pollFar  = time.Second
+	// stride is how far apart in time what is flown together may be due.
+	stride = 5 * time.Millisecond
+	// sweepClaims is how often a claim looks at all that is due, and not only at what became so lately.
+	sweepClaims = 500 * time.Millisecond
 	// nearFor is how long after the time at which one of this worker's own deferrals is due it is
 	// looked for often: its row may still be on its way to Postgres.
 	nearFor = time.Second
@@ -28,6 +34,7 @@ type due struct {
 	near time.Time // until when to look often
 
 	lapsed atomic.Pointer[time.Time] // leases that ended before may be taken over; see lapse
+	swept  time.Time                 // when nothing else was due; of the loop in run alone
 }
 
 func newDue(w *Worker) *due {
@@ -80,7 +87,7 @@ func (d *due) turns() <-chan struct{} {
 	return d.worker.turns.given
 }
 
-// poll claims what is due and returns after how long to look again.
+// poll claims what is due, or will be soon, and returns after how long to look again.
 func (d *due) poll(ctx context.Context) time.Duration {
 	w := d.worker
 	room := d.room()
@@ -88,7 +95,8 @@ func (d *due) poll(ctx context.Context) time.Duration {
 		return pollNear
 	}
 	begun := time.Now()
-	got, err := w.ledger.claim(ctx, room, *d.lapsed.Load(), lease{worker: w.name, length: w.cfg.Lease})
+	span := d.span(begun)
+	got, err := w.ledger.claim(ctx, room, span, lease{worker: w.name, length: w.cfg.Lease})
 	if err != nil {
 		if ctx.Err() == nil {
 			w.trouble.note("due deliveries wait", err)
@@ -99,9 +107,27 @@ func (d *due) poll(ctx context.Context) time.Duration {
 		d.start(got, begun)
 	}
 	if len(got) == room {
+		d.swept = time.Time{}
 		return 0
 	}
-	return d.pause(ctx)
+	if span.back == everDue {
+		d.swept = begun
+	}
+	return d.pause(ctx) - time.Since(begun)
+}
+
+// everDue is longer ago than anything was due.
+const everDue = 100 * 365 * 24 * time.Hour
+
+// span says what to claim. Postgres remembers for a while in its index what was claimed and ended: with a thousand a
+// second, looking through all of that takes longer than all else. So most claims look back no further than to the last
+// one that saw everything, and a little beyond, for what was written late.
+func (d *due) span(now time.Time) dueSpan {
+	span := dueSpan{back: everDue, ahead: pollNear, lapsed: *d.lapsed.Load()}
+	if since := now.Sub(d.swept); since < sweepClaims {
+		span.back = since + sweepClaims
+	}
+	return span
 }
 
 // room returns how many leases to take: as many as slots are free, and some even if none is, so that what is
@@ -124,20 +150,57 @@ func (d *due) pause(ctx context.Context) time.Duration {
 	if err != nil || !some {
 		return pollFar
 	}
-	return min(max(next, time.Millisecond), pollFar)
+	return min(max(next-pollNear, pollNear), pollFar)
 }
 
-// start flies what was claimed, in the order in which it was due. The leases count from before they were asked for.
+// start flies what was claimed, each when it is due, in that order. The leases count from before they were asked for.
 func (d *due) start(got []*claimed, begun time.Time) {
 	w := d.worker
-	epoch := w.pulse.now()
-	// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
-	fresh := w.refresh()
+	epoch, now := w.pulse.now(), time.Now()
 	d.flying.Add(int64(len(got)))
 	for _, c := range got {
-		f := &c.flight
-		f.epoch, f.until, f.state = epoch, begun.Add(w.cfg.Lease), handed
+		c.epoch, c.until, c.state = epoch, begun.Add(w.cfg.Lease), handed
 		w.metrics.late.Observe(c.late.Seconds())
+	}
+	w.flights.Go(func() {
+		for len(got) > 0 {
+			n := together(got)
+			w.sleep(time.Until(now.Add(got[n-1].wait)))
+			d.startNow(got[:n])
+			got = got[n:]
+		}
+	})
+}
+
+// together returns how many of the first are due at about the same time.
+func together(list []*claimed) int {
+	n := 1
+	for n < len(list) && list[n].wait <= list[0].wait+stride {
+		n++
+	}
+	return n
+}
+
+// sleep waits, but not for a worker that stops: then nothing flies any more, and what is leased goes back.
+func (w *Worker) sleep(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.draining.Done():
+	}
+}
+
+// startNow flies those that are due.
+func (d *due) startNow(list []*claimed) {
+	w := d.worker
+	// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
+	fresh := w.refresh()
+	for _, c := range list {
+		f := &c.flight
 		var s *seat
 		var r *Record
 		err := fresh
@@ -222,7 +285,11 @@ func (d *due) land(f *flight, r *Record, err error) {
 	w := d.worker
 	if err == nil {
 		r.Step = f.step + 1
-		err = w.write(r)
+		to := w.gathering
+		if f.ordered {
+			to = w.journal // The next of its key waits for it.
+		}
+		err = w.writeTo(to, r)
 	}
 	if err == nil {
 		if f.ordered && r.ended() {

@@ -2,6 +2,8 @@ package deliver
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,9 +39,10 @@ func TestTwoWorkersShareWhatIsDue(t *testing.T) {
 		t.Errorf("got %d requests, want 600", n)
 	}
 	for _, w := range []*running{one, two} {
-		if taken, waiting := w.worker.slots.inFlight(); taken+waiting != 0 || w.worker.due.flying.Load() != 0 {
-			t.Errorf("%d slots are taken, %d wait, %d leases are in hand; want none", taken, waiting, w.worker.due.flying.Load())
+		if taken, waiting := w.worker.slots.inFlight(); taken+waiting != 0 {
+			t.Errorf("%d slots are taken, %d wait; want none", taken, waiting)
 		}
+		r.eventually("no leases to be in hand", func() bool { return w.worker.due.flying.Load() == 0 })
 	}
 }
 
@@ -59,6 +62,105 @@ func TestWhatIsDueIsMadeWhenItIsDue(t *testing.T) {
 		t.Errorf("the retry came after %s, want 300ms or more", gap)
 	}
 	r.ended(id, OutcomeDelivered, ReasonOK)
+}
+
+// again makes n deliveries of events of the past.
+func (r *rig) again(sub *subscriptions.Subscription, n int, pace Pace) {
+	r.t.Helper()
+	var list []Again
+	for range n {
+		e := r.event()
+		list = append(list, Again{Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Place: e.UID})
+	}
+	tx := must(r.db.BeginTx(r.t.Context(), nil))(r.t)
+	if made, err := NewRepeater(r.db).Send(r.t.Context(), tx, OnlyAll, list, pace); err != nil || made != n {
+		r.t.Fatalf("made %d deliveries again, %v; want %d", made, err, n)
+	}
+	if err := tx.Commit(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// What is leased ahead is made at its time, and not before.
+func TestNothingIsMadeBeforeItIsDue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var mu sync.Mutex
+	var begun []int64
+	p := r.parts(quick())
+	p.deps.Poster = timedPoster{Attempter: p.deps.Poster, mu: &mu, begun: &begun}
+	r.start(p)
+	r.recorder()
+	sub := r.subscribe(servertest.NewReceiver(t).URL, nil)
+	const n, every = 150, 3 * time.Millisecond
+	from := must(newLedger(r.db).clock(t.Context()))(t).Add(100 * time.Millisecond)
+	r.again(sub, n, Pace{From: from, Every: every})
+	r.all(sub, n, OutcomeDelivered)
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(begun)
+	for i, at := range begun {
+		// Those of one stride go together, with the last of them.
+		if due := from.Add(time.Duration(i) * every); at < due.UnixMicro()-1 {
+			t.Fatalf("request %d was made %v before its time", i, due.Sub(time.UnixMicro(at)))
+		}
+	}
+	if len(begun) != n {
+		t.Errorf("%d requests for %d deliveries", len(begun), n)
+	}
+}
+
+// A claim takes what became due within a span and will be soon; one that looks back for ever takes all.
+func TestAClaimHasASpan(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l, sub := newLedger(r.db), r.subscribe("http://127.0.0.1:1", nil)
+	now := must(l.clock(t.Context()))(t)
+	for _, due := range []time.Time{now.Add(-time.Hour), now.Add(-time.Minute), now.Add(time.Hour), now.Add(24 * time.Hour)} {
+		r.again(sub, 1, Pace{From: due, Every: time.Second})
+	}
+	claims := func(span dueSpan) int {
+		t.Helper()
+		got := must(l.claim(t.Context(), 10, span, lease{worker: "one", length: time.Minute}))(t)
+		for _, c := range got {
+			if c.wait > span.ahead || c.wait > 0 && c.late > 0 {
+				t.Errorf("claimed %v before its time, %v late, with a span of %+v", c.wait, c.late, span)
+			}
+		}
+		return len(got)
+	}
+	for i, tt := range []struct {
+		span dueSpan
+		want int
+	}{
+		{dueSpan{back: time.Second}, 0},
+		{dueSpan{back: 30 * time.Minute}, 1},
+		{dueSpan{back: everDue}, 1},
+		{dueSpan{back: everDue}, 0},
+		{dueSpan{back: time.Second, ahead: 2 * time.Hour}, 1},
+		{dueSpan{back: everDue, ahead: 2 * time.Hour}, 0},
+	} {
+		if got := claims(tt.span); got != tt.want {
+			t.Errorf("claim %d took %d, want %d", i, got, tt.want)
+		}
+	}
+}
+
+// What a worker has in hand is no backlog, be it alive or dead: nobody else can do anything about it before its lease ends.
+func TestTheBacklogIsWhatNobodyHas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	sub := r.subscribe("http://127.0.0.1:1", nil)
+	r.again(sub, 7, Pace{From: time.Now().Add(-time.Second)})
+	if got := must(newLedger(r.db).claim(t.Context(), 5, dueSpan{back: everDue}, lease{worker: "dead", length: time.Hour}))(t); len(got) != 5 {
+		t.Fatalf("claimed %d, want 5", len(got))
+	}
+	if n := must(NewRepeater(r.db).Backlog(t.Context(), sub.ID, 100))(t); n != 2 {
+		t.Errorf("a backlog of %d, want 2", n)
+	}
+	if n := must(NewRepeater(r.db).Backlog(t.Context(), sub.ID, 1))(t); n != 1 {
+		t.Errorf("a backlog of %d, want the limit of 1", n)
+	}
 }
 
 // A lease that ends before the attempt could is not used: another worker may have the delivery by then.

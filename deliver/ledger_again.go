@@ -176,9 +176,10 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigi
 	return nil
 }
 
+// backlog counts what waits. What a worker has in hand does not count, nor what one had that died.
 func (l *ledger) backlog(ctx context.Context, subscription uuid.UUID, limit int) (n int, err error) {
 	if err := l.db.QueryRowContext(ctx, `
-SELECT count(*) FROM (SELECT FROM deferrals WHERE subscription_id = $1 LIMIT $2) AS waiting`, subscription, limit).Scan(&n); err != nil {
+SELECT count(*) FROM (SELECT FROM deferrals WHERE subscription_id = $1 AND worker = '' LIMIT $2) AS waiting`, subscription, limit).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count what waits for %s: %w", subscription, err)
 	}
 	return n, nil

@@ -32,20 +32,23 @@ WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET claim_at = excluded.claim_at WHERE deferrals.worker = excluded.worker AND deferrals.step = 1
 RETURNING id`
 
-// claim leases due deferrals. Rows of workers that lost their lease are taken only if it ended before
-// $2: up to there every outcome that was written is in the ledger. A row whose delivery ended is a leftover
-// of a race between two workers; it is claimed like any, and dropped.
+// claim leases deferrals that became due within the last $5 ms, or will within $6. Rows of workers that lost their lease
+// are taken only if it ended before $2: up to there every outcome that was written is in the ledger. A row whose delivery
+// ended is a leftover of a race between two workers; it is claimed like any, and dropped. Without the OFFSET all of the
+// deliveries might be read to look for a few.
 const claim = `
 WITH due AS (
     SELECT id, claim_at FROM deferrals
-    WHERE NOT held AND claim_at <= now() AND (worker = '' OR claim_at <= $2)
+    WHERE NOT held AND claim_at > now() - $5 * interval '1 millisecond' AND claim_at <= now() + $6 * interval '1 millisecond'
+        AND (worker = '' OR claim_at <= $2)
     ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation, d.attempts, d.step,
     d.test, d.created_at, due.claim_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
-    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id), d.reason = 'rate_limited', d.order_key IS NOT NULL`
+    greatest(ceil(extract(epoch FROM due.claim_at - now()) * 1000000), 0)::bigint,
+    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL`
 
 // dropLeftovers removes rows whose deliveries ended.
 const dropLeftovers = `
@@ -114,28 +117,36 @@ type claimed struct {
 	flight
 	due  time.Time     // by which those that are due are ordered
 	late time.Duration // how long it was due
+	wait time.Duration // until it is due, from when it was claimed
 }
 
-// claim leases up to limit due deferrals. Lapsed bounds the ends of the leases that may be taken over.
-func (l *ledger) claim(ctx context.Context, limit int, lapsed time.Time, as lease) ([]*claimed, error) {
+// dueSpan says which deferrals are claimed: those that became due no longer ago than back, or will be within ahead.
+type dueSpan struct {
+	back, ahead time.Duration
+	lapsed      time.Time // bounds the ends of the leases that may be taken over
+}
+
+// claim leases up to limit due deferrals.
+func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) ([]*claimed, error) {
 	var got []*claimed
 	var ended []uuid.UUID
 	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		got, ended = nil, nil
-		rows, err := tx.QueryContext(ctx, claim, limit, lapsed, as.length.Milliseconds(), as.worker)
+		rows, err := tx.QueryContext(ctx, claim, limit, span.lapsed, as.length.Milliseconds(), as.worker,
+			span.back.Milliseconds(), span.ahead.Milliseconds())
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
 			c := new(claimed)
-			var late int64
+			var late, wait int64
 			var over bool
 			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &over, &c.limited, &c.ordered); err != nil {
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered); err != nil {
 				return err
 			}
-			c.late = time.Duration(late) * time.Millisecond
+			c.late, c.wait = time.Duration(late)*time.Millisecond, time.Duration(wait)*time.Microsecond
 			if over {
 				ended = append(ended, c.delivery)
 			} else {

@@ -62,6 +62,7 @@ type Worker struct {
 	js        natsjs.JetStream
 	ledger    *ledger
 	journal   *journal
+	gathering *journal // of those that were due
 	directory Directory
 	disabler  Disabler
 	poster    Attempter
@@ -107,7 +108,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, name: host + "-" + uuid.NewString(),
-		js: deps.JS, ledger: newLedger(deps.DB), journal: newJournal(deps.Publisher),
+		js: deps.JS, ledger: newLedger(deps.DB), journal: newJournal(deps.Publisher), gathering: newGathering(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		slots:   newSlots(cfg.InFlight, time.Now),
@@ -218,10 +219,13 @@ func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) 
 
 // write puts records on disk. While NATS is away it waits, and keeps the leases of those that have one; it fails
 // only when the worker is abandoned.
-func (w *Worker) write(records ...*Record) error {
+func (w *Worker) write(records ...*Record) error { return w.writeTo(w.journal, records...) }
+
+// writeTo is write by one of the journals.
+func (w *Worker) writeTo(j *journal, records ...*Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		err := w.journal.write(w.abandoned, records)
+		err := j.write(w.abandoned, records)
 		if err == nil {
 			break
 		}

@@ -62,8 +62,7 @@ type streamAudit struct {
 
 // batch reads messages and returns where the next ones begin; 0 at the end of the span or of the stream.
 func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, s.JetStream, Stream, readMessages, from,
-		jetstreamext.GetBatchSubject(subjectPrefix+">"), jetstreamext.GetBatchMaxBytes(readBytes))
+	messages, err := jetstreamext.GetBatch(ctx, s.JetStream, Stream, readMessages, from, jetstreamext.GetBatchMaxBytes(readBytes))
 	if err != nil {
 		return 0, err
 	}

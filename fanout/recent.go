@@ -5,15 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// What is read of the stream at once.
+// What is read of the stream at once. As long as the broker reads a batch, nothing is stored in that stream: few messages
+// hold up what is published by a millisecond. A batch of a subject costs more than its messages, because the
+// broker counts what else there is of the subject, from block to block; so what can do without names none.
 const (
-	readMessages = 1000
-	readBytes    = 8 << 20
+	readMessages = 100
+	readBytes    = 1 << 20
+
+	recentMessages = 1000
+	recentBytes    = 8 << 20
 )
 
 // recent iterates over a tenant's events of the stream from a sequence on, oldest first. It ends with the context,
@@ -37,9 +43,9 @@ func (r *Reader) recent(ctx context.Context, tenant string, seq uint64) iter.Seq
 // batch yields the events of one read, and returns how many messages it held and where the next one begins. A
 // reader that has enough is told by next being 0.
 func (r *Reader) batch(ctx context.Context, tenant string, seq uint64, yield func(*Event, error) bool) (n int, next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, readMessages,
+	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, recentMessages,
 		jetstreamext.GetBatchSeq(max(seq, 1)), jetstreamext.GetBatchSubject(subjectPrefix+tenant+".>"),
-		jetstreamext.GetBatchMaxBytes(readBytes))
+		jetstreamext.GetBatchMaxBytes(recentBytes))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -62,6 +68,56 @@ func (r *Reader) batch(ctx context.Context, tenant string, seq uint64, yield fun
 		}
 	}
 	return n, next, nil
+}
+
+// between iterates over a tenant's events of the stream from one place to another, both included.
+func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) iter.Seq2[*Event, error] {
+	return func(yield func(*Event, error) bool) {
+		for low = max(low, 1); low <= high; {
+			next, err := r.piece(ctx, tenant, low, high, yield)
+			if err != nil {
+				yield(nil, fmt.Errorf("read events %d to %d: %w", low, high, err))
+				return
+			}
+			if next <= low {
+				return
+			}
+			low = next
+		}
+	}
+}
+
+// piece yields the events of one read between two places, and returns where the next one begins: 0 at the end, or when
+// the reader has enough.
+func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yield func(*Event, error) bool) (next uint64, err error) {
+	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, int(min(readMessages, high-low+1)),
+		jetstreamext.GetBatchSeq(low), jetstreamext.GetBatchMaxBytes(readBytes))
+	if err != nil {
+		return 0, err
+	}
+	for raw, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return next, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if raw.Sequence > high {
+			return 0, nil
+		}
+		next = raw.Sequence + 1
+		if !strings.HasPrefix(raw.Subject, subjectPrefix+tenant+".") {
+			continue
+		}
+		e, refusal := decode(wireOf(raw))
+		if refusal != nil || !jsontext.Value(e.Data).IsValid() {
+			continue // It is in quarantine.
+		}
+		if !yield(e, nil) {
+			return 0, nil
+		}
+	}
+	return next, nil
 }
 
 // lastSeq is the place of the last message in the stream.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -147,6 +148,90 @@ func TestTheReplayOfAPastOlderThanTheSubscription(t *testing.T) {
 	}
 	if n := h.count(`SELECT count(*) FROM deferrals WHERE generation = 2`); n != 27 {
 		t.Errorf("%d are of generation 2, want 27", n)
+	}
+}
+
+// The deliveries of a replay are due one after the other, over however many steps they are written, and a step writes few.
+func TestTheDeliveriesOfAReplayAreSpread(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.past(150)
+	sub := h.subscribe("acme", "*")
+	h.replayer()
+	h.done(h.start(sub, map[string]any{"only": "all", "rate": 100}).ID)
+	if n := h.count(`SELECT count(*) FROM (SELECT due_at - lag(due_at) OVER (ORDER BY due_at) AS apart FROM deferrals) d
+WHERE apart < interval '9999 microseconds'`); n != 0 {
+		t.Errorf("%d deliveries of a replay at 100 a second are due less than 10 ms after the one before", n)
+	}
+	if n := h.count(`SELECT max(n) FROM (SELECT count(*) AS n FROM deferrals GROUP BY xmin::text) steps`); n > 20 {
+		t.Errorf("one step wrote %d deliveries, want 20 at most", n)
+	}
+}
+
+func TestAStepIsATenthOfASecond(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		state string
+		rate  int
+		want  int
+	}{
+		{"running", 1, 1}, {"running", 15, 15}, {"running", 100, 20}, {"running", 1000, 100}, {"running", 10000, 500},
+		{"counting", 1, 200}, {"counting", 10000, 200},
+	} {
+		if got := fanout.StepOf(tt.state, tt.rate); got != tt.want {
+			t.Errorf("%s at %d a second: a step of %d, want %d", tt.state, tt.rate, got, tt.want)
+		}
+	}
+	for _, tt := range []struct{ wait, took, want time.Duration }{
+		{0, 8 * time.Millisecond, 16 * time.Millisecond},                         // counting
+		{-400 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond},   // enough is written ahead
+		{-900 * time.Millisecond, 8 * time.Millisecond, 0},                       // it would be late
+		{100 * time.Millisecond, 8 * time.Millisecond, 100 * time.Millisecond},   // it is not time yet
+		{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}, // the machine is busy
+	} {
+		if got := fanout.PauseAfter(tt.wait, tt.took); got != tt.want {
+			t.Errorf("after a step of %v with %v to wait: got %v, want %v", tt.took, tt.wait, got, tt.want)
+		}
+	}
+}
+
+func TestEventsBetweenTwoPlaces(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var places []uint64
+	for i := range 200 {
+		tenant := "acme"
+		if i%4 == 3 {
+			tenant = "acme-two"
+		}
+		seq := h.publish("events."+tenant+".order.created", `{"n":1}`)
+		if tenant == "acme" {
+			places = append(places, seq)
+		}
+	}
+	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(t.Context(), places[80]); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Delete(slices.Clone(places), 80, 81)
+	for _, tt := range []struct{ first, last int }{{0, len(want) - 1}, {3, 3}, {10, 120}} {
+		var got []uint64
+		for e, err := range fanout.Between(t.Context(), fanout.NewReader(h.js), "acme", want[tt.first], want[tt.last]) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.Seq)
+		}
+		if !slices.Equal(got, want[tt.first:tt.last+1]) {
+			t.Errorf("from place %d to %d: got %v, want %v", tt.first, tt.last, got, want[tt.first:tt.last+1])
+		}
+	}
+	end := places[len(places)-1] + 1000
+	for e, err := range fanout.Between(t.Context(), fanout.NewReader(h.js), "acme", end, end+1) {
+		t.Errorf("beyond the end there is %v, %v", e, err)
 	}
 }
 

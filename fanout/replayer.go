@@ -23,8 +23,11 @@ const (
 	// replayAhead is how long before a delivery is due its row is written: what is paused or cancelled stops
 	// within this time.
 	replayAhead = time.Second
-	// stretchMost is how many events or dead letters one step looks at.
-	stretchMost = 500
+	// A step looks at so many events or dead letters at most, and at those of a tenth of a second, or at stretchLeast:
+	// what it asks of Postgres and the stream is done within milliseconds, and what is live goes in between.
+	countMost    = 200
+	stretchMost  = 500
+	stretchLeast = 20
 	// backlogLeast is how many deliveries may wait for a subscription before its replay waits as well.
 	backlogLeast = 1000
 )
@@ -94,8 +97,9 @@ func (r *Replayer) Run(ctx context.Context) error {
 
 // work takes steps of one replay until it ends, is taken away, or ctx ends.
 func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
-	at := &settling{js: r.JetStream, books: r.Books}
+	at := &course{settling: settling{js: r.JetStream, books: r.Books}}
 	for trouble := false; ctx.Err() == nil; {
+		begun := time.Now()
 		wait, err := r.step(ctx, id, at)
 		if errors.Is(err, errNotMine) {
 			return
@@ -104,10 +108,10 @@ func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
 			if !trouble && ctx.Err() == nil {
 				r.Logger.WarnContext(ctx, "replay waits", "replay", id, "error", err)
 			}
-			wait = replayPoll
+			wait, at.replay = replayPoll, nil
 		}
 		trouble = err != nil
-		if wait <= 0 {
+		if wait = pauseAfter(wait, time.Since(begun)); wait <= 0 {
 			continue
 		}
 		select {
@@ -118,8 +122,8 @@ func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
 }
 
 // step counts or sends one stretch and returns how long to wait.
-func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.Duration, error) {
-	p, err := r.store.renew(ctx, id, r.worker)
+func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Duration, error) {
+	p, err := r.hold(ctx, id, at)
 	if err != nil {
 		return 0, err
 	}
@@ -137,11 +141,11 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.D
 		if over, err := at.over(ctx); err != nil || !over {
 			return settlePoll, err
 		}
-		return 0, r.store.settle(ctx, p, r.worker, at)
+		at.replay = nil
+		return 0, r.store.settle(ctx, p, r.worker, &at.settling)
 	}
 	if p.state == replayRunning && sub != nil {
-		most := max(backlogLeast, 2*p.rate)
-		if n, err := r.again.Backlog(ctx, sub.ID, most); err != nil || n == most {
+		if crowded, err := r.crowded(ctx, at); err != nil || crowded {
 			return replayPoll, err
 		}
 	}
@@ -152,6 +156,15 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.D
 	if err := r.putInOrder(ctx, of.list); err != nil {
 		return 0, err
 	}
+	wait, err := r.write(ctx, p, of)
+	if p.place = of.place; of.last {
+		at.replay = nil
+	}
+	return wait, err
+}
+
+// write counts or sends a stretch and returns how long to wait.
+func (r *Replayer) write(ctx context.Context, p *replay, of stretch) (time.Duration, error) {
 	if p.state == replayCounting {
 		n, err := r.again.Count(ctx, p.only, of.list)
 		if err != nil {
@@ -161,93 +174,4 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *settling) (time.D
 	}
 	wait, err := r.store.send(ctx, p, r.worker, of, r.again)
 	return min(wait-replayAhead, replayPoll), err
-}
-
-// stretch is the next part of a replay.
-type stretch struct {
-	list  []deliver.Again
-	place uuid.UUID
-	last  bool
-}
-
-// stretch reads the next part: as much as about a second sends.
-func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Subscription) (stretch, error) {
-	limit := stretchMost
-	if p.state == replayRunning {
-		limit = min(limit, p.rate)
-	}
-	of := stretch{place: p.place}
-	if p.only == deliver.OnlyDead {
-		list, err := r.again.Dead(ctx, deliver.Dead{
-			Span: p.span, Tenant: p.tenant, Subscription: p.subscription.UUID, EventID: p.eventID, Types: p.types, Before: p.createdAt,
-		}, p.place, limit)
-		if len(list) > 0 {
-			of.place = list[len(list)-1].Place
-		}
-		of.list, of.last = list, len(list) < limit
-		return of, err
-	}
-	rows, err := r.store.events(ctx, p, limit)
-	if err != nil {
-		return of, err
-	}
-	if len(rows) > 0 {
-		of.place = rows[len(rows)-1].uid
-	}
-	of.last = len(rows) < limit
-	found, err := r.find(ctx, p.tenant, rows)
-	if err != nil {
-		return of, err
-	}
-	for _, row := range rows {
-		e := found[row.uid]
-		if e == nil || e.Test || !r.Directory.Would(e.matchEvent(), sub) {
-			continue
-		}
-		of.list = append(of.list, deliver.Again{
-			Tenant: row.tenant, EventUID: row.uid, EventID: row.id, EventType: row.eventType, Seq: row.seq, Subscription: sub.ID, Place: row.uid,
-		})
-	}
-	return of, nil
-}
-
-// find reads the events of rows: in one go where they lie close together, else one by one. Those whose bytes are
-// gone are left out.
-func (r *Replayer) find(ctx context.Context, tenant string, rows []recorded) (map[uuid.UUID]*Event, error) {
-	found := make(map[uuid.UUID]*Event, len(rows))
-	if len(rows) == 0 {
-		return found, nil
-	}
-	low, high := rows[0].seq, rows[0].seq
-	for _, row := range rows {
-		low, high = min(low, row.seq), max(high, row.seq)
-	}
-	const sparse = 50 // a message that is read in vain costs about a fiftieth of one that is read alone
-	if high-low <= uint64(sparse*len(rows)) {
-		for e, err := range r.Reader.recent(ctx, tenant, low) {
-			if err != nil {
-				return nil, err
-			}
-			if e.Seq > high {
-				break
-			}
-			found[e.UID()] = e
-			if e.Seq == high {
-				break
-			}
-		}
-	}
-	for _, row := range rows {
-		if found[row.uid] != nil {
-			continue
-		}
-		e, err := readEvent(ctx, r.Reader, r.Bytes, row)
-		if err != nil && !errors.Is(err, deliver.ErrEventGone) {
-			return nil, err
-		}
-		if err == nil {
-			found[row.uid] = e
-		}
-	}
-	return found, nil
 }

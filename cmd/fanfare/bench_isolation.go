@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -42,12 +41,8 @@ type isolationReport struct {
 	Rate      int            `json:"deliveries_per_second"`
 	Without   []benchLatency `json:"without_bad_endpoints"`
 	With      []benchLatency `json:"with_bad_endpoints"`
-	P99       [2]float64     `json:"p99_ms_without_and_with"` // of all windows of a kind together
-	Ratio     float64        `json:"p99_ratio"`
-	Pairs     float64        `json:"p99_ratio_median_of_pairs"`
-	Noise     float64        `json:"p99_ratio_without_to_without"` // of every other window without to the rest
-	Samples   [2]int         `json:"deliveries_timed"`
 	Bad       int64          `json:"requests_of_bad_endpoints"`
+	comparison
 }
 
 // isolation is one run.
@@ -339,25 +334,7 @@ func (r *isolationReport) sum(times [2][][]time.Duration) {
 	for _, window := range times[1] {
 		r.With = append(r.With, newBenchLatency(r.Rate, window))
 	}
-	var halves [2][][]time.Duration
-	var pairs []float64
-	for i := range times[0] {
-		halves[i%2] = append(halves[i%2], times[0][i])
-		pairs = append(pairs, r.With[i].P99/r.Without[i].P99)
-	}
-	p99 := func(windows [][]time.Duration) (float64, int) {
-		l := newBenchLatency(r.Rate, slices.Concat(windows...))
-		return l.P99, l.Events
-	}
-	for kind := range times {
-		r.P99[kind], r.Samples[kind] = p99(times[kind])
-	}
-	even, _ := p99(halves[0])
-	odd, _ := p99(halves[1])
-	r.Ratio, r.Pairs, r.Noise = r.P99[1]/r.P99[0], median(pairs), 1
-	if odd > 0 {
-		r.Noise = even / odd
-	}
+	r.comparison = compare(r.Rate, times)
 }
 
 // write writes the report, for machines or for people.

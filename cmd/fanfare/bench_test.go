@@ -80,6 +80,43 @@ func TestIsolationReport(t *testing.T) {
 	}
 }
 
+// The report of `fanfare bench replay` compares all windows of a kind, and is an error unless each event was sent once.
+func TestReplayReport(t *testing.T) {
+	t.Parallel()
+	of := func(ms int) (list []time.Duration) {
+		for range 100 {
+			list = append(list, time.Duration(ms)*time.Millisecond)
+		}
+		return list
+	}
+	r := &replayReport{Live: 50, Events: 10, Restart: "stop", Matched: 10, Sent: 10, Delivered: 10, Distinct: 10, Arrived: 10}
+	r.sum([2][][]time.Duration{{of(2), of(4)}, {of(3), of(6)}})
+	if r.P99 != [2]float64{4, 6} || r.Ratio != 1.5 || r.Pairs != 1.5 || r.Noise != 0.5 || r.P50 != [2]float64{4, 6} {
+		t.Errorf("got %+v", r)
+	}
+	if err := r.verdict(); err != nil {
+		t.Error(err)
+	}
+	for name, spoil := range map[string]func(*replayReport){
+		"one is missing":         func(r *replayReport) { r.Arrived-- },
+		"one was made twice":     func(r *replayReport) { r.Delivered++ },
+		"one was not counted":    func(r *replayReport) { r.Matched-- },
+		"one arrived twice":      func(r *replayReport) { r.Repeated++ },
+		"an event has two rows":  func(r *replayReport) { r.Distinct-- },
+		"one was not sent again": func(r *replayReport) { r.Sent-- },
+	} {
+		spoiled := *r
+		spoil(&spoiled)
+		if spoiled.verdict() == nil {
+			t.Errorf("%s, and it is no error", name)
+		}
+	}
+	r.Restart, r.Repeated = "kill", 3
+	if err := r.verdict(); err != nil {
+		t.Errorf("what was in flight at a kill arrives again: %v", err)
+	}
+}
+
 func TestMedianAndPercentiles(t *testing.T) {
 	t.Parallel()
 	if got := median([]float64{3, 1, 2}); got != 2 {

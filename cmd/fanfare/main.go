@@ -50,6 +50,7 @@ type cli struct {
 type benches struct {
 	Throughput benchCmd          `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
 	Isolation  benchIsolationCmd `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
+	Replay     benchReplayCmd    `cmd:"" help:"Measure whether a replay of the past slows what is live."`
 	Ledger     benchLedgerCmd    `cmd:"" help:"Measure the lists of the ledger over ten million deliveries, and its size."`
 }
 
