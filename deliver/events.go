@@ -70,6 +70,16 @@ func (e *Events) Get(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, er
 	return s.event, nil
 }
 
+// Remember keeps an event in memory, as it will be asked for soon.
+func (e *Events) Remember(event *Event) {
+	e.mu.Lock()
+	known := e.cache.Contains(event.UID)
+	e.mu.Unlock()
+	if !known {
+		e.keep(event)
+	}
+}
+
 func (e *Events) get(ctx context.Context, uid uuid.UUID, seq uint64) (*stored, error) {
 	e.mu.Lock()
 	s, ok := e.cache.Get(uid)

@@ -56,6 +56,10 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 		if e == nil || e.Test || !r.Directory.Would(e.matchEvent(), sub) {
 			continue
 		}
+		if p.state == replayRunning && r.Remember != nil {
+			event := e.Delivery()
+			r.Remember(&event)
+		}
 		of.list = append(of.list, deliver.Again{
 			Tenant: row.tenant, EventUID: row.uid, EventID: row.id, EventType: row.eventType, Seq: row.seq, Subscription: sub.ID, Place: row.uid,
 		})

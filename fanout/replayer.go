@@ -41,6 +41,9 @@ type ReplayerDeps struct {
 	JetStream natsjs.JetStream
 	Books     *deliver.Books
 	Logger    *slog.Logger
+	// Remember is told of each event that is to be sent, so that a worker of this process need not read it once more; nil:
+	// none is there.
+	Remember func(*deliver.Event)
 }
 
 // Replayer sends the past again, as replays ask for. Any number may run: each replay is leased by one.

@@ -68,7 +68,7 @@ func (b *backing) openNATS(ctx context.Context, s *settings, log *slog.Logger) (
 		if err != nil {
 			return err
 		}
-		b.nc, err = b.nats.Connect(nats.Name("fanfare"), nats.MaxReconnects(-1))
+		b.nc, err = b.nats.Connect(nats.Name("fanfare"), nats.MaxReconnects(-1), jetstream.Lean)
 	}
 	if err != nil {
 		return err

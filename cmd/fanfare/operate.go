@@ -52,6 +52,7 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 	books := deliver.NewBooks(sh.db, sh.js)
 	a.add("replay", fanout.NewReplayer(fanout.ReplayerDeps{
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Books: books, Logger: sh.log,
+		Remember: sh.events.Remember,
 	}).Run)
 	a.add("retention", sh.retention().Run)
 	a.add("tombstones", sh.sweep)

@@ -53,6 +53,13 @@ func Steady(o *nats.Options) error {
 	o.MaxPingsOut = 2
 	// Credentials may be refused while an account server is away; they are tried again like all else.
 	o.IgnoreAuthErrorAbort = true
+	return Lean(o)
+}
+
+// Lean is the option of a connection that makes little garbage: each read of many messages makes room for so many, and the
+// default, 65,536, is half a megabyte.
+func Lean(o *nats.Options) error {
+	o.SubChanLen = 4096
 	return nil
 }
 
