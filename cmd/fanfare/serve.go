@@ -23,7 +23,7 @@ func serve(ctx context.Context, listener net.Listener, server *http.Server) erro
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	_ = listener.Close()
-	<-done // Nothing new comes, and Shutdown does not close the listener once more, which would be an error.
+	_ = <-done // Nothing new comes, and Shutdown does not close the listener once more, which would be an error.
 	unused.close()
 	if err := server.Shutdown(drain); err != nil {
 		return errors.Join(fmt.Errorf("stop serving on %s: %w", listener.Addr(), err), server.Close())
