@@ -13,17 +13,21 @@ import (
 func serve(ctx context.Context, listener net.Listener, server *http.Server) error {
 	unused := &unusedConns{set: map[net.Conn]bool{}}
 	server.ConnState = unused.note
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
+	var why error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		why = server.Serve(listener)
+	}()
 	select {
-	case err := <-done:
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	case <-done:
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), why)
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	_ = listener.Close()
-	_ = <-done // Nothing new comes, and Shutdown does not close the listener once more, which would be an error.
+	<-done // Nothing new comes, and Shutdown does not close the listener once more, which would be an error.
 	unused.close()
 	if err := server.Shutdown(drain); err != nil {
 		return errors.Join(fmt.Errorf("stop serving on %s: %w", listener.Addr(), err), server.Close())
