@@ -339,8 +339,8 @@ func staleConnections(t *testing.T) {
 	rec := newRawReceiver(t, "127.0.0.1:0", nil, func(c *rawConn) {
 		if _, ok := c.request(); ok && c.send(ok200) {
 			_ = c.Conn.(*net.TCPConn).CloseWrite()
-			c.hold() // until the client has noticed
 			closed <- struct{}{}
+			c.hold()
 		}
 	})
 	poster := testPoster(t, "")

@@ -32,6 +32,7 @@ const maxResponseHeader = 64 << 10
 // transport is what a client sends through, and what another of its kind is made of; see Identify.
 type transport struct {
 	*http.Transport
+	http1   *http1 // nil with a proxy, and with a certificate, which has few receivers
 	policy  Policy
 	cfg     Config
 	options options
@@ -55,12 +56,37 @@ func newClient(p Policy, cfg Config, o options) *http.Client {
 	}
 	if cfg.ProxyURL != "" {
 		client.Transport = throughProxy(t)
+	} else if o.certificate == nil {
+		t.http1 = newHTTP1(t.Transport, cfg)
 	}
 	if err := ReplaceHTTP2(client); err != nil {
 		// It cannot fail on a fresh transport. Should it ever, HTTP/1.1 has none of the faults.
 		t.ForceAttemptHTTP2 = false
 	}
 	return client
+}
+
+// RoundTrip sends a request by http1 where that will do.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if t.http1 == nil {
+		return t.Transport.RoundTrip(r)
+	}
+	if t.http1.takes(r) {
+		return t.http1.RoundTrip(r)
+	}
+	resp, err := t.Transport.RoundTrip(r)
+	if err == nil && resp.TLS != nil && resp.ProtoMajor == 1 && t.http1.chosen != nil {
+		t.http1.chosen.remember(r.URL.Host)
+	}
+	return resp, err
+}
+
+// CloseIdleConnections lets http.Client close what is unused.
+func (t *transport) CloseIdleConnections() {
+	if t.http1 != nil {
+		t.http1.idle.closeAll()
+	}
+	t.Transport.CloseIdleConnections()
 }
 
 // transportOf is the transport of a client that NewClient made.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func late(t *testing.T, c *http.Client, to string) egress.Class {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	var p egress.Progress
-	req, err := http.NewRequestWithContext(egress.WithProgress(ctx, &p), http.MethodGet, to, nil)
+	req, err := http.NewRequestWithContext(egress.WithProgress(ctx, &p), http.MethodPost, to, strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +43,7 @@ func TestProgressTellsASlowReceiverFromNone(t *testing.T) {
 		t.Errorf("a name that does not resolve: got %s, want %s", got, egress.DNS)
 	}
 	r := newReceiver(t, func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body) // or the end of the connection is not noticed
 		if req.URL.Path == "/slow" {
 			<-req.Context().Done()
 		}
