@@ -11,7 +11,7 @@ import (
 )
 
 // benchCmd measures the whole pipeline on this machine. Receiver, pipeline and bare loop are processes of their
-// own; this one publishes. The windows of both sides alternate, so that what the machine does meanwhile hits both.
+// own; this one publishes. The windows of all sides alternate, so that what the machine does meanwhile hits all.
 type benchCmd struct {
 	JSON    bool    `name:"json" help:"Print JSON instead of a table."`
 	Seconds float64 `default:"3" help:"How long each window of load is."`
@@ -152,7 +152,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 			}
 			b.report.Fanouts[i].Fanout = fanout
 			b.report.Fanouts[i].Windows = append(b.report.Fanouts[i].Windows, m)
-			b.progress("Round %d, fan-out %3d: bare %6.0f/s, pipeline %6.0f/s", round+1, fanout, m.Bare.rate(), m.Pipeline.rate())
+			b.progress("Round %d, fan-out %3d: bare %6.0f/s, pipeline %6.0f/s", round+1, fanout, m.Bare.Window.rate(), m.Pipeline.rate())
 		}
 	}
 	for i := range b.report.Fanouts {
@@ -192,12 +192,15 @@ func (b *bench) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// round is one window of the bare loop and one of the pipeline.
+// round is a window of the bare loop by either client, and one of the pipeline.
 func (b *bench) round(ctx context.Context, fanout int, length time.Duration) (m benchMeasured, err error) {
 	if err := b.load.receiver.do(ctx, "POST /begin", nil, nil); err != nil {
 		return m, err
 	}
-	if m.Bare, m.BareCPU, err = b.bareWindow(length); err != nil {
+	if m.Bare, err = b.bareWindow(false, length); err != nil {
+		return m, err
+	}
+	if m.Guarded, err = b.bareWindow(true, length); err != nil {
 		return m, err
 	}
 	before, err := b.pipeline.cpu()

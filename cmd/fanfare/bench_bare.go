@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -22,12 +23,14 @@ import (
 )
 
 // benchBareCmd is the bare loop of `fanfare bench`, a process of its own: the same signed POSTs that a worker makes,
-// by the same code, without a queue, a database or a subscription to look up.
+// without a queue, a database or a subscription to look up. It makes them through the client of Go's net/http, as
+// anybody would, or through the guarded client that workers have.
 type benchBareCmd struct{}
 
 // bareOrder is a line of standard input: what to do next.
 type bareOrder struct {
 	Endpoints []string      `json:"endpoints"`
+	Guarded   bool          `json:"guarded"` // by the workers' client
 	Posters   int           `json:"posters"`
 	Length    time.Duration `json:"length_ns"`
 }
@@ -40,15 +43,12 @@ type bareResult struct {
 
 // Run takes orders until standard input ends.
 func (benchBareCmd) Run(ctx context.Context, c *console) error {
-	policy, err := egress.ParsePolicy("127.0.0.0/8")
-	if err != nil {
+	b := &bareLoop{data: newBenchData()}
+	if err := b.open(); err != nil {
 		return err
 	}
-	poster, err := deliver.NewPoster(egress.NewClient(policy, egress.DefaultConfig()), deliver.DefaultPosterConfig(), time.Now)
-	if err != nil {
-		return err
-	}
-	b := &bareLoop{poster: poster, data: newBenchData()}
+	defer b.plain.Close()
+	defer b.guarded.Close()
 	orders := bufio.NewReader(os.Stdin)
 	for ctx.Err() == nil {
 		line, err := orders.ReadBytes('\n')
@@ -75,10 +75,27 @@ func (benchBareCmd) Run(ctx context.Context, c *console) error {
 
 // bareLoop posts. Its subscriptions are made once, as a worker knows its own.
 type bareLoop struct {
-	poster *deliver.Poster
-	data   benchData
-	subs   []*subscriptions.Subscription
-	number atomic.Int64
+	plain, guarded *deliver.Poster
+	data           benchData
+	subs           []*subscriptions.Subscription
+	number         atomic.Int64
+}
+
+// open makes the two clients, which keep as many connections.
+func (b *bareLoop) open() error {
+	policy, err := egress.ParsePolicy("127.0.0.0/8")
+	if err != nil {
+		return err
+	}
+	cfg := egress.DefaultConfig()
+	if b.guarded, err = deliver.NewPoster(egress.NewClient(policy, cfg), deliver.DefaultPosterConfig(), time.Now); err != nil {
+		return err
+	}
+	plain := &http.Client{Transport: &http.Transport{
+		MaxIdleConns: cfg.MaxIdleConns, MaxIdleConnsPerHost: cfg.MaxIdleConnsPerHost, DisableCompression: true,
+	}}
+	b.plain, err = deliver.NewPoster(plain, deliver.DefaultPosterConfig(), time.Now)
+	return err
 }
 
 // run posts for so long, from so many goroutines, to each endpoint in turn.
@@ -90,6 +107,10 @@ func (b *bareLoop) run(ctx context.Context, order bareOrder) (r bareResult, err 
 			Timeout: subscriptions.DefaultTimeout, Secrets: []subscriptions.Secret{secret}, Status: subscriptions.Active,
 		})
 	}
+	poster := b.plain
+	if order.Guarded {
+		poster = b.guarded
+	}
 	var sent, failed atomic.Int64
 	var failure atomic.Value
 	before, start := ownCPU(), time.Now()
@@ -100,7 +121,7 @@ func (b *bareLoop) run(ctx context.Context, order bareOrder) (r bareResult, err 
 		posters.Go(func() {
 			for ctx.Err() == nil {
 				n := int(b.number.Add(1))
-				result := b.poster.Send(context.WithoutCancel(ctx), b.attempt(n))
+				result := poster.Send(context.WithoutCancel(ctx), b.attempt(n))
 				if result.Reason != deliver.ReasonOK {
 					failure.Store(fmt.Sprint(result.Reason, " ", result.Err))
 					failed.Add(1)
@@ -142,15 +163,14 @@ func ownCPU() time.Duration {
 }
 
 // bareWindow has the bare loop post for so long.
-func (b *bench) bareWindow(length time.Duration) (benchWindow, time.Duration, error) {
-	order, err := json.Marshal(bareOrder{Endpoints: b.endpoints, Posters: b.cmd.Posters, Length: length})
+func (b *bench) bareWindow(guarded bool, length time.Duration) (r bareResult, err error) {
+	order, err := json.Marshal(bareOrder{Endpoints: b.endpoints, Guarded: guarded, Posters: b.cmd.Posters, Length: length})
 	if err != nil {
-		return benchWindow{}, 0, err
+		return r, err
 	}
 	if _, err := b.bare.stdin.Write(append(order, '\n')); err != nil {
-		return benchWindow{}, 0, fmt.Errorf("order the bare loop: %w", err)
+		return r, fmt.Errorf("order the bare loop: %w", err)
 	}
-	var r bareResult
 	err = b.bare.readLine(&r)
-	return r.Window, r.CPU, err
+	return r, err
 }

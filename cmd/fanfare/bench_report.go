@@ -46,22 +46,25 @@ func newBenchMachine(cmd benchCmd) benchMachine {
 
 // benchFanout holds the windows of one fan-out. Its figures are medians over them.
 type benchFanout struct {
-	Fanout     int             `json:"fanout"`
-	Bare       float64         `json:"bare_per_second"`
-	Pipeline   float64         `json:"deliveries_per_second"`
-	Events     float64         `json:"events_per_second"`
-	Ratio      float64         `json:"ratio"`
-	CPU        float64         `json:"cpu_us_per_delivery"` // fanfare and its Postgres
-	FanfareCPU float64         `json:"fanfare_cpu_us_per_delivery"`
-	BareCPU    float64         `json:"bare_cpu_us_per_delivery"`
-	Duplicates int64           `json:"duplicates"`
-	Windows    []benchMeasured `json:"windows"`
+	Fanout       int             `json:"fanout"`
+	Bare         float64         `json:"bare_per_second"`         // by Go's net/http
+	Guarded      float64         `json:"guarded_bare_per_second"` // by the workers' client
+	Pipeline     float64         `json:"deliveries_per_second"`
+	Events       float64         `json:"events_per_second"`
+	Ratio        float64         `json:"ratio"` // of Pipeline to Bare
+	GuardedRatio float64         `json:"guarded_ratio"`
+	CPU          float64         `json:"cpu_us_per_delivery"` // fanfare and its Postgres
+	FanfareCPU   float64         `json:"fanfare_cpu_us_per_delivery"`
+	BareCPU      float64         `json:"bare_cpu_us_per_delivery"`
+	GuardedCPU   float64         `json:"guarded_bare_cpu_us_per_delivery"`
+	Duplicates   int64           `json:"duplicates"`
+	Windows      []benchMeasured `json:"windows"`
 }
 
-// benchMeasured is one round: a window of the bare loop and one of the pipeline.
+// benchMeasured is one round: a window of the bare loop by either client, and one of the pipeline.
 type benchMeasured struct {
-	Bare        benchWindow   `json:"bare"`
-	BareCPU     time.Duration `json:"bare_cpu_ns"`
+	Bare        bareResult    `json:"bare"`
+	Guarded     bareResult    `json:"guarded_bare"`
 	Pipeline    benchWindow   `json:"pipeline"`
 	FanfareCPU  time.Duration `json:"fanfare_cpu_ns"`
 	PostgresCPU time.Duration `json:"postgres_cpu_ns"`
@@ -79,13 +82,16 @@ func (f *benchFanout) sum() {
 	perDelivery := func(d time.Duration, w benchWindow) float64 {
 		return float64(d.Nanoseconds()) / 1e3 / float64(max(w.Deliveries, 1))
 	}
-	f.Bare = each(func(m benchMeasured) float64 { return m.Bare.rate() })
+	f.Bare = each(func(m benchMeasured) float64 { return m.Bare.Window.rate() })
+	f.Guarded = each(func(m benchMeasured) float64 { return m.Guarded.Window.rate() })
 	f.Pipeline = each(func(m benchMeasured) float64 { return m.Pipeline.rate() })
-	f.Ratio = each(func(m benchMeasured) float64 { return m.Pipeline.rate() / m.Bare.rate() })
+	f.Ratio = each(func(m benchMeasured) float64 { return m.Pipeline.rate() / m.Bare.Window.rate() })
+	f.GuardedRatio = each(func(m benchMeasured) float64 { return m.Pipeline.rate() / m.Guarded.Window.rate() })
 	f.Events = f.Pipeline / float64(f.Fanout)
 	f.CPU = each(func(m benchMeasured) float64 { return perDelivery(m.FanfareCPU+m.PostgresCPU, m.Pipeline) })
 	f.FanfareCPU = each(func(m benchMeasured) float64 { return perDelivery(m.FanfareCPU, m.Pipeline) })
-	f.BareCPU = each(func(m benchMeasured) float64 { return perDelivery(m.BareCPU, m.Bare) })
+	f.BareCPU = each(func(m benchMeasured) float64 { return perDelivery(m.Bare.CPU, m.Bare.Window) })
+	f.GuardedCPU = each(func(m benchMeasured) float64 { return perDelivery(m.Guarded.CPU, m.Guarded.Window) })
 	for _, w := range f.Windows {
 		f.Duplicates += w.Pipeline.Duplicates
 	}
@@ -163,15 +169,16 @@ func (r *benchReport) writeTable(w io.Writer) {
 	fmt.Fprintf(w, "\n%d cores, %s, %s, fanfare %s; 1 KiB events, medians of %d windows of %v s; bare loop of %d posters\n\n",
 		m.Cores, m.System, m.Go, m.Version, m.Rounds, m.Seconds, m.Posters)
 	rows := [][]string{
-		{"fan-out", "events/s", "deliveries/s", "bare loop/s", "ratio", "CPU us per delivery", "of that fanfare", "bare loop", "duplicates"},
+		{"fan-out", "events/s", "deliveries/s", "bare loop/s", "ratio", "own client/s", "ratio",
+			"CPU us per delivery", "of that fanfare", "bare loop", "own client", "duplicates"},
 	}
 	for _, f := range r.Fanouts {
 		row := []string{fmt.Sprint(f.Fanout)}
 		for _, v := range []float64{f.Events, f.Pipeline, f.Bare} {
 			row = append(row, fmt.Sprintf("%.0f", v))
 		}
-		row = append(row, fmt.Sprintf("%.2f", f.Ratio))
-		for _, v := range []float64{f.CPU, f.FanfareCPU, f.BareCPU} {
+		row = append(row, fmt.Sprintf("%.2f", f.Ratio), fmt.Sprintf("%.0f", f.Guarded), fmt.Sprintf("%.2f", f.GuardedRatio))
+		for _, v := range []float64{f.CPU, f.FanfareCPU, f.BareCPU, f.GuardedCPU} {
 			row = append(row, fmt.Sprintf("%.0f", v))
 		}
 		rows = append(rows, append(row, fmt.Sprint(f.Duplicates)))
