@@ -10,7 +10,7 @@ import (
 // errResent ends an attempt whose request would have to be sent once more than is safe.
 var errResent = errors.New("the connection was lost before the request was taken up")
 
-// mostResends says how often net/http may make a request again within an attempt. Both protocols do so only
+// mostResends says how often the client may make a request again within an attempt. Both protocols do so only
 // where the receiver cannot have taken the request up, which is safe: HTTP/1 if no byte of it was written to a
 // connection that had been closed, HTTP/2 if the receiver says so. But HTTP/2, which TLS may bring, tries for
 // minutes, and slower each time; once spares the usual case, a connection that is being retired, a failed attempt.
@@ -21,7 +21,7 @@ func mostResends(scheme string) int {
 	return 1
 }
 
-// resends hands net/http the body anew, and counts how often that led to a request. An attempt uses it
+// resends hands the client the body anew, and counts how often that led to a request. An attempt uses it
 // from one goroutine.
 type resends struct {
 	body []byte

@@ -32,7 +32,7 @@ const maxResponseHeader = 64 << 10
 // transport is what a client sends through, and what another of its kind is made of; see Identify.
 type transport struct {
 	*http.Transport
-	http1   *http1 // nil with a proxy, and with a certificate, which has few receivers
+	http1   *http1 // nil with a proxy, with a certificate, which has few receivers, and where there is no seesPulse
 	policy  Policy
 	cfg     Config
 	options options
@@ -56,7 +56,7 @@ func newClient(p Policy, cfg Config, o options) *http.Client {
 	}
 	if cfg.ProxyURL != "" {
 		client.Transport = throughProxy(t)
-	} else if o.certificate == nil {
+	} else if o.certificate == nil && seesPulse {
 		t.http1 = newHTTP1(t.Transport, cfg)
 	}
 	if err := ReplaceHTTP2(client); err != nil {

@@ -17,7 +17,7 @@ type Config struct {
 	DialTimeout         time.Duration `envconfig:"EGRESS_DIAL_TIMEOUT" default:"10s" desc:"how long resolving a name and connecting may take"`
 	TLSHandshakeTimeout time.Duration `envconfig:"EGRESS_TLS_HANDSHAKE_TIMEOUT" default:"10s" desc:"how long the TLS handshake may take"`
 	IdleConnTimeout     time.Duration `envconfig:"EGRESS_IDLE_CONN_TIMEOUT" default:"90s" desc:"how long an unused connection is kept"`
-	MaxIdleConns        int           `envconfig:"EGRESS_MAX_IDLE_CONNS" default:"8192" desc:"unused connections kept over all receivers; one file descriptor each"`
+	MaxIdleConns        int           `envconfig:"EGRESS_MAX_IDLE_CONNS" default:"8192" desc:"unused connections kept over all receivers, as many of HTTP/1.1 for bodies of up to 32 KiB as of all other kinds; one file descriptor each"`
 	MaxIdleConnsPerHost int           `envconfig:"EGRESS_MAX_IDLE_CONNS_PER_HOST" default:"256" desc:"unused connections kept to one receiver"`
 }
 

@@ -8,6 +8,12 @@
 // redirect, inflates nothing, and bounds connecting, handshake and response header. The time of the whole
 // exchange and the size of the body are the caller's to bound: by the request's context and an io.LimitReader.
 //
+// POSTs of up to 32 KiB over HTTP/1.1 are written and their responses read by http1, in the goroutine of the caller: net/http, which
+// does the rest (HTTP/2, larger bodies, proxies, client certificates), hands each to two others. Over TLS a receiver is
+// offered HTTP/2 first, by net/http, and again each hour. A kept connection is used again only if nothing but responses was ever on
+// it; a POST is made again only if nothing of it was written, or HTTP/2 said that it was not taken up. Either way keeps as many
+// unused connections as the configuration says, and never another's.
+//
 // It promises that no connection is opened to an address that the policy forbids, and that the error
 // for such an address is ErrBlocked, the same text after the same work, whichever rule forbade it and
 // whatever listens there. Forbidden are: everything in the special-purpose registries of IANA for IPv4 and IPv6,
@@ -22,5 +28,6 @@
 // address is the proxy's to judge, since only the proxy resolves the name: it must refuse, after resolving, all that is forbidden
 // above, and 403 is how it says so. Literal addresses, localhost and ports in URLs are judged here still,
 // and https goes through a CONNECT tunnel, so that the proxy sees neither path nor body. What it answers itself
-// to a request by plain http cannot be told from the receiver's answer. The package starts nothing; CloseIdleConnections of the client ends what is left.
+// to a request by plain http cannot be told from the receiver's answer. The package starts
+// nothing but a timer while connections are kept; CloseIdleConnections of the client ends what is left, and those in use when they are done.
 package egress

@@ -1,21 +1,14 @@
 package egress
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 )
-
-// maxInline is the longest body that http1 sends, in bytes: what the buffers of two sockets hold, so that writing it
-// does not wait for a receiver that answers without reading.
-const maxInline = 32 << 10
 
 // http1 makes POSTs by HTTP/1.1 in the goroutine of whoever asks for them: it writes the request in one piece and waits for the
 // response. The transport of net/http hands each request to two goroutines of its connection, and that is half of what a small
@@ -26,14 +19,15 @@ type http1 struct {
 	tls       *tls.Config
 	handshake time.Duration
 	idle      *idleConns
-	chosen    *chosen // which receivers speak HTTP/1.1 over TLS
+	chosen    *chosen // which receivers speak HTTP/1.1 over TLS; nil if they are not offered anything else
+	otherwise http.RoundTripper
 }
 
 func newHTTP1(t *http.Transport, cfg Config) *http1 {
 	secure := t.TLSClientConfig.Clone()
 	secure.NextProtos = []string{"http/1.1"}
 	h := &http1{
-		dial: t.DialContext, tls: secure, handshake: cfg.TLSHandshakeTimeout,
+		dial: t.DialContext, tls: secure, handshake: cfg.TLSHandshakeTimeout, otherwise: t,
 		idle: newIdleConns(cfg.MaxIdleConns, cfg.MaxIdleConnsPerHost, cfg.IdleConnTimeout),
 	}
 	if cfg.HTTP2 {
@@ -42,43 +36,53 @@ func newHTTP1(t *http.Transport, cfg Config) *http1 {
 	return h
 }
 
-// takes says whether a request is one for http1. Over TLS it is, once the receiver was seen to choose HTTP/1.1.
-func (h *http1) takes(r *http.Request) bool {
-	return r.Method == http.MethodPost && r.Body != nil && r.ContentLength > 0 && r.ContentLength <= maxInline &&
-		!r.Close && r.TransferEncoding == nil && r.Trailer == nil && r.URL.Opaque == "" &&
-		// Names that are not ASCII yet, and zones, need more care.
-		httpguts.ValidHostHeader(r.Host) && !strings.Contains(r.Host, "%") &&
-		(r.URL.Scheme == "http" || r.URL.Scheme == "https" && (h.chosen == nil || h.chosen.has(r.URL.Host)))
-}
-
 // RoundTrip makes a request that takes agreed to. It makes it again, with the body of GetBody, only if nothing of it was written
 // to a connection that had been kept.
 func (h *http1) RoundTrip(r *http.Request) (*http.Response, error) {
-	for {
-		c, err := h.connection(r)
+	target := r.URL.RequestURI()
+	if !onOneLine(target) {
+		_ = r.Body.Close()
+		return nil, errTarget
+	}
+	for again := r; ; {
+		c, err := h.connection(again)
+		if errors.Is(err, errChooseAgain) {
+			return h.otherwise.RoundTrip(again)
+		}
 		if err != nil {
-			_ = r.Body.Close()
+			_ = again.Body.Close()
 			return nil, err
 		}
-		resp, err := c.exchange(r)
-		if !c.kept || r.GetBody == nil || !errors.Is(err, errNothingWritten) {
-			return resp, err
+		resp, err := c.exchange(again, target)
+		if err == nil {
+			resp.Request = r
+			return resp, nil
 		}
-		again := *r
-		if again.Body, err = r.GetBody(); err != nil {
+		if c.to.secure && h.chosen != nil && ClassOf(err) == Protocol {
+			h.chosen.forget(r.URL.Host) // it may speak HTTP/2 by now, whatever it chose in the handshake
+		}
+		if !c.kept || !errors.Is(err, errNothingWritten) {
 			return nil, err
 		}
-		r = &again
+		next := *r
+		if next.Body, err = r.GetBody(); err != nil {
+			return nil, err
+		}
+		again = &next
 	}
 }
 
 // connection returns one that was kept and still lives, or else a new one.
 func (h *http1) connection(r *http.Request) (*http1Conn, error) {
+	ctx := r.Context()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	to := destinationOf(r)
 	for {
 		c := h.idle.take(to)
 		if c == nil {
-			return h.connect(r, to)
+			break
 		}
 		if c.alive() {
 			c.kept = true
@@ -86,45 +90,59 @@ func (h *http1) connection(r *http.Request) (*http1Conn, error) {
 		}
 		_ = c.Close()
 	}
+	c, err := h.connect(r, to)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return c, err
 }
+
+// errChooseAgain says that a receiver which had chosen HTTP/1.1 does not agree to a connection for nothing else any
+// more. Nothing was sent.
+var errChooseAgain = errors.New("the receiver may have to choose its protocol again")
 
 func (h *http1) connect(r *http.Request, to destination) (*http1Conn, error) {
 	conn, err := h.dial(r.Context(), "tcp", to.address)
 	if err != nil {
 		return nil, err
 	}
-	c := &http1Conn{Conn: conn, to: to, idle: h.idle}
-	if err := c.watch(conn); err != nil {
+	c, err := newHTTP1Conn(conn, to, h.idle)
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	if to.secure {
-		if c.Conn, err = h.secure(r.Context(), conn, r.URL.Hostname()); err != nil {
-			if h.chosen != nil {
-				h.chosen.forget(r.URL.Host) // it may speak something else by now
-			}
-			_ = conn.Close()
-			return nil, err
-		}
+	if !to.secure {
+		return c, nil
 	}
-	c.in = bufio.NewReader(c)
+	if err := h.secure(r.Context(), c, r.URL.Hostname()); err != nil {
+		_ = conn.Close()
+		if h.chosen != nil && !isTimeout(err) {
+			h.chosen.forget(r.URL.Host)
+			return nil, errChooseAgain
+		}
+		return nil, err
+	}
 	return c, nil
 }
 
-// secure makes a TLS connection of a plain one.
-func (h *http1) secure(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+// secure lays TLS over a plain connection. It leaves errors as they are, since http.Client looks for the one of a receiver
+// that answers in plain HTTP.
+func (h *http1) secure(ctx context.Context, c *http1Conn, host string) error {
 	ctx, cancel := context.WithTimeout(ctx, h.handshake)
 	defer cancel()
 	cfg := h.tls.Clone()
 	cfg.ServerName = host
-	secure := tls.Client(conn, cfg)
+	c.under = &underTLS{Conn: c.socket}
+	secure := tls.Client(c.under, cfg)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
-			return nil, http.ErrSchemeMismatch
+		if ctx.Err() != nil {
+			return fmt.Errorf("TLS handshake: %w", ctx.Err())
 		}
-		return nil, err
+		return err
 	}
-	return secure, nil
+	state := secure.ConnectionState()
+	c.Conn, c.state = secure, &state
+	return nil
 }
 
 // destination is what connections are kept by.

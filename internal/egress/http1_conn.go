@@ -2,45 +2,56 @@ package egress
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"net/http"
-	"strconv"
+	"os"
 	"sync"
-	"time"
 )
 
 var (
-	errHeaderTooLarge   = fmt.Errorf("the response's header exceeds %d bytes", maxResponseHeader)
-	errTooInformational = errors.New("too many responses of status 1xx")
-	errNothingWritten   = errors.New("the connection was lost before the request was written")
-	longAgo             = time.Unix(1, 0)
-	writers             = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
+	errHeaderTooLarge = fmt.Errorf("the response's header exceeds %d bytes", maxResponseHeader)
+	errNothingWritten = errors.New("the connection was lost before the request was written")
+	outgoing          = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 )
 
 // http1Conn is a connection. One request has it at a time.
 type http1Conn struct {
-	net.Conn
+	net.Conn // the socket, or TLS over it
 	pulse
 
+	socket  net.Conn
+	under   *underTLS            // nil without TLS
+	state   *tls.ConnectionState // likewise
 	to      destination
 	idle    *idleConns
 	in      *bufio.Reader
 	left    int64 // bytes that may yet be read
-	written int64 // of the request
+	written int   // bytes of the request
 	kept    bool  // it was idle before
 }
 
+func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn, error) {
+	p, err := pulseOf(socket)
+	if err != nil {
+		return nil, err
+	}
+	c := &http1Conn{Conn: socket, socket: socket, pulse: p, to: to, idle: idle}
+	c.in = bufio.NewReader(c)
+	return c, nil
+}
+
 // exchange writes a request and reads the header of its response. The connection is given back, or closed, when the
-// response's body has been read or is closed.
-func (c *http1Conn) exchange(r *http.Request) (*http.Response, error) {
+// response's body has been read or is closed, and closed when the request's context ends before that.
+func (c *http1Conn) exchange(r *http.Request, target string) (*http.Response, error) {
 	ctx := r.Context()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
-	sendErr := c.send(r)
+	stop := context.AfterFunc(ctx, c.abort)
+	sendErr := c.send(r, target)
 	var resp *http.Response
 	err := sendErr
 	// Where some of it was written a receiver may say, before it has read the rest, why it wants none.
@@ -50,49 +61,45 @@ func (c *http1Conn) exchange(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		stop()
 		_ = c.Close()
-		return nil, c.reason(ctx, sendErr, err)
+		switch {
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		case sendErr != nil:
+			err = sendErr
+		}
+		return nil, err
 	}
 	body := &http1Body{
 		from: resp.Body, conn: c, ctx: ctx, stop: stop,
-		reusable: sendErr == nil && !resp.Close && resp.StatusCode != http.StatusSwitchingProtocols,
+		// A status below 200 that is not the last is none that is known: so is what follows it.
+		reusable: sendErr == nil && !resp.Close && resp.StatusCode > 199,
 	}
-	if resp.Body = body; resp.ContentLength == 0 {
+	if resp.Body, resp.TLS = body, c.state; resp.ContentLength == 0 {
 		body.end(body.reusable)
 	}
 	return resp, nil
 }
 
-// reason says why there is no response.
-func (c *http1Conn) reason(ctx context.Context, sendErr, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case sendErr != nil && c.written == 0:
-		return fmt.Errorf("%w: %w", errNothingWritten, sendErr)
-	case sendErr != nil:
-		return sendErr
+// abort ends whatever is done with the connection, at once. Close may wait a moment.
+func (c *http1Conn) abort() { _ = c.socket.Close() }
+
+// send writes a request in one piece, or nothing of one that is not whole.
+func (c *http1Conn) send(r *http.Request, target string) error {
+	w := outgoing.Get().(*bytes.Buffer)
+	defer outgoing.Put(w)
+	w.Reset()
+	c.written = 0
+	err := writeRequest(w, r, target)
+	if closeErr := r.Body.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if c.written, err = c.Write(w.Bytes()); err != nil && c.written == 0 {
+		return fmt.Errorf("%w: %w", errNothingWritten, err)
 	}
 	return err
-}
-
-func (c *http1Conn) send(r *http.Request) error {
-	c.written = 0
-	w := writers.Get().(*bufio.Writer)
-	w.Reset(c)
-	defer func() {
-		w.Reset(nil)
-		writers.Put(w)
-	}()
-	_, _ = w.WriteString("POST " + r.URL.RequestURI() + " HTTP/1.1\r\nHost: " + r.Host + "\r\n")
-	_, _ = w.WriteString("Content-Length: " + strconv.FormatInt(r.ContentLength, 10) + "\r\n")
-	_ = r.Header.Write(w)
-	_, _ = w.WriteString("\r\n")
-	n, err := io.Copy(w, r.Body)
-	if err == nil && n != r.ContentLength {
-		err = fmt.Errorf("the body has %d bytes instead of %d", n, r.ContentLength)
-	}
-	// The writer keeps the first error of the connection.
-	return errors.Join(err, r.Body.Close(), w.Flush())
 }
 
 // receive reads the header of the response, and those of status 1xx before it, which together are no longer than one may be.
@@ -120,51 +127,18 @@ func (c *http1Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write counts.
-func (c *http1Conn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.written += int64(n)
-	return n, err
-}
-
-// http1Body is the body of a response. It gives the connection back when it ends.
-type http1Body struct {
-	from     io.Reader
-	conn     *http1Conn // nil once it ended
-	ctx      context.Context
-	stop     func() bool // whether the request's context has not ended
-	reusable bool
-}
-
-// Read reads on, until the body or the request's context ends.
-func (b *http1Body) Read(p []byte) (int, error) {
-	if b.conn == nil {
-		return 0, io.EOF
+// spent says whether all that was taken from the socket has been read. What is there beyond a response would else be
+// taken for the beginning of the next one, and pulse does not see it.
+func (c *http1Conn) spent() bool {
+	if c.in.Buffered() > 0 {
+		return false
 	}
-	n, err := b.from.Read(p)
-	switch {
-	case errors.Is(err, io.EOF):
-		b.end(b.reusable)
-	case err != nil && b.ctx.Err() != nil:
-		err = context.Cause(b.ctx)
+	if c.under == nil {
+		return true
 	}
-	return n, err
-}
-
-// Close closes the connection too, unless the body was read to its end.
-func (b *http1Body) Close() error {
-	if b.conn != nil {
-		b.end(false)
-	}
-	return nil
-}
-
-func (b *http1Body) end(reusable bool) {
-	c := b.conn
-	b.conn = nil
-	if b.stop() && reusable && c.in.Buffered() == 0 {
-		c.idle.put(c)
-		return
-	}
-	_ = c.Close()
+	var b [1]byte
+	c.under.shut = true
+	_, err := c.Conn.Read(b[:])
+	c.under.shut = false
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -18,13 +18,14 @@ type idleConns struct {
 	mu      sync.Mutex
 	to      map[destination][]*idleConn // the one that was used last at the end
 	order   list.List                   // of *idleConn, by when they were used
-	looking *time.Timer                 // nil while there are none
+	looking bool                        // or about to
+	closing bool                        // what comes back is closed, until another is asked for
 }
 
 type idleConn struct {
 	*http1Conn
 	since time.Time
-	place *list.Element
+	place *list.Element // nil once it is not kept any more
 }
 
 func newIdleConns(most, mostEach int, timeout time.Duration) *idleConns {
@@ -35,6 +36,7 @@ func newIdleConns(most, mostEach int, timeout time.Duration) *idleConns {
 func (i *idleConns) take(to destination) *http1Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.closing = false
 	kept := i.to[to]
 	if len(kept) == 0 {
 		return nil
@@ -48,7 +50,7 @@ func (i *idleConns) take(to destination) *http1Conn {
 func (i *idleConns) put(c *http1Conn) {
 	i.mu.Lock()
 	surplus := c
-	if len(i.to[c.to]) < i.mostEach {
+	if !i.closing && len(i.to[c.to]) < i.mostEach {
 		surplus = nil
 		if i.order.Len() == i.most {
 			oldest := i.order.Front().Value.(*idleConn)
@@ -69,6 +71,7 @@ func (i *idleConns) put(c *http1Conn) {
 // remove forgets a connection. It needs the lock.
 func (i *idleConns) remove(c *idleConn) {
 	i.order.Remove(c.place)
+	c.place = nil
 	kept := i.to[c.http1Conn.to]
 	at := slices.Index(kept, c)
 	if kept = slices.Delete(kept, at, at+1); len(kept) > 0 {
@@ -78,47 +81,59 @@ func (i *idleConns) remove(c *idleConn) {
 	delete(i.to, c.http1Conn.to)
 }
 
-// look closes what was not used for the timeout, and what the other side has closed.
+// lookAgain sees to it that somebody looks while there is something to look at. It needs the lock.
+func (i *idleConns) lookAgain() {
+	if !i.looking && i.order.Len() > 0 {
+		i.looking = true
+		time.AfterFunc(min(i.timeout, lookEvery), i.look)
+	}
+}
+
+// look closes what was not used for the timeout, and what the other side has closed. It holds the lock for
+// no system call, of which there may be thousands.
 func (i *idleConns) look() {
 	i.mu.Lock()
-	var gone []*idleConn
-	for at := i.order.Front(); at != nil; {
-		c := at.Value.(*idleConn)
-		at = at.Next()
+	kept := make([]*idleConn, 0, i.order.Len())
+	for at := i.order.Front(); at != nil; at = at.Next() {
+		kept = append(kept, at.Value.(*idleConn))
+	}
+	i.mu.Unlock()
+	for _, c := range kept {
 		if time.Since(c.since) >= i.timeout || !c.alive() {
-			i.remove(c)
-			gone = append(gone, c)
+			i.drop(c)
 		}
 	}
-	i.looking = nil
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.looking = false
 	i.lookAgain()
+}
+
+// drop closes a connection, unless somebody took it in the meantime: then what was seen of it may be the response.
+func (i *idleConns) drop(c *idleConn) {
+	i.mu.Lock()
+	kept := c.place != nil
+	if kept {
+		i.remove(c)
+	}
 	i.mu.Unlock()
-	for _, c := range gone {
+	if kept {
 		_ = c.Close()
 	}
 }
 
-// lookAgain sees to it that somebody looks while there is something to look at. It needs the lock.
-func (i *idleConns) lookAgain() {
-	if i.looking == nil && i.order.Len() > 0 {
-		i.looking = time.AfterFunc(min(i.timeout, lookEvery), i.look)
-	}
-}
-
-// closeAll closes all that are kept now.
+// closeAll closes all that are kept now, and those in use when they come back.
 func (i *idleConns) closeAll() {
 	i.mu.Lock()
-	kept := i.to
-	i.to = make(map[destination][]*idleConn)
-	i.order.Init()
-	if i.looking != nil {
-		i.looking.Stop()
-		i.looking = nil
+	i.closing = true
+	var kept []*idleConn
+	for i.order.Len() > 0 {
+		c := i.order.Front().Value.(*idleConn)
+		i.remove(c)
+		kept = append(kept, c)
 	}
 	i.mu.Unlock()
-	for _, each := range kept {
-		for _, c := range each {
-			_ = c.Close()
-		}
+	for _, c := range kept {
+		_ = c.Close()
 	}
 }

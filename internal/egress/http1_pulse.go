@@ -7,31 +7,22 @@ import (
 )
 
 // pulse tells whether a connection that nobody uses is still good for a request: nothing reads from it that would notice.
-type pulse struct {
-	raw   syscall.RawConn
-	quiet bool
-	look  func(fd uintptr) bool // made once: it is needed for each request
-}
+type pulse struct{ raw syscall.RawConn }
 
-// watch prepares for looking at the connection below TLS.
-func (p *pulse) watch(conn net.Conn) error {
+// pulseOf looks at the connection below TLS.
+func pulseOf(conn net.Conn) (pulse, error) {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
-		return fmt.Errorf("a connection of type %T is not a socket", conn)
+		return pulse{}, fmt.Errorf("a connection of type %T is not a socket", conn)
 	}
 	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	p.raw = raw
-	p.look = func(fd uintptr) bool {
-		p.quiet = silent(fd)
-		return true // not to be called again
-	}
-	return nil
+	return pulse{raw: raw}, err
 }
 
-// alive says whether the other side has neither closed the connection nor sent anything unasked.
-func (p *pulse) alive() bool {
-	return p.raw.Read(p.look) == nil && p.quiet
+// alive says whether the other side has neither closed the connection nor sent anything unasked. It waits for nobody, not
+// even for one who reads.
+func (p pulse) alive() bool {
+	quiet := false
+	err := p.raw.Control(func(fd uintptr) { quiet = silent(fd) })
+	return err == nil && quiet
 }

@@ -1,0 +1,177 @@
+package egress_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/egress"
+)
+
+// choosy is a receiver over TLS that agrees to the protocol it is told to.
+func choosy(t *testing.T, protocol *atomic.Pointer[string]) (*receiver, *x509.CertPool) {
+	t.Helper()
+	r := newReceiver(t, func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		_, _ = io.WriteString(w, req.Proto+" "+req.TLS.ServerName)
+	})
+	r.EnableHTTP2 = true
+	r.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	r.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		only := *protocol.Load()
+		if !slices.Contains(hello.SupportedProtos, only) {
+			return nil, errors.New("no protocol in common") // where crypto/tls would fall back to HTTP/1.1
+		}
+		cfg := r.TLS.Clone()
+		cfg.NextProtos = []string{only}
+		return cfg, nil
+	}
+	r.StartTLS()
+	pool := x509.NewCertPool()
+	pool.AddCert(r.Certificate())
+	return r, pool
+}
+
+// A receiver that chose HTTP/1.1 gets what follows over one connection that is used again; once it insists on HTTP/2, it
+// is reached by that with the very next request.
+func TestHTTP1AfterTheReceiverChoseIt(t *testing.T) {
+	t.Parallel()
+	one, two := "http/1.1", "h2"
+	var protocol atomic.Pointer[string]
+	protocol.Store(&one)
+	r, pool := choosy(t, &protocol)
+	dns := newNameServer(t, map[string][][]netip.Addr{"example.com.": {addrs("127.0.0.1")}})
+	c := newClient(t, "127.0.0.0/8", egress.WithRootCAs(pool), egress.WithResolver(dns.resolver()))
+	to := "https://example.com:" + r.port()
+	for i := range 6 {
+		resp, body, err := post(t, c, to)
+		if err != nil || body != "HTTP/1.1 example.com" || resp.TLS == nil || resp.TLS.ServerName != "example.com" {
+			t.Fatalf("request %d: %v %q, %v", i, resp, body, err)
+		}
+	}
+	if n := r.connections.Load(); n != 2 { // net/http made the first one
+		t.Errorf("%d connections, want 2", n)
+	}
+	protocol.Store(&two)
+	c.CloseIdleConnections()
+	for range 2 {
+		posted(t, c, to, "200 OK HTTP/2.0 example.com")
+	}
+	protocol.Store(&one)
+	c.CloseIdleConnections()
+	before := r.connections.Load()
+	for range 4 {
+		posted(t, c, to, "200 OK HTTP/1.1 example.com")
+	}
+	if n := r.connections.Load() - before; n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// onlyHTTP1 is a client that offers receivers nothing else.
+func onlyHTTP1(t *testing.T, opts ...egress.Option) *http.Client {
+	t.Helper()
+	cfg := egress.DefaultConfig()
+	cfg.HTTP2, cfg.TLSHandshakeTimeout = false, 200*time.Millisecond
+	c := egress.NewClient(mustPolicy(t, "127.0.0.0/8"), cfg, opts...)
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// What comes together with a response, in a record of its own, is not taken for the next response; nor is the connection
+// used whose end comes so.
+func TestHTTP1MoreThanTheResponseOverTLS(t *testing.T) {
+	t.Parallel()
+	certified := newReceiver(t, nil)
+	certified.StartTLS()
+	pool := x509.NewCertPool()
+	pool.AddCert(certified.Certificate())
+	for name, more := range map[string]func(w *wire){
+		"nothing":         func(*wire) {},
+		"a response":      func(w *wire) { w.say(forged) },
+		"the end":         func(w *wire) { _ = w.Conn.(*tls.Conn).CloseWrite() },
+		"half a response": func(w *wire) { w.say("H") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := script(t, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: certified.TLS.Certificates}, func(_ int, w *wire) {
+				for w.request() != nil {
+					c := w.Conn.(*tls.Conn).NetConn().(*corked)
+					c.cork = true
+					w.say(fine)
+					more(w)
+					c.uncork()
+				}
+			})
+			c := onlyHTTP1(t, egress.WithRootCAs(pool))
+			for range 3 {
+				posted(t, c, s.url, "200 OK ok")
+			}
+			want := int64(3)
+			if name == "nothing" {
+				want = 1
+			}
+			if n := s.connections.Load(); n != want {
+				t.Errorf("%d connections, want %d", n, want)
+			}
+		})
+	}
+}
+
+// A handshake that nobody answers ends with its own time, or with the request's.
+func TestHTTP1HandshakeEnds(t *testing.T) {
+	t.Parallel()
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s := script(t, nil, func(before int, w *wire) {
+		_, _ = w.in.Peek(1)
+		if before == 1 {
+			cancel(enough)
+		}
+		w.ended()
+	})
+	c, to := onlyHTTP1(t), strings.Replace(s.url, "http:", "https:", 1)
+	if _, _, err := post(t, c, to); egress.ClassOf(err) != egress.Timeout {
+		t.Errorf("got %v", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Do(req); !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A receiver that speaks plainly is told from one whose certificate is wrong, as net/http tells them.
+func TestHTTP1HandshakeErrors(t *testing.T) {
+	t.Parallel()
+	plain := newReceiver(t, nil)
+	plain.Start()
+	secure := newReceiver(t, nil)
+	secure.StartTLS()
+	c := onlyHTTP1(t)
+	if _, _, err := post(t, c, strings.Replace(plain.URL, "http:", "https:", 1)); !errors.Is(err, http.ErrSchemeMismatch) {
+		t.Errorf("got %v", err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, strings.Replace(plain.URL, "http:", "https:", 1), strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Transport.RoundTrip(req)
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); !ok {
+		t.Errorf("got %v, want what http.Client and deliver look for", err)
+	}
+	if _, _, err := post(t, c, secure.URL); egress.ClassOf(err) != egress.TLS {
+		t.Errorf("got %v", err)
+	}
+}
