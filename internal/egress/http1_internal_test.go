@@ -18,12 +18,17 @@ import (
 type brittle struct {
 	*net.TCPConn
 	writes int
-	taken  int // bytes that are written nevertheless
+	taken  int // bytes that are written nevertheless; from the end if negative
 }
 
 func (b *brittle) Write(p []byte) (int, error) {
 	if b.writes++; b.writes == 2 {
-		n, _ := b.TCPConn.Write(p[:b.taken])
+		if b.taken < 0 {
+			p = p[:len(p)+b.taken]
+		} else {
+			p = p[:b.taken]
+		}
+		n, _ := b.TCPConn.Write(p)
 		_ = b.CloseWrite()
 		return n, syscall.EPIPE
 	}
@@ -33,10 +38,14 @@ func (b *brittle) Write(p []byte) (int, error) {
 // A request is made again if and only if nothing of it was written to a connection that had been kept.
 func TestHTTP1MakesARequestAgain(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct{ taken, kept, again, dials int }{
-		"nothing written":      {taken: 0, kept: 1, again: 1, dials: 2},
-		"a byte written":       {taken: 1, kept: 1, again: 0, dials: 1},
-		"nothing written, new": {taken: 0, kept: 0, again: 0, dials: 1},
+	for name, tc := range map[string]struct {
+		taken, kept, again, dials int
+		answered                  bool
+	}{
+		"nothing written":      {taken: 0, kept: 1, again: 1, dials: 2, answered: true},
+		"a byte written":       {taken: 1, kept: 1, again: 0, dials: 1, answered: false},
+		"all but a byte":       {taken: -1, kept: 1, again: 0, dials: 1, answered: true},
+		"nothing written, new": {taken: 0, kept: 0, again: 0, dials: 1, answered: false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -79,10 +88,17 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 				}
 			}
 			err := send()
-			if (err == nil) != (tc.again == 1) || err != nil && ClassOf(err) != Reset {
+			if (err == nil) != tc.answered || err != nil && ClassOf(err) != Reset {
 				t.Errorf("got %v", err)
 			}
-			if again != tc.again || dials != tc.dials || int(arrived.Load()) != tc.kept+tc.again {
+			if kept := h.idle.order.Len(); kept != tc.again {
+				t.Errorf("%d connections are kept", kept)
+			}
+			want := tc.kept
+			if tc.answered {
+				want++
+			}
+			if again != tc.again || dials != tc.dials || int(arrived.Load()) != want {
 				t.Errorf("made again %d times over %d connections, %d arrived", again, dials, arrived.Load())
 			}
 		})
@@ -180,6 +196,7 @@ func TestIdleConnsLook(t *testing.T) {
 	if err := theirs[1].Close(); err != nil {
 		t.Fatal(err)
 	}
+	last := i.to[destination{address: "a"}][2]
 	if got := i.take(destination{address: "a"}); got != ours[2] {
 		t.Fatal("the one that was used last is not the first to be used again")
 	}
@@ -187,6 +204,7 @@ func TestIdleConnsLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.look()
+	i.drop(last) // as it was seen before it was taken
 	if _, err := ours[1].Conn.Write([]byte("a")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("what the other side closed is open: %v", err)
 	}

@@ -168,8 +168,8 @@ func TestHTTP1EarlyRefusal(t *testing.T) {
 func TestHTTP1Cancelled(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]string{
-		"no header": "", "half a header": "HTTP/1.1 200 OK\r\nContent-", "no body": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
-		"half a body": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", "until close": "HTTP/1.1 200 OK\r\n\r\nok",
+		"nothing": "", "half a header": "HTTP/1.1 200 OK\r\nContent-", "a header": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+		"half a body": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", "a body until close": "HTTP/1.1 200 OK\r\n\r\nok",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -179,7 +179,9 @@ func TestHTTP1Cancelled(t *testing.T) {
 				for r := w.request(); r != nil; r = w.request() {
 					if before == 0 && r.URL.Path == "/stop" {
 						w.say(begin)
-						cancel(enough)
+						if !strings.Contains(begin, "\r\n\r\n") {
+							cancel(enough)
+						}
 						w.ended()
 						close(ended)
 						return
@@ -194,7 +196,11 @@ func TestHTTP1Cancelled(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp, err := c.Do(req)
+			if (err == nil) != strings.Contains(begin, "\r\n\r\n") {
+				t.Errorf("the header: %v", err)
+			}
 			if err == nil {
+				cancel(enough)
 				<-ended // although nobody has closed the body yet
 				_, err = io.ReadAll(resp.Body)
 				resp.Body.Close()
@@ -211,7 +217,7 @@ func TestHTTP1Cancelled(t *testing.T) {
 	}
 }
 
-// A context that is over makes no connection, and one that ends while the name is looked up says why.
+// A context that is over makes no request, and one that ends while the name is looked up says why.
 func TestHTTP1CancelledBeforeThereIsAConnection(t *testing.T) {
 	t.Parallel()
 	enough := errors.New("enough")
@@ -221,8 +227,15 @@ func TestHTTP1CancelledBeforeThereIsAConnection(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
-	s := script(t, nil, func(_ int, w *wire) { w.ended() })
+	requests := make(chan struct{}, 8)
+	s := script(t, nil, func(_ int, w *wire) {
+		for w.request() != nil {
+			requests <- struct{}{}
+			w.say(fine)
+		}
+	})
 	c := newClient(t, "127.0.0.0/8", egress.WithResolver(resolver))
+	posted(t, c, s.url, "200 OK ok")
 	for _, to := range []string{"http://receiver.example/", s.url} {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
 		if err != nil {
@@ -232,8 +245,28 @@ func TestHTTP1CancelledBeforeThereIsAConnection(t *testing.T) {
 			t.Errorf("%s: got %v", to, err)
 		}
 	}
-	if n := s.connections.Load(); n != 0 {
-		t.Errorf("%d connections", n)
+	posted(t, c, s.url, "200 OK ok")
+	if n := s.connections.Load(); n != 1 || len(requests) != 2 {
+		t.Errorf("%d connections and %d requests, want 1 and 2", n, len(requests))
+	}
+}
+
+// A connection whose response cannot be read to its end is not used again.
+func TestHTTP1BrokenBody(t *testing.T) {
+	t.Parallel()
+	s := script(t, nil, func(_ int, w *wire) {
+		for w.request() != nil {
+			w.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+		}
+	})
+	c := newClient(t, "127.0.0.0/8")
+	for range 2 {
+		if _, _, err := post(t, c, s.url); egress.ClassOf(err) != egress.Protocol {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n := s.connections.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
 	}
 }
 

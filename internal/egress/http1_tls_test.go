@@ -140,7 +140,7 @@ func TestHTTP1HandshakeEnds(t *testing.T) {
 		w.ended()
 	})
 	c, to := onlyHTTP1(t), strings.Replace(s.url, "http:", "https:", 1)
-	if _, _, err := post(t, c, to); egress.ClassOf(err) != egress.Timeout {
+	if _, _, err := post(t, c, to); egress.ClassOf(err) != egress.Timeout || !strings.Contains(err.Error(), "TLS handshake") {
 		t.Errorf("got %v", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
