@@ -38,7 +38,9 @@ func StepOf(state string, rate int) int {
 }
 
 // PauseAfter is how long a replay waits after a step.
-func PauseAfter(wait, took time.Duration) time.Duration { return pauseAfter(wait, took) }
+func PauseAfter(counting bool, wait, took time.Duration) time.Duration {
+	return pauseAfter(counting, wait, took)
+}
 
 // Between reads the events of a tenant between two places.
 func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) iter.Seq2[*Event, error] {

@@ -7,13 +7,23 @@ import (
 	"github.com/google/uuid"
 )
 
-// pauseAfter returns how long to wait after a step that took so long: at least twice as long, so that steps have a third of
-// the time and what is live goes in between; but not if what is written ahead would run out.
-func pauseAfter(wait, took time.Duration) time.Duration {
+// How many times as long as a step took a replay rests at least, so that what is live goes in between. Counting has no
+// rate that it must keep, and it would be half of what collects garbage.
+const (
+	restSending  = 2
+	restCounting = 8
+)
+
+// pauseAfter returns how long to wait after a step that took so long; but a replay that sends does not rest where what is
+// written ahead would run out.
+func pauseAfter(counting bool, wait, took time.Duration) time.Duration {
+	if counting {
+		return max(wait, restCounting*took)
+	}
 	if wait < -replayAhead/2 {
 		return 0
 	}
-	return max(wait, 2*took)
+	return max(wait, restSending*took)
 }
 
 // course is a replay in this process's hands, between two steps.
@@ -23,6 +33,9 @@ type course struct {
 	renewed time.Time // when its lease was
 	room    time.Time // when there was room for more of its deliveries
 }
+
+// counting says whether the step that was taken was one of counting.
+func (c *course) counting() bool { return c.replay != nil && c.replay.state == replayCounting }
 
 // hold keeps the lease, and returns the replay as it is. Whoever pauses or ends it meanwhile is found out when a stretch
 // is written.

@@ -182,15 +182,18 @@ func TestAStepIsATenthOfASecond(t *testing.T) {
 			t.Errorf("%s at %d a second: a step of %d, want %d", tt.state, tt.rate, got, tt.want)
 		}
 	}
-	for _, tt := range []struct{ wait, took, want time.Duration }{
-		{0, 8 * time.Millisecond, 16 * time.Millisecond},                         // counting
-		{-400 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond},   // enough is written ahead
-		{-900 * time.Millisecond, 8 * time.Millisecond, 0},                       // it would be late
-		{100 * time.Millisecond, 8 * time.Millisecond, 100 * time.Millisecond},   // it is not time yet
-		{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}, // the machine is busy
+	for _, tt := range []struct {
+		counting         bool
+		wait, took, want time.Duration
+	}{
+		{true, 0, 8 * time.Millisecond, 64 * time.Millisecond},
+		{false, -400 * time.Millisecond, 8 * time.Millisecond, 16 * time.Millisecond},   // enough is written ahead
+		{false, -900 * time.Millisecond, 8 * time.Millisecond, 0},                       // it would be late
+		{false, 100 * time.Millisecond, 8 * time.Millisecond, 100 * time.Millisecond},   // it is not time yet
+		{false, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}, // the machine is busy
 	} {
-		if got := fanout.PauseAfter(tt.wait, tt.took); got != tt.want {
-			t.Errorf("after a step of %v with %v to wait: got %v, want %v", tt.took, tt.wait, got, tt.want)
+		if got := fanout.PauseAfter(tt.counting, tt.wait, tt.took); got != tt.want {
+			t.Errorf("counting %t, after a step of %v with %v to wait: got %v, want %v", tt.counting, tt.took, tt.wait, got, tt.want)
 		}
 	}
 }

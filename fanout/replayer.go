@@ -114,7 +114,7 @@ func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
 			wait, at.replay = replayPoll, nil
 		}
 		trouble = err != nil
-		if wait = pauseAfter(wait, time.Since(begun)); wait <= 0 {
+		if wait = pauseAfter(at.counting(), wait, time.Since(begun)); wait <= 0 {
 			continue
 		}
 		select {

@@ -2,8 +2,14 @@ package main
 
 import "os"
 
-// headroom is how much more than the live heap may pile up before garbage is collected.
-const headroom = 128 << 20
+// headroom is how much more than the live heap may pile up before garbage is collected: a 64th of the machine's memory,
+// within these bounds. While it is collected nearly all of two cores is taken for 30 to 50 ms.
+const (
+	leastHeadroom = 128 << 20
+	mostHeadroom  = 384 << 20
+)
+
+func headroom(memory int64) int64 { return min(max(memory/64, leastHeadroom), mostHeadroom) }
 
 // ballast is memory that is reserved and never touched, so it costs address space only. The collector takes it
 // for live and runs each time the heap has doubled: with a small live heap, as a process that passes events on has,
@@ -14,7 +20,7 @@ func ballast() []byte {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return nil
 	}
-	b := make([]byte, headroom)
+	b := make([]byte, headroom(usableMemory()))
 	untouch(b)
 	return b
 }

@@ -1,9 +1,36 @@
 package main
 
-import "syscall"
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
 
 // untouch gives the memory of b back to the kernel, which hands out zeros should anybody read it. Where an allocation
 // takes in pages that were used before, Go clears all of it, and what was to cost address space only is resident.
 func untouch(b []byte) {
 	_ = syscall.Madvise(b, syscall.MADV_DONTNEED) // Where it fails, the memory is merely resident.
+}
+
+// usableMemory is that of the machine in bytes, or of the container, where that has less; 0 if neither is known.
+func usableMemory() int64 {
+	var system syscall.Sysinfo_t
+	var memory int64
+	if err := syscall.Sysinfo(&system); err == nil {
+		memory = int64(system.Totalram) * int64(system.Unit)
+	}
+	if raw, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		memory = containerMemory(string(raw), memory)
+	}
+	return memory
+}
+
+// containerMemory is what cgroups say of the limit: a number of bytes, or max.
+func containerMemory(limit string, machine int64) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(limit), 10, 64)
+	if err != nil || machine > 0 && n > machine {
+		return machine
+	}
+	return n
 }
