@@ -82,7 +82,8 @@ func NewSubscriber(js natsjs.JetStream, cfg SubscriberConfig) (*Subscriber, erro
 
 // Subscribe begins to read, until ctx ends or Close is called; then the channel is closed, and the messages in flight
 // are waited for. The topic counts only if no stream is configured. An error says that the consumer is missing; later,
-// that does not end the subscription. A broker that is away is waited for.
+// that does not end the subscription. A broker that is away is waited for. Where ctx has ended the channel is closed at once:
+// that is no error, at which Watermill's Router would leave a goroutine behind for ever.
 //
 // A message's context carries the values of ctx. It ends when the message is acked or nacked, or when DrainTimeout is over.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
@@ -93,7 +94,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		return nil, fmt.Errorf("subscribe to %s: %w", s.cfg.Durable, ErrClosed)
 	}
 	first, err := sub.open(ctx)
-	if err != nil && !errors.Is(err, ErrUnavailable) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnavailable) {
 		s.end(sub)
 		return nil, fmt.Errorf("subscribe to %s: %w", s.cfg.Durable, err)
 	}

@@ -573,3 +573,24 @@ func TestRouter(t *testing.T) {
 	cancel()
 	wg.Wait()
 }
+
+// A router that is told to stop before it has subscribed ends, and leaves no goroutine behind: see TestMain.
+func TestRouterStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := newSubscriber(t, js, jetstream.SubscriberConfig{})
+	router.AddConsumerHandler("h", "", sub, func(*message.Message) error { return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := router.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := sub.Close(); err != nil {
+		t.Error(err)
+	}
+}
