@@ -503,7 +503,8 @@ func TestTheBrokerRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(again.Shutdown)
-	h.eventually("the connection is back", nc.IsConnected)
+	// It may not have noticed yet that the first one is gone.
+	h.eventually("the connection is back", func() bool { return nc.Stats().Reconnects > 0 && nc.IsConnected() })
 	for i := range n {
 		h.publish("events.acme.order", `{}`, "Fanfare-Id", fmt.Sprint("f", i))
 	}
