@@ -169,7 +169,7 @@ func (r *benchReport) writeTable(w io.Writer) {
 	fmt.Fprintf(w, "\n%d cores, %s, %s, fanfare %s; 1 KiB events, medians of %d windows of %v s; bare loop of %d posters\n\n",
 		m.Cores, m.System, m.Go, m.Version, m.Rounds, m.Seconds, m.Posters)
 	rows := [][]string{
-		{"fan-out", "events/s", "deliveries/s", "bare loop/s", "ratio", "own client/s", "ratio",
+		{"fan-out", "events/s", "deliveries/s", "bare loop/s", "ratio", "own client/s", "ratio to it",
 			"CPU us per delivery", "of that fanfare", "bare loop", "own client", "duplicates"},
 	}
 	for _, f := range r.Fanouts {

@@ -538,15 +538,22 @@ func TestConnectionClosed(t *testing.T) {
 	}
 }
 
-// In Watermill's router, an error of a handler means nack, and Close drains.
-func TestRouter(t *testing.T) {
-	t.Parallel()
+// newRouter is a router without handlers, and a broker with the inbox for them.
+func newRouter(t *testing.T) (natsjs.JetStream, *message.Router) {
+	t.Helper()
 	js := newBroker(t).connect()
 	apply(t, js, inbox())
 	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return js, router
+}
+
+// In Watermill's router, an error of a handler means nack, and Close drains.
+func TestRouter(t *testing.T) {
+	t.Parallel()
+	js, router := newRouter(t)
 	done := make(chan uint64, 10)
 	router.AddConsumerHandler("h", "", newSubscriber(t, js, jetstream.SubscriberConfig{NackDelay: time.Millisecond}), func(msg *message.Message) error {
 		d := meta(t, msg)
@@ -577,12 +584,7 @@ func TestRouter(t *testing.T) {
 // A router that is told to stop before it has subscribed ends, and leaves no goroutine behind: see TestMain.
 func TestRouterStopsAtOnce(t *testing.T) {
 	t.Parallel()
-	js := newBroker(t).connect()
-	apply(t, js, inbox())
-	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	js, router := newRouter(t)
 	sub := newSubscriber(t, js, jetstream.SubscriberConfig{})
 	router.AddConsumerHandler("h", "", sub, func(*message.Message) error { return nil })
 	ctx, cancel := context.WithCancel(t.Context())
