@@ -105,6 +105,9 @@ func (j *job) match() receivers {
 	return receiversOf(j.event, matched)
 }
 
+// targeted says whether something else than its type and what subscriptions ask of it decides who receives the event.
+func (e *Event) targeted() bool { return len(e.Targets) > 0 || e.Test }
+
 // matchEvent is what matching looks at.
 func (e *Event) matchEvent() *subscriptions.MatchEvent {
 	return &subscriptions.MatchEvent{

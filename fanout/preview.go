@@ -64,11 +64,12 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 	if err != nil {
 		return nil, err
 	}
-	last, err := r.Reader.lastSeq(ctx)
+	_, last, err := r.Reader.ends(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var looked []look
+	candidate := r.Directory.Candidate(sub)
 	for e, err := range r.Reader.recent(ctx, tenant, seq) {
 		if err != nil {
 			return nil, err
@@ -77,7 +78,7 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 			break
 		}
 		looked = append(looked, look{
-			at: e.AcceptedAt, matched: r.Directory.Would(e.matchEvent(), sub), sample: sampleJSON{ID: e.ID, Type: e.Type, Time: e.Time},
+			at: e.AcceptedAt, matched: candidate.Would(e.matchEvent()), sample: sampleJSON{ID: e.ID, Type: e.Type, Time: e.Time},
 		})
 	}
 	return &previewOutput{Body: summary(looked[max(len(looked)-in.Body.Last, 0):], r.Now())}, nil

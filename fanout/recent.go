@@ -120,17 +120,17 @@ func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yie
 	return next, nil
 }
 
-// lastSeq is the place of the last message in the stream.
-func (r *Reader) lastSeq(ctx context.Context) (uint64, error) {
+// ends are the places of the first and the last message in the stream.
+func (r *Reader) ends(ctx context.Context) (first, last uint64, err error) {
 	stream, err := r.open(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	info, err := stream.Info(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("look at stream %s: %w", Stream, err)
+		return 0, 0, fmt.Errorf("look at stream %s: %w", Stream, err)
 	}
-	return info.State.LastSeq, nil
+	return info.State.FirstSeq, info.State.LastSeq, nil
 }
 
 // seqBack is the first place in the stream of the n last events that were fanned out for a tenant; 0 if there are none.

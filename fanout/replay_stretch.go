@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -47,24 +48,58 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 		of.place = rows[len(rows)-1].uid
 	}
 	of.last = len(rows) < limit
-	found, err := r.find(ctx, p.tenant, rows)
+	matching, err := r.matching(ctx, p, rows, sub)
 	if err != nil {
 		return of, err
 	}
-	for _, row := range rows {
-		e := found[row.uid]
-		if e == nil || e.Test || !r.Directory.Would(e.matchEvent(), sub) {
-			continue
-		}
-		if p.state == replayRunning && r.Remember != nil {
-			event := e.Delivery()
-			r.Remember(&event)
-		}
+	for _, row := range matching {
 		of.list = append(of.list, deliver.Again{
 			Tenant: row.tenant, EventUID: row.uid, EventID: row.id, EventType: row.eventType, Seq: row.seq, Subscription: sub.ID, Place: row.uid,
 		})
 	}
 	return of, nil
+}
+
+// matching returns those of the rows whose events match and can be sent. An event is read only where the ledger does not tell
+// enough, or where a worker of this process will need its bytes at once: reading is most of what a replay costs.
+func (r *Replayer) matching(ctx context.Context, p *replay, rows []recorded, sub *subscriptions.Subscription) ([]recorded, error) {
+	first, last, err := r.Reader.ends(ctx)
+	if err != nil {
+		return nil, err
+	}
+	remember := p.state == replayRunning && r.Remember != nil
+	candidate := r.Directory.Candidate(sub)
+	sure := make(map[uuid.UUID]bool, len(rows))
+	var unread []recorded
+	rows = slices.DeleteFunc(rows, func(row recorded) bool {
+		may, does := true, false
+		if row.untargeted {
+			may, does = candidate.WouldByType(row.tenant, row.eventType)
+		}
+		sure[row.uid] = does && !remember && first <= row.seq && row.seq <= last
+		if may && !sure[row.uid] {
+			unread = append(unread, row)
+		}
+		return !may
+	})
+	found, err := r.find(ctx, p.tenant, unread)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(rows, func(row recorded) bool {
+		if sure[row.uid] {
+			return false
+		}
+		e := found[row.uid]
+		if e == nil || e.Test || !candidate.Would(e.matchEvent()) {
+			return true
+		}
+		if remember {
+			event := e.Delivery()
+			r.Remember(&event)
+		}
+		return false
+	}), nil
 }
 
 // find reads the events of rows: in one go where they lie close together, else one by one. Those whose bytes are

@@ -291,20 +291,6 @@ func (d *Directory) Explain(e *MatchEvent, id uuid.UUID) (matched bool, steps []
 	return matched, steps, true
 }
 
-// Would says whether an event would match a subscription that need not exist, as Match would: by its tenant,
-// status, event types, scopes, resource id, changed attributes and filter.
-func (d *Directory) Would(e *MatchEvent, s *Subscription) bool {
-	j, candidate := d.judgement(e), entryOf(s)
-	for _, step := range allSteps {
-		if asked, pass := step.judge(j, candidate); asked && !pass {
-			return false
-		} else if asked && step.name == stepTargets.name {
-			return true
-		}
-	}
-	return true
-}
-
 func (d *Directory) judgement(e *MatchEvent) *judgement {
 	j := &judgement{event: e, filters: d.filters}
 	if et, ok := d.EventType(e.Tenant, e.Type); ok {

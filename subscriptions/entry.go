@@ -93,6 +93,11 @@ func (e *entry) ordering() string {
 	return e.rule.ordering
 }
 
+// selective says whether the subscription asks something of an event beyond its type.
+func (e *entry) selective() bool {
+	return e.rule != nil && (e.rule.resource != "" || len(e.rule.changed) > 0 || e.rule.filter != "")
+}
+
 // patterns are the subscription's event types.
 func (e *entry) patterns() []string { return list(e.types.Value()) }
 

@@ -1,0 +1,91 @@
+package fanout_test
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+)
+
+// reads counts what is read of the stream of events from now on.
+func (h *replaying) reads() *atomic.Int64 {
+	h.t.Helper()
+	n := new(atomic.Int64)
+	sub, err := h.nc.Subscribe("$JS.API.>", func(m *nats.Msg) {
+		if strings.Contains(m.Subject, ".GET.") {
+			n.Add(1)
+		}
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = sub.Unsubscribe() })
+	if err := h.nc.Flush(); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+// Events are counted by their rows in the ledger, and read only where those do not tell who receives them.
+func TestAReplayReadsWhatTheLedgerDoesNotTell(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	stop := h.run()
+	sub := h.subscribe("acme", "order.*")
+	for range 5 {
+		h.publish("events.acme.order.created", `{"n":1}`, "Fanfare-Resource-Ids", "shop-1")
+		h.publish("events.acme.user.created", `{"n":2}`)
+	}
+	h.settled()
+	stop()
+	if _, err := h.db.ExecContext(t.Context(), "DELETE FROM deferrals"); err != nil {
+		t.Fatal(err)
+	}
+	h.replayer()
+	dry := func(what string, want int, read bool) {
+		t.Helper()
+		reads := h.reads()
+		if v := h.done(h.start(sub, map[string]any{"dry_run": true, "only": "all"}).ID); v.Matched != want {
+			t.Errorf("%s: %d events match, want %d", what, v.Matched, want)
+		}
+		if n := reads.Load(); n > 0 != read {
+			t.Errorf("%s: the stream was read %d times, want that it was: %t", what, n, read)
+		}
+	}
+	dry("by its type", 5, false)
+
+	sub.ResourceID = "shop-1"
+	if err := h.store.Update(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	dry("by a resource", 5, true)
+
+	sub.EventTypes = []string{"invoice.*"}
+	if err := h.store.Update(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	dry("by a resource, and a type that nothing has", 0, false)
+
+	sub.EventTypes, sub.ResourceID = []string{"order.*"}, ""
+	if err := h.store.Update(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	stop = h.run()
+	h.publish("events.acme.order.created", `{}`, "Fanfare-Targets", uuid.NewString())
+	h.publish("events.acme.user.created", `{}`, "Fanfare-Targets", sub.ID.String())
+	h.publish("events.acme.order.created", `{}`, "Fanfare-Targets", sub.ID.String(), "Fanfare-Test", "1")
+	h.settled()
+	stop()
+	if _, err := h.db.ExecContext(t.Context(), "DELETE FROM deferrals"); err != nil {
+		t.Fatal(err)
+	}
+	dry("with some that name their receivers", 6, true)
+
+	// Rows of former versions do not tell whether their events did.
+	if _, err := h.db.ExecContext(t.Context(), "UPDATE events SET targeted = NULL"); err != nil {
+		t.Fatal(err)
+	}
+	dry("with rows that do not tell", 6, true)
+}
