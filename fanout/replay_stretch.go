@@ -23,7 +23,7 @@ func (r *replay) most() int {
 	if r.state == replayCounting {
 		return countMost
 	}
-	return min(max(r.rate/10, min(r.rate, stretchLeast)), stretchMost)
+	return min(max(r.rate/40, min(r.rate, stretchLeast)), stretchMost)
 }
 
 // stretch reads the next part.
@@ -63,11 +63,14 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 // matching returns those of the rows whose events match and can be sent. An event is read only where the ledger does not tell
 // enough, or where a worker of this process will need its bytes at once: reading is most of what a replay costs.
 func (r *Replayer) matching(ctx context.Context, p *replay, rows []recorded, sub *subscriptions.Subscription) ([]recorded, error) {
-	first, last, err := r.Reader.ends(ctx)
-	if err != nil {
-		return nil, err
-	}
 	remember := p.state == replayRunning && r.Remember != nil
+	var first, last uint64 // of those whose bytes are there, and are not needed here
+	if !remember {
+		var err error
+		if first, last, err = r.Reader.ends(ctx); err != nil {
+			return nil, err
+		}
+	}
 	candidate := r.Directory.Candidate(sub)
 	sure := make(map[uuid.UUID]bool, len(rows))
 	var unread []recorded
@@ -76,7 +79,7 @@ func (r *Replayer) matching(ctx context.Context, p *replay, rows []recorded, sub
 		if row.untargeted {
 			may, does = candidate.WouldByType(row.tenant, row.eventType)
 		}
-		sure[row.uid] = does && !remember && first <= row.seq && row.seq <= last
+		sure[row.uid] = does && first <= row.seq && row.seq <= last
 		if may && !sure[row.uid] {
 			unread = append(unread, row)
 		}

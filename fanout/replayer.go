@@ -23,7 +23,7 @@ const (
 	// replayAhead is how long before a delivery is due its row is written: what is paused or cancelled stops
 	// within this time.
 	replayAhead = time.Second
-	// A step looks at so many events or dead letters at most, and at those of a tenth of a second, or at stretchLeast:
+	// A step looks at so many events or dead letters at most, and at those of a fortieth of a second, or at stretchLeast:
 	// what it asks of Postgres and the stream is done within milliseconds, and what is live goes in between.
 	countMost    = 200
 	stretchMost  = 500
