@@ -177,7 +177,7 @@ func uuids(ids []uuid.UUID) any {
 // list returns deliveries in the order of their ids, from both tables. Where it stopped before the end, since it had
 // examined all that a page may, it says at which id.
 func (l *ledger) list(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
-	if f.event == "" && f.eventType != "" {
+	if f.event == "" && (f.eventType != "" || !f.byState()) {
 		return l.walk(ctx, f)
 	}
 	if f.event != "" {

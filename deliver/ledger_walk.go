@@ -11,15 +11,24 @@ import (
 // milliseconds of Postgres. What is rare is then found over several pages.
 const examined = 5000
 
+// byState says whether an index finds the rows of the filter's state, in the order of ids. There is none of what was delivered,
+// which is nearly all there is, nor of all tenants together.
+func (f filter) byState() bool {
+	switch f.state {
+	case "", statePending:
+		return true
+	case string(OutcomeDelivered):
+		return false
+	}
+	return f.tenant != "" || f.subscription != uuid.Nil
+}
+
 // split divides a filter by what finds its rows: an index in the order of ids walks those of near, and each of them is
 // asked for far. Of all rows of a subscription or none the tenant is the filter's.
 func (f filter) split() (near, far filter) {
 	near, far = f, filter{eventType: f.eventType}
 	near.eventType = ""
-	switch ended := f.state != "" && f.state != statePending; {
-	case ended && f.state != string(OutcomeDelivered) && f.tenant != "":
-		near.subscription, far.subscription = uuid.Nil, f.subscription
-	case ended:
+	if !f.byState() {
 		near.state, far.state = "", f.state
 	}
 	if near.subscription != uuid.Nil {

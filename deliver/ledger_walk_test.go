@@ -67,7 +67,7 @@ FROM deferrals WHERE seq % 8 = 1`); err != nil {
 		{tenant: "acme", until: middle}, {tenant: "acme", subscription: foreign.ID},
 	} {
 		for _, f.state = range []string{"", "pending", "delivered", "dead", "cancelled"} {
-			for _, f.eventType = range []string{"order.created", "order.paid", "order.rare", "order.none"} {
+			for _, f.eventType = range []string{"", "order.created", "order.paid", "order.rare", "order.none"} {
 				for _, f.asc = range []bool{false, true} {
 					f.limit = 1000
 					var want []uuid.UUID
@@ -172,6 +172,10 @@ FROM (SELECT i, $3::timestamptz + i * interval '1 second' AS at,
 		{"/v1/dead-letters?type=rare", []string{fmt.Sprint("e", rows-1), fmt.Sprint("e", rows/2), "e3"}, 3},
 		{under + "?type=rare", []string{fmt.Sprint("e", rows-1), fmt.Sprint("e", rows/2), "e3"}, 3},
 		{"/v1/deliveries?type=absent", nil, 3},
+		{"/v1/deliveries?state=delivered", nil, 3},
+		{under + "?state=delivered", nil, 3},
+		{"/v1/deliveries?state=cancelled", nil, 1},
+		{under + "?state=cancelled", nil, 1},
 		{under + "?type=absent&state=delivered", nil, 3},
 		{"/v1/deliveries?type=common&state=pending", nil, 1},
 		{"/v1/deliveries?type=rare&subscription=" + foreign.ID.String(), nil, 1},

@@ -58,8 +58,8 @@ func Routes(to huma.API, deps RoutesDeps) {
 	huma.Register(to, act("/v1/deliveries/{id}/cancel", "cancel-delivery", "End a pending delivery"), r.cancel)
 }
 
-// short says how a list that is filtered by type ends.
-const short = "With `type`, a page may be shorter than `limit`, even empty, while `next_cursor` is not null: go on until it is null."
+// short says how a list that is filtered by type or state ends.
+const short = "With `type` or `state`, a page may be shorter than `limit`, even empty, while `next_cursor` is not null: go on until it is null."
 
 // descriptions of the operations, by their ids.
 var descriptions = map[string]string{

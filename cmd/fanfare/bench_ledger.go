@@ -73,8 +73,8 @@ type ledgerBench struct {
 // fillChunk is how many rows one statement inserts: well within the time that a statement has.
 const fillChunk = 100_000
 
-// fill inserts one event for each ten deliveries. One delivery in fifty is dead, one in a thousand has an attempt before;
-// of each hundred one more waits.
+// fill inserts one event for each ten deliveries. One delivery in fifty is dead, and all of a broken subscription of the large
+// tenant's; one in a thousand has an attempt before; of each hundred one more waits.
 func (b *ledgerBench) fill(ctx context.Context) error {
 	if err := postgres.EnsurePartitions(ctx, b.db, b.today.AddDate(0, 0, 1-b.cmd.Days), b.today); err != nil {
 		return err
@@ -128,10 +128,10 @@ FROM (SELECT e, pg_temp.owner(e, $3::bigint) AS owner, pg_temp.moment(e, $6::big
 	fillDeliveries = `INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error, response)
 SELECT pg_temp.v7(at, 'd' || i), 't' || owner, pg_temp.v7(at, 'e' || i / 10), 'evt_' || i / 10, 'type_' || (i / 10) % 50, i / 10,
-    md5('s' || owner || '.' || i % 10)::uuid, 0, CASE WHEN i % 50 = 7 THEN 'dead' ELSE 'delivered' END,
-    CASE WHEN i % 50 = 7 THEN 'http_5xx' ELSE 'ok' END, 1, at, at, at, 20000, 200, '', 'ok'
-FROM (SELECT i, pg_temp.owner(i / 10, $3::bigint) AS owner, pg_temp.moment(i / 10, $6::bigint, $4::timestamptz, $5::integer) AS at
-    FROM generate_series($1::bigint, $2::bigint) AS i) x`
+    md5('s' || owner || '.' || i % 10)::uuid, 0, CASE WHEN dead THEN 'dead' ELSE 'delivered' END,
+    CASE WHEN dead THEN 'http_5xx' ELSE 'ok' END, 1, at, at, at, 20000, 200, '', 'ok'
+FROM (SELECT i, owner, i % 50 = 7 OR owner = 0 AND i % 10 = 7 AS dead, pg_temp.moment(i / 10, $6::bigint, $4::timestamptz, $5::integer) AS at
+    FROM generate_series($1::bigint, $2::bigint) AS i, pg_temp.owner(i / 10, $3::bigint) AS owner) x`
 	// Those whose lists are read under their own path.
 	fillSubscriptions = `INSERT INTO subscriptions (id, tenant, dialect, name, description, url, event_types, resource_id, changed, filter, headers,
     payload_format, retry_schedule, timeout_ms, max_in_flight, secrets, status, disabled_reason, version, metadata, scopes,
@@ -164,10 +164,10 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 	routes := api.New(mux, api.Config{Title: "bench", Version: "1"}, asAdmin{})
 	deliver.Routes(routes, deliver.RoutesDeps{DB: b.db, Events: events})
 	fanout.Routes{Ledger: fanout.NewLedger(b.db)}.Register(routes)
-	var small, large, event, letters string // a subscription of a small tenant, one of the large one, and what they have
-	if err := b.db.QueryRowContext(ctx, `SELECT md5('s1.3')::uuid::text, md5('s0.3')::uuid::text,
+	var small, large, broken, event, letters string // a subscription of a small tenant, two of the large one, and what they have
+	if err := b.db.QueryRowContext(ctx, `SELECT md5('s1.3')::uuid::text, md5('s0.3')::uuid::text, md5('s0.7')::uuid::text,
     (SELECT id FROM events WHERE tenant = 't0' ORDER BY uid OFFSET 10 LIMIT 1), 'type_' || (SELECT substr(event_type, 6) FROM deliveries WHERE tenant = 't1' LIMIT 1)`).
-		Scan(&small, &large, &event, &letters); err != nil {
+		Scan(&small, &large, &broken, &event, &letters); err != nil {
 		return err
 	}
 	middle := b.today.AddDate(0, 0, -b.cmd.Days/2).Format(time.RFC3339)
@@ -181,6 +181,7 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 		"/v1/deliveries?tenant=t0&event=" + event, "/v1/deliveries?tenant=t0&since=" + middle, "/v1/deliveries?tenant=t1&until=" + middle,
 		"/v1/deliveries?tenant=t0&subscription=" + large, "/v1/deliveries?tenant=t1&subscription=" + small,
 		"/v1/deliveries?tenant=t0&state=dead&subscription=" + large, "/v1/deliveries?tenant=t0&state=cancelled&subscription=" + large,
+		"/v1/deliveries?tenant=t0&state=delivered&subscription=" + broken, "/v1/deliveries?tenant=t0&state=cancelled&subscription=" + broken,
 		"/v1/deliveries?tenant=t0&type=nobody&subscription=" + large,
 		"/v1/deliveries?type=nobody", "/v1/deliveries?tenant=t0&type=nobody&order=asc", "/v1/deliveries?tenant=t0&type=nobody&state=pending",
 		"/v1/deliveries?tenant=t0&type=nobody&state=delivered", "/v1/deliveries?tenant=t0&type=nobody&since=" + middle,
