@@ -1,11 +1,9 @@
 package deliver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"sync"
@@ -123,83 +121,19 @@ func (p *Poster) Send(ctx context.Context, a Attempt) Result {
 		r.fail(ReasonConfig, fmt.Errorf("render %s: %w", plan.format.Name, err))
 		return r
 	}
-	header, err := plan.headers(Message{Event: a.Event, Body: body, At: r.StartedAt})
+	header, err := plan.ownHeaders(Message{Event: a.Event, Body: body, At: r.StartedAt})
 	if err != nil {
 		r.fail(ReasonConfig, fmt.Errorf("sign: %w", err))
 		return r
 	}
-	out := request{header: header, body: body, progress: new(egress.Progress), transport: p.transport, conceal: plan.conceal}
-	p.exchange(ctx, plan, &out, &r)
-	out.conceal.result(&r)
+	post := egress.Post{Header: header, Body: body, Until: time.Now().Add(plan.timeout)}
+	if plan.route.Takes(&post) {
+		p.exchangeByRoute(ctx, plan, &post, &r)
+	} else {
+		p.exchangeByClient(ctx, plan, &post, &r)
+	}
 	r.Duration = p.now().Sub(r.StartedAt)
 	return r
-}
-
-// request is what differs between two requests of one plan.
-type request struct {
-	header    http.Header
-	body      []byte
-	progress  *egress.Progress
-	transport http.RoundTripper
-	conceal   *conceal // nil for a subscription without auth
-}
-
-// exchange sends the request and reads the answer, all of it under one deadline.
-func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *Result) {
-	ctx, cancel := context.WithTimeoutCause(parent, plan.timeout, errTimeout)
-	defer cancel()
-	if plan.certificate != nil {
-		transport, id, err := p.identities.take(plan.certificate)
-		if err != nil {
-			r.fail(ReasonConfig, err)
-			return
-		}
-		defer p.identities.release(id)
-		out.transport = transport
-	}
-	var resp *http.Response
-	var err error
-	if plan.tokens == nil {
-		resp, err = p.post(ctx, plan, out, r)
-	} else {
-		resp, err = p.postWithToken(ctx, plan, out, r)
-	}
-	if err != nil {
-		r.lost(parent, ctx, err)
-		if r.Reason == ReasonTimeout {
-			r.late(out.progress)
-		}
-		return
-	}
-	r.Status = resp.StatusCode
-	r.Reason = reasonOf(resp.StatusCode)
-	r.judgeHeader(resp)
-	if r.Reason == ReasonProtocol {
-		resp.Body.Close() // nothing that follows can be relied upon; 101 has no body but the bare connection
-		return
-	}
-	kept, err := p.read(resp, cancel, out.conceal)
-	r.Response = kept
-	if r.Reason == ReasonOK && err != nil && parent.Err() == nil && breaksFraming(err) {
-		r.fail(ReasonProtocol, err)
-	}
-}
-
-// post makes the request.
-func (p *Poster) post(ctx context.Context, plan *plan, out *request, r *Result) (*http.Response, error) {
-	req := plan.request.WithContext(egress.WithProgress(ctx, out.progress))
-	req.Header = out.header
-	req.ContentLength = int64(len(out.body))
-	// A bytes.Reader in a NopCloser is what net/http writes together with the header, in one packet.
-	req.Body = io.NopCloser(bytes.NewReader(out.body))
-	resends := resends{body: out.body, most: plan.resends}
-	req.GetBody = resends.next
-	resp, err := out.transport.RoundTrip(req)
-	if resends.made > 0 {
-		r.Resent += resends.made
-		p.resent.Add(uint64(resends.made))
-	}
-	return resp, err
 }
 
 // judgeHeader keeps what the header says beside the status.
@@ -216,8 +150,8 @@ func (r *Result) judgeHeader(resp *http.Response) {
 	}
 }
 
-// lost records that no complete header came.
-func (r *Result) lost(parent, ctx context.Context, err error) {
+// lost records that no complete header came, and whether the time was over then.
+func (r *Result) lost(parent context.Context, late bool, err error, progress *egress.Progress) {
 	failed, ok := errors.AsType[*tokenError](err)
 	switch {
 	case parent.Err() != nil:
@@ -225,10 +159,13 @@ func (r *Result) lost(parent, ctx context.Context, err error) {
 	case ok:
 		r.fail(failed.reason, failed)
 		r.Elsewhere = failed.host
-	case ctx.Err() != nil:
+	case late:
 		r.fail(ReasonTimeout, errTimeout)
 	default:
 		r.fail(classify(err), err)
+	}
+	if r.Reason == ReasonTimeout {
+		r.late(progress)
 	}
 }
 
@@ -243,49 +180,6 @@ func (r *Result) late(progress *egress.Progress) {
 func (r *Result) fail(reason Reason, err error) {
 	r.Reason = reason
 	r.Err = newError(reason, err)
-}
-
-// read takes what is worth keeping of a response, and a little more where that lets the connection be used
-// again. It returns an error only where the body did not end as it should. Stop ends the request.
-func (p *Poster) read(resp *http.Response, stop context.CancelFunc, conceal *conceal) ([]byte, error) {
-	defer resp.Body.Close()
-	if resp.ContentLength == 0 {
-		return nil, nil
-	}
-	timer := time.AfterFunc(p.cfg.BodyTime, stop)
-	defer timer.Stop()
-	buf := p.buffers.Get().(*[maxResponse]byte)
-	defer p.buffers.Put(buf)
-	n, err := fill(resp.Body, buf[:])
-	kept := sanitize(conceal.bytes(buf[:n], err == nil), err == nil)
-	if err == nil && resp.ContentLength <= maxResponse+p.cfg.DrainSize {
-		err = drain(resp.Body, buf[:], p.cfg.DrainSize)
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return kept, nil
-	}
-	return kept, err
-}
-
-// fill reads until buf is full or the reader ends. Unlike io.ReadFull it leaves the error as it is: a clean
-// end and a broken one must stay apart.
-func fill(from io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
-		var m int
-		m, err = from.Read(buf[n:])
-		n += m
-	}
-	return n, err
-}
-
-// drain reads on until the end or for size bytes.
-func drain(from io.Reader, scratch []byte, size int64) (err error) {
-	for size > 0 && err == nil {
-		var n int
-		n, err = from.Read(scratch)
-		size -= int64(n)
-	}
-	return err
 }
 
 // redactLocation keeps of a redirect's target what helps to mend the URL: no credentials, no query.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -28,6 +29,7 @@ type plan struct {
 	signer       Signer
 	timeout      time.Duration
 	resends      int
+	route        *egress.Route // nil if its requests are for the client
 	// What only subscriptions with auth have: see postWithToken, identities and conceal. The Authorization of those whose
 	// credentials do not change is among the header.
 	tokens      *tokens
@@ -73,6 +75,9 @@ func (p *Poster) planWithAuth(sub *subscriptions.Subscription) (*plan, error) {
 	if made.certificate, err = newCertificate(sub); err != nil {
 		return nil, err
 	}
+	if made.tokens != nil || made.certificate != nil {
+		made.route = nil // The header changes with the token; a certificate has connections of its own.
+	}
 	if ok && kept.certificate != nil && (made.certificate == nil || made.certificate.key != kept.certificate.key) {
 		p.identities.drop(kept.certificate.key)
 	}
@@ -116,6 +121,7 @@ func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
 		signer:  signer,
 		timeout: min(timeout, subscriptions.MaxTimeout),
 		resends: mostResends(target.Scheme),
+		route:   egress.NewRoute(p.transport, target, header),
 	}, nil
 }
 
@@ -153,9 +159,9 @@ func reserved(name string) bool {
 	return strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "proxy-") || strings.HasPrefix(name, ":")
 }
 
-// headers are those of one attempt.
-func (pl *plan) headers(m Message) (http.Header, error) {
-	header := maps.Clone(pl.header)
+// ownHeaders are those of one attempt alone.
+func (pl *plan) ownHeaders(m Message) (http.Header, error) {
+	header := make(http.Header, 4)
 	if trace := m.Event.TraceParent; validTraceParent(trace) {
 		header["Traceparent"] = []string{trace}
 	}
@@ -163,6 +169,13 @@ func (pl *plan) headers(m Message) (http.Header, error) {
 		return nil, err
 	}
 	return header, nil
+}
+
+// headers are all of one attempt: its own replace those of the plan.
+func (pl *plan) headers(own http.Header) http.Header {
+	header := maps.Clone(pl.header)
+	maps.Copy(header, own)
+	return header
 }
 
 // validTraceParent says whether a value is a W3C trace context of version 00. What is not is left out: a

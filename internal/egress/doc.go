@@ -12,7 +12,8 @@
 // does the rest (HTTP/2, larger bodies, proxies, client certificates), hands each to two others. Over TLS a receiver is
 // offered HTTP/2 first, by net/http, and again each hour. A kept connection is used again only if nothing but responses was ever on
 // it; a POST is made again only if nothing of it was written, or HTTP/2 said that it was not taken up. Either way keeps as many
-// unused connections as the configuration says, and never another's.
+// unused connections as the configuration says, and never another's. Who makes many POSTs to one URL may make them by a Route, over the
+// same connections: a deadline of the connection bounds their time, so that none needs a context, timer and http.Request of its own.
 //
 // It promises that no connection is opened to an address that the policy forbids, and that the error
 // for such an address is ErrBlocked, the same text after the same work, whichever rule forbade it and

@@ -1,12 +1,14 @@
 package egress
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -36,53 +38,43 @@ func newHTTP1(t *http.Transport, cfg Config) *http1 {
 	return h
 }
 
-// RoundTrip makes a request that takes agreed to. It makes it again, with the body of GetBody, only if nothing of it was written
-// to a connection that had been kept.
-func (h *http1) RoundTrip(r *http.Request) (*http.Response, error) {
-	target := r.URL.RequestURI()
-	if !onOneLine(target) {
-		_ = r.Body.Close()
-		return nil, errTarget
-	}
-	for again := r; ; {
-		c, err := h.connection(again)
-		if errors.Is(err, errChooseAgain) {
-			return h.otherwise.RoundTrip(again)
-		}
+// post is a POST as http1 makes it.
+type post struct {
+	ctx   context.Context
+	to    recipient
+	write func(w *bytes.Buffer) error // all of it; called again if nothing of it was sent
+	terms *Post                       // of one by a Route, whose time is that of its connection instead of a context's; else nil
+}
+
+// post makes a POST. It makes it again only if nothing of it was written to a connection that had been kept.
+func (h *http1) post(p *post) (*http.Response, error) {
+	for {
+		c, err := h.connection(p)
 		if err != nil {
-			_ = again.Body.Close()
 			return nil, err
 		}
-		resp, err := c.exchange(again, target)
+		resp, err := c.exchange(p)
 		if err == nil {
-			resp.Request = r
 			return resp, nil
 		}
 		if c.to.secure && h.chosen != nil && ClassOf(err) == Protocol {
-			h.chosen.forget(r.URL.Host) // it may speak HTTP/2 by now, whatever it chose in the handshake
+			h.chosen.forget(p.to.host) // it may speak HTTP/2 by now, whatever it chose in the handshake
 		}
-		if !c.kept || !errors.Is(err, errNothingWritten) {
+		if !c.kept || !errors.Is(err, errNothingWritten) || !p.terms.mayRepeat() {
 			return nil, err
 		}
-		next := *r
-		if next.Body, err = r.GetBody(); err != nil {
-			return nil, err
-		}
-		again = &next
 	}
 }
 
 // connection returns one that was kept and still lives, or else a new one.
-func (h *http1) connection(r *http.Request) (*http1Conn, error) {
-	ctx := r.Context()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+func (h *http1) connection(p *post) (*http1Conn, error) {
+	if p.ctx.Err() != nil {
+		return nil, context.Cause(p.ctx)
 	}
-	to := destinationOf(r)
 	for {
-		c := h.idle.take(to)
+		c := h.idle.take(p.to.destination)
 		if c == nil {
-			break
+			return h.newConnection(p)
 		}
 		if c.alive() {
 			c.kept = true
@@ -90,7 +82,16 @@ func (h *http1) connection(r *http.Request) (*http1Conn, error) {
 		}
 		_ = c.Close()
 	}
-	c, err := h.connect(r, to)
+}
+
+func (h *http1) newConnection(p *post) (*http1Conn, error) {
+	ctx := p.ctx
+	if p.terms != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(WithProgress(ctx, &p.terms.Progress), p.terms.Until)
+		defer cancel()
+	}
+	c, err := h.connect(ctx, p.to)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -101,12 +102,12 @@ func (h *http1) connection(r *http.Request) (*http1Conn, error) {
 // more. Nothing was sent.
 var errChooseAgain = errors.New("the receiver may have to choose its protocol again")
 
-func (h *http1) connect(r *http.Request, to destination) (*http1Conn, error) {
-	conn, err := h.dial(r.Context(), "tcp", to.address)
+func (h *http1) connect(ctx context.Context, to recipient) (*http1Conn, error) {
+	conn, err := h.dial(ctx, "tcp", to.address)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newHTTP1Conn(conn, to, h.idle)
+	c, err := newHTTP1Conn(conn, to.destination, h.idle)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -114,10 +115,10 @@ func (h *http1) connect(r *http.Request, to destination) (*http1Conn, error) {
 	if !to.secure {
 		return c, nil
 	}
-	if err := h.secure(r.Context(), c, r.URL.Hostname()); err != nil {
+	if err := h.secure(ctx, c, to.name); err != nil {
 		_ = conn.Close()
 		if h.chosen != nil && !isTimeout(err) {
-			h.chosen.forget(r.URL.Host)
+			h.chosen.forget(to.host)
 			return nil, errChooseAgain
 		}
 		return nil, err
@@ -151,14 +152,21 @@ type destination struct {
 	secure  bool
 }
 
-func destinationOf(r *http.Request) destination {
-	to := destination{address: r.URL.Host, secure: r.URL.Scheme == "https"}
-	if r.URL.Port() == "" {
+// recipient is who a POST is for.
+type recipient struct {
+	destination
+	host string // as in the URL
+	name string // without the port
+}
+
+func recipientOf(u *url.URL) recipient {
+	to := recipient{host: u.Host, name: u.Hostname(), destination: destination{address: u.Host, secure: u.Scheme == "https"}}
+	if u.Port() == "" {
 		port := "80"
 		if to.secure {
 			port = "443"
 		}
-		to.address = net.JoinHostPort(r.URL.Hostname(), port)
+		to.address = net.JoinHostPort(to.name, port)
 	}
 	return to
 }

@@ -13,7 +13,7 @@ type http1Body struct {
 	from     io.Reader
 	conn     *http1Conn
 	ctx      context.Context
-	stop     func() bool // whether the request's context has not ended
+	lasting  bool // the context is not only this request's
 	reusable bool
 	over     atomic.Bool // the connection is no longer this body's
 	err      error       // how reading ended
@@ -58,7 +58,7 @@ func (b *http1Body) end(reusable bool) {
 	if !b.over.CompareAndSwap(false, true) {
 		return
 	}
-	if b.stop() && reusable && b.conn.spent() {
+	if reusable && (b.lasting || b.conn.leave()) && b.conn.spent() {
 		b.conn.idle.put(b.conn)
 		return
 	}

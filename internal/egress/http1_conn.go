@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 )
 
 var (
@@ -31,9 +32,12 @@ type http1Conn struct {
 	to      destination
 	idle    *idleConns
 	in      *bufio.Reader
+	watched <-chan struct{} // Done of the context whose end closes the connection; see watch
+	unwatch func() bool
 	left    int64 // bytes that may yet be read
 	written int   // bytes of the request
 	kept    bool  // it was idle before
+	limited bool  // it has a deadline
 }
 
 func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn, error) {
@@ -48,51 +52,97 @@ func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn,
 
 // exchange writes a request and reads the header of its response. The connection is given back, or closed, when the
 // response's body has been read or is closed, and closed when the request's context ends before that.
-func (c *http1Conn) exchange(r *http.Request, target string) (*http.Response, error) {
-	ctx := r.Context()
-	stop := context.AfterFunc(ctx, c.abort)
-	sendErr := c.send(r, target)
+func (c *http1Conn) exchange(p *post) (*http.Response, error) {
+	c.watch(p.ctx)
+	c.limit(p.terms)
+	sendErr := c.send(p)
 	var resp *http.Response
 	err := sendErr
 	// Where some of it was written a receiver may say, before it has read the rest, why it wants none.
 	if sendErr == nil || c.written > 0 {
-		resp, err = c.receive(r)
+		resp, err = c.receive()
 	}
 	if err != nil {
-		stop()
 		_ = c.Close()
 		switch {
-		case ctx.Err() != nil:
-			err = context.Cause(ctx)
+		case p.ctx.Err() != nil:
+			err = context.Cause(p.ctx)
 		case sendErr != nil:
 			err = sendErr
 		}
 		return nil, err
 	}
 	body := &http1Body{
-		from: resp.Body, conn: c, ctx: ctx, stop: stop,
+		from: resp.Body, conn: c, ctx: p.ctx, lasting: p.terms != nil,
 		// A status below 200 that is not the last is none that is known: so is what follows it.
 		reusable: sendErr == nil && !resp.Close && resp.StatusCode > 199,
 	}
 	if resp.Body, resp.TLS = body, c.state; resp.ContentLength == 0 {
 		body.end(body.reusable)
+	} else if p.terms != nil {
+		c.hurry(resp.ContentLength, p.terms)
 	}
 	return resp, nil
+}
+
+// limit bounds the time of a request by its terms, or not at all if it has none. Setting a deadline fails where writing does.
+func (c *http1Conn) limit(terms *Post) {
+	if terms != nil {
+		c.limited = true
+		_ = c.socket.SetDeadline(terms.Until)
+	} else if c.limited {
+		c.limited = false
+		_ = c.socket.SetDeadline(time.Time{})
+	}
+}
+
+// hurry bounds the time for a body of so many bytes, unknown if negative, unless all of it is there already.
+func (c *http1Conn) hurry(length int64, terms *Post) {
+	if length >= 0 && length <= int64(c.in.Buffered()) {
+		return
+	}
+	if end := time.Now().Add(terms.BodyTime); end.Before(terms.Until) {
+		_ = c.socket.SetReadDeadline(end)
+	}
+}
+
+// watch sees to it that ctx's end closes the connection, in use or not. Routes make their POSTs with one context that lasts,
+// so it is mostly watched already.
+func (c *http1Conn) watch(ctx context.Context) {
+	if c.watched == ctx.Done() {
+		return
+	}
+	c.leave()
+	if c.watched = ctx.Done(); c.watched != nil {
+		c.unwatch = context.AfterFunc(ctx, c.abort)
+	}
+}
+
+// leave ends the watching. It returns false if the connection is being closed.
+func (c *http1Conn) leave() bool {
+	if c.watched == nil {
+		return true
+	}
+	c.watched = nil
+	return c.unwatch()
 }
 
 // abort ends whatever is done with the connection, at once. Close may wait a moment.
 func (c *http1Conn) abort() { _ = c.socket.Close() }
 
+// Close ends the connection. Only who has it may call it.
+func (c *http1Conn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}
+
 // send writes a request in one piece, or nothing of one that is not whole.
-func (c *http1Conn) send(r *http.Request, target string) error {
+func (c *http1Conn) send(p *post) error {
 	w := outgoing.Get().(*bytes.Buffer)
 	defer outgoing.Put(w)
 	w.Reset()
 	c.written = 0
-	err := writeRequest(w, r, target)
-	if closeErr := r.Body.Close(); err == nil {
-		err = closeErr
-	}
+	err := p.write(w)
 	if err != nil {
 		return err
 	}
@@ -103,10 +153,10 @@ func (c *http1Conn) send(r *http.Request, target string) error {
 }
 
 // receive reads the header of the response, and those of status 1xx before it, which together are no longer than one may be.
-func (c *http1Conn) receive(r *http.Request) (*http.Response, error) {
+func (c *http1Conn) receive() (*http.Response, error) {
 	c.left = maxResponseHeader
 	for {
-		resp, err := http.ReadResponse(c.in, r)
+		resp, err := http.ReadResponse(c.in, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
@@ -16,8 +17,7 @@ type answered struct {
 	err, read egress.Class // empty for no error
 }
 
-func answer(t *testing.T, c *http.Client, to string) (a answered) {
-	resp, err := c.Post(to, "text/plain", strings.NewReader("{}"))
+func answer(resp *http.Response, err error) (a answered) {
 	if err != nil {
 		return answered{err: egress.ClassOf(err)}
 	}
@@ -57,6 +57,7 @@ func FuzzHTTP1Response(f *testing.F) {
 	})
 	ours := egress.NewClient(p, egress.DefaultConfig())
 	f.Cleanup(ours.CloseIdleConnections)
+	route := routeTo(f, ours, s.url, nil)
 	theirs := &http.Client{
 		Transport:     &http.Transport{MaxResponseHeaderBytes: 64 << 10, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -64,11 +65,16 @@ func FuzzHTTP1Response(f *testing.F) {
 	f.Cleanup(theirs.CloseIdleConnections)
 	f.Fuzz(func(t *testing.T, said []byte) {
 		answers <- said
-		got := answer(t, ours, s.url)
+		got := answer(ours.Post(s.url, "text/plain", strings.NewReader("{}")))
+		ours.CloseIdleConnections()
 		answers <- said
-		want := answer(t, theirs, s.url)
-		if got != want {
-			t.Errorf("got %+v, want %+v", got, want)
+		byRoute := answer(route.Post(t.Context(), &egress.Post{
+			Body: []byte("{}"), Until: time.Now().Add(time.Minute), BodyTime: time.Minute,
+		}))
+		answers <- said
+		want := answer(theirs.Post(s.url, "text/plain", strings.NewReader("{}")))
+		if got != want || byRoute != want {
+			t.Errorf("got %+v, by a route %+v, want %+v", got, byRoute, want)
 		}
 		ours.CloseIdleConnections()
 		theirs.CloseIdleConnections()

@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // brittle is a connection that breaks when it is written to for the second time.
@@ -102,6 +104,43 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 				t.Errorf("made again %d times over %d connections, %d arrived", again, dials, arrived.Load())
 			}
 		})
+	}
+}
+
+// A POST by a route is made again as often as its sender agrees to.
+func TestRouteMakesAPostAgain(t *testing.T) {
+	t.Parallel()
+	for resends := range 2 {
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+		t.Cleanup(server.Close)
+		client := newClient(Policy{}, DefaultConfig(), options{})
+		h := client.Transport.(*transport).http1
+		t.Cleanup(h.idle.closeAll)
+		h.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &brittle{TCPConn: conn.(*net.TCPConn)}, nil
+		}
+		to, err := url.Parse(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := NewRoute(client.Transport, to, nil)
+		for n, want := range []struct {
+			resent int
+			class  Class
+		}{{0, ""}, {resends, []Class{Reset, ""}[resends]}} {
+			p := Post{Body: []byte("{}"), Until: time.Now().Add(time.Minute), Resends: resends}
+			resp, err := r.Post(t.Context(), &p)
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			if p.Resent != want.resent || (err == nil) != (want.class == "") || err != nil && ClassOf(err) != want.class {
+				t.Errorf("%d resends, POST %d: made again %d times, %v", resends, n, p.Resent, err)
+			}
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -20,12 +21,19 @@ const maxInline = 32 << 10
 var errTarget = errors.New("the URL's path or query holds a space or a control character")
 
 // takes says whether a request is one for http1: a POST of a small body that is in memory, with headers of the usual kind.
-// Over TLS it is, once the receiver was seen to choose HTTP/1.1.
 func (h *http1) takes(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.Body != nil && r.GetBody != nil && r.ContentLength > 0 && r.ContentLength <= maxInline &&
-		!r.Close && r.TransferEncoding == nil && r.Trailer == nil && r.URL.Opaque == "" &&
-		plainHost(r.URL.Host) && (r.Host == r.URL.Host || r.Host == "" || plainHost(r.Host)) && plainHeader(r.Header) &&
-		(r.URL.Scheme == "http" || r.URL.Scheme == "https" && (h.chosen == nil || h.chosen.has(r.URL.Host)))
+		!r.Close && r.TransferEncoding == nil && r.Trailer == nil && plainURL(r.URL) &&
+		(r.Host == r.URL.Host || r.Host == "" || plainHost(r.Host)) && plainHeader(r.Header) && h.reaches(r.URL.Scheme == "https", r.URL.Host)
+}
+
+// reaches says whether a receiver speaks HTTP/1.1: over TLS, once it was seen to choose it.
+func (h *http1) reaches(secure bool, host string) bool {
+	return !secure || h.chosen == nil || h.chosen.has(host)
+}
+
+func plainURL(u *url.URL) bool {
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Opaque == "" && plainHost(u.Host)
 }
 
 // plainHost leaves to net/http names that are not ASCII yet, zones, and what is no host at all.
@@ -63,23 +71,78 @@ func onOneLine(target string) bool {
 	return true
 }
 
-// writeRequest writes all of a request, whose body must be as long as it says.
-func writeRequest(w *bytes.Buffer, r *http.Request, target string) error {
-	w.WriteString("POST " + target + " HTTP/1.1\r\nHost: " + cmp.Or(r.Host, r.URL.Host) + "\r\n")
-	if _, ok := r.Header["User-Agent"]; !ok {
-		w.WriteString("User-Agent: Go-http-client/1.1\r\n") // as net/http does
+// RoundTrip makes a request that takes agreed to. It makes it again, with the body of GetBody, where post does.
+func (h *http1) RoundTrip(r *http.Request) (*http.Response, error) {
+	a := &asked{Request: r, target: r.URL.RequestURI()}
+	if !onOneLine(a.target) {
+		_ = r.Body.Close()
+		return nil, errTarget
 	}
-	w.WriteString("Content-Length: " + strconv.FormatInt(r.ContentLength, 10) + "\r\n")
-	if err := r.Header.Write(w); err != nil {
+	resp, err := h.post(&post{ctx: r.Context(), to: recipientOf(r.URL), write: a.write})
+	if errors.Is(err, errChooseAgain) {
+		next := *r
+		if next.Body, err = a.open(); err != nil {
+			return nil, err
+		}
+		return h.otherwise.RoundTrip(&next)
+	}
+	if err != nil {
+		if !a.opened {
+			_ = r.Body.Close()
+		}
+		return nil, err
+	}
+	resp.Request = r
+	return resp, nil
+}
+
+// asked is a request that somebody asked for.
+type asked struct {
+	*http.Request
+	target string
+	opened bool // the body
+}
+
+// open returns the request's body; from the second time on, that of GetBody.
+func (a *asked) open() (io.ReadCloser, error) {
+	if a.opened {
+		return a.GetBody()
+	}
+	a.opened = true
+	return a.Body, nil
+}
+
+// write writes all of the request, whose body must be as long as it says.
+func (a *asked) write(w *bytes.Buffer) error {
+	body, err := a.open()
+	if err != nil {
 		return err
 	}
-	w.WriteString("\r\n")
-	n, err := io.Copy(w, io.LimitReader(r.Body, r.ContentLength+1))
+	writeHead(w, a.target, cmp.Or(a.Host, a.URL.Host), a.Header)
+	writeLength(w, a.ContentLength)
+	n, err := io.Copy(w, io.LimitReader(body, a.ContentLength+1))
+	closeErr := body.Close()
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the request's body: %w", err)
-	case n != r.ContentLength:
-		return fmt.Errorf("the request's body is not %d bytes long", r.ContentLength)
+	case n != a.ContentLength:
+		return fmt.Errorf("the request's body is not %d bytes long", a.ContentLength)
 	}
-	return nil
+	return closeErr
+}
+
+// writeHead writes the first lines of a request.
+func writeHead(w *bytes.Buffer, target, host string, header http.Header) {
+	w.WriteString("POST " + target + " HTTP/1.1\r\nHost: " + host + "\r\n")
+	if _, ok := header["User-Agent"]; !ok {
+		w.WriteString("User-Agent: Go-http-client/1.1\r\n") // as net/http does
+	}
+	_ = header.Write(w) // a buffer takes it all
+}
+
+// writeLength writes the last line, and the one that ends the header.
+func writeLength(w *bytes.Buffer, n int64) {
+	w.WriteString("Content-Length: ")
+	w.Write(strconv.AppendInt(w.AvailableBuffer(), n, 10))
+	w.WriteString("\r\n\r\n")
 }
