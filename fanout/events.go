@@ -22,8 +22,8 @@ type recorded struct {
 	acceptedAt time.Time
 	seq        uint64
 	matched    int
-	erased     bool // its bytes are not in the stream any more, by intent
-	untargeted bool // known not to be targeted; see Event.targeted
+	erased     bool           // its bytes are not in the stream any more, by intent
+	targeted   sql.Null[bool] // see Event.targeted; null in rows of former versions
 }
 
 // filter says which rows of a list are asked for; what is zero does not bind.
@@ -76,12 +76,12 @@ func (f filter) where(key, at string) (clause string, args []any) {
 	return clause + " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit), args
 }
 
-const recordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted IS FALSE"
+const recordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted"
 
 func scanRecorded(row interface{ Scan(...any) error }) (recorded, error) {
 	var r recorded
 	var seq int64
-	err := row.Scan(&r.uid, &r.tenant, &r.id, &r.eventType, &r.time, &r.acceptedAt, &seq, &r.matched, &r.erased, &r.untargeted)
+	err := row.Scan(&r.uid, &r.tenant, &r.id, &r.eventType, &r.time, &r.acceptedAt, &seq, &r.matched, &r.erased, &r.targeted)
 	r.seq, r.time, r.acceptedAt = uint64(seq), r.time.UTC(), r.acceptedAt.UTC()
 	return r, err
 }

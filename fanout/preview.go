@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 const (
 	// previewTime bounds a preview: what was not examined by then is left out.
 	previewTime = 5 * time.Second
+	// previewPage is how many events are looked at together.
+	previewPage = 500
 	// previewSamples is how many of the events that match are told.
 	previewSamples = 10
 	// previewSpan is the shortest span of time that a rate is made of.
@@ -60,53 +63,64 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, previewTime)
 	defer cancel()
-	seq, err := r.Ledger.seqBack(ctx, tenant, in.Body.Last)
+	p, err := r.sift(ctx, tenant, in.Body.Last, sub)
 	if err != nil {
 		return nil, err
 	}
-	_, last, err := r.Reader.ends(ctx)
+	return &previewOutput{Body: p}, nil
+}
+
+// sift looks at the last events of a tenant that are in the stream, newest first, until it has seen so many, there are no more
+// or ctx ends.
+func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscriptions.Subscription) (previewJSON, error) {
+	p := previewJSON{Samples: []sampleJSON{}}
+	first, _, err := r.Reader.ends(ctx)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	var looked []look
-	candidate := r.Directory.Candidate(sub)
-	for e, err := range r.Reader.recent(ctx, tenant, seq) {
-		if err != nil {
-			return nil, err
+	var newest []recorded // of those that match
+	oldest := r.Now()
+	for page := (filter{tenant: tenant}); p.Examined < last; {
+		page.limit = min(previewPage, last-p.Examined)
+		rows, matching, err := r.look(ctx, &page, first, sub)
+		if err != nil && (ctx.Err() == nil || p.Examined == 0) {
+			return p, err
 		}
-		if e.Seq > last {
+		if err != nil || len(rows) == 0 {
 			break
 		}
-		looked = append(looked, look{
-			at: e.AcceptedAt, matched: candidate.Would(e.matchEvent()), sample: sampleJSON{ID: e.ID, Type: e.Type, Time: e.Time},
-		})
+		oldest = rows[len(rows)-1].acceptedAt
+		p.Examined += len(rows)
+		p.Matched += len(matching)
+		newest = newestOf(append(newest, matching...))
 	}
-	return &previewOutput{Body: summary(looked[max(len(looked)-in.Body.Last, 0):], r.Now())}, nil
-}
-
-// look is one event that was looked at.
-type look struct {
-	at      time.Time
-	matched bool
-	sample  sampleJSON
-}
-
-// summary sums up what was looked at, oldest first.
-func summary(looked []look, now time.Time) previewJSON {
-	p := previewJSON{Examined: len(looked), Samples: []sampleJSON{}}
-	for _, l := range slices.Backward(looked) {
-		if !l.matched {
-			continue
-		}
-		if p.Matched++; len(p.Samples) < previewSamples {
-			p.Samples = append(p.Samples, l.sample)
-		}
+	for _, row := range newest {
+		p.Samples = append(p.Samples, sampleJSON{ID: row.id, Type: row.eventType, Time: row.time})
 	}
 	if p.Matched > 0 {
-		span := max(now.Sub(looked[0].at), previewSpan)
+		span := max(r.Now().Sub(oldest), previewSpan)
 		p.PerDay = int(float64(p.Matched) * float64(24*time.Hour) / float64(span))
 	}
-	return p
+	return p, nil
+}
+
+// newestOf returns as many as are told. Keys of one millisecond are in no order, places in the stream are.
+func newestOf(rows []recorded) []recorded {
+	slices.SortFunc(rows, func(a, b recorded) int { return cmp.Compare(b.seq, a.seq) })
+	return rows[:min(len(rows), previewSamples)]
+}
+
+// look returns the events of a page that are in the stream, and which of them match; none where there are no more. The page
+// moves on.
+func (r Routes) look(ctx context.Context, page *filter, first uint64, sub *subscriptions.Subscription) (rows, matching []recorded, err error) {
+	rows, _, err = r.Ledger.list(ctx, *page)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	page.after = rows[len(rows)-1].uid
+	rows = slices.DeleteFunc(rows, func(row recorded) bool { return row.erased || row.seq < first })
+	matching, err = sieve{r.Reader, r.Bytes, r.Directory, nil}.matching(ctx, page.tenant, slices.Clone(rows), sub)
+	return rows, matching, err
 }
 
 // subscription makes one of the fields that matter for matching, or says what is wrong with them.

@@ -1,12 +1,16 @@
 package fanout_test
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 )
 
 // reads counts what is read of the stream of events from now on.
@@ -88,4 +92,45 @@ func TestAReplayReadsWhatTheLedgerDoesNotTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	dry("with rows that do not tell", 6, true)
+}
+
+// outlived holds the bytes of events that are in the stream no more.
+type outlived struct{ deliver.Event }
+
+func (o outlived) Get(ctx context.Context, uid uuid.UUID, _ uint64) (*deliver.Event, error) {
+	return o.Kept(ctx, uid)
+}
+
+func (o outlived) Kept(_ context.Context, uid uuid.UUID) (*deliver.Event, error) {
+	o.UID = uid
+	return &o.Event, nil
+}
+
+// What is kept of an event beyond the stream does not say whom it named, so nobody else receives it.
+func TestAReplayTakesNobodyForANamedReceiver(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.bytes = outlived{deliver.Event{ID: "e", Tenant: "acme", Type: "order.created", Data: []byte(`{}`)}}
+	stop := h.run()
+	named, other := h.subscribe("acme", "order.*"), h.subscribe("acme", "order.*")
+	gone := []uint64{
+		h.publish("events.acme.order.created", `{}`, "Fanfare-Targets", named.ID.String()),
+		h.publish("events.acme.order.created", `{}`),
+	}
+	h.settled()
+	stop()
+	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range gone {
+		if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.publish("events.acme.user.created", `{}`) // lest the stream be empty
+	h.replayer()
+	if v := h.done(h.start(other, map[string]any{"only": "all"}).ID); v.Matched != 1 || v.Sent != 1 {
+		t.Errorf("the replay is %+v, want the event that named nobody", v)
+	}
 }

@@ -28,7 +28,8 @@ type replayView struct {
 // replaying is a house with a desk for replays.
 type replaying struct {
 	*house
-	desk *desk
+	desk  *desk
+	bytes fanout.Bytes // what outlived the stream; nil for what deliver keeps
 }
 
 func newReplaying(t *testing.T) *replaying {
@@ -47,9 +48,12 @@ func (h *replaying) replayer() (stop func()) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	if h.bytes == nil {
+		h.bytes = events
+	}
 	books := deliver.NewBooks(h.db, h.js)
 	r := fanout.NewReplayer(fanout.ReplayerDeps{
-		DB: h.db, Reader: reader, Bytes: events, Directory: h.dir, JetStream: h.js, Books: books, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
+		DB: h.db, Reader: reader, Bytes: h.bytes, Directory: h.dir, JetStream: h.js, Books: books, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -17,58 +17,7 @@ import (
 const (
 	readMessages = 100
 	readBytes    = 1 << 20
-
-	recentMessages = 1000
-	recentBytes    = 8 << 20
 )
-
-// recent iterates over a tenant's events of the stream from a sequence on, oldest first. It ends with the context,
-// and where the stream does.
-func (r *Reader) recent(ctx context.Context, tenant string, seq uint64) iter.Seq2[*Event, error] {
-	return func(yield func(*Event, error) bool) {
-		for {
-			n, next, err := r.batch(ctx, tenant, seq, yield)
-			if err != nil {
-				yield(nil, fmt.Errorf("read recent events: %w", err))
-				return
-			}
-			if n == 0 || next <= seq || ctx.Err() != nil {
-				return
-			}
-			seq = next
-		}
-	}
-}
-
-// batch yields the events of one read, and returns how many messages it held and where the next one begins. A
-// reader that has enough is told by next being 0.
-func (r *Reader) batch(ctx context.Context, tenant string, seq uint64, yield func(*Event, error) bool) (n int, next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, recentMessages,
-		jetstreamext.GetBatchSeq(max(seq, 1)), jetstreamext.GetBatchSubject(subjectPrefix+tenant+".>"),
-		jetstreamext.GetBatchMaxBytes(recentBytes))
-	if err != nil {
-		return 0, 0, err
-	}
-	next = seq
-	for raw, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return n, next, nil
-		}
-		if err != nil {
-			return n, next, err
-		}
-		n++
-		next = raw.Sequence + 1
-		e, refusal := decode(wireOf(raw))
-		if refusal != nil || !jsontext.Value(e.Data).IsValid() {
-			continue // It is in quarantine.
-		}
-		if !yield(e, nil) {
-			return n, 0, nil
-		}
-	}
-	return n, next, nil
-}
 
 // between iterates over a tenant's events of the stream from one place to another, both included.
 func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) iter.Seq2[*Event, error] {
@@ -131,15 +80,4 @@ func (r *Reader) ends(ctx context.Context) (first, last uint64, err error) {
 		return 0, 0, fmt.Errorf("look at stream %s: %w", Stream, err)
 	}
 	return info.State.FirstSeq, info.State.LastSeq, nil
-}
-
-// seqBack is the first place in the stream of the n last events that were fanned out for a tenant; 0 if there are none.
-func (l *Ledger) seqBack(ctx context.Context, tenant string, n int) (uint64, error) {
-	var seq int64
-	err := l.db.QueryRowContext(ctx, `SELECT coalesce(min(seq), 0) FROM (
-		SELECT seq FROM events WHERE tenant = $1 ORDER BY uid DESC LIMIT $2) AS recent`, tenant, n).Scan(&seq)
-	if err != nil {
-		return 0, fmt.Errorf("find recent events: %w", err)
-	}
-	return uint64(seq), nil
 }
