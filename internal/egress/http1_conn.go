@@ -25,6 +25,7 @@ var (
 type http1Conn struct {
 	net.Conn // the socket, or TLS over it
 	pulse
+	rest
 
 	socket  net.Conn
 	under   *underTLS            // nil without TLS

@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"container/list"
 	"slices"
 	"sync"
 	"time"
@@ -15,21 +14,26 @@ type idleConns struct {
 	most, mostEach int
 	timeout        time.Duration
 
-	mu      sync.Mutex
-	to      map[destination][]*idleConn // the one that was used last at the end
-	order   list.List                   // of *idleConn, by when they were used
-	looking bool                        // or about to
-	closing bool                        // what comes back is closed, until another is asked for
+	mu             sync.Mutex
+	to             map[destination]*shelf
+	oldest, newest *http1Conn // by when they were used
+	count          int
+	looking        bool // or about to
+	closing        bool // what comes back is closed, until another is asked for
 }
 
-type idleConn struct {
-	*http1Conn
-	since time.Time
-	place *list.Element // nil once it is not kept any more
+// shelf holds the connections to one destination, the one that was used last at the end. It stays for a while when it is empty:
+// mostly one comes back soon.
+type shelf struct{ conns []*http1Conn }
+
+// rest is what idleConns knows of a connection that it keeps; else it is zero.
+type rest struct {
+	since        time.Time
+	older, newer *http1Conn
 }
 
 func newIdleConns(most, mostEach int, timeout time.Duration) *idleConns {
-	return &idleConns{most: most, mostEach: mostEach, timeout: timeout, to: make(map[destination][]*idleConn)}
+	return &idleConns{most: most, mostEach: mostEach, timeout: timeout, to: make(map[destination]*shelf)}
 }
 
 // take returns the connection to a destination that was used last, or nil.
@@ -37,30 +41,29 @@ func (i *idleConns) take(to destination) *http1Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.closing = false
-	kept := i.to[to]
-	if len(kept) == 0 {
+	s := i.to[to]
+	if s == nil || len(s.conns) == 0 {
 		return nil
 	}
-	last := kept[len(kept)-1]
-	i.remove(last)
-	return last.http1Conn
+	last := s.conns[len(s.conns)-1]
+	s.conns[len(s.conns)-1] = nil
+	s.conns = s.conns[:len(s.conns)-1]
+	i.unlink(last)
+	return last
 }
 
 // put keeps a connection, or closes it, or another one that was not used for longer.
 func (i *idleConns) put(c *http1Conn) {
 	i.mu.Lock()
 	surplus := c
-	if !i.closing && len(i.to[c.to]) < i.mostEach {
+	if s := i.shelf(c.to); !i.closing && len(s.conns) < i.mostEach {
 		surplus = nil
-		if i.order.Len() == i.most {
-			oldest := i.order.Front().Value.(*idleConn)
-			i.remove(oldest)
-			surplus = oldest.http1Conn
+		if i.count == i.most {
+			surplus = i.oldest
+			i.remove(surplus)
 		}
-		kept := &idleConn{http1Conn: c, since: time.Now()}
-		kept.place = i.order.PushBack(kept)
-		i.to[c.to] = append(i.to[c.to], kept)
-		i.lookAgain()
+		s.conns = append(s.conns, c)
+		i.link(c)
 	}
 	i.mu.Unlock()
 	if surplus != nil {
@@ -68,22 +71,56 @@ func (i *idleConns) put(c *http1Conn) {
 	}
 }
 
-// remove forgets a connection. It needs the lock.
-func (i *idleConns) remove(c *idleConn) {
-	i.order.Remove(c.place)
-	c.place = nil
-	kept := i.to[c.http1Conn.to]
-	at := slices.Index(kept, c)
-	if kept = slices.Delete(kept, at, at+1); len(kept) > 0 {
-		i.to[c.http1Conn.to] = kept
-		return
+// shelf returns that of a destination. It needs the lock.
+func (i *idleConns) shelf(to destination) *shelf {
+	s := i.to[to]
+	if s == nil {
+		s = new(shelf)
+		i.to[to] = s
+		i.lookAgain()
 	}
-	delete(i.to, c.http1Conn.to)
+	return s
+}
+
+// link makes a connection the newest. It needs the lock.
+func (i *idleConns) link(c *http1Conn) {
+	c.rest = rest{since: time.Now(), older: i.newest}
+	if i.newest == nil {
+		i.oldest = c
+	} else {
+		i.newest.newer = c
+	}
+	i.newest = c
+	i.count++
+}
+
+// unlink forgets when a connection was used. It needs the lock.
+func (i *idleConns) unlink(c *http1Conn) {
+	if c.older == nil {
+		i.oldest = c.newer
+	} else {
+		c.older.newer = c.newer
+	}
+	if c.newer == nil {
+		i.newest = c.older
+	} else {
+		c.newer.older = c.older
+	}
+	c.rest = rest{}
+	i.count--
+}
+
+// remove forgets a connection. It needs the lock.
+func (i *idleConns) remove(c *http1Conn) {
+	s := i.to[c.to]
+	at := slices.Index(s.conns, c)
+	s.conns = slices.Delete(s.conns, at, at+1)
+	i.unlink(c)
 }
 
 // lookAgain sees to it that somebody looks while there is something to look at. It needs the lock.
 func (i *idleConns) lookAgain() {
-	if !i.looking && i.order.Len() > 0 {
+	if !i.looking && len(i.to) > 0 {
 		i.looking = true
 		time.AfterFunc(min(i.timeout, lookEvery), i.look)
 	}
@@ -92,27 +129,36 @@ func (i *idleConns) lookAgain() {
 // look closes what was not used for the timeout, and what the other side has closed. It holds the lock for
 // no system call, of which there may be thousands.
 func (i *idleConns) look() {
+	type seen struct {
+		*http1Conn
+		since time.Time
+	}
 	i.mu.Lock()
-	kept := make([]*idleConn, 0, i.order.Len())
-	for at := i.order.Front(); at != nil; at = at.Next() {
-		kept = append(kept, at.Value.(*idleConn))
+	kept := make([]seen, 0, i.count)
+	for c := i.oldest; c != nil; c = c.newer {
+		kept = append(kept, seen{c, c.since})
 	}
 	i.mu.Unlock()
 	for _, c := range kept {
 		if time.Since(c.since) >= i.timeout || !c.alive() {
-			i.drop(c)
+			i.drop(c.http1Conn, c.since)
 		}
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	for to, s := range i.to {
+		if len(s.conns) == 0 {
+			delete(i.to, to)
+		}
+	}
 	i.looking = false
 	i.lookAgain()
 }
 
-// drop closes a connection, unless somebody took it in the meantime: then what was seen of it may be the response.
-func (i *idleConns) drop(c *idleConn) {
+// drop closes a connection, unless somebody took it since it was seen: then what was seen of it may be the response.
+func (i *idleConns) drop(c *http1Conn, since time.Time) {
 	i.mu.Lock()
-	kept := c.place != nil
+	kept := c.since.Equal(since)
 	if kept {
 		i.remove(c)
 	}
@@ -126,12 +172,12 @@ func (i *idleConns) drop(c *idleConn) {
 func (i *idleConns) closeAll() {
 	i.mu.Lock()
 	i.closing = true
-	var kept []*idleConn
-	for i.order.Len() > 0 {
-		c := i.order.Front().Value.(*idleConn)
-		i.remove(c)
-		kept = append(kept, c)
+	kept := make([]*http1Conn, 0, i.count)
+	for i.oldest != nil {
+		kept = append(kept, i.oldest)
+		i.remove(i.oldest)
 	}
+	clear(i.to)
 	i.mu.Unlock()
 	for _, c := range kept {
 		_ = c.Close()

@@ -93,7 +93,7 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 			if (err == nil) != tc.answered || err != nil && ClassOf(err) != Reset {
 				t.Errorf("got %v", err)
 			}
-			if kept := h.idle.order.Len(); kept != tc.again {
+			if kept := h.idle.count; kept != tc.again {
 				t.Errorf("%d connections are kept", kept)
 			}
 			want := tc.kept
@@ -235,7 +235,7 @@ func TestIdleConnsLook(t *testing.T) {
 	if err := theirs[1].Close(); err != nil {
 		t.Fatal(err)
 	}
-	last := i.to[destination{address: "a"}][2]
+	since := ours[2].since
 	if got := i.take(destination{address: "a"}); got != ours[2] {
 		t.Fatal("the one that was used last is not the first to be used again")
 	}
@@ -243,7 +243,7 @@ func TestIdleConnsLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.look()
-	i.drop(last) // as it was seen before it was taken
+	i.drop(ours[2], since) // as it was seen before it was taken
 	if _, err := ours[1].Conn.Write([]byte("a")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("what the other side closed is open: %v", err)
 	}
