@@ -37,6 +37,7 @@ type Committer[T any] struct {
 	mu    sync.Mutex
 	busy  bool
 	queue []*call[T]
+	spare sync.Pool // of calls that are over, to be made anew
 }
 
 // call is one Do that waits for its commit or for the lead.
@@ -70,7 +71,7 @@ func (c *Committer[T]) Do(ctx context.Context, item T) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	me := &call[T]{item: item, wake: make(chan signal, 1)}
+	me := c.newCall(item)
 	c.mu.Lock()
 	c.queue = append(c.queue, me)
 	if c.busy {
@@ -78,6 +79,7 @@ func (c *Committer[T]) Do(ctx context.Context, item T) error {
 		select {
 		case s := <-me.wake:
 			if !s.lead {
+				c.over(me)
 				return s.err
 			}
 		case <-ctx.Done():
@@ -89,6 +91,22 @@ func (c *Committer[T]) Do(ctx context.Context, item T) error {
 		c.mu.Unlock()
 	}
 	return c.lead(me)
+}
+
+func (c *Committer[T]) newCall(item T) *call[T] {
+	me, ok := c.spare.Get().(*call[T])
+	if !ok {
+		me = &call[T]{wake: make(chan signal, 1)}
+	}
+	me.item = item
+	return me
+}
+
+// over keeps a call that nobody will signal any more, and its channel.
+func (c *Committer[T]) over(me *call[T]) {
+	var none T
+	me.item = none
+	c.spare.Put(me)
 }
 
 // lead commits one group, which me is the first of, wakes the group and hands the lead on.
@@ -106,6 +124,7 @@ func (c *Committer[T]) lead(me *call[T]) (err error) {
 				w.wake <- signal{err: err}
 			}
 		}
+		c.over(me)
 		c.handOn()
 	}()
 	// The group is not its leader's alone, so its context is not either.
