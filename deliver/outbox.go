@@ -18,8 +18,6 @@ const (
 	maxMessageBytes   = 512 << 10
 	// bytesPerTarget lets one bound on bytes hold the targets as well.
 	bytesPerTarget = maxMessageBytes / maxMessageTargets
-	// targetRoom is how many bytes a target takes, unless it is sent again.
-	targetRoom = 19
 )
 
 var errTargets = errors.New("a task has 1 to 64 targets")
@@ -31,35 +29,36 @@ type Outbox struct {
 	group *group.Committer[parcel]
 }
 
-// parcel is what one call of Send holds, encoded by its caller.
-type parcel []encodedTask
-
-type encodedTask struct {
-	raw  []byte
-	size int // the larger of its bytes and what its targets count as
+// parcel is what one call of Send holds.
+type parcel struct {
+	tasks []Task
+	size  int // the sum of their weights
 }
+
+// weight is the larger of a task's bytes and what its targets count as.
+func (t *Task) weight() int { return max(t.room(), len(t.Targets)*bytesPerTarget) }
 
 // NewOutbox makes an Outbox.
 func NewOutbox(to *jetstream.Publisher) *Outbox {
 	o := &Outbox{to: to}
-	o.group = group.New(group.Limits{Count: maxMessageTasks, Bytes: maxMessageBytes}, parcel.size, o.commit)
+	o.group = group.New(group.Limits{Count: maxMessageTasks, Bytes: maxMessageBytes}, func(p parcel) int { return p.size }, o.commit)
 	return o
 }
 
 // Send returns once the tasks are on disk. If it fails, some may be: whoever sends them again marks them as
-// Suspect. It fails with the errors of internal/jetstream and with those of ctx.
+// Suspect. It fails with the errors of internal/jetstream and with those of ctx. Nothing of the tasks may be changed
+// afterwards, whatever the outcome: they are written by whoever leads their group.
 func (o *Outbox) Send(ctx context.Context, tasks ...Task) error {
-	p := make(parcel, 0, len(tasks))
+	if len(tasks) == 0 {
+		return nil
+	}
+	p := parcel{tasks: tasks}
 	for i := range tasks {
 		t := &tasks[i]
 		if len(t.Targets) == 0 || len(t.Targets) > MaxTargets {
 			return fmt.Errorf("send event %s to %d targets: %w", t.Event.ID, len(t.Targets), errTargets)
 		}
-		raw := t.append(make([]byte, 0, t.Event.room()+len(t.Targets)*targetRoom))
-		p = append(p, encodedTask{raw: raw, size: max(len(raw), len(t.Targets)*bytesPerTarget)})
-	}
-	if len(p) == 0 {
-		return nil
+		p.size += t.weight()
 	}
 	if err := o.group.Do(ctx, p); err != nil {
 		return fmt.Errorf("send %d tasks: %w", len(tasks), err)
@@ -67,30 +66,23 @@ func (o *Outbox) Send(ctx context.Context, tasks ...Task) error {
 	return nil
 }
 
-func (p parcel) size() int {
-	n := 0
-	for _, t := range p {
-		n += t.size
-	}
-	return n
-}
-
 // commit packs a group into as few messages as the bounds allow and puts them on disk together.
 func (o *Outbox) commit(ctx context.Context, parcels []parcel) error {
 	var messages []*message.Message
-	var items [][]byte
-	bytes := 0
+	var next []*Task
+	weight := 0
 	flush := func() {
-		messages = append(messages, &message.Message{Payload: wrap(len(items), items...)})
-		items, bytes = items[:0], 0
+		messages = append(messages, &message.Message{Payload: packTasks(next)})
+		next, weight = next[:0], 0
 	}
 	for _, p := range parcels {
-		for _, t := range p {
-			if len(items) > 0 && (len(items) == maxMessageTasks || bytes+t.size > maxMessageBytes) {
+		for i := range p.tasks {
+			t := &p.tasks[i]
+			w := t.weight()
+			if len(next) > 0 && (len(next) == maxMessageTasks || weight+w > maxMessageBytes) {
 				flush()
 			}
-			items = append(items, t.raw)
-			bytes += t.size
+			next, weight = append(next, t), weight+w
 		}
 	}
 	flush()

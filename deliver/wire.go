@@ -21,18 +21,24 @@ var errVersion = errors.New("unknown version")
 
 // wrap writes a message of count items that were written one after the other.
 func wrap(count int, items ...[]byte) []byte {
-	size := 16
+	size := 0
 	for _, raw := range items {
 		size += len(raw)
 	}
-	w := cborWriter{buf: make([]byte, 0, size)}
-	w.array(2)
-	w.uint(wireVersion)
-	w.array(count)
+	w := newMessage(count, size)
 	for _, raw := range items {
 		w.buf = append(w.buf, raw...)
 	}
 	return w.buf
+}
+
+// newMessage begins a message of count items, with room for so many bytes of them.
+func newMessage(count, room int) cborWriter {
+	w := cborWriter{buf: make([]byte, 0, 16+room)}
+	w.array(2)
+	w.uint(wireVersion)
+	w.array(count)
+	return w
 }
 
 // unwrap reads a message up to its items, and how many there are, at least one.
@@ -47,6 +53,19 @@ func unwrap(data []byte, most int) (items *cborReader, n int, err error) {
 		return nil, 0, fmt.Errorf("decode message: %w", in.err)
 	}
 	return in, n, nil
+}
+
+// packTasks writes a message of TASKS.
+func packTasks(tasks []*Task) []byte {
+	room := 0
+	for _, t := range tasks {
+		room += t.room()
+	}
+	w := newMessage(len(tasks), room)
+	for _, t := range tasks {
+		t.write(&w)
+	}
+	return w.buf
 }
 
 // unpackTasks reads a message of TASKS.
@@ -72,9 +91,9 @@ func unpackTasks(data []byte) ([]Task, error) {
 
 // packEvent writes an event for the ledger, packed like a message of one item.
 func packEvent(e *Event) []byte {
-	w := cborWriter{buf: make([]byte, 0, e.room())}
+	w := newMessage(1, e.room())
 	e.write(&w)
-	return wrap(1, w.buf)
+	return w.buf
 }
 
 // unpackEvent reads what packEvent wrote.
@@ -91,12 +110,18 @@ func unpackEvent(data []byte) (*Event, error) {
 	return e, nil
 }
 
-// append writes the task, with the numbers of its fields.
-func (t *Task) append(buf []byte) []byte {
-	w := cborWriter{buf: buf}
+// targetRoom is how many bytes a target takes at most, and taskRoom those parts of a task and an event that are always
+// there and never long.
+const targetRoom, taskRoom, headRoom = 30, 256, 9
+
+// room is how many bytes the task takes at most.
+func (t *Task) room() int { return t.Event.room() + len(t.Targets)*targetRoom }
+
+// write writes the task, with the numbers of its fields.
+func (t *Task) write(w *cborWriter) {
 	task := w.fields()
 	w.field(task, 1)
-	t.Event.write(&w)
+	t.Event.write(w)
 	w.field(task, 2)
 	w.array(len(t.Targets))
 	for i := range t.Targets {
@@ -111,7 +136,6 @@ func (t *Task) append(buf []byte) []byte {
 	w.field(task, 3)
 	w.int(t.Revision)
 	w.flag(task, 4, t.Suspect)
-	return w.buf
 }
 
 // read reads a task; before is the event of the one before it.
@@ -150,8 +174,16 @@ func readTarget(in *cborReader) (t Target) {
 	return t
 }
 
-// room is about how many bytes an event takes at most.
-func (e *Event) room() int { return 256 + len(e.ID) + len(e.Tenant) + len(e.Type) + len(e.Data) }
+// room is how many bytes the event takes at most, as a part of a task.
+func (e *Event) room() int {
+	n := taskRoom + len(e.ID) + len(e.Tenant) + len(e.Type) + len(e.Data) + len(e.ObjectID) + len(e.TraceParent)
+	for _, list := range [...][]string{e.ResourceIDs, e.Changed} {
+		for _, item := range list {
+			n += headRoom + len(item)
+		}
+	}
+	return n
+}
 
 func (e *Event) write(w *cborWriter) {
 	event := w.fields()

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"maps"
+	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,11 +57,11 @@ func TestGoldenTasks(t *testing.T) {
 
 // wrapTasks makes a message of tasks.
 func wrapTasks(tasks ...Task) []byte {
-	var raw [][]byte
+	var list []*Task
 	for i := range tasks {
-		raw = append(raw, tasks[i].append(nil))
+		list = append(list, &tasks[i])
 	}
-	return wrap(len(raw), raw...)
+	return packTasks(list)
 }
 
 // What is written is what a library would write that knows the numbers of the fields.
@@ -248,6 +250,26 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
+// What is packed by its room must fit into a message.
+func TestATaskTakesNoMoreThanItsRoom(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 256)
+	largest := Task{
+		Event: Event{
+			UID: uuid.Max, ID: long, Tenant: long, Type: long, Time: time.Unix(1<<40, 999999999), Data: make([]byte, 1<<20), ObjectID: long,
+			ResourceIDs: slices.Repeat([]string{long}, 100), Changed: slices.Repeat([]string{long}, 100), TraceParent: long,
+			Seq: math.MaxUint64, AcceptedAt: time.Unix(1<<40, 999999999), Test: true,
+		},
+		Targets: slices.Repeat([]Target{{Subscription: uuid.Max, Generation: math.MaxInt64}}, MaxTargets), Revision: math.MinInt64, Suspect: true,
+	}
+	for _, task := range append(goldenTasks(), largest, Task{}) {
+		var w cborWriter
+		if task.write(&w); len(w.buf) > task.room() {
+			t.Errorf("task of event %.20s: %d bytes, which are more than %d", task.Event.ID, len(w.buf), task.room())
+		}
+	}
+}
+
 // BenchmarkTask writes and reads an event of 1 KiB with one target.
 func BenchmarkTask(b *testing.B) {
 	task := goldenTasks()[1]
@@ -256,7 +278,7 @@ func BenchmarkTask(b *testing.B) {
 	b.Run("write", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			task.append(make([]byte, 0, task.Event.room()+targetRoom))
+			packTasks([]*Task{&task})
 		}
 	})
 	b.Run("read", func(b *testing.B) {
