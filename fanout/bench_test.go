@@ -1,12 +1,13 @@
 package fanout_test
 
 import (
-	"fmt"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -40,7 +41,7 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkDecode(b *testing.B) {
 	e := golden["whole"]
 	subject, msg := e.Encode()
-	w := fanout.Wire{Subject: subject, Seq: 1, At: accepted, Headers: msg.Metadata, Data: kilobyte}
+	w := fanout.Wire{Subject: subject, Seq: 1, At: accepted, MsgID: msg.UUID, Headers: msg.Metadata, Data: kilobyte}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, refusal := fanout.DecodeWire(w); refusal != nil {
@@ -101,9 +102,9 @@ func (h *house) fill(n int) {
 		wg.Go(func() {
 			for from := w * 100; from < n; from += 800 {
 				var events []*fanout.Event
-				for i := from; i < min(from+100, n); i++ {
+				for range min(100, n-from) {
 					events = append(events, &fanout.Event{
-						ID: fmt.Sprint("e", i), Tenant: "acme", Type: "order.created", Time: accepted, Data: kilobyte, Made: true, Checked: true,
+						ID: uuid.Must(uuid.NewV7()).String(), Tenant: "acme", Type: "order.created", Time: accepted, Data: kilobyte, Made: true, Checked: true,
 					})
 				}
 				for _, sent := range fanout.SendAll(h.t.Context(), publisher, events) {

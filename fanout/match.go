@@ -26,6 +26,15 @@ type job struct {
 // stale is how old a job may be before it asks the ledger once more.
 const stale = jetstream.AckWait / 2
 
+// inTurn is run, once no other event of its id is under way.
+func (j *job) inTurn() (*Refusal, error) {
+	if err := j.turns.enter(j.patience.ends, j.event.Key()); err != nil {
+		return nil, fmt.Errorf("wait for event %s: %w", j.event.ID, err)
+	}
+	defer j.turns.leave(j.event.Key())
+	return j.run()
+}
+
 // run matches the event, hands its tasks over and records it, in this order: an event that the ledger has was
 // handed over. A refusal says that it may not be published.
 func (j *job) run() (*Refusal, error) {

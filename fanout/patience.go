@@ -29,6 +29,11 @@ func (s *Stage) persist(p patience, do func(context.Context) error) error {
 	if err == nil || !away(err) {
 		return err
 	}
+	return s.wait(p, err, do)
+}
+
+// wait does something again and again, as long as what it needs is away.
+func (s *Stage) wait(p patience, err error, do func(context.Context) error) error {
 	s.metrics.waiting.Inc()
 	s.outage.begin(s.log, err)
 	defer s.metrics.waiting.Dec()

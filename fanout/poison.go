@@ -22,12 +22,20 @@ func (s *Stage) poison(p patience) message.HandlerMiddleware {
 			if !ok {
 				return produced, err
 			}
-			s.log.Error("an event made fan-out panic", "error", panicked.Error(), "stack", panicked.Stacktrace)
-			from, ok := jetstream.Meta(msg)
-			if !ok || from.NumDelivered < maxPanics {
-				return produced, err
+			if put, failed := s.putAway(p, msg, panicked); put {
+				return nil, failed
 			}
-			return nil, s.refuse(p, received(from, msg), refuse(Internal, "event", "could not be handled, by a fault of Fanfare's own"))
+			return produced, err
 		}
 	}
+}
+
+// putAway tells of a panic and puts the event away, if it was not the first one.
+func (s *Stage) putAway(p patience, msg *message.Message, panicked middleware.RecoveredPanicError) (put bool, err error) {
+	s.log.Error("an event made fan-out panic", "error", panicked.Error(), "stack", panicked.Stacktrace)
+	from, ok := jetstream.Meta(msg)
+	if !ok || from.NumDelivered < maxPanics {
+		return false, nil
+	}
+	return true, s.refuse(p, msg, refuse(Internal, "event", "could not be handled, by a fault of Fanfare's own"))
 }
