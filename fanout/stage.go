@@ -81,7 +81,7 @@ func (s *Stage) Run(ctx context.Context) error {
 		return fmt.Errorf("make router: %w", err)
 	}
 	p := patience{work: work, ends: ctx}
-	router.AddMiddleware(s.poison(p), middleware.Recoverer)
+	router.AddMiddleware(sub.Answer, s.poison(p), middleware.Recoverer)
 	router.AddConsumerHandler("fanout", Stream, sub, func(msg *message.Message) error { return s.handle(p, msg) })
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("fan out: %w", err)

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -24,11 +25,16 @@ type Delivery struct {
 
 // Meta returns where a message of a Subscriber comes from; false for a message from elsewhere.
 func Meta(msg *message.Message) (Delivery, bool) {
-	d, ok := msg.Context().Value(deliveryKey{}).(*Delivery)
+	d, ok := deliveryOf(msg)
 	if !ok {
 		return Delivery{}, false
 	}
-	return *d, true
+	return d.Delivery, true
+}
+
+func deliveryOf(msg *message.Message) (*delivery, bool) {
+	d, ok := msg.Context().Value(deliveryKey{}).(*delivery)
+	return d, ok
 }
 
 type deliveryKey struct{}
@@ -39,8 +45,10 @@ type delivery struct {
 	context.Context // of the subscription: its values, but not its end
 	Delivery
 
-	msg    *message.Message
-	cancel context.CancelFunc // ends the message's context
+	of       *subscription
+	msg      *message.Message
+	cancel   context.CancelFunc // ends the message's context
+	answered atomic.Bool
 
 	// Guarded by held:
 	reply string // where the broker awaits the answer
@@ -50,19 +58,19 @@ type delivery struct {
 // Value implements context.Context.
 func (d *delivery) Value(key any) any {
 	if key == (deliveryKey{}) {
-		return &d.Delivery
+		return d
 	}
 	return d.Context.Value(key)
 }
 
 // newDelivery makes the delivery of a message that a pull brought.
-func newDelivery(ctx context.Context, m *nats.Msg) (*delivery, error) {
+func newDelivery(of *subscription, m *nats.Msg) (*delivery, error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of a message on %s: %w", m.Subject, err)
 	}
 	d := &delivery{
-		Context: ctx,
+		Context: of.base,
 		Delivery: Delivery{
 			Stream:       meta.Stream,
 			Subject:      m.Subject,
@@ -70,9 +78,11 @@ func newDelivery(ctx context.Context, m *nats.Msg) (*delivery, error) {
 			Timestamp:    meta.Timestamp,
 			NumDelivered: meta.NumDelivered,
 		},
+		of:    of,
 		msg:   decode(m),
 		reply: m.Reply,
 	}
+	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(d)
 	d.msg.SetContext(ctx)
 	return d, nil

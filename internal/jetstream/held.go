@@ -1,6 +1,10 @@
 package jetstream
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // held is the set of messages that the broker gave to one subscription and waits for an answer to: those that
 // handlers work on, and those that wait to be handed out.
@@ -63,4 +67,11 @@ func (h *held) slow() (replies []string) {
 		d.seen = true
 	}
 	return replies
+}
+
+// all returns the messages.
+func (h *held) all() []*delivery {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.deliveries))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -60,8 +61,9 @@ func (c SubscriberConfig) withDefaults() (SubscriberConfig, error) {
 
 // Subscriber hands out the messages of a durable consumer. It implements Watermill's message.Subscriber.
 type Subscriber struct {
-	js  natsjs.JetStream
-	cfg SubscriberConfig
+	js     natsjs.JetStream
+	cfg    SubscriberConfig
+	prompt atomic.Bool // messages pass through Answer
 
 	mu      sync.Mutex
 	closed  bool
@@ -88,6 +90,7 @@ func NewSubscriber(js natsjs.JetStream, cfg SubscriberConfig) (*Subscriber, erro
 // A message's context carries the values of ctx. It ends when the message is acked or nacked, or when DrainTimeout is over.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	sub := newSubscription(context.WithoutCancel(ctx), s.js, s.cfg, topic)
+	sub.prompt = &s.prompt
 	ctx, cancel := context.WithCancel(ctx)
 	if !s.begin(sub, cancel) {
 		cancel()
@@ -103,6 +106,34 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		sub.run(ctx, first)
 	}()
 	return sub.out, nil
+}
+
+// Answer is a middleware for Watermill's Router that answers each message in the goroutine of its handler, as soon as that
+// returns: acked if there was no error, nacked otherwise. Without it every message has a goroutine that waits for its ack, which
+// is what a quick handler's message costs. It comes before all other middleware, and then all messages of the Subscriber are
+// to come through it. Those for which a handler produces others are answered by the Router, once it has published them.
+func (s *Subscriber) Answer(next message.HandlerFunc) message.HandlerFunc {
+	s.prompt.Store(true)
+	return func(msg *message.Message) (produced []*message.Message, err error) {
+		d, ok := deliveryOf(msg)
+		if !ok {
+			return next(msg)
+		}
+		returned := false
+		defer func() {
+			switch {
+			case err != nil || !returned: // It panics.
+				d.of.nacked(d, d.of.nack)
+			case len(produced) > 0:
+				go d.of.watch(d)
+			default:
+				d.of.acked(d)
+			}
+		}()
+		produced, err = next(msg)
+		returned = true
+		return produced, err
+	}
 }
 
 func (s *Subscriber) begin(sub *subscription, cancel context.CancelFunc) bool {

@@ -40,11 +40,12 @@ type subscription struct {
 	inFlight atomic.Int64  // how many of them are handed out
 	freed    chan struct{} // holds a token when a message was answered
 
-	ready     []*delivery // held, to be handed out; of the goroutine of run
-	empty     []*delivery // where ready begins anew when it is empty
-	interval  time.Duration
-	watchers  sync.WaitGroup
-	abandoned chan struct{} // closed when nobody waits for handlers any more
+	ready      []*delivery // held, to be handed out; of the goroutine of run
+	empty      []*delivery // where ready begins anew when it is empty
+	interval   time.Duration
+	prompt     *atomic.Bool   // handlers answer by themselves; see Subscriber.Answer
+	unanswered sync.WaitGroup // messages that are handed out
+	abandoned  chan struct{}  // closed when nobody waits for handlers any more
 }
 
 func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberConfig, topic string) *subscription {
@@ -111,7 +112,7 @@ func (s *subscription) reopen(ctx context.Context) *session {
 
 // receive takes a message that a pull brought.
 func (s *subscription) receive(m *nats.Msg, suspectTo uint64) {
-	d, err := newDelivery(s.base, m)
+	d, err := newDelivery(s, m)
 	if err != nil {
 		s.cfg.Logger.Warn("message dropped", "error", err)
 		return
@@ -140,8 +141,7 @@ func (s *subscription) mayHandOut() bool {
 	return len(s.ready) > 0 && s.inFlight.Load() < int64(s.cfg.MaxInFlight)
 }
 
-// handedOut watches over the first message that was ready, since a handler has it now. Watermill's messages tell by closing
-// a channel, so it takes a goroutine for each; of the 6 us that a message costs on its way, it is 0.3.
+// handedOut is called when a handler has the first message that was ready.
 func (s *subscription) handedOut() {
 	d := s.ready[0]
 	s.ready[0] = nil
@@ -149,26 +149,44 @@ func (s *subscription) handedOut() {
 		s.ready = s.empty
 	}
 	s.inFlight.Add(1)
-	s.watchers.Add(1)
-	go s.watch(d)
+	s.unanswered.Add(1)
+	if !s.prompt.Load() {
+		go s.watch(d)
+	}
 }
 
+// watch answers a message as it is acked or nacked. Watermill's messages tell by closing a channel, so it takes a goroutine
+// for each; see Subscriber.Answer.
 func (s *subscription) watch(d *delivery) {
-	defer s.watchers.Done()
 	select {
 	case <-d.msg.Acked():
-		s.ack(d)
+		s.acked(d)
 	case <-d.msg.Nacked():
-		s.handBack(d, s.nack)
+		s.nacked(d, s.nack)
 	case <-s.abandoned:
-		select {
-		case <-d.msg.Acked(): // in the last moment
-			s.ack(d)
-		default:
-			s.handBack(d, answerNak)
-		}
 	}
+}
+
+// acked answers a message that was handed out, unless it is answered already.
+func (s *subscription) acked(d *delivery) {
+	if !d.answered.Swap(true) {
+		s.ack(d)
+		s.free()
+	}
+}
+
+// nacked is acked for a message that is to come again.
+func (s *subscription) nacked(d *delivery, answer []byte) {
+	if !d.answered.Swap(true) {
+		s.handBack(d, answer)
+		s.free()
+	}
+}
+
+// free makes the room of a message that was handed out another's.
+func (s *subscription) free() {
 	s.inFlight.Add(-1)
+	s.unanswered.Done()
 	select {
 	case s.freed <- struct{}{}:
 	default:
@@ -229,7 +247,7 @@ func (s *subscription) drain() {
 	s.ready = nil
 	done := make(chan struct{})
 	go func() {
-		s.watchers.Wait()
+		s.unanswered.Wait()
 		close(done)
 	}()
 	timer := time.NewTimer(s.cfg.DrainTimeout)
@@ -238,11 +256,24 @@ func (s *subscription) drain() {
 	case <-done:
 	case <-timer.C:
 		s.cfg.Logger.Warn("messages in flight handed back", "consumer", s.cfg.Durable, "count", s.held.len())
-		close(s.abandoned)
+		s.abandon()
 		<-done
 	}
 	// Those who wait for this subscription's end may close the connection next.
 	if err := s.nc.FlushTimeout(flushTimeout); err != nil {
 		s.cfg.Logger.Debug("last answers not sent", "consumer", s.cfg.Durable, "error", err)
 	}
+}
+
+// abandon hands back what handlers still have.
+func (s *subscription) abandon() {
+	for _, d := range s.held.all() {
+		select {
+		case <-d.msg.Acked(): // in the last moment
+			s.acked(d)
+		default:
+			s.nacked(d, answerNak)
+		}
+	}
+	close(s.abandoned)
 }
