@@ -91,11 +91,9 @@ type Sender interface {
 
 // EventUID is the ledger's key of an event: a UUIDv7 of its acceptance, the same whenever it is computed.
 func EventUID(tenant, id string, acceptedAt time.Time) uuid.UUID {
-	h := sha256.New()
-	h.Write([]byte(tenant))
-	h.Write([]byte{0})
-	h.Write([]byte(id))
-	return derive(acceptedAt, h.Sum(nil))
+	var room [256]byte
+	sum := sha256.Sum256(append(append(append(room[:0], tenant...), 0), id...))
+	return derive(acceptedAt, sum[:])
 }
 
 // ID is the delivery's id: a UUIDv7 that is the same whenever it is computed, so that the ledger's one key

@@ -52,7 +52,8 @@ const (
 	Durable = "fanout"
 )
 
-// The headers of an event. Those of CloudEvents (ce-id, ce-time) are read as well.
+// The headers of an event. Those of CloudEvents (ce-id, ce-time) are read as well. The id needs none where it is in the
+// Nats-Msg-Id, after the tenant and a dot.
 const (
 	HeaderID          = "Fanfare-Id"
 	HeaderTime        = "Fanfare-Time"
@@ -135,10 +136,9 @@ func SendAll(ctx context.Context, to *jetstream.Publisher, events []*Event) []Se
 	return all
 }
 
-// encode writes the event as a message; its UUID becomes the Nats-Msg-Id.
+// encode writes the event as a message; its UUID becomes the Nats-Msg-Id, which tells the id.
 func (e *Event) encode() *message.Message {
 	meta := make(message.Metadata, 6)
-	meta[HeaderID] = e.ID
 	meta[HeaderTime] = e.Time.UTC().Format(time.RFC3339Nano)
 	set := func(header, value string) {
 		if value != "" {
@@ -173,27 +173,28 @@ func (e *Event) Key() Key { return Key{Tenant: e.Tenant, ID: e.ID} }
 // Hash is that of the event's content: all that makes a repeat the same event. The time is not part of it,
 // so that a caller who stamps each try anew still repeats himself.
 func (e *Event) Hash() [sha256.Size]byte {
+	// In three pieces, since data is long and the rest is many short parts.
+	var room [256]byte
+	head := appendSize(appendPart(room[:0], e.Type), len(e.Data))
 	h := sha256.New()
-	var n [8]byte
-	write := func(part []byte) {
-		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
-		h.Write(n[:])
-		h.Write(part)
-	}
-	list := func(items []string) {
-		binary.BigEndian.PutUint64(n[:], uint64(len(items)))
-		h.Write(n[:])
-		for _, item := range items {
-			write([]byte(item))
-		}
-	}
-	write([]byte(e.Type))
-	write(e.Data)
-	write([]byte(e.ObjectID))
-	list(e.ResourceIDs)
-	list(e.Changed)
+	h.Write(head)
+	h.Write(e.Data)
+	tail := appendParts(appendParts(appendPart(room[:0], e.ObjectID), e.ResourceIDs), e.Changed)
 	for _, id := range e.Targets {
-		h.Write(id[:])
+		tail = append(tail, id[:]...)
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	h.Write(tail)
+	return [sha256.Size]byte(h.Sum(room[:0]))
 }
+
+func appendParts(b []byte, parts []string) []byte {
+	b = appendSize(b, len(parts))
+	for _, part := range parts {
+		b = appendPart(b, part)
+	}
+	return b
+}
+
+func appendPart(b []byte, part string) []byte { return append(appendSize(b, len(part)), part...) }
+
+func appendSize(b []byte, n int) []byte { return binary.BigEndian.AppendUint64(b, uint64(n)) }

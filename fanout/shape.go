@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -148,15 +149,21 @@ func Nesting(data []byte) int {
 	return deepest
 }
 
-// endOfString returns the index of the quote that ends the string whose text begins at i.
+// endOfString returns the index of the quote that ends the string whose text begins at i; len(data) if there is none.
 func endOfString(data []byte, i int) int {
-	for ; i < len(data); i++ {
-		switch data[i] {
-		case '\\':
-			i++
-		case '"':
-			return i
+	for {
+		n := bytes.IndexByte(data[i:], '"')
+		if n < 0 {
+			return len(data)
 		}
+		quote := i + n
+		escapes := 0
+		for escapes < n && data[quote-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return quote
+		}
+		i = quote + 1
 	}
-	return i
 }

@@ -61,7 +61,7 @@ func TestTheCloudEventsClient(t *testing.T) {
 	}
 	byID := map[string]*natsjs.RawStreamMsg{}
 	for _, m := range h.stored() {
-		byID[m.Header.Get(fanout.HeaderID)] = m
+		byID[strings.TrimPrefix(m.Header.Get("Nats-Msg-Id"), "acme.")] = m
 	}
 	if len(byID) != 4 {
 		t.Fatalf("%d events are stored, want 4: the subject of one has a comma", len(byID))
@@ -176,8 +176,8 @@ func TestCloudEventsByHand(t *testing.T) {
 				}
 				return
 			}
-			if m := all[len(all)-1]; string(m.Data) != test.data || m.Header.Get(fanout.HeaderID) != id {
-				t.Errorf("stored %s as %s, want %s as %s", m.Data, m.Header.Get(fanout.HeaderID), test.data, id)
+			if m := all[len(all)-1]; string(m.Data) != test.data || m.Header.Get("Nats-Msg-Id") != "acme."+id {
+				t.Errorf("stored %s as %s, want %s as %s", m.Data, m.Header.Get("Nats-Msg-Id"), test.data, id)
 			}
 		})
 	}

@@ -34,7 +34,7 @@ func TestOneEvent(t *testing.T) {
 		t.Errorf("the data became\n%s\nwant\n%s", m.Data, data)
 	}
 	for header, want := range map[string]string{
-		"Nats-Msg-Id": "acme.evt_17", fanout.HeaderID: "evt_17", fanout.HeaderTime: "2026-11-20T10:00:00Z",
+		"Nats-Msg-Id": "acme.evt_17", fanout.HeaderTime: "2026-11-20T10:00:00Z",
 		fanout.HeaderResourceIDs: "123,größe", fanout.HeaderObjectID: "o_17", fanout.HeaderChanged: "status",
 		fanout.HeaderTargets: sub.ID.String(), fanout.HeaderMade: "", fanout.HeaderChecked: "1",
 	} {

@@ -43,7 +43,7 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 		all := h.stored()
 		m := all[len(all)-1]
 		if m.Subject != "events.acme."+test.eventType || string(m.Data) != test.data ||
-			m.Header.Get(fanout.HeaderTest) != "1" || m.Header.Get(fanout.HeaderTargets) != sub.ID.String() || m.Header.Get(fanout.HeaderID) != got.EventID {
+			m.Header.Get(fanout.HeaderTest) != "1" || m.Header.Get(fanout.HeaderTargets) != sub.ID.String() || m.Header.Get("Nats-Msg-Id") != "acme."+got.EventID {
 			t.Errorf("%s: stored %s %v %s", test.name, m.Subject, m.Header, m.Data)
 		}
 		// What fan-out and deliver will make of the message.

@@ -187,7 +187,7 @@ func (e *MatchEvent) among(l entries, to []*entry) []*entry {
 // distinctResources are the event's resource ids, each once. They are found when they are first asked for, since one
 // subscription may have the event meet a hundred lists.
 func (e *MatchEvent) distinctResources() []string {
-	if e.resources == nil {
+	if e.resources == nil && len(e.ResourceIDs) > 0 {
 		ids := slices.Sorted(slices.Values(e.ResourceIDs))
 		e.resources = slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" })
 	}
