@@ -120,6 +120,12 @@ func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 	}
 	result, err := w.attempt(f, s.sub)
 	w.hosts.exit(s.host)
+	if err == nil && result.Status != 0 {
+		// What the receiver said is heeded before its next request begins.
+		defer w.leave(f)
+		return w.judge(f, s, result), nil
+	}
+	w.leave(f) // Why nothing came of it may take a moment to find out.
 	if err != nil {
 		w.forgo(f, s)
 		return nil, err
@@ -172,9 +178,8 @@ func (w *Worker) leave(f *flight) {
 	}
 }
 
-// attempt makes the attempt and gives the slots back when it ended.
+// attempt makes the attempt.
 func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Result, err error) {
-	defer w.leave(f)
 	if !f.mayStart(w, sub) {
 		return Result{}, errLost
 	}
