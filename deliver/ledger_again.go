@@ -126,6 +126,28 @@ func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 	return found, nil
 }
 
+// waitings counts the pairs that are pending. Without the outer OFFSET all deferrals might be read to look for a few.
+const waitings = `
+SELECT count(*) FROM unnest($1::uuid[], $2::uuid[]) AS o (event_uid, subscription_id)
+WHERE EXISTS (SELECT FROM deferrals p WHERE p.event_uid = o.event_uid AND p.subscription_id = o.subscription_id
+    AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id OFFSET 0) OFFSET 0)`
+
+// waiting returns how many of the list are pending.
+func (l *ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
+	if len(list) == 0 {
+		return 0, nil
+	}
+	c := postgres.Columns(2, len(list))
+	for _, a := range list {
+		c[0].UUID(a.EventUID)
+		c[1].UUID(a.Subscription)
+	}
+	if err := l.db.QueryRowContext(ctx, waitings, postgres.Args(c)...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count what is pending: %w", err)
+	}
+	return n, nil
+}
+
 // firstDelivery is the id of the first generation.
 func firstDelivery(event, subscription uuid.UUID) uuid.UUID {
 	return ID(event, subscription, 0, timeOf(event))
