@@ -91,7 +91,7 @@ type Sender interface {
 
 // EventUID is the ledger's key of an event: a UUIDv7 of its acceptance, the same whenever it is computed.
 func EventUID(tenant, id string, acceptedAt time.Time) uuid.UUID {
-	var room [256]byte
+	var room [200]byte // what a tenant and an id may have, and a little more
 	sum := sha256.Sum256(append(append(append(room[:0], tenant...), 0), id...))
 	return derive(acceptedAt, sum[:])
 }

@@ -137,9 +137,14 @@ func makes(id string) bool {
 
 // Delivery is what deliver needs to know of the event.
 func (e *Event) Delivery() deliver.Event {
-	return deliver.Event{
-		UID: e.UID(), ID: e.ID, Tenant: e.Tenant, Type: e.Type, Time: e.Time, Data: e.Data,
-		ObjectID: e.ObjectID, ResourceIDs: e.ResourceIDs, Changed: e.Changed, TraceParent: e.TraceParent,
-		Seq: e.Seq, AcceptedAt: e.AcceptedAt, Test: e.Test,
-	}
+	var d deliver.Event
+	e.describe(&d)
+	return d
+}
+
+// describe is Delivery for a place that is there already: events are large to copy.
+func (e *Event) describe(d *deliver.Event) {
+	d.UID, d.ID, d.Tenant, d.Type, d.Time, d.Data = e.UID(), e.ID, e.Tenant, e.Type, e.Time, e.Data
+	d.ObjectID, d.ResourceIDs, d.Changed, d.TraceParent = e.ObjectID, e.ResourceIDs, e.Changed, e.TraceParent
+	d.Seq, d.AcceptedAt, d.Test = e.Seq, e.AcceptedAt, e.Test
 }

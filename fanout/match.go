@@ -147,11 +147,12 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, ref
 
 // tasks splits an event's targets into tasks.
 func tasks(e *Event, targets []deliver.Target, revision int64, suspect bool) []deliver.Task {
-	list := make([]deliver.Task, 0, (len(targets)+deliver.MaxTargets-1)/deliver.MaxTargets)
-	event := e.Delivery()
-	for len(targets) > 0 {
+	list := make([]deliver.Task, (len(targets)+deliver.MaxTargets-1)/deliver.MaxTargets)
+	for i := range list {
 		n := min(len(targets), deliver.MaxTargets)
-		list = append(list, deliver.Task{Event: event, Targets: targets[:n:n], Revision: revision, Suspect: suspect})
+		t := &list[i]
+		e.describe(&t.Event)
+		t.Targets, t.Revision, t.Suspect = targets[:n:n], revision, suspect
 		targets = targets[n:]
 	}
 	return list
