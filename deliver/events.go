@@ -103,12 +103,16 @@ func (e *Events) get(ctx context.Context, uid uuid.UUID, seq uint64) (*stored, e
 	return v.(*stored), nil
 }
 
-// keep puts an event into the cache, in the place of those that were not asked for for longest.
+// keep caches an event and evicts the least recently used ones beyond Config.CacheBytes. An event that another caller cached
+// meanwhile stays: the cache evicts each key once, so replacing a value would leave the size of the former one in the sum.
 func (e *Events) keep(event *Event) *stored {
 	const overhead = 512 // of the structures, and as much again for what is rendered
-	s := &stored{event: event, bodies: new(Bodies), size: 2*len(event.Data) + overhead}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if s, ok := e.cache.Get(event.UID); ok {
+		return s
+	}
+	s := &stored{event: event, bodies: new(Bodies), size: 2*len(event.Data) + overhead}
 	e.cache.Add(event.UID, s)
 	e.bytes += s.size
 	for e.bytes > e.cfg.CacheBytes && e.cache.Len() > 1 {

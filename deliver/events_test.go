@@ -44,3 +44,41 @@ func TestEventsRememberedAreBounded(t *testing.T) {
 		t.Errorf("%d events of %d bytes are kept, want some, within 64 KiB", events.cache.Len(), events.bytes)
 	}
 }
+
+// An event that is cached twice, by a reader and by a writer at the same time, counts once: the cache stays within its bound
+// and keeps using all of it.
+func TestEventsCachedTwiceCountOnce(t *testing.T) {
+	t.Parallel()
+	const bound, size = 64 << 10, 1 << 10
+	stream := map[uint64]*Event{}
+	gone := false
+	var events *Events
+	read := func(_ context.Context, seq uint64) (*Event, error) {
+		if gone {
+			return nil, context.Canceled
+		}
+		events.Remember(stream[seq]) // As fan-out does, while the read is under way.
+		return stream[seq], nil
+	}
+	events, err := NewEvents(EventsConfig{Read: read, CacheBytes: bound}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(1000) {
+		id := fmt.Sprintf("evt_%d", n)
+		stream[n] = &Event{UID: EventUID("acme", id, time.Unix(1, 0)), ID: id, Seq: n, Data: make([]byte, size)}
+		if _, err := events.Get(t.Context(), stream[n].UID, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone = true
+	kept := 0
+	for n, e := range stream {
+		if _, err := events.Get(t.Context(), e.UID, n); err == nil {
+			kept++
+		}
+	}
+	if kept*size > bound || kept < bound/size/4 {
+		t.Errorf("%d events of %d bytes are cached, want at least a quarter of the %d that fit, and no more", kept, size, bound/size)
+	}
+}
