@@ -96,7 +96,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	}
 	begun := time.Now()
 	span := d.span(begun)
-	got, err := w.ledger.claim(ctx, room, span, lease{worker: w.name, length: w.cfg.Lease})
+	got, ended, err := w.ledger.claim(ctx, room, span, lease{worker: w.name, length: w.cfg.Lease})
 	if err != nil {
 		if ctx.Err() == nil {
 			w.trouble.note("due deliveries wait", err)
@@ -106,7 +106,11 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	if len(got) > 0 {
 		d.start(got, begun)
 	}
-	if len(got) == room {
+	// The leases are in hand already: a cleanup that fails must not lose them. It is repeated with the next claim of the rows.
+	if err := w.ledger.dropLeftovers(ctx, ended); err != nil && ctx.Err() == nil {
+		w.trouble.note("cannot remove leftovers of ended deliveries", err)
+	}
+	if len(got)+len(ended) == room {
 		d.swept = time.Time{}
 		return 0
 	}

@@ -25,6 +25,7 @@ type flight struct {
 	generation   int
 	attempts     int // made before this one
 	test         bool
+	byHand       bool // its retry was asked for: it is attempted although the subscription is paused
 	created      time.Time
 	limited      bool // it has waited for the rate limit already
 	ordered      bool // others may wait for it to end
@@ -82,7 +83,7 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 		return nil, f.record(OutcomeCancelled, ReasonDeleted, w.now()), nil
 	case sub.Status == subscriptions.Disabled && !f.test: // Who may test one is judged where the test is asked for.
 		return nil, f.record(OutcomeCancelled, ReasonDisabled, w.now()), nil
-	case sub.Status == subscriptions.Paused && !f.test:
+	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
 		return nil, w.hold(f), nil
 	}
 	s, r, err := w.admit(f, sub)

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -158,4 +159,56 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM deliveries WHERE state = 'cancelled' AND reason = 'subscription_disabled'`); n != len(records) {
 		t.Errorf("%d are in the ledger as cancelled, want %d", n, len(records))
 	}
+}
+
+// A held delivery that is retried by hand is attempted once, and is no test: what its retry comes to is held again.
+func TestARetryByHandOfAHeldDeliveryIsNoTest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	sub := r.subscribe(receiver.URL, retries(time.Millisecond))
+	r.status(sub, subscriptions.Paused)
+	id := r.send(r.event(), sub)
+	r.waits(id, ReasonPaused)
+	r.api().do("acme", "POST", "/v1/deliveries/"+id.String()+"/retry", 202)
+	receiver.Wait(1)
+	row := r.await(id, "held after one attempt", func(e entry) bool { return e.Held && e.Attempts == 1 })
+	if row.Test || row.Reason != string(ReasonPaused) {
+		t.Errorf("got %+v, want it held by the pause, and no test", row)
+	}
+	if n := len(receiver.Requests()); n != 1 {
+		t.Errorf("%d requests to a paused subscription, want the one that was asked for", n)
+	}
+}
+
+// The leases of a claim stay in hand although the leftovers that came with them cannot be removed.
+func TestAClaimOutlivesItsCleanup(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	e := r.event()
+	generation := func(n int) *flight {
+		return &flight{delivery: ID(e.UID, sub.ID, n, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type,
+			seq: e.Seq, subscription: sub.ID, generation: n, created: e.AcceptedAt}
+	}
+	ended, due := generation(0), generation(1)
+	over, left := ended.record(OutcomeDelivered, ReasonOK, time.Now()), ended.record(OutcomeLater, ReasonServer, time.Now())
+	waits := due.record(OutcomeLater, ReasonServer, time.Now())
+	over.Step, left.Step, waits.Step = 1, 1, 1
+	r.put(left, waits)
+	r.put(over)
+	if _, err := r.db.Exec(fmt.Sprintf(`
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no cleanup'; END $$;
+CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s') EXECUTE FUNCTION refuse()`, ended.delivery)); err != nil {
+		t.Fatal(err)
+	}
+	cfg := quick()
+	cfg.Lease = time.Hour // A lease that is lost is lost for the whole of this test.
+	r.worker(cfg)
+	receiver.Wait(1)
+	r.ended(due.delivery, OutcomeDelivered, ReasonOK)
 }

@@ -72,6 +72,13 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
 				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
 			}
+			want := OutcomeLater
+			if tt.status == http.StatusOK {
+				want = OutcomeDelivered
+			}
+			if got := log[len(log)-1].Outcome; got != want {
+				t.Errorf("the outcome of an attempt that was answered %d is %s, want %s", tt.status, got, want)
+			}
 			if faults := r.faults(); len(faults) != 0 {
 				t.Errorf("an audit finds %+v", faults)
 			}

@@ -20,9 +20,9 @@ WITH o AS MATERIALIZED (
         AS u (id, number, started_at, duration_us, status, error, response, reason, last)
     LEFT JOIN LATERAL (SELECT state, event_uid, attempts, started_at FROM deliveries WHERE id = u.id OFFSET 0) e ON true
 ), added AS (
-    INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason)
+    INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason, last)
     SELECT id, number, started_at, duration_us, status, CASE WHEN erased THEN '' ELSE error END,
-        CASE WHEN NOT erased THEN response END, reason
+        CASE WHEN NOT erased THEN response END, reason, last
     FROM o WHERE late OR NOT last
     ON CONFLICT DO NOTHING
 )

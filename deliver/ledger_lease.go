@@ -48,7 +48,7 @@ FROM due WHERE d.id = due.id
 RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation, d.attempts, d.step,
     d.test, d.created_at, due.claim_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
     greatest(ceil(extract(epoch FROM due.claim_at - now()) * 1000000), 0)::bigint,
-    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL`
+    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL, d.by_hand`
 
 // dropLeftovers removes rows whose deliveries ended.
 const dropLeftovers = `
@@ -126,11 +126,9 @@ type dueSpan struct {
 	lapsed      time.Time // bounds the ends of the leases that may be taken over
 }
 
-// claim leases up to limit due deferrals.
-func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) ([]*claimed, error) {
-	var got []*claimed
-	var ended []uuid.UUID
-	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+// claim leases up to limit due deferrals. Those of deliveries that ended are returned apart, for dropLeftovers.
+func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (got []*claimed, ended []uuid.UUID, err error) {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		got, ended = nil, nil
 		rows, err := tx.QueryContext(ctx, claim, limit, span.lapsed, as.length.Milliseconds(), as.worker,
 			span.back.Milliseconds(), span.ahead.Milliseconds())
@@ -143,7 +141,7 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 			var late, wait int64
 			var over bool
 			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered); err != nil {
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered, &c.byHand); err != nil {
 				return err
 			}
 			c.late, c.wait = time.Duration(late)*time.Millisecond, time.Duration(wait)*time.Microsecond
@@ -156,21 +154,27 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 		return rows.Err()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("claim deferrals: %w", err)
+		return nil, nil, fmt.Errorf("claim deferrals: %w", err)
 	}
 	slices.SortFunc(got, func(a, b *claimed) int {
 		return cmp.Or(a.due.Compare(b.due), bytes.Compare(a.delivery[:], b.delivery[:]))
 	})
-	if len(ended) > 0 {
-		c := postgres.Columns(1, len(ended))
-		for _, id := range ended {
-			c[0].UUID(id)
-		}
-		if _, err := l.db.ExecContext(ctx, dropLeftovers, postgres.Args(c)...); err != nil {
-			return got, fmt.Errorf("drop ended deferrals: %w", err)
-		}
+	return got, ended, nil
+}
+
+// dropLeftovers removes the rows of deliveries that ended.
+func (l *ledger) dropLeftovers(ctx context.Context, ended []uuid.UUID) error {
+	if len(ended) == 0 {
+		return nil
 	}
-	return got, nil
+	c := postgres.Columns(1, len(ended))
+	for _, id := range ended {
+		c[0].UUID(id)
+	}
+	if _, err := l.db.ExecContext(ctx, dropLeftovers, postgres.Args(c)...); err != nil {
+		return fmt.Errorf("drop ended deferrals: %w", err)
+	}
+	return nil
 }
 
 // returned is a lease that is given back.

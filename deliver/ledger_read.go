@@ -257,7 +257,9 @@ type attemptEntry struct {
 // attempts returns the attempts of a delivery, the last of which may have ended it.
 func (l *ledger) attempts(ctx context.Context, id uuid.UUID) ([]attemptEntry, error) {
 	rows, err := l.db.QueryContext(ctx, `
-SELECT number, started_at, duration_us, status, error, response, reason, 'later' FROM attempts WHERE delivery_id = $1
+SELECT number, started_at, duration_us, status, error, response, reason,
+    CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END
+FROM attempts WHERE delivery_id = $1
 UNION ALL
 SELECT attempts, started_at, duration_us, status, error, response, reason, state FROM deliveries
 WHERE id = $1 AND started_at IS NOT NULL
@@ -325,10 +327,10 @@ FROM ended, times, waiting`, subscription, firstID(since)).Scan(
 	return s, nil
 }
 
-// hurry makes a pending delivery due now, unless it is in flight. Asked for by hand, it goes even if its
+// hurry makes a pending delivery due now, unless it is in flight. Asked for by hand, it is attempted once even if its
 // subscription is paused. What waits for its turn goes on waiting.
 const hurry = `
-UPDATE deferrals SET due_at = now(), claim_at = now(), test = test OR held, held = false, worker = ''
+UPDATE deferrals SET due_at = now(), claim_at = now(), by_hand = by_hand OR held, held = false, worker = ''
 WHERE id = $1 AND NOT waits AND (worker = '' OR claim_at <= now())`
 
 // again makes a delivery of a later generation, due now, or once it has its turn.

@@ -39,7 +39,8 @@ ON CONFLICT DO NOTHING
 )
 SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o ON o.id = g.id WHERE g.order_key IS NOT NULL`
 
-// putOff writes what is later. It never revives what ended, and never goes back a step.
+// putOff writes what is later. It never revives what ended, and never goes back a step. A retry by hand has its effect until an
+// attempt was made.
 const putOff = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
     test, held, created_at, due_at, claim_at)
@@ -49,7 +50,8 @@ SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[],
         test, held, created_at, due_at)
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
-    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = ''
+    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '',
+    by_hand = deferrals.by_hand AND NOT excluded.held AND deferrals.attempts = excluded.attempts
 WHERE deferrals.step < excluded.step`
 
 const keepEvents = `

@@ -191,7 +191,7 @@ func TestALateWordIsVoid(t *testing.T) {
 		}
 		for _, worker := range []string{"one", "two"} {
 			// The second takes over a lease of no length that the first let lapse.
-			got := must(l.claim(t.Context(), 10, dueSpan{back: everDue, lapsed: time.Now().Add(time.Hour)}, lease{worker: worker}))(t)
+			got := claimAll(t, l, 10, dueSpan{back: everDue, lapsed: time.Now().Add(time.Hour)}, lease{worker: worker})
 			if len(got) != 1 {
 				t.Fatalf("%s claimed %d, want 1", worker, len(got))
 			}
