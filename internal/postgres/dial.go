@@ -11,7 +11,8 @@ import (
 // and for the cancel requests of that one.
 type dialer struct {
 	// answer bounds each read and write; 0 means no bound.
-	answer time.Duration
+	answer    time.Duration
+	keepAlive net.KeepAliveConfig
 
 	mu   sync.Mutex
 	last *boundedConn
@@ -29,9 +30,8 @@ func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (ne
 
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	to := net.Dialer{
-		Timeout: connectTimeout,
-		// An idle connection whose peer is gone is found out within 25 s.
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Timeout:         connectTimeout,
+		KeepAliveConfig: d.keepAlive,
 	}
 	conn, err := to.DialContext(ctx, network, address)
 	if err != nil {

@@ -8,6 +8,9 @@
 // (Partitions), the end of what is old (Retention: whole days are dropped, and none that holds what has not ended), and work
 // that one process at a time does for all (RunChore).
 //
+// Open takes libpq's forms of a connection string and refuses a pooler in transaction mode. A session that answers that it cannot
+// write, or is ended by the server, leaves the pool, and with it all that were opened before.
+//
 // It promises that nothing hangs: the server ends statements, waits for locks and idle transactions after a while, and a
 // server that does not answer at all is given up a little later. Migrate and EnsurePartitions may be called by any
 // number of processes at once. Ids are UUIDv7, so a day's partition is a range of ids; a row for which there is none goes

@@ -27,17 +27,23 @@ type pqConn interface {
 // guardedConn makes contexts hold. When one ends, the driver asks the server to cancel and then waits for its
 // answer without end, so that one server that hangs holds every caller and the whole pool. Here, the connection
 // is cut a little later.
+//
+// It also leaves the pool when its session cannot write any more, which the driver does not look at.
 type guardedConn struct {
 	pqConn
 	net *boundedConn
+
+	stale  *staleness // of its pool; nil while it is set up
+	opened time.Time
+	broken bool // the session has answered that it is of no more use
 }
 
-func guard(conn driver.Conn, net *boundedConn) (driver.Conn, error) {
+func guard(conn driver.Conn, net *boundedConn) (*guardedConn, error) {
 	full, ok := conn.(pqConn)
 	if !ok {
 		return nil, errors.Join(errors.New("the Postgres driver lacks a method that it had"), conn.Close())
 	}
-	return &guardedConn{full, net}, nil
+	return &guardedConn{pqConn: full, net: net}, nil
 }
 
 // watch cuts the connection when ctx ends before release is called.
@@ -62,27 +68,87 @@ func (c *guardedConn) watch(ctx context.Context) (release func()) {
 	}
 }
 
+// judge looks at what the server answered, and returns it.
+func (c *guardedConn) judge(err error) error {
+	if endsSession(err) {
+		c.broken = true
+		if c.stale != nil {
+			c.stale.report(time.Now())
+		}
+	}
+	return err
+}
+
+// IsValid reports whether the connection may go back to the pool.
+func (c *guardedConn) IsValid() bool {
+	return !c.broken && (c.stale == nil || !c.stale.covers(c.opened)) && c.pqConn.IsValid()
+}
+
+// ResetSession is asked before the connection is used again.
+func (c *guardedConn) ResetSession(ctx context.Context) error {
+	if !c.IsValid() {
+		return driver.ErrBadConn
+	}
+	return c.pqConn.ResetSession(ctx)
+}
+
 func (c *guardedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	defer c.watch(ctx)()
-	return c.pqConn.BeginTx(ctx, opts)
+	tx, err := c.pqConn.BeginTx(ctx, opts)
+	return tx, c.judge(err)
 }
 
 func (c *guardedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	defer c.watch(ctx)()
-	return c.pqConn.ExecContext(ctx, query, args)
+	result, err := c.pqConn.ExecContext(ctx, query, args)
+	return result, c.judge(err)
 }
 
 func (c *guardedConn) Ping(ctx context.Context) error {
 	defer c.watch(ctx)()
-	return c.pqConn.Ping(ctx)
+	return c.judge(c.pqConn.Ping(ctx))
 }
 
 func (c *guardedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	defer c.watch(ctx)()
-	return c.pqConn.PrepareContext(ctx, query)
+	stmt, err := c.pqConn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, c.judge(err)
+	}
+	full, ok := stmt.(pqStmt)
+	if !ok {
+		return nil, errors.Join(errors.New("the Postgres driver lacks a method that it had"), stmt.Close())
+	}
+	return &guardedStmt{full, c}, nil
 }
 
 func (c *guardedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	defer c.watch(ctx)()
-	return c.pqConn.QueryContext(ctx, query, args)
+	rows, err := c.pqConn.QueryContext(ctx, query, args)
+	return rows, c.judge(err)
+}
+
+// pqStmt is all that the driver's prepared statement can do.
+type pqStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+// guardedStmt is a statement prepared on a guardedConn.
+type guardedStmt struct {
+	pqStmt
+	conn *guardedConn
+}
+
+func (s *guardedStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	defer s.conn.watch(ctx)()
+	result, err := s.pqStmt.ExecContext(ctx, args)
+	return result, s.conn.judge(err)
+}
+
+func (s *guardedStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	defer s.conn.watch(ctx)()
+	rows, err := s.pqStmt.QueryContext(ctx, args)
+	return rows, s.conn.judge(err)
 }

@@ -50,7 +50,9 @@ func Migrate(ctx context.Context, db *sql.DB) error {
 type patient struct{ *connector }
 
 func (p patient) Connect(ctx context.Context) (driver.Conn, error) {
-	return connect(ctx, p.connector.patient, 0)
+	to := p.target
+	to.cfg.BinaryParameters = false
+	return connect(ctx, to, 0)
 }
 
 // sessionLock queues the migrating processes at an advisory lock. goose's own asks again every few seconds

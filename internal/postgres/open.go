@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lib/pq"
@@ -27,48 +28,52 @@ const (
 )
 
 // Open makes a pool of at most maxConns connections and returns once the server answers; it tries again until
-// ctx ends. A URL that cannot be right, a wrong password and an unknown database are refused at once.
+// ctx ends. The URL has libpq's forms; several hosts are tried in turn for the one that takes writes. A URL that cannot be
+// right, a wrong password, an unknown database and a pooler in transaction mode are refused at once.
 //
 // The server ends statements of ours after 30 s, waits for locks after 10 s and transactions that do nothing
-// after 30 s. These are sent as start-up parameters; PgBouncer must be told to ignore_startup_parameters.
+// after 30 s, unless the URL says otherwise.
 //
 // An argument of type []byte is sent in binary: right for a bytea and for a Column. JSON must be given as a string, and
 // a bytea never. A statement that is not prepared takes one round trip.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
-	cfg, err := pq.NewConfig(url)
+	to, err := parseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("read the Postgres URL: %w", badURL(err, url))
+		return nil, fmt.Errorf("read the Postgres URL: %w", err)
 	}
-	db := sql.OpenDB(&connector{cfg: ours(cfg), patient: cfg})
+	// Arguments that are bytes go in binary.
+	to.cfg.BinaryParameters = true
+	db := sql.OpenDB(&connector{target: to, setup: timeouts(to.cfg.Runtime)})
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	// Servers behind one name change; connections must not outlive that for long.
 	db.SetConnMaxLifetime(time.Hour)
-	if err := awaitServer(ctx, db); err != nil {
+	err = awaitServer(ctx, db)
+	if err == nil {
+		err = refuseTransactionPooling(ctx, db)
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-// ours adds what every session of ours asks of the server: timeouts, unless the URL says otherwise, and arguments that
-// are bytes in binary.
-func ours(cfg pq.Config) pq.Config {
-	cfg = cfg.Clone()
-	cfg.BinaryParameters = true
-	if cfg.Runtime == nil {
-		cfg.Runtime = map[string]string{}
-	}
-	for name, timeout := range map[string]time.Duration{
-		"statement_timeout":                   statementTimeout,
-		"lock_timeout":                        lockTimeout,
-		"idle_in_transaction_session_timeout": idleTimeout,
+// timeouts is the statement that sets a session's timeouts, but those that the URL gives as start-up parameters. They are
+// no start-up parameters of ours, as poolers refuse those that they do not know.
+func timeouts(given map[string]string) string {
+	var set strings.Builder
+	for _, timeout := range []struct {
+		name string
+		is   time.Duration
+	}{
+		{"statement_timeout", statementTimeout}, {"lock_timeout", lockTimeout}, {"idle_in_transaction_session_timeout", idleTimeout},
 	} {
-		if _, said := cfg.Runtime[name]; !said {
-			cfg.Runtime[name] = fmt.Sprint(timeout.Milliseconds())
+		if _, ok := given[timeout.name]; !ok {
+			fmt.Fprintf(&set, "SET %s = %d;", timeout.name, timeout.is.Milliseconds())
 		}
 	}
-	return cfg
+	return set.String()
 }
 
 // awaitServer pings until the server answers, ctx ends, or it says what no waiting will mend.
@@ -99,14 +104,25 @@ func ping(ctx context.Context, db *sql.DB) error {
 
 // connector makes the connections of a pool.
 type connector struct {
-	cfg pq.Config
-	// patient is cfg without timeouts, for migrations.
-	patient pq.Config
+	target
+	setup string // sent on each new connection
+	stale staleness
 }
 
 // Connect opens one connection whose reads and writes cannot hang.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	return connect(ctx, c.cfg, answerTimeout)
+	conn, err := connect(ctx, c.target, answerTimeout)
+	if err != nil {
+		return nil, err
+	}
+	conn.stale, conn.opened = &c.stale, time.Now()
+	if c.setup == "" {
+		return conn, nil
+	}
+	if _, err := conn.ExecContext(ctx, c.setup, nil); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // Driver is the connector itself, by which Migrate finds the configuration of a pool.
@@ -115,8 +131,8 @@ func (c *connector) Driver() driver.Driver { return c }
 // Open is not for use: the pool calls Connect.
 func (c *connector) Open(string) (driver.Conn, error) { return c.Connect(context.Background()) }
 
-func connect(ctx context.Context, cfg pq.Config, answer time.Duration) (driver.Conn, error) {
-	cfg = cfg.Clone()
+func connect(ctx context.Context, t target, answer time.Duration) (*guardedConn, error) {
+	cfg := t.cfg.Clone()
 	if cfg.ApplicationName == "" {
 		cfg.ApplicationName = "fanfare"
 	}
@@ -127,7 +143,7 @@ func connect(ctx context.Context, cfg pq.Config, answer time.Duration) (driver.C
 	if err != nil {
 		return nil, fmt.Errorf("configure the connection: %w", err)
 	}
-	dial := &dialer{answer: answer}
+	dial := &dialer{answer: answer, keepAlive: t.keepAlive}
 	to.Dialer(dial)
 	stop := context.AfterFunc(ctx, dial.abort) // the driver's handshake knows no context
 	conn, err := to.Connect(ctx)
