@@ -21,6 +21,9 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p = checkQuery(r)
 	}
 	if p != nil {
+		if p.Status == http.StatusUnsupportedMediaType {
+			w.Header().Set("Accept-Encoding", api.AcceptEncoding)
+		}
 		in.refuse(w, p)
 		return
 	}
@@ -77,7 +80,7 @@ func checkQuery(r *http.Request) *api.Problem {
 
 // size returns how many bytes the request may have, by its own word.
 func (in *Ingest) size(r *http.Request) (int64, *api.Problem) {
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+	if api.Encoded(r.Header) {
 		return 0, problem(http.StatusUnsupportedMediaType, "Content-Encoding is not supported: send the body as it is")
 	}
 	switch {

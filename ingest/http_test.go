@@ -172,6 +172,10 @@ func TestBadRequestsStoreNothing(t *testing.T) {
 			}
 		})
 	}
+	encoded := h.post("acme", "/v1/events", `{}`, "Content-Encoding", "br")
+	if got := encoded.header.Get("Accept-Encoding"); encoded.status != 415 || got != "identity" {
+		t.Errorf("an encoded body: answered %d with Accept-Encoding %q, want 415 with identity", encoded.status, got)
+	}
 	if n := len(h.stored()); n != 0 {
 		t.Errorf("%d events were stored", n)
 	}

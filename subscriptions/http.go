@@ -21,7 +21,7 @@ const (
 func (s *Store) Routes(to huma.API) {
 	tag := huma.OperationTags("Subscriptions")
 	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
-	huma.Post(to, base, s.postSubscription, tag, api.Scope(scopeWrite), describe("create-subscription", "Create a subscription",
+	huma.Post(to, base, s.postSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("create-subscription", "Create a subscription",
 		"Makes a subscription. Events that are published after the answer are matched against it. The answer holds the secret, which is "+
 			"shown again at /secret only. A subscription to an event type that demands scopes needs a key that has them. With `since`, "+
 			"the events of the past that match are sent as well, each once, beside those that come: `backfill.replay_id` names a replay, "+
@@ -30,7 +30,7 @@ func (s *Store) Routes(to huma.API) {
 		"The subscriptions of the tenant; for an admin key that names no tenant, those of all.", http.StatusOK))
 	huma.Get(to, one, s.getSubscription, tag, api.Scope(scopeRead), describe("get-subscription", "Read a subscription",
 		"Its ETag names the version, for If-Match.", http.StatusOK))
-	huma.Patch(to, one, s.patchSubscription, tag, api.Scope(scopeWrite), describe("update-subscription", "Change a subscription",
+	huma.Patch(to, one, s.patchSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("update-subscription", "Change a subscription",
 		"A JSON Merge Patch: what is left out stays, null clears. Events that are published after the answer are matched accordingly. "+
 			"Setting status to disabled ends matching and cancels what is pending; active enables again. What a vendor's dialect fixes cannot be changed here.",
 		http.StatusOK))
@@ -47,6 +47,11 @@ func (s *Store) Routes(to huma.API) {
 		"What was held is sent.", http.StatusAccepted))
 	s.eventTypeRoutes(to)
 }
+
+// maxSubscriptionBytes holds a subscription whose fields are all as large as they may be.
+const maxSubscriptionBytes = 256 << 10
+
+func wholeBody(op *huma.Operation) { op.MaxBodyBytes = maxSubscriptionBytes }
 
 func describe(id, summary, description string, status int) func(*huma.Operation) {
 	return func(op *huma.Operation) {
@@ -180,14 +185,14 @@ func (s *Store) getSubscription(ctx context.Context, in *idInput) (*subscription
 
 // changeInput is the path of one subscription and the precondition of its change.
 type changeInput struct {
-	ID      string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
-	IfMatch string `header:"If-Match" doc:"The ETag of the version to change: 412 if it is no longer the current one."`
+	ID string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	api.Precondition
 }
 
 type patchInput struct {
-	ID      string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
-	IfMatch string `header:"If-Match" doc:"The ETag of the version to change: 412 if it is no longer the current one."`
-	Body    api.Patch[settable]
+	ID string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	api.Precondition
+	Body api.Patch[settable]
 }
 
 // patchTries is how often a patch without If-Match is tried again because somebody else was faster.
@@ -211,7 +216,7 @@ func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error
 	if err != nil {
 		return nil, err
 	}
-	if err := api.CheckIfMatch(in.IfMatch, etag(before)); err != nil {
+	if err := in.Check(etag(before)); err != nil {
 		return nil, err
 	}
 	base := settableOf(before)
@@ -242,7 +247,7 @@ func (s *Store) deleteSubscription(ctx context.Context, in *changeInput) (*struc
 	if err != nil {
 		return nil, err
 	}
-	if err := api.CheckIfMatch(in.IfMatch, etag(sub)); err != nil {
+	if err := in.Check(etag(sub)); err != nil {
 		return nil, err
 	}
 	return nil, problem(s.Delete(ctx, sub.Tenant, sub.ID))

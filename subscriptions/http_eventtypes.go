@@ -42,7 +42,7 @@ type settableType struct {
 	Description string          `json:"description,omitempty" example:"A customer placed an order"`
 	Schema      json.RawMessage `json:"schema,omitempty" doc:"A JSON Schema 2020-12 that the data of events must fit; it refers to nothing outside of itself. Null for any data."`
 	Sample      json.RawMessage `json:"sample,omitempty" doc:"Data as it could be; it must fit the schema. Null for none."`
-	Scopes      []string        `json:"scopes,omitempty" doc:"The scopes that a key needs to subscribe to the type." example:"[\"view:purchases\"]"`
+	Scopes      []string        `json:"scopes,omitempty" maxItems:"20" doc:"The scopes that a key needs to subscribe to the type." example:"[\"view:purchases\"]"`
 	Archived    bool            `json:"archived,omitempty" doc:"Takes no new subscriptions and no new events."`
 }
 
@@ -192,17 +192,17 @@ func (s *Store) ownType(ctx context.Context, name string) (*EventType, error) {
 }
 
 func (s *Store) patchEventType(ctx context.Context, in *struct {
-	Name    string `path:"name" doc:"The event type." example:"order.created"`
-	Tenant  string `query:"tenant" doc:"Whose type is meant; every tenant's if left out." example:"acme"`
-	IfMatch string `header:"If-Match" doc:"The ETag of the version to change: 412 if it is no longer the current one."`
-	Body    api.Patch[settableType]
+	Name   string `path:"name" doc:"The event type." example:"order.created"`
+	Tenant string `query:"tenant" doc:"Whose type is meant; every tenant's if left out." example:"acme"`
+	api.Precondition
+	Body api.Patch[settableType]
 }) (*eventTypeOutput, error) {
 	for try := 1; ; try++ {
 		t, err := s.ownType(ctx, in.Name)
 		if err != nil {
 			return nil, err
 		}
-		if err := api.CheckIfMatch(in.IfMatch, typeETag(t)); err != nil {
+		if err := in.Check(typeETag(t)); err != nil {
 			return nil, err
 		}
 		next, err := in.Body.Apply(settableTypeOf(t))
@@ -226,15 +226,15 @@ func settableTypeOf(t *EventType) settableType {
 }
 
 func (s *Store) deleteEventType(ctx context.Context, in *struct {
-	Name    string `path:"name" doc:"The event type." example:"order.created"`
-	Tenant  string `query:"tenant" doc:"Whose type is meant; every tenant's if left out." example:"acme"`
-	IfMatch string `header:"If-Match" doc:"The ETag of the version to delete: 412 if it is no longer the current one."`
+	Name   string `path:"name" doc:"The event type." example:"order.created"`
+	Tenant string `query:"tenant" doc:"Whose type is meant; every tenant's if left out." example:"acme"`
+	api.Precondition
 }) (*struct{}, error) {
 	t, err := s.ownType(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
-	if err := api.CheckIfMatch(in.IfMatch, typeETag(t)); err != nil {
+	if err := in.Check(typeETag(t)); err != nil {
 		return nil, err
 	}
 	return nil, problem(s.DeleteEventType(ctx, t.Tenant, t.Name))

@@ -11,11 +11,11 @@ type settable struct {
 	Name          string            `json:"name" doc:"What people call it." example:"Orders to ERP"`
 	Description   string            `json:"description,omitempty" example:"New orders, for accounting"`
 	URL           string            `json:"url" doc:"Where deliveries go: http or https, without user, password and fragment. Private addresses are refused unless the deployment allows them." example:"https://erp.example.com/hooks"`
-	EventTypes    []string          `json:"event_types" nullable:"false" doc:"Event types, or patterns: order.* takes one more token, order.> one or more, * takes all." example:"[\"order.*\"]"`
+	EventTypes    []string          `json:"event_types" maxItems:"100" nullable:"false" doc:"Event types, or patterns: order.* takes one more token, order.> one or more, * takes all." example:"[\"order.*\"]"`
 	ResourceID    *string           `json:"resource_id,omitempty" nullable:"true" doc:"Only events whose resource_ids hold this one; null for any." example:"123"`
-	Changed       []string          `json:"changed,omitempty" doc:"Only events that changed one of these attributes; empty for any." example:"[\"status\"]"`
+	Changed       []string          `json:"changed,omitempty" maxItems:"100" doc:"Only events that changed one of these attributes; empty for any." example:"[\"status\"]"`
 	Filter        *string           `json:"filter,omitempty" nullable:"true" doc:"A CEL expression over event (type id time data changed resource_ids) that must be true; null for none." example:"event.data.total > 100.0"`
-	Headers       map[string]string `json:"headers,omitempty" nullable:"true" doc:"Sent with each delivery, beside Fanfare's own." example:"{\"X-Env\":\"prod\"}"`
+	Headers       map[string]string `json:"headers,omitempty" maxProperties:"50" nullable:"true" doc:"Sent with each delivery, beside Fanfare's own." example:"{\"X-Env\":\"prod\"}"`
 	PayloadFormat string            `json:"payload_format,omitempty" doc:"The form of the body: standard, cloudevents, raw, leat, kajabi, passona or babelfor." example:"standard"`
 	ContentType   *string           `json:"content_type,omitempty" nullable:"true" doc:"The Content-Type of the requests; null for that of the payload format." example:"application/vnd.acme.events+json"`
 	Auth          *authJSON         `json:"auth,omitempty"`
@@ -26,12 +26,12 @@ type settable struct {
 	RateLimit     *rateLimitJSON    `json:"rate_limit,omitempty"`
 	Ordering      *orderingJSON     `json:"ordering,omitempty"`
 	Status        Status            `json:"status,omitempty" doc:"active, paused (matches are held) or disabled (nothing is matched)." example:"active"`
-	Metadata      map[string]string `json:"metadata,omitempty" nullable:"true" doc:"Whatever the caller wants to find again." example:"{\"team\":\"billing\"}"`
+	Metadata      map[string]string `json:"metadata,omitempty" maxProperties:"50" nullable:"true" doc:"Whatever the caller wants to find again." example:"{\"team\":\"billing\"}"`
 }
 
 type retryJSON struct {
 	_          struct{} `nullable:"true"`
-	Schedule   []span   `json:"schedule,omitempty" doc:"Delays before retry 1, 2, ...; the last repeats up to max_retries. 1ms to 7d each." example:"[\"5s\",\"5m\",\"30m\",\"2h\",\"5h\",\"10h\",\"14h\",\"20h\",\"24h\"]"`
+	Schedule   []span   `json:"schedule,omitempty" maxItems:"100" doc:"Delays before retry 1, 2, ...; the last repeats up to max_retries. 1ms to 7d each." example:"[\"5s\",\"5m\",\"30m\",\"2h\",\"5h\",\"10h\",\"14h\",\"20h\",\"24h\"]"`
 	MaxRetries *int     `json:"max_retries,omitempty" nullable:"true" doc:"How many retries follow the first attempt: 0 to 100; as many as the schedule has entries if left out." example:"9"`
 }
 

@@ -17,7 +17,7 @@ type authJSON struct {
 	TokenURL     string   `json:"token_url,omitempty" doc:"Of oauth2: where tokens are asked for; judged as url is."`
 	ClientID     string   `json:"client_id,omitempty" doc:"Of oauth2: up to 256 printable ASCII characters."`
 	ClientSecret string   `json:"client_secret,omitempty" writeOnly:"true" doc:"Of oauth2: up to 1024 printable ASCII characters. Never shown."`
-	Scopes       []string `json:"scopes,omitempty" doc:"Of oauth2: what the token is asked for, up to 50."`
+	Scopes       []string `json:"scopes,omitempty" maxItems:"50" doc:"Of oauth2: what the token is asked for, up to 50."`
 }
 
 // TransformSchema gives an example of one type, where those of the fields would make a mixture of all.

@@ -69,11 +69,13 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// distinct drops what is there before.
+// distinct drops the entries that repeat an earlier one.
 func distinct(list []string) []string {
 	var kept []string
+	seen := make(map[string]bool, len(list))
 	for _, s := range list {
-		if !slices.Contains(kept, s) {
+		if !seen[s] {
+			seen[s] = true
 			kept = append(kept, s)
 		}
 	}
@@ -164,7 +166,7 @@ func validateSending(sub *Subscription, bad *Invalid) {
 	if len(sub.Retry.Schedule) > maxSchedule {
 		bad.addf("retry.schedule", "must not have more than %d entries", maxSchedule)
 	}
-	for i, d := range sub.Retry.Schedule {
+	for i, d := range sub.Retry.Schedule[:min(len(sub.Retry.Schedule), maxSchedule)] {
 		duration(bad, fmt.Sprintf("retry.schedule[%d]", i), d, minDelay, maxDelay)
 	}
 	if n := sub.Retry.MaxRetries; n != nil {

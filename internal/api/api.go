@@ -68,6 +68,9 @@ func (a *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	g.next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler(newContext(op, w, r))
 	})
+	if op.RequestBody != nil {
+		g.next = refuseEncoded(g.next)
+	}
 	a.mux.Handle(pattern(op), g)
 }
 

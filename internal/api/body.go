@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -63,6 +64,27 @@ func limitBody(op *huma.Operation, next http.Handler) http.Handler {
 			r.Body = http.MaxBytesReader(w, r.Body, limit)
 		}
 		r.Body = &body{ReadCloser: r.Body, w: w}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// AcceptEncoding is the Accept-Encoding of a 415 for a body's encoding (RFC 9110, 12.5.3): none is supported.
+const AcceptEncoding = "identity"
+
+// Encoded reports whether a body is sent in an encoding.
+func Encoded(h http.Header) bool {
+	encoding := h.Get("Content-Encoding")
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
+}
+
+// refuseEncoded answers 415 to a body that is sent in an encoding.
+func refuseEncoded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if Encoded(r.Header) {
+			w.Header().Set("Accept-Encoding", AcceptEncoding)
+			WriteProblem(w, http.StatusUnsupportedMediaType, "Content-Encoding is not supported: send the body as it is")
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }

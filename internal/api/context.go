@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -17,6 +18,8 @@ type humaContext struct {
 	inner
 	w http.ResponseWriter
 	r *http.Request
+
+	notModified bool // the caller has the version that is answered
 }
 
 func newContext(op *huma.Operation, w http.ResponseWriter, r *http.Request) *humaContext {
@@ -48,4 +51,29 @@ func (c *humaContext) Header(name string) string {
 // BodyReader marks errors of reading and lifts the deadline at the end.
 func (c *humaContext) BodyReader() io.Reader {
 	return &body{ReadCloser: c.r.Body, w: c.w}
+}
+
+// SetHeader looks at the version of a GET's answer, for If-None-Match.
+func (c *humaContext) SetHeader(name, value string) {
+	c.inner.SetHeader(name, value)
+	if name == "ETag" && c.r.Method == http.MethodGet {
+		c.notModified = names(strings.Join(c.r.Header.Values("If-None-Match"), ","), value)
+	}
+}
+
+// SetStatus answers 304 where the caller has the version.
+func (c *humaContext) SetStatus(status int) {
+	if c.notModified = c.notModified && status == http.StatusOK; c.notModified {
+		c.w.Header().Del("Content-Type")
+		status = http.StatusNotModified
+	}
+	c.inner.SetStatus(status)
+}
+
+// BodyWriter discards the body of a 304, which has none.
+func (c *humaContext) BodyWriter() io.Writer {
+	if c.notModified {
+		return io.Discard
+	}
+	return c.inner.BodyWriter()
 }

@@ -39,12 +39,22 @@ func humaProblem(ctx huma.Context, status int, message string, errs []error) hum
 	}
 	p := problem(status, message)
 	for _, err := range errs {
+		if len(p.Errors) == maxDetails {
+			break
+		}
 		if d := detail(err); d != nil {
 			p.Errors = append(p.Errors, d)
 		}
 	}
 	return p
 }
+
+const (
+	// maxDetails is how many errors a problem reports. A body of 1 MiB can hold 100,000 of them.
+	maxDetails = 50
+	// maxLocation bounds a location in bytes: it holds names that the caller made up.
+	maxLocation = 256
+)
 
 const (
 	missingPrefix = "expected required property "
@@ -57,9 +67,12 @@ func detail(err error) *Detail {
 	if err == nil {
 		return nil
 	}
-	d := &Detail{Message: err.Error()}
+	var d *Detail
 	if from, ok := err.(huma.ErrorDetailer); ok {
 		d = from.ErrorDetail()
+	} else {
+		// huma's own errors never come here: their text holds the whole body, once for each error.
+		d = &Detail{Message: err.Error()}
 	}
 	out := &Detail{Location: d.Location, Message: d.Message}
 	if rest, ok := strings.CutPrefix(d.Message, missingPrefix); ok {
@@ -76,7 +89,16 @@ func detail(err error) *Detail {
 			out.Value = text
 		}
 	}
+	out.Location = clip(out.Location, maxLocation)
 	return out
+}
+
+// clip shortens a text to so many bytes.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 func join(location, name string) string {

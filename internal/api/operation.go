@@ -77,6 +77,7 @@ func (a *adapter) document(op *huma.Operation) {
 	if op.Method == http.MethodPatch {
 		documentMergePatch(op)
 	}
+	documentNotModified(op)
 	a.documentExamples(op)
 	a.documentErrors(op, errs)
 }

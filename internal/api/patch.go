@@ -71,8 +71,8 @@ func validate[T any](document []byte) error {
 	if len(result.Errors) == 0 {
 		return nil
 	}
-	details := make([]error, len(result.Errors))
-	for i, err := range result.Errors {
+	details := make([]error, min(len(result.Errors), maxDetails))
+	for i, err := range result.Errors[:len(details)] {
 		details[i] = detail(err)
 	}
 	return Invalid(details...)

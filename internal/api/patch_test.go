@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -18,11 +19,11 @@ var current = thing{
 
 func patches(a huma.API) {
 	huma.Register(a, op("PATCH", "/v1/things/{id}", api.Scope("things:write")), func(_ context.Context, in *struct {
-		ID      string `path:"id"`
-		IfMatch string `header:"If-Match"`
-		Body    api.Patch[thing]
+		ID string `path:"id"`
+		api.Precondition
+		Body api.Patch[thing]
 	}) (*thingOut, error) {
-		if err := api.CheckIfMatch(in.IfMatch, api.ETag(current)); err != nil {
+		if err := in.Check(api.ETag(current)); err != nil {
 			return nil, err
 		}
 		next, err := in.Body.Apply(current)
@@ -99,6 +100,67 @@ func TestIfMatch(t *testing.T) {
 	same := current
 	if api.ETag("a", "b") == api.ETag("ab") || api.ETag(same) != tag {
 		t.Error("ETag is not that of its parts")
+	}
+}
+
+func TestIfNoneMatch(t *testing.T) {
+	t.Parallel()
+	h := serve(t, func(a huma.API) {
+		patches(a)
+		huma.Register(a, op("GET", "/v1/things/{id}", api.Scope("things:read")), func(context.Context, *struct {
+			ID string `path:"id"`
+		}) (*thingOut, error) {
+			return &thingOut{ETag: api.ETag(current), Body: current}, nil
+		})
+	})
+	tag := api.ETag(current)
+	for header, want := range map[string]struct{ read, write int }{
+		"": {200, 200}, `"x"`: {200, 200}, "*": {304, 412}, tag: {304, 412}, "W/" + tag: {304, 412}, `"x", ` + tag: {304, 412},
+	} {
+		got := h.call(t, "acme", "GET /v1/things/x", "", "If-None-Match", header)
+		if got.status != want.read || got.header.Get("ETag") != tag || (got.status == 304) != (got.body == "") {
+			t.Errorf("GET with %s: want %d with the ETag, got %d %v %s", header, want.read, got.status, got.header, got.body)
+		}
+		got = h.call(t, "acme", "PATCH /v1/things/x", `{"name":"b"}`, "If-None-Match", header)
+		if got.status != want.write {
+			t.Errorf("PATCH with %s: want %d, got %d %s", header, want.write, got.status, got.body)
+		}
+	}
+	read := h.doc.OpenAPI().Paths["/v1/things/{id}"].Get
+	if read.Responses["304"] == nil || read.Parameters[len(read.Parameters)-1].Name != "If-None-Match" {
+		t.Errorf("the document does not say that a GET takes If-None-Match: %+v", read)
+	}
+}
+
+// A body of many errors costs in proportion to its size: the answer reports the first ones, each within bounds.
+func TestManyErrors(t *testing.T) {
+	t.Parallel()
+	h := serve(t, patches)
+	var unknown strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&unknown, `"%d":1,`, i)
+	}
+	for _, body := range []string{
+		"{" + strings.TrimSuffix(unknown.String(), ",") + "}",
+		`{"tags":[` + strings.Repeat("1,", 20000) + "1]}",
+		`{"` + strings.Repeat("x", 60000) + `":1}`,
+	} {
+		got := h.call(t, "acme", "PATCH /v1/things/x", body)
+		if got.status != 422 || len(got.Errors) == 0 || len(got.Errors) > 50 || len(got.body) > 20_000 {
+			t.Errorf("%.40s: want 422 with 1 to 50 errors, got %d with %d in %d bytes", body, got.status, len(got.Errors), len(got.body))
+		}
+	}
+}
+
+func TestEncodedBody(t *testing.T) {
+	t.Parallel()
+	h := serve(t, patches)
+	got := h.call(t, "acme", "PATCH /v1/things/x", `{}`, "Content-Encoding", "gzip")
+	if got.status != 415 || got.header.Get("Accept-Encoding") != "identity" {
+		t.Errorf("want 415 with Accept-Encoding, got %d %v", got.status, got.header)
+	}
+	if got = h.call(t, "acme", "PATCH /v1/things/x", `{}`, "Content-Encoding", "identity"); got.status != 200 {
+		t.Errorf("want 200, got %d %s", got.status, got.body)
 	}
 }
 

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// maxBody bounds a request's body; vendors' clients send a few hundred bytes.
-const maxBody = 1 << 20
+// maxBody bounds a request's body as that of the native API is; vendors' clients send a few hundred bytes.
+const maxBody = 256 << 10
 
 // bodyTimeout is how long a body may take to arrive.
 const bodyTimeout = 15 * time.Second
