@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"errors"
 	"math"
+	"strconv"
 
 	"cel.dev/cel-go/common/functions"
 	"cel.dev/cel-go/common/operators"
@@ -39,7 +40,7 @@ func (n *callNode) eval(fr *frame) value {
 		}
 	}
 	if n.arithmetic {
-		l, r = mix(l, r, n.name == operators.Modulo)
+		l, r = mix(narrow(l), narrow(r), n.name == operators.Modulo)
 	}
 	if n.name == "timestamp" && textLen(l) > maxTimeText {
 		return errNoTime // cel-go's error would quote all of it, several times.
@@ -47,9 +48,40 @@ func (n *callNode) eval(fr *frame) value {
 	if !fr.payForCall(n.name, l, r) {
 		return errSpent
 	}
-	v := n.call(l, r)
+	v := n.apply(l, r)
 	if isError(v) && (!fr.step(20) || !fr.allocate(512)) {
 		return errSpent
+	}
+	return v
+}
+
+// apply calls the function, but for what Fanfare does its own way with numbers.
+func (n *callNode) apply(l, r value) value {
+	switch n.name {
+	case operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
+		if v, ok := ordered(n.name, l, r); ok {
+			return v
+		}
+	case operators.In:
+		if v, ok := contains(l, r); ok {
+			return v
+		}
+	case "string":
+		switch l := l.(type) {
+		case types.Double:
+			return types.String(doubleText(l))
+		case *wide:
+			return types.String(l.text)
+		}
+	}
+	return n.call(narrow(l), narrow(r))
+}
+
+// narrow makes a double of a number that keeps its digits, for functions that are cel-go's: infinity, zero or rounded.
+func narrow(v value) value {
+	if w, ok := v.(*wide); ok {
+		f, _ := strconv.ParseFloat(w.text, 64)
+		return types.Double(f)
 	}
 	return v
 }
@@ -132,7 +164,7 @@ func (fr *frame) payForCall(name string, l, r value) bool {
 		size := textLen(l) + textLen(r)
 		return fr.step(size/64) && fr.allocate(48+size)
 	case operators.NotStrictlyFalse, operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
-		return fr.step(min(textLen(l), textLen(r)) / 256)
+		return fr.step(min(textLen(l), textLen(r))/256 + digitCost(l) + digitCost(r))
 	case operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo, operators.Negate:
 		return fr.allocate(16)
 	case "contains":

@@ -1,6 +1,9 @@
 package subscriptions
 
 import (
+	"slices"
+
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/traits"
 )
@@ -24,18 +27,62 @@ func (n *equalNode) eval(fr *frame) value {
 	case !fr.payToCompare(l, r):
 		return errSpent
 	}
-	equal := types.Equal(l, r)
-	if b, ok := equal.(types.Bool); ok && n.not {
+	same := equal(l, r)
+	if b, ok := same.(types.Bool); ok && n.not {
 		return !b
 	}
-	return equal
+	return same
 }
 func (n *equalNode) estimate() int { return estimates(n.left, n.right) + assumedTextLen/256 }
+
+// equal is cel-go's equality, but for numbers, which are compared exactly, also within lists and objects.
+func equal(l, r value) value {
+	if c, ok := compareNumbers(l, r); ok {
+		return types.Bool(c == 0)
+	}
+	if a, ok := l.(traits.Lister); ok {
+		b, ok := r.(traits.Lister)
+		return types.Bool(ok && equalLists(elements(a), elements(b)))
+	}
+	return types.Equal(l, r) // of an object by equal again
+}
+
+func equalLists(a, b []value) bool {
+	return slices.EqualFunc(a, b, func(x, y value) bool { return equal(x, y) == types.True })
+}
+
+// contains is the operator in: of a list by equal, of an object by its keys.
+func contains(v, in value) (value, bool) {
+	l, ok := in.(traits.Lister)
+	if !ok {
+		return nil, false
+	}
+	return types.Bool(slices.ContainsFunc(elements(l), func(e value) bool { return equal(v, e) == types.True })), true
+}
+
+// ordered is <, <=, > or >= of two numbers; false where they are not, or are NaN.
+func ordered(operator string, l, r value) (value, bool) {
+	c, ok := compareNumbers(l, r)
+	if !ok {
+		return nil, false
+	}
+	switch operator {
+	case operators.Less:
+		return types.Bool(c < 0), true
+	case operators.LessEquals:
+		return types.Bool(c <= 0), true
+	case operators.Greater:
+		return types.Bool(c > 0), true
+	}
+	return types.Bool(c >= 0), true
+}
 
 // payToCompare pays for an equality: what the smaller of the two holds. Values that cannot be equal are
 // cheap, so the smaller one is found by walking both at once.
 func (fr *frame) payToCompare(l, r value) bool {
 	switch l := l.(type) {
+	case types.Double, types.Int, types.Uint, *wide:
+		return fr.step(digitCost(l) + digitCost(r))
 	case types.String:
 		r, ok := r.(types.String)
 		return !ok || len(l) != len(r) || fr.step(len(l)/256)
@@ -78,12 +125,15 @@ func (fr *frame) payToFind(v value, l traits.Lister) bool {
 		}
 		return true
 	}
-	return fr.step(len(elements(l)) * (1 + textLen(v)/256))
+	return fr.step(len(elements(l)) * (1 + textLen(v)/256 + digitCost(v)))
 }
 
 func textLen(v value) int {
-	if s, ok := v.(types.String); ok {
-		return len(s)
+	switch v := v.(type) {
+	case types.String:
+		return len(v)
+	case *wide:
+		return len(v.text)
 	}
 	return 0
 }
@@ -99,7 +149,9 @@ func shortly(v value) any {
 	switch v := v.(type) {
 	case types.String:
 		return v[:min(len(v), maxSeenText)]
-	case types.Bool, types.Int, types.Uint, types.Double:
+	case types.Double:
+		return doubleText(v)
+	case types.Bool, types.Int, types.Uint:
 		return v
 	}
 	return v.Type().TypeName()

@@ -58,7 +58,9 @@ func show(v value) string {
 		}
 		return strconv.Quote(string(v))
 	case types.Double:
-		return strconv.FormatFloat(float64(v), 'g', -1, 64)
+		return doubleText(v)
+	case *wide:
+		return v.text[:min(len(v.text), maxSeenText)]
 	case types.Null:
 		return "null"
 	case *object:

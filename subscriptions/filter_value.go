@@ -7,7 +7,6 @@ import (
 	"io"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -144,22 +143,6 @@ func readList(d *jsontext.Decoder) (value, error) {
 	return types.NewRefValList(types.DefaultTypeAdapter, elements), err
 }
 
-// number makes a double of every number, as CEL maps JSON, but keeps whole numbers exact that a double
-// cannot hold: ids of 64 bits.
-func number(text string) value {
-	if len(text) > 15 && !strings.ContainsAny(text, ".eE") {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			if n > 1<<53 || n < -1<<53 {
-				return types.Int(n)
-			}
-		} else if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-			return types.Uint(n)
-		}
-	}
-	f, _ := strconv.ParseFloat(text, 64) // Out of range is an infinity, which compares as it should.
-	return types.Double(f)
-}
-
 // object is a JSON object as a CEL map: fields sorted by key, half the size of a Go map, and iterated in
 // the same order always.
 type object struct{ fields []objectField }
@@ -231,7 +214,7 @@ func (o *object) Equal(other ref.Val) ref.Val {
 		return types.False
 	}
 	for i, f := range o.fields {
-		if f.key != p.fields[i].key || types.Equal(f.value, p.fields[i].value) != types.True {
+		if f.key != p.fields[i].key || equal(f.value, p.fields[i].value) != types.True {
 			return types.False
 		}
 	}

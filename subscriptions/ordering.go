@@ -75,6 +75,8 @@ func (k *Key) Of(e *MatchEvent) (string, error) {
 		text = strconv.FormatUint(uint64(v), 10)
 	case types.Double:
 		text = strconv.FormatFloat(float64(v), 'f', -1, 64)
+	case *wide:
+		text = v.text
 	case types.Bool:
 		text = strconv.FormatBool(bool(v))
 	case types.Timestamp:
