@@ -137,7 +137,7 @@ func TestPostAndRead(t *testing.T) {
 	if got := made.header.Get("Location"); got != "/v1/subscriptions/"+id {
 		t.Errorf("location: %s", got)
 	}
-	if secret, _ := made.body["secret"].(string); checkSecret(secret, SignHMAC) != nil || made.body["public_key"] != nil {
+	if secret, _ := made.body["secret"].(string); !isSecret(secret) || made.body["public_key"] != nil {
 		t.Errorf("secret: %v, public key: %v", made.body["secret"], made.body["public_key"])
 	}
 	read := s.want(t, 200, "reader GET /v1/subscriptions/"+id, "")

@@ -35,7 +35,7 @@ const (
 	defaultOverlap     = 24 * time.Hour
 	columnSecrets      = "secrets" // what sealed bytes are bound to, beside tenant and id
 	errSecretLength    = "must be 24 to 64 bytes in base64 after whsec_"
-	errPrivateKey      = "must be a 64-byte ed25519 private key in base64 after whsk_"
+	errPrivateKey      = "must be an ed25519 private key of 64 bytes, or its seed of 32, in base64 after whsk_"
 	errSecretOfNoKnown = "must begin with whsec_"
 )
 
@@ -56,34 +56,49 @@ func NewSecret(scheme Signing) Secret {
 	return Secret{Value: prefixSecret + base64.StdEncoding.EncodeToString(key)}
 }
 
-// checkSecret judges a secret that somebody gave. Its errors do not repeat the secret.
-func checkSecret(value string, scheme Signing) error {
+// readSecret judges a secret that a caller gave and returns it in the form that is stored and shown: standard base64 with
+// padding, and of an ed25519 key all 64 bytes. It takes unpadded and URL-safe base64, and an ed25519 key as its 32-byte
+// seed, as other implementations write them. Its errors do not repeat the secret.
+func readSecret(value string, scheme Signing) (string, error) {
 	if scheme == SignEd25519 {
 		raw, err := decodeSecret(value, prefixPrivate)
-		if err != nil || len(raw) != ed25519.PrivateKeySize ||
-			!bytes.Equal(ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize]), raw) {
-			return errors.New(errPrivateKey)
+		switch {
+		case err == nil && len(raw) == ed25519.SeedSize:
+			raw = ed25519.NewKeyFromSeed(raw)
+		case err != nil || len(raw) != ed25519.PrivateKeySize || !bytes.Equal(ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize]), raw):
+			return "", errors.New(errPrivateKey)
 		}
-		return nil
+		return prefixPrivate + base64.StdEncoding.EncodeToString(raw), nil
 	}
 	if !strings.HasPrefix(value, prefixSecret) {
-		return errors.New(errSecretOfNoKnown)
+		return "", errors.New(errSecretOfNoKnown)
 	}
 	raw, err := decodeSecret(value, prefixSecret)
 	if err != nil || len(raw) < minSecretBytes || len(raw) > maxSecretBytes {
-		return errors.New(errSecretLength)
+		return "", errors.New(errSecretLength)
 	}
-	return nil
+	return prefixSecret + base64.StdEncoding.EncodeToString(raw), nil
 }
 
+// unURL turns the URL-safe alphabet of base64 into the standard one.
+var unURL = strings.NewReplacer("-", "+", "_", "/")
+
+// decodeSecret decodes base64 after a prefix: with padding or without, in either alphabet, but not in both.
 func decodeSecret(value, prefix string) ([]byte, error) {
 	encoded, ok := strings.CutPrefix(value, prefix)
 	if !ok {
 		return nil, errors.New("prefix is missing")
 	}
-	raw, err := base64.StdEncoding.DecodeString(encoded)
-	if err == nil && base64.StdEncoding.EncodeToString(raw) != encoded {
-		err = errors.New("not canonical") // The decoder passes over line breaks.
+	if len(encoded)%4 == 0 {
+		encoded = strings.TrimSuffix(strings.TrimSuffix(encoded, "="), "=")
+	}
+	if strings.ContainsAny(encoded, "+/") && strings.ContainsAny(encoded, "-_") {
+		return nil, errors.New("mixes both alphabets")
+	}
+	encoded = unURL.Replace(encoded)
+	raw, err := base64.RawStdEncoding.DecodeString(encoded)
+	if err == nil && base64.RawStdEncoding.EncodeToString(raw) != encoded {
+		err = errors.New("not canonical") // The decoder ignores line breaks.
 	}
 	return raw, err
 }

@@ -13,7 +13,40 @@ import (
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
-func TestCheckSecret(t *testing.T) {
+func isSecret(value string) bool {
+	stored, err := readSecret(value, SignHMAC)
+	return err == nil && stored == value
+}
+
+func TestReadSecretTakesOtherSpellings(t *testing.T) {
+	t.Parallel()
+	const (
+		shared  = "whsec_+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+w=="
+		private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+	)
+	for _, tt := range []struct {
+		given  string
+		scheme Signing
+		want   string
+	}{
+		{strings.TrimRight(shared, "="), SignHMAC, shared},
+		{strings.NewReplacer("+", "-", "/", "_").Replace(shared), SignHMAC, shared},
+		{strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(shared), SignHMAC, shared},
+		{shared[:len(shared)-1], SignHMAC, ""},
+		{strings.Replace(shared, "+", "-", 1), SignHMAC, ""},
+		{"whsec_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-x", SignHMAC, ""},
+		{strings.NewReplacer("/", "_", "=", "").Replace(private), SignEd25519, private},
+		{"whsk_6Xb_dCcHpPea21PS1N9VY_NZW723CEc77N4rJCubMbc", SignEd25519, private},
+		{"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=", SignEd25519, private},
+	} {
+		got, err := readSecret(tt.given, tt.scheme)
+		if got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%s: got %s, %v, want %s", tt.given, got, err, tt.want)
+		}
+	}
+}
+
+func TestReadSecret(t *testing.T) {
 	t.Parallel()
 	of := func(n int) string { return "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	// SW1 and SW2 are the published vectors of Standard Webhooks.
@@ -31,9 +64,10 @@ func TestCheckSecret(t *testing.T) {
 		{NewSecret(SignHMAC).Value, SignHMAC, true}, {NewSecret(SignEd25519).Value, SignEd25519, true},
 		{"", SignHMAC, false}, {"whsec_", SignHMAC, false}, {"whsec_!!!!", SignHMAC, false}, {sw1[6:], SignHMAC, false},
 		{sw1 + "\n", SignHMAC, false}, {"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 64)), SignEd25519, false},
-		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 32)), SignEd25519, false},
+		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 32)), SignEd25519, true},
+		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 31)), SignEd25519, false},
 	} {
-		err := checkSecret(tt.value, tt.scheme)
+		_, err := readSecret(tt.value, tt.scheme)
 		if (err == nil) != tt.ok {
 			t.Errorf("%s as %s: %v", tt.value, tt.scheme, err)
 		}

@@ -132,7 +132,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(read, want) {
 		t.Errorf("got %+v, %v\nwant %+v", read, err, want)
 	}
-	if len(made.Secrets) != 1 || checkSecret(made.Secrets[0].Value, SignHMAC) != nil {
+	if len(made.Secrets) != 1 || !isSecret(made.Secrets[0].Value) {
 		t.Errorf("generated secrets: %v", made.Secrets)
 	}
 }

@@ -196,6 +196,7 @@ func duration(bad *Invalid, field string, d, low, high time.Duration) {
 	}
 }
 
+// validateSecrets judges secrets, and brings those that callers gave to the form that is stored.
 func validateSecrets(sub *Subscription, bad *Invalid) {
 	if sub.Signing != SignHMAC && sub.Signing != SignEd25519 {
 		bad.addf("signing", "must be %s or %s", SignHMAC, SignEd25519)
@@ -208,7 +209,12 @@ func validateSecrets(sub *Subscription, bad *Invalid) {
 		}
 		switch {
 		case sub.Dialect == Native:
-			bad.add("secret", checkSecret(secret.Value, sub.Signing))
+			stored, err := readSecret(secret.Value, sub.Signing)
+			bad.add("secret", err)
+			if err == nil && stored != secret.Value {
+				sub.Secrets = slices.Clone(sub.Secrets)
+				sub.Secrets[i].Value = stored
+			}
 		case secret.Value == "":
 			bad.addf("secret", "must not be empty")
 		default:
