@@ -30,7 +30,7 @@ type failing struct {
 	swept  time.Time
 }
 
-// streak is a row of failures of one subscription.
+// streak is a row of failures of one subscription at one URL.
 type streak struct {
 	sub         *subscriptions.Subscription
 	since       time.Time
@@ -42,24 +42,32 @@ func newFailing(w *Worker) *failing {
 	return &failing{worker: w, counts: make(map[uuid.UUID]*streak), mended: make(map[uuid.UUID]*streak), known: make(map[uuid.UUID]bool)}
 }
 
-// note counts an attempt's result.
+// note counts an attempt's result. Results of a URL that was changed since count for nothing.
 func (k *failing) note(f *flight, sub *subscriptions.Subscription, r Result) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	counted, good := k.counts[sub.ID], k.mended[sub.ID]
+	if counted.overtook(sub) || good.overtook(sub) {
+		return
+	}
 	if r.Reason == ReasonOK {
-		if k.known[sub.ID] || k.counts[sub.ID] != nil {
+		if k.known[sub.ID] || counted != nil {
 			delete(k.counts, sub.ID)
 			k.mended[sub.ID] = &streak{sub: sub, operational: isOperational(f.eventType)}
 		}
 		return
 	}
-	s := k.counts[sub.ID]
-	if s == nil {
-		s = &streak{since: k.worker.now()}
-		k.counts[sub.ID] = s
+	if counted == nil || counted.sub.URL != sub.URL {
+		counted = &streak{since: k.worker.now()}
+		k.counts[sub.ID] = counted
 	}
-	s.sub, s.operational = sub, isOperational(f.eventType)
-	s.failures++
+	counted.sub, counted.operational = sub, isOperational(f.eventType)
+	counted.failures++
+}
+
+// overtook reports whether a streak is of another URL than a subscription had at an attempt, and of a later one.
+func (s *streak) overtook(sub *subscriptions.Subscription) bool {
+	return s != nil && s.sub.URL != sub.URL && s.sub.Revision > sub.Revision
 }
 
 // run flushes until ctx ends.
@@ -125,6 +133,7 @@ func (k *failing) putBack(mended, counts map[uuid.UUID]*streak) {
 	for id, s := range counts {
 		switch now := k.counts[id]; {
 		case k.mended[id] != nil:
+		case now != nil && now.sub.URL != s.sub.URL: // The streak that was taken has ended.
 		case now != nil:
 			now.since, now.failures = s.since, now.failures+s.failures
 		default:
@@ -164,9 +173,11 @@ func (w *Worker) givenUp(s *streak) bool {
 		w.now().Sub(s.since) >= w.cfg.DisableAfter && s.failures >= int64(w.cfg.DisableFailures)
 }
 
-// disable disables a subscription, cancels what is pending for it and tells its tenant.
+// disable disables a subscription, cancels what is pending for it and tells its tenant. If the subscription was changed
+// since, nothing happens: the verdict is about what it was. The next attempt gets a verdict of its own.
 func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason Reason, operational bool) error {
-	if err := w.disabler.Disable(ctx, sub.ID, string(reason)); err != nil {
+	done, err := w.disabler.Disable(ctx, sub.ID, sub.Revision, string(reason))
+	if err != nil || !done {
 		return err
 	}
 	w.metrics.limits.disabled.WithLabelValues(string(reason)).Inc()

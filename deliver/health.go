@@ -5,6 +5,10 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // The bounds by which a worker spares an endpoint that is in trouble, and tries again.
@@ -31,6 +35,14 @@ const (
 	open     breaker = "open"      // none is
 	halfOpen breaker = "half_open" // one is, the probe
 )
+
+// receiverURL is one subscription's URL: what is known of it does not hold for the URL that the subscription gets next.
+type receiverURL struct {
+	subscription uuid.UUID
+	url          string
+}
+
+func receiverOf(sub *subscriptions.Subscription) receiverURL { return receiverURL{sub.ID, sub.URL} }
 
 // health is what a worker knows of the endpoints that have been failing, by subscription, or by host. Each worker has its own: where there are
 // several, each finds out for itself, with one probe at a time. Of those that do well it keeps nothing.

@@ -20,7 +20,7 @@ func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (*seat, *Reco
 		s.way, err = w.hosts.admit(host, sub)
 	}
 	if err == nil {
-		if s.admission, err = w.health.admit(f.subscription, limit); err == nil {
+		if s.admission, err = w.health.admit(receiverOf(sub), limit); err == nil {
 			return s, nil, nil
 		}
 		w.hosts.health.forgo(host, s.way)
@@ -38,7 +38,7 @@ func (w *Worker) admitAgain(f *flight, s *seat) error {
 	if s.probe || s.waiter == nil && s.sub.RateLimit == nil {
 		return nil
 	}
-	a, err := w.health.admit(f.subscription, s.limit)
+	a, err := w.health.admit(receiverOf(s.sub), s.limit)
 	if err == nil {
 		s.admission = a
 	}
@@ -47,7 +47,7 @@ func (w *Worker) admitAgain(f *flight, s *seat) error {
 
 // forgo gives back what a seat was let do by the breakers, as no request was made.
 func (w *Worker) forgo(f *flight, s *seat) {
-	w.health.forgo(f.subscription, s.admission)
+	w.health.forgo(receiverOf(s.sub), s.admission)
 	w.hosts.health.forgo(s.host, s.way)
 }
 
@@ -125,7 +125,7 @@ func (w *Worker) learn(f *flight, s *seat, result Result) {
 		w.forgo(f, s) // Nothing was sent.
 		return
 	}
-	if w.health.report(f.subscription, s.admission, result, s.limit) {
+	if w.health.report(receiverOf(s.sub), s.admission, result, s.limit) {
 		w.recovered(s.sub)
 	}
 	w.failing.note(f, s.sub, result)

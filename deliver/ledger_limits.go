@@ -2,7 +2,9 @@ package deliver
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -142,13 +144,22 @@ func (l *ledger) goOn(ctx context.Context, subscription uuid.UUID, reason Reason
 	})
 }
 
-const mend = `DELETE FROM failing WHERE subscription_id = ANY($1::uuid[]) RETURNING subscription_id, since, failures`
+// A success at a URL that was changed since ends no streak of the later one.
+const mend = `
+DELETE FROM failing f USING unnest($1::uuid[], $2::text[], $3::bigint[]) AS o (id, endpoint, revision)
+WHERE f.subscription_id = o.id AND (f.endpoint IN ('', o.endpoint) OR f.revision < o.revision)
+RETURNING f.subscription_id, f.since, f.failures`
 
-// A row that is locked first by another worker is read as that one leaves it.
+// A row that is locked first by another worker is read as that one leaves it. A later URL begins another streak; failures at
+// an earlier one are not counted.
 const fail = `
-INSERT INTO failing AS f (subscription_id, since, failures)
-SELECT o.* FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS o (id, since, failures) ORDER BY 1
-ON CONFLICT (subscription_id) DO UPDATE SET failures = f.failures + excluded.failures, since = least(f.since, excluded.since)
+INSERT INTO failing AS f (subscription_id, since, failures, endpoint, revision)
+SELECT o.* FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::bigint[]) AS o (id, since, failures, endpoint, revision) ORDER BY 1
+ON CONFLICT (subscription_id) DO UPDATE SET
+    failures = excluded.failures + CASE WHEN f.endpoint IN ('', excluded.endpoint) THEN f.failures ELSE 0 END,
+    since = CASE WHEN f.endpoint IN ('', excluded.endpoint) THEN least(f.since, excluded.since) ELSE excluded.since END,
+    endpoint = excluded.endpoint, revision = greatest(f.revision, excluded.revision)
+WHERE f.endpoint IN ('', excluded.endpoint) OR f.revision < excluded.revision
 RETURNING subscription_id, since, failures`
 
 // mend ends the streaks of subscriptions that had a success and returns what they came to. Of several workers, one
@@ -157,11 +168,19 @@ func (l *ledger) mend(ctx context.Context, mended map[uuid.UUID]*streak) (map[uu
 	if len(mended) == 0 {
 		return nil, nil
 	}
-	c := postgres.Columns(1, len(mended))
-	for id := range mended {
+	c := postgres.Columns(3, len(mended))
+	for id, s := range mended {
 		c[0].UUID(id)
+		c[1].Text(digestOf(s.sub.URL))
+		c[2].Int64(s.sub.Revision)
 	}
 	return l.streaks(ctx, mend, postgres.Args(c)...)
+}
+
+// digestOf names a URL in the ledger, without what it may hold of secrets.
+func digestOf(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:12])
 }
 
 // fail adds to the streaks of subscriptions and returns what they come to.
@@ -169,11 +188,13 @@ func (l *ledger) fail(ctx context.Context, counts map[uuid.UUID]*streak) (map[uu
 	if len(counts) == 0 {
 		return nil, nil
 	}
-	c := postgres.Columns(3, len(counts))
+	c := postgres.Columns(5, len(counts))
 	for id, s := range counts {
 		c[0].UUID(id)
 		c[1].Time(s.since)
 		c[2].Int64(s.failures)
+		c[3].Text(digestOf(s.sub.URL))
+		c[4].Int64(s.sub.Revision)
 	}
 	return l.streaks(ctx, fail, postgres.Args(c)...)
 }

@@ -10,7 +10,7 @@ import (
 
 // spare makes what spares endpoints, and what tells tenants of it.
 func (w *Worker) spare(announcer Announcer) {
-	w.health = newHealth[uuid.UUID](w.cfg.BreakerAfter, w.now, rand.Float64, func(to breaker) { w.metrics.limits.breakers.WithLabelValues(string(to)).Inc() })
+	w.health = newHealth[receiverURL](w.cfg.BreakerAfter, w.now, rand.Float64, func(to breaker) { w.metrics.limits.breakers.WithLabelValues(string(to)).Inc() })
 	w.hosts = newHosts(w.cfg, w.now)
 	w.permits = newPermits(w.ledger, time.Now)
 	w.network = newNetwork(w.now, rand.Float64, func(down bool) {
@@ -32,7 +32,7 @@ func (w *Worker) spare(announcer Announcer) {
 // ease lets what a subscription held begin one by one.
 func (w *Worker) ease(subscription uuid.UUID) {
 	if sub, ok := w.directory.Get(subscription); ok {
-		w.health.ease(subscription, most(sub))
+		w.health.ease(receiverOf(sub), most(sub))
 	}
 }
 

@@ -31,7 +31,8 @@ type Directory interface {
 
 // Disabler disables subscriptions; *subscriptions.Store is one.
 type Disabler interface {
-	Disable(ctx context.Context, id uuid.UUID, reason string) error
+	// Disable reports whether it disabled the subscription: not if it was changed after the revision.
+	Disable(ctx context.Context, id uuid.UUID, revision int64, reason string) (bool, error)
 }
 
 // Attempter makes attempts; *Poster is one.
@@ -83,7 +84,7 @@ type Worker struct {
 	due       *due
 	flights   crew
 
-	health    *health[uuid.UUID]
+	health    *health[receiverURL]
 	hosts     *hosts
 	permits   *permits
 	network   *network

@@ -65,7 +65,8 @@ func writeAndRead(ctx context.Context, store *Store, dirs []*Directory, s *Subsc
 			s.Filter = "event.data.n == 1"
 			err, want = store.Update(ctx, s), false
 		case 3:
-			err, want = store.Disable(ctx, s.ID, Manual), false
+			_, err = store.Disable(ctx, s.ID, s.Revision, Manual)
+			want = false
 		case 4:
 			if err = store.Delete(ctx, s.Tenant, s.ID); err == nil {
 				if err = matches(ctx, dirs, s, eventType, false); err != nil {

@@ -78,8 +78,12 @@ func TestPauseResumeDisable(t *testing.T) {
 	s.want(t, 409, "acme POST "+path+"/resume", "")
 	is(s.want(t, 200, "acme PATCH "+path, `{"name":"x"}`), "disabled", "manual")
 	is(s.want(t, 200, "acme PATCH "+path, `{"status":"active"}`), "active", nil)
-	if err := s.store.Disable(t.Context(), uuid.MustParse(id), "gone"); err != nil {
+	sub, err := s.store.Get(t.Context(), "acme", uuid.MustParse(id))
+	if err != nil {
 		t.Fatal(err)
+	}
+	if done, err := s.store.Disable(t.Context(), sub.ID, sub.Revision, "gone"); err != nil || !done {
+		t.Fatal(done, err)
 	}
 	is(s.want(t, 200, "acme PATCH "+path, `{"status":"disabled"}`), "disabled", "gone")
 	s.want(t, 403, "reader POST "+path+"/pause", "")

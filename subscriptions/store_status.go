@@ -40,19 +40,16 @@ WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, string(to), id); err !=
 	return s.Get(ctx, tenant, id)
 }
 
-// Disable ends matching for a subscription, for a reason: a delivery's, or Manual. Whose tenant it is does not
-// matter: its callers are the stages. One that is disabled already keeps its first reason.
-func (s *Store) Disable(ctx context.Context, id uuid.UUID, reason string) error {
-	sub, err := s.Get(ctx, "", id)
-	if err != nil || sub.Status == Disabled {
-		return err
+// Disable ends matching for a subscription as it was at a revision, for a reason of a delivery's, and reports whether it did.
+// One that was changed since, by anybody, stays as it is: the reason may be a fault that the change has mended. Its
+// callers are the stages, so the tenant does not matter.
+func (s *Store) Disable(ctx context.Context, id uuid.UUID, revision int64, reason string) (bool, error) {
+	err := s.touch(ctx, `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2, updated_at = $1, revision = r.value
+FROM r WHERE id = $3 AND subscriptions.revision = $4 AND status <> 'disabled' AND NOT deleted`, reason, id, revision)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
 	}
-	err = s.touch(ctx, `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2, updated_at = $1, revision = r.value
-FROM r WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, reason, id)
-	if errors.Is(err, ErrNotFound) { // Somebody was faster.
-		_, err = s.Get(ctx, "", id)
-	}
-	return err
+	return err == nil, err
 }
 
 // Enable makes a disabled subscription active and forgets the reason; any other stays as it is.

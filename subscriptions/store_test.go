@@ -255,8 +255,20 @@ func TestStatusChanges(t *testing.T) {
 	}
 	must(b.store.Resume(ctx, "acme", made.ID))
 	is("resume", Active, "")
-	must(nil, b.store.Disable(ctx, made.ID, "gone"))
-	must(nil, b.store.Disable(ctx, made.ID, "manual"))
+	disable := func(id uuid.UUID, revision int64, reason string, want bool) {
+		t.Helper()
+		if done, err := b.store.Disable(ctx, id, revision, reason); err != nil || done != want {
+			t.Errorf("disable for %s: got %t, %v, want %t", reason, done, err, want)
+		}
+	}
+	disable(made.ID, made.Revision, "gone", false) // It was paused and resumed since.
+	is("disable as it was before", Active, "")
+	read, err := b.store.Get(ctx, "acme", made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disable(made.ID, read.Revision, "gone", true)
+	disable(made.ID, read.Revision+2, "manual", false)
 	is("disable", Disabled, "gone")
 	if _, err := b.store.Pause(ctx, "acme", made.ID); !errors.Is(err, ErrDisabled) {
 		t.Errorf("pause a disabled one: %v", err)
@@ -266,9 +278,7 @@ func TestStatusChanges(t *testing.T) {
 	}
 	must(b.store.Enable(ctx, "acme", made.ID))
 	is("enable", Active, "")
-	if err := b.store.Disable(ctx, uuid.Must(uuid.NewV7()), "gone"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("disable what is not there: %v", err)
-	}
+	disable(uuid.Must(uuid.NewV7()), 1, "gone", false)
 }
 
 func TestDialectsMayLeaveOutWhatTheyDoNotHave(t *testing.T) {
