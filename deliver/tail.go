@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -18,8 +21,10 @@ import (
 )
 
 const (
-	// tailBuffer is how many outcomes a reader may be behind before it is dropped: it is never waited for.
+	// A reader that is behind by more than tailBuffer outcomes, or by more than tailBytes of them, is dropped: it is never
+	// waited for. What is queued is what will be written, so that no reader keeps a whole message of outcomes in memory.
 	tailBuffer = 1024
+	tailBytes  = 1 << 20
 	// tailBeat is how often a quiet tail says that it lives.
 	tailBeat = 15 * time.Second
 	// tailWrite bounds the writing of one outcome to a reader.
@@ -35,19 +40,31 @@ type Tail struct {
 	log  *slog.Logger
 	ends context.Context // with the process
 
-	mu      sync.Mutex
-	readers map[*tailReader]bool
-	stop    context.CancelFunc // ends the following; nil while there are no readers
-	follows sync.WaitGroup
+	mu        sync.Mutex
+	readers   map[*tailReader]bool
+	following *following // nil while there are no readers
+	follows   sync.WaitGroup
 }
 
-// tailReader is somebody who watches.
+// following is one reading of the stream of outcomes.
+type following struct {
+	stop  context.CancelFunc
+	begun chan struct{} // closed once it reads, or cannot
+	err   error         // why it cannot; read after begun is closed
+}
+
+// tailReader is a client that watches.
 type tailReader struct {
 	tenant       string
 	subscription uuid.UUID
 	state        string
-	outcomes     chan *Record
+	outcomes     chan []byte   // as they are shown
+	behind       atomic.Int64  // bytes of outcomes
 	dropped      chan struct{} // closed when it is too slow
+}
+
+func newTailReader(tenant, state string) *tailReader {
+	return &tailReader{tenant: tenant, state: state, outcomes: make(chan []byte, tailBuffer), dropped: make(chan struct{})}
 }
 
 // NewTail makes a Tail; its readers are served while Run runs.
@@ -108,13 +125,13 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 	if err != nil {
 		return nil, err
 	}
-	r := &tailReader{tenant: tenant, state: in.State, outcomes: make(chan *Record, tailBuffer), dropped: make(chan struct{})}
+	r := newTailReader(tenant, in.State)
 	if in.Subscription != "" {
 		if r.subscription, err = uuid.Parse(in.Subscription); err != nil {
-			return nil, api.Invalid(api.At("query.subscription", "is no id"))
+			return nil, api.Invalid(api.At("query.subscription", "must be a UUID"))
 		}
 	}
-	ends, err := t.join(r)
+	ends, err := t.join(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -127,39 +144,47 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 	}}, nil
 }
 
-// errManyReaders says that as many watch as may.
-var errManyReaders = errors.New("as many watch as may")
+// errManyReaders refuses a reader beyond tailMost.
+var errManyReaders = errors.New("too many tails are open")
 
-// join adds a reader; the first one begins the following.
-func (t *Tail) join(r *tailReader) (ends context.Context, err error) {
+// join adds a reader; the first one begins the following. The broker is waited for without the lock, so that a broker that is
+// away delays the readers of this following only.
+func (t *Tail) join(ctx context.Context, r *tailReader) (ends context.Context, err error) {
+	ends, f, err := t.add(r)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-f.begun:
+		err = f.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		t.leave(r)
+		return nil, api.Unavailable(err)
+	}
+	return ends, nil
+}
+
+// add counts a reader in, and begins a following if there is none.
+func (t *Tail) add(r *tailReader) (ends context.Context, f *following, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ends == nil || t.ends.Err() != nil {
-		return nil, api.Unavailable(errStopping)
+		return nil, nil, api.Unavailable(errStopping)
 	}
 	if len(t.readers) >= tailMost {
-		return nil, api.Unavailable(errManyReaders)
+		return nil, nil, api.Unavailable(errManyReaders)
 	}
-	if t.stop == nil {
+	if t.following == nil {
 		ctx, stop := context.WithCancel(t.ends)
-		started, cancel := context.WithTimeout(ctx, readTimeout)
-		defer cancel()
-		// New outcomes only, and none is acknowledged: what a tail misses is in the ledger.
-		consumer, err := t.js.OrderedConsumer(started, AttemptsStream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
-		if err != nil {
-			stop()
-			return nil, api.Unavailable(fmt.Errorf("watch outcomes: %w", err))
-		}
-		messages, err := consumer.Messages()
-		if err != nil {
-			stop()
-			return nil, api.Unavailable(fmt.Errorf("watch outcomes: %w", err))
-		}
-		t.stop = stop
-		t.follows.Go(func() { t.follow(ctx, messages) })
+		f := &following{stop: stop, begun: make(chan struct{})}
+		t.following = f
+		t.follows.Go(func() { t.follow(ctx, f) })
 	}
 	t.readers[r] = true
-	return t.ends, nil
+	return t.ends, t.following, nil
 }
 
 // leave removes a reader; the last one ends the following.
@@ -167,20 +192,33 @@ func (t *Tail) leave(r *tailReader) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.readers, r)
-	if len(t.readers) == 0 && t.stop != nil {
-		t.stop()
-		t.stop = nil
+	if len(t.readers) == 0 && t.following != nil {
+		t.following.stop()
+		t.following = nil
 	}
 }
 
-// follow hands outcomes to readers until ctx ends.
-func (t *Tail) follow(ctx context.Context, messages natsjs.MessagesContext) {
+// follow hands outcomes to readers until ctx ends. A following that cannot begin is given up, for the next reader to try.
+func (t *Tail) follow(ctx context.Context, f *following) {
+	messages, err := t.open(ctx)
+	if err != nil {
+		t.mu.Lock()
+		if t.following == f {
+			t.following = nil
+		}
+		t.mu.Unlock()
+		f.stop()
+		f.err = err
+		close(f.begun)
+		return
+	}
+	close(f.begun)
 	defer context.AfterFunc(ctx, messages.Stop)()
 	for {
 		msg, err := messages.Next()
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, natsjs.ErrMsgIteratorClosed) {
-				t.log.WarnContext(ctx, "outcomes cannot be watched", "error", err)
+				t.log.WarnContext(ctx, "cannot follow outcomes, retrying", "error", err)
 				select {
 				case <-ctx.Done():
 				case <-time.After(time.Second):
@@ -194,27 +232,75 @@ func (t *Tail) follow(ctx context.Context, messages natsjs.MessagesContext) {
 		if err != nil {
 			continue // The recorder puts it into quarantine.
 		}
-		t.hand(records)
+		t.hand(f, records)
 	}
 }
 
-func (t *Tail) hand(records []*Record) {
+// open begins to read new outcomes. None is acknowledged: the outcomes that a tail misses are in the ledger.
+func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
+	started, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	consumer, err := t.js.OrderedConsumer(started, AttemptsStream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
+	if err != nil {
+		return nil, fmt.Errorf("follow outcomes: %w", err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return nil, fmt.Errorf("follow outcomes: %w", err)
+	}
+	return messages, nil
+}
+
+// hand queues records of a following for the readers that want them, and drops the readers that are too far behind.
+func (t *Tail) hand(f *following, records []*Record) {
+	t.mu.Lock()
+	if t.following != f {
+		t.mu.Unlock()
+		return // Its readers are gone; those of the next following get their outcomes from that one.
+	}
+	readers := slices.Collect(maps.Keys(t.readers))
+	t.mu.Unlock()
+	var slow []*tailReader
+	for _, rec := range records {
+		var shown []byte // made once, if a reader wants it
+		for _, r := range readers {
+			if !r.wants(rec) || slices.Contains(slow, r) {
+				continue
+			}
+			if shown == nil {
+				shown = rec.shown()
+			}
+			if !r.take(shown) {
+				slow = append(slow, r)
+			}
+		}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for r := range t.readers {
-		for _, rec := range records {
-			if r.wants(rec) && !r.take(rec) {
-				delete(t.readers, r)
-				close(r.dropped)
-				break
-			}
+	for _, r := range slow {
+		if t.readers[r] {
+			delete(t.readers, r)
+			close(r.dropped)
 		}
 	}
 }
 
-func (r *tailReader) take(rec *Record) bool {
+// shown is the data of the record's event.
+func (r *Record) shown() []byte {
+	data, err := json.Marshal(r.attemptEvent())
+	if err != nil { // A time whose year has five digits.
+		return []byte("{}")
+	}
+	return data
+}
+
+// take queues an outcome. It is refused if the reader is behind by tailBuffer outcomes or by more than tailBytes.
+func (r *tailReader) take(shown []byte) bool {
+	if behind := r.behind.Add(int64(len(shown))); behind > tailBytes && behind > int64(len(shown)) {
+		return false
+	}
 	select {
-	case r.outcomes <- rec:
+	case r.outcomes <- shown:
 		return true
 	default:
 		return false
@@ -253,9 +339,9 @@ func (t *Tail) write(ctx, ends context.Context, r *tailReader, out huma.Context)
 	defer beat.Stop()
 	for going := say(": watching\n\n"); going; {
 		select {
-		case rec := <-r.outcomes:
-			data, err := json.Marshal(rec.attemptEvent())
-			going = err == nil && say("event: attempt\ndata: %s\n\n", data)
+		case shown := <-r.outcomes:
+			r.behind.Add(-int64(len(shown)))
+			going = say("event: attempt\ndata: %s\n\n", shown)
 		case <-beat.C:
 			going = say(": beat\n\n")
 		case <-r.dropped:

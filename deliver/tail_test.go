@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -127,15 +128,90 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 	r := newRig(t)
 	tail, url, _ := tailOf(t, r)
 	quick := watch(t, url, "acme", "")
-	slow := &tailReader{outcomes: make(chan *Record, 1), dropped: make(chan struct{})}
-	if _, err := tail.join(slow); err != nil {
+	slow := newTailReader("", "")
+	slow.outcomes = make(chan []byte, 1)
+	if _, err := tail.join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	rec := &Record{Delivery: uuid.New(), Tenant: "acme", Outcome: OutcomeDelivered, Reason: ReasonOK, At: time.Now()}
-	tail.hand([]*Record{rec})
-	tail.hand([]*Record{rec})
+	tail.hand(tail.following, []*Record{rec})
+	tail.hand(tail.following, []*Record{rec})
 	<-slow.dropped
 	for range 4 { // Two outcomes, of two lines each.
 		next(t, quick)
+	}
+}
+
+// A reader that reads nothing is dropped before it keeps more than tailBytes in memory, however few outcomes these are; one
+// outcome that is larger than that is queued alone.
+func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	tail, _, _ := tailOf(t, r)
+	slow := newTailReader("", "")
+	if _, err := tail.join(t.Context(), slow); err != nil {
+		t.Fatal(err)
+	}
+	record := func(size int) *Record {
+		return &Record{
+			Delivery: uuid.New(), Tenant: "acme", Outcome: OutcomeDead, Reason: ReasonServer, At: time.Now(),
+			Attempt: &Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
+		}
+	}
+	tail.hand(tail.following, []*Record{record(2 * tailBytes)})
+	if n := len(slow.outcomes); n != 1 {
+		t.Fatalf("%d outcomes are queued, want the large one", n)
+	}
+	slow.behind.Add(-int64(len(<-slow.outcomes)))
+	for range tailBuffer {
+		tail.hand(tail.following, []*Record{record(16 << 10)})
+	}
+	<-slow.dropped
+	queued := 0
+	for len(slow.outcomes) > 0 {
+		queued += len(<-slow.outcomes)
+	}
+	if queued > tailBytes || queued < tailBytes/2 {
+		t.Errorf("%d bytes were queued, want them within %d and near it", queued, tailBytes)
+	}
+}
+
+// slowBroker answers requests for a consumer only when it is let.
+type slowBroker struct {
+	natsjs.JetStream
+	asked, answer chan struct{}
+}
+
+func (b slowBroker) OrderedConsumer(ctx context.Context, stream string, cfg natsjs.OrderedConsumerConfig) (natsjs.Consumer, error) {
+	close(b.asked)
+	select {
+	case <-b.answer:
+		return b.JetStream.OrderedConsumer(ctx, stream, cfg)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// A tail that waits for the broker keeps nobody from leaving, and its other readers begin with it.
+func TestTailsWaitForTheBrokerWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	tail, _, _ := tailOf(t, r)
+	broker := slowBroker{r.js, make(chan struct{}), make(chan struct{})}
+	tail.js = broker
+	joined := make(chan error, 2)
+	join := func() {
+		_, err := tail.join(t.Context(), newTailReader("acme", ""))
+		joined <- err
+	}
+	go join()
+	<-broker.asked
+	tail.leave(newTailReader("acme", "")) // It would wait here.
+	go join()
+	close(broker.answer)
+	for range 2 {
+		if err := <-joined; err != nil {
+			t.Error(err)
+		}
 	}
 }
