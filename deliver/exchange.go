@@ -50,7 +50,7 @@ func (p *Poster) exchangeByClient(ctx context.Context, plan *plan, post *egress.
 }
 
 func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *Result) {
-	ctx, cancel := context.WithDeadlineCause(parent, out.until, errTimeout)
+	ctx, cancel := context.WithDeadlineCause(egress.WithTenant(parent, plan.subscription.Tenant), out.until, errTimeout)
 	defer cancel()
 	if plan.certificate != nil {
 		transport, id, err := p.identities.take(plan.certificate)

@@ -512,6 +512,15 @@ func blocked(t *testing.T, r Result, rec *rawReceiver) {
 	}
 }
 
+// unknown says that the tenant cannot tell a name with a forbidden address from one that does not exist.
+func unknown(t *testing.T, r Result, rec *rawReceiver) {
+	t.Helper()
+	untouched(t, r, rec)
+	if want := "the host does not exist, or its address is not allowed"; r.Err == nil || r.Err.Error() != want {
+		t.Errorf("got %v, want %q", r.Err, want)
+	}
+}
+
 // nameFaults are what a name server can do.
 func nameFaults() []fault {
 	const url = "http://receiver.test:{port}/hook"
@@ -528,9 +537,9 @@ func nameFaults() []fault {
 		many[i] = fmt.Sprintf("127.1.%d.%d", i/250, 1+i%250) // nobody listens there
 	}
 	return []fault{
-		{id: "F087", name: "resolves to loopback", url: url, allow: "127.0.0.2", names: gives("127.0.0.1"), want: ReasonBlocked, check: blocked},
-		{id: "F087", name: "resolves to metadata", url: url, allow: "127.0.0.2", names: gives("169.254.169.254"), want: ReasonBlocked, check: blocked},
-		{id: "F087", name: "IPv6 loopback only", url: url, allow: "127.0.0.2", names: gives("::1"), want: ReasonBlocked, check: blocked},
+		{id: "F087", name: "resolves to loopback", url: url, allow: "127.0.0.2", names: gives("127.0.0.1"), want: ReasonDNS, check: unknown},
+		{id: "F087", name: "resolves to metadata", url: url, allow: "127.0.0.2", names: gives("169.254.169.254"), want: ReasonDNS, check: unknown},
+		{id: "F087", name: "IPv6 loopback only", url: url, allow: "127.0.0.2", names: gives("::1"), want: ReasonDNS, check: unknown},
 		{id: "F087", name: "first a good one, then loopback", url: url, allow: "127.0.0.2",
 			names: func(q dnsmessage.Question, nth int) *dnsmessage.Message {
 				if nth == 1 {
@@ -541,12 +550,12 @@ func nameFaults() []fault {
 			want: ReasonConnect, check: untouched},
 		{id: "F087", name: "a good one and loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "127.0.0.1"), want: ReasonConnect,
 			check: untouched},
-		{id: "F087", name: "a good one and IPv6 loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "::1"), want: ReasonBlocked,
-			check: blocked},
-		{id: "F089", name: "resolves to an address of our own", url: url, allow: "127.0.0.0/8!127.0.0.1", names: gives("127.0.0.1"), want: ReasonBlocked,
-			check: blocked},
+		{id: "F087", name: "a good one and IPv6 loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "::1"), want: ReasonDNS,
+			check: unknown},
+		{id: "F089", name: "resolves to an address of our own", url: url, allow: "127.0.0.0/8!127.0.0.1", names: gives("127.0.0.1"), want: ReasonDNS,
+			check: unknown},
 		{id: "F089", name: "an address of our own", url: "http://127.0.0.1:{port}/", allow: "127.0.0.0/8!127.0.0.1", want: ReasonBlocked, check: blocked},
-		{id: "F088", name: "no such name", url: url, names: fails(dnsmessage.RCodeNameError), want: ReasonDNS},
+		{id: "F088", name: "no such name", url: url, names: fails(dnsmessage.RCodeNameError), want: ReasonDNS, check: unknown},
 		{id: "F088", name: "no address", url: url, names: gives(), want: ReasonDNS},
 		{id: "F088", name: "server failure", url: url, names: fails(dnsmessage.RCodeServerFailure), want: ReasonDNS},
 		{id: "F088", name: "refused", url: url, names: fails(dnsmessage.RCodeRefused), want: ReasonDNS},

@@ -98,6 +98,7 @@ func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
 		return nil, errors.New("the URL cannot be requested")
 	}
 	target.User = nil
+	target.RawQuery = egress.EncodeQuery(target.RawQuery)
 	header, err := fixedHeaders(sub, format)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func (p *Poster) newPlan(sub *subscriptions.Subscription) (*plan, error) {
 		signer:  signer,
 		timeout: min(timeout, subscriptions.MaxTimeout),
 		resends: mostResends(target.Scheme),
-		route:   egress.NewRoute(p.transport, target, header),
+		route:   egress.NewRoute(p.transport, sub.Tenant, target, header),
 	}, nil
 }
 

@@ -31,7 +31,7 @@ const maxResponseHeader = 64 << 10
 
 // transport is what a client sends through, and what another of its kind is made of; see Identify.
 type transport struct {
-	*http.Transport
+	pools   *pools
 	http1   *http1 // nil with a proxy, with a certificate, which has few receivers, and where there is no seesPulse
 	policy  Policy
 	cfg     Config
@@ -49,33 +49,32 @@ func NewClient(p Policy, cfg Config, opts ...Option) *http.Client {
 }
 
 func newClient(p Policy, cfg Config, o options) *http.Client {
-	t := &transport{Transport: newTransport(p, cfg, o), policy: p, cfg: cfg, options: o}
+	t := &transport{policy: p, cfg: cfg, options: o}
 	client := &http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	template := newTransport(p, cfg, o)
 	if cfg.ProxyURL != "" {
-		client.Transport = throughProxy(t)
+		client.Transport = throughProxy(t, template)
 	} else if o.certificate == nil && seesPulse {
-		t.http1 = newHTTP1(t.Transport, cfg)
+		t.http1 = newHTTP1(template, t, cfg)
 	}
-	if err := ReplaceHTTP2(client); err != nil {
-		// It cannot fail on a fresh transport. Should it ever, HTTP/1.1 has none of the faults.
-		t.ForceAttemptHTTP2 = false
-	}
+	t.pools = newPools(template, cfg)
 	return client
 }
 
 // RoundTrip sends a request by http1 where that will do.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if t.http1 == nil {
-		return t.Transport.RoundTrip(r)
-	}
-	if t.http1.takes(r) {
+	if t.http1 != nil && t.http1.takes(r) {
 		return t.http1.RoundTrip(r)
 	}
-	resp, err := t.Transport.RoundTrip(r)
-	if err == nil && resp.TLS != nil && resp.ProtoMajor == 1 && t.http1.chosen != nil {
+	return t.byNetHTTP(r)
+}
+
+func (t *transport) byNetHTTP(r *http.Request) (*http.Response, error) {
+	resp, err := t.pools.of(tenantOf(r.Context())).RoundTrip(r)
+	if t.http1 != nil && err == nil && resp.TLS != nil && resp.ProtoMajor == 1 && t.http1.chosen != nil {
 		t.http1.chosen.remember(r.URL.Host)
 	}
 	return resp, err
@@ -86,7 +85,7 @@ func (t *transport) CloseIdleConnections() {
 	if t.http1 != nil {
 		t.http1.idle.closeAll()
 	}
-	t.Transport.CloseIdleConnections()
+	t.pools.closeIdle()
 }
 
 // transportOf is the transport of a client that NewClient made.
@@ -118,7 +117,7 @@ func newTransport(p Policy, cfg Config, o options) *http.Transport {
 				reached(ctx, stageConnected)
 			case errors.Is(err, ErrBlocked):
 				// The dialer's error names the address that the name resolved to.
-				return nil, ErrBlocked
+				return nil, blockedAt(address)
 			}
 			return conn, err
 		},

@@ -311,7 +311,7 @@ func TestErrorClasses(t *testing.T) {
 		class     egress.Class
 	}{
 		{"http://10.0.0.1/", "destination is not allowed", egress.Blocked},
-		{"http://nowhere.example/", "no such host", egress.DNS},
+		{"http://nowhere.example/", "the host does not exist, or its address is not allowed", egress.DNS},
 		{goneURL, "connection refused", egress.Connect},
 		{secure.URL, "TLS: the certificate is signed by an unknown authority", egress.TLS},
 		{strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the server answers in plain HTTP", egress.TLS},

@@ -17,8 +17,9 @@ type Config struct {
 	DialTimeout         time.Duration `envconfig:"EGRESS_DIAL_TIMEOUT" default:"10s" desc:"how long resolving a name and connecting may take"`
 	TLSHandshakeTimeout time.Duration `envconfig:"EGRESS_TLS_HANDSHAKE_TIMEOUT" default:"10s" desc:"how long the TLS handshake may take"`
 	IdleConnTimeout     time.Duration `envconfig:"EGRESS_IDLE_CONN_TIMEOUT" default:"90s" desc:"how long an unused connection is kept"`
+	MaxConnAge          time.Duration `envconfig:"EGRESS_MAX_CONN_AGE" default:"5m" desc:"how long a connection serves new requests, shortened by up to a fifth at random; then the receiver's name is resolved again"`
 	MaxIdleConns        int           `envconfig:"EGRESS_MAX_IDLE_CONNS" default:"8192" desc:"unused connections kept over all receivers, as many of HTTP/1.1 for bodies of up to 32 KiB as of all other kinds; one file descriptor each"`
-	MaxIdleConnsPerHost int           `envconfig:"EGRESS_MAX_IDLE_CONNS_PER_HOST" default:"256" desc:"unused connections kept to one receiver"`
+	MaxIdleConnsPerHost int           `envconfig:"EGRESS_MAX_IDLE_CONNS_PER_HOST" default:"256" desc:"unused connections that a tenant keeps to one receiver"`
 }
 
 // DefaultConfig is that of an empty environment.
@@ -28,6 +29,7 @@ func DefaultConfig() Config {
 		DialTimeout:         10 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     90 * time.Second,
+		MaxConnAge:          5 * time.Minute,
 		MaxIdleConns:        8192,
 		MaxIdleConnsPerHost: 256,
 	}
@@ -44,6 +46,7 @@ func (c Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"DIAL_TIMEOUT": c.DialTimeout, "TLS_HANDSHAKE_TIMEOUT": c.TLSHandshakeTimeout, "IDLE_CONN_TIMEOUT": c.IdleConnTimeout,
+		"MAX_CONN_AGE": c.MaxConnAge,
 	} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("FANFARE_EGRESS_%s: must not be negative", name))
@@ -89,6 +92,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.DialTimeout, d.DialTimeout)
 	fill(&c.TLSHandshakeTimeout, d.TLSHandshakeTimeout)
 	fill(&c.IdleConnTimeout, d.IdleConnTimeout)
+	fill(&c.MaxConnAge, d.MaxConnAge)
 	if c.MaxIdleConns <= 0 {
 		c.MaxIdleConns = d.MaxIdleConns
 	}

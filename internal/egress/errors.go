@@ -31,6 +31,8 @@ const (
 // ClassOf sorts an error of the client, or of reading a response's body.
 func ClassOf(err error) Class {
 	switch {
+	case errors.Is(err, errBlockedName):
+		return DNS
 	case errors.Is(err, ErrBlocked):
 		return Blocked
 	case isProxy(err):
@@ -124,8 +126,8 @@ func Describe(err error) string {
 	case Blocked:
 		return ErrBlocked.Error()
 	case DNS:
-		if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
-			return "no such host"
+		if dns, ok := errors.AsType[*net.DNSError](err); !ok || dns.IsNotFound {
+			return "the host does not exist, or its address is not allowed"
 		}
 		return "the host's name could not be resolved"
 	case Connect:

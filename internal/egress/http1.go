@@ -22,14 +22,15 @@ type http1 struct {
 	handshake time.Duration
 	idle      *idleConns
 	chosen    *chosen // which receivers speak HTTP/1.1 over TLS; nil if they are not offered anything else
-	otherwise http.RoundTripper
+	age       time.Duration
+	otherwise *transport
 }
 
-func newHTTP1(t *http.Transport, cfg Config) *http1 {
+func newHTTP1(t *http.Transport, otherwise *transport, cfg Config) *http1 {
 	secure := t.TLSClientConfig.Clone()
 	secure.NextProtos = []string{"http/1.1"}
 	h := &http1{
-		dial: t.DialContext, tls: secure, handshake: cfg.TLSHandshakeTimeout, otherwise: t,
+		dial: t.DialContext, tls: secure, handshake: cfg.TLSHandshakeTimeout, age: cfg.MaxConnAge, otherwise: otherwise,
 		idle: newIdleConns(cfg.MaxIdleConns, cfg.MaxIdleConnsPerHost, cfg.IdleConnTimeout),
 	}
 	if cfg.HTTP2 {
@@ -76,7 +77,7 @@ func (h *http1) connection(p *post) (*http1Conn, error) {
 		if c == nil {
 			return h.newConnection(p)
 		}
-		if c.alive() {
+		if c.alive() && time.Now().Before(c.until) {
 			c.kept = true
 			return c, nil
 		}
@@ -112,6 +113,7 @@ func (h *http1) connect(ctx context.Context, to recipient) (*http1Conn, error) {
 		_ = conn.Close()
 		return nil, err
 	}
+	c.until = time.Now().Add(jittered(h.age))
 	if !to.secure {
 		return c, nil
 	}
@@ -148,6 +150,7 @@ func (h *http1) secure(ctx context.Context, c *http1Conn, host string) error {
 
 // destination is what connections are kept by.
 type destination struct {
+	tenant  string // a connection serves one tenant: see WithTenant
 	address string // host:port
 	secure  bool
 }
@@ -159,8 +162,8 @@ type recipient struct {
 	name string // without the port
 }
 
-func recipientOf(u *url.URL) recipient {
-	to := recipient{host: u.Host, name: u.Hostname(), destination: destination{address: u.Host, secure: u.Scheme == "https"}}
+func recipientOf(tenant string, u *url.URL) recipient {
+	to := recipient{host: u.Host, name: u.Hostname(), destination: destination{tenant: tenant, address: u.Host, secure: u.Scheme == "https"}}
 	if u.Port() == "" {
 		port := "80"
 		if to.secure {

@@ -31,6 +31,7 @@ type http1Conn struct {
 	under   *underTLS            // nil without TLS
 	state   *tls.ConnectionState // likewise
 	to      destination
+	until   time.Time // no request begins on it afterwards
 	idle    *idleConns
 	in      *bufio.Reader
 	watched <-chan struct{} // Done of the context whose end closes the connection; see watch

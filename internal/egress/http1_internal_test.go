@@ -57,7 +57,7 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 				arrived.Add(1)
 			}))
 			t.Cleanup(server.Close)
-			h := newHTTP1(newTransport(Policy{}, DefaultConfig(), options{}), DefaultConfig())
+			h := newHTTP1(newTransport(Policy{}, DefaultConfig(), options{}), nil, DefaultConfig())
 			t.Cleanup(h.idle.closeAll)
 			dials := 0
 			h.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -127,7 +127,7 @@ func TestRouteMakesAPostAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := NewRoute(client.Transport, to, nil)
+		r := NewRoute(client.Transport, "", to, nil)
 		for n, want := range []struct {
 			resent int
 			class  Class
@@ -147,7 +147,7 @@ func TestRouteMakesAPostAgain(t *testing.T) {
 // What is out of the ordinary is net/http's.
 func TestHTTP1Takes(t *testing.T) {
 	t.Parallel()
-	h := newHTTP1(newTransport(Policy{}, DefaultConfig(), options{}), DefaultConfig())
+	h := newHTTP1(newTransport(Policy{}, DefaultConfig(), options{}), nil, DefaultConfig())
 	h.chosen.remember("chose.example")
 	for name, tc := range map[string]struct {
 		change func(r *http.Request)

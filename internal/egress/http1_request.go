@@ -78,13 +78,13 @@ func (h *http1) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = r.Body.Close()
 		return nil, errTarget
 	}
-	resp, err := h.post(&post{ctx: r.Context(), to: recipientOf(r.URL), write: a.write})
+	resp, err := h.post(&post{ctx: r.Context(), to: recipientOf(tenantOf(r.Context()), r.URL), write: a.write})
 	if errors.Is(err, errChooseAgain) {
 		next := *r
 		if next.Body, err = a.open(); err != nil {
 			return nil, err
 		}
-		return h.otherwise.RoundTrip(&next)
+		return h.otherwise.byNetHTTP(&next)
 	}
 	if err != nil {
 		if !a.opened {

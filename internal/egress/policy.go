@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -14,6 +15,22 @@ import (
 // ErrBlocked is the error of every forbidden destination. It names neither the address nor the rule: who chose the
 // URL must not learn from it what the network looks like from here.
 var ErrBlocked = errors.New("destination is not allowed")
+
+// errBlockedName is the error where a name resolved to a forbidden address. ClassOf and Describe treat it as they treat a name
+// that does not exist: the difference would show which names the network of this process has.
+var errBlockedName = fmt.Errorf("the name resolves to a forbidden address: %w", ErrBlocked)
+
+// blockedAt is the error of a dial of host:port that was refused.
+func blockedAt(address string) error {
+	host, _, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = netip.ParseAddr(host)
+	}
+	if err != nil {
+		return errBlockedName
+	}
+	return ErrBlocked
+}
 
 // Policy says where outgoing requests may go. The zero value allows public addresses only.
 type Policy struct {

@@ -36,7 +36,7 @@ func (e *proxyError) describe() string {
 
 // throughProxy sends everything through the operator's proxy, whose address is not a tenant's choice and is not judged.
 // The proxy resolves the names, so that here only literal addresses and ports can be judged.
-func throughProxy(t *transport) http.RoundTripper {
+func throughProxy(t *transport, template *http.Transport) http.RoundTripper {
 	proxy, err := t.cfg.proxy()
 	if err == nil {
 		dial := &proxyDialer{tcp: net.Dialer{Timeout: t.cfg.DialTimeout, KeepAlive: 30 * time.Second}}
@@ -46,10 +46,10 @@ func throughProxy(t *transport) http.RoundTripper {
 			dial.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.options.roots, ServerName: proxy.Hostname()}
 			dial.handshake = t.cfg.TLSHandshakeTimeout
 		}
-		t.DialContext = dial.dial
-		t.Proxy = http.ProxyURL(plainly(proxy))
-		t.GetProxyConnectHeader = beginConnect
-		t.OnProxyConnectResponse = judgeConnect
+		template.DialContext = dial.dial
+		template.Proxy = http.ProxyURL(plainly(proxy))
+		template.GetProxyConnectHeader = beginConnect
+		template.OnProxyConnectResponse = judgeConnect
 	}
 	// On an error, which Validate would have shown, every request fails with it.
 	return &literalGuard{policy: t.policy, next: t, err: err}
@@ -80,8 +80,11 @@ func (d *proxyDialer) dial(ctx context.Context, network, address string) (net.Co
 	if err != nil && ctx.Err() == nil {
 		return nil, &proxyError{cause: err}
 	}
+	if err != nil {
+		return nil, err
+	}
 	reached(ctx, stageConnected)
-	return conn, err
+	return newProxyConn(conn), nil
 }
 
 func (d *proxyDialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
@@ -106,11 +109,12 @@ func beginConnect(ctx context.Context, _ *url.URL, _ string) (http.Header, error
 
 // judgeConnect looks at the proxy's answer to CONNECT before net/http does, whose error would be the answer's text.
 func judgeConnect(ctx context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-	switch resp.StatusCode {
-	case http.StatusOK:
+	switch {
+	case resp.StatusCode/100 == 2: // RFC 9110 lets any of them open the tunnel; net/http takes 200 only.
+		resp.StatusCode = http.StatusOK
 		reached(ctx, stageConnected)
 		return nil
-	case http.StatusForbidden: // That is how proxies say that an address is not allowed.
+	case resp.StatusCode == http.StatusForbidden: // That is how proxies say that an address is not allowed.
 		return ErrBlocked
 	}
 	return &proxyError{status: resp.StatusCode}

@@ -22,6 +22,7 @@ import (
 type proxy struct {
 	*httptest.Server
 	names map[string]string // host:port of a URL to host:port on loopback; what is not there is 403
+	opens string            // what it answers to CONNECT instead of a plain 200
 
 	mu      sync.Mutex
 	seen    []string // "METHOD host:port" of each request
@@ -78,12 +79,15 @@ func (p *proxy) tunnel(w http.ResponseWriter, to string) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
+	if p.opens == "" {
+		w.WriteHeader(http.StatusOK)
+	}
 	here, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		_ = there.Close()
 		return
 	}
+	_, _ = io.WriteString(here, p.opens)
 	p.tunnels.Go(func() { _, _ = io.Copy(there, buffered); _ = there.Close() })
 	p.tunnels.Go(func() { _, _ = io.Copy(here, there); _ = here.Close() })
 }
@@ -141,6 +145,41 @@ func TestProxy(t *testing.T) {
 				t.Errorf("the proxy saw %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// Any status 2xx opens the tunnel, and informational responses before it do not end the wait for it.
+func TestProxyOpensTheTunnelInOtherWords(t *testing.T) {
+	t.Parallel()
+	secure := newReceiver(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	const early = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+	for opens, text := range map[string]string{
+		"HTTP/1.1 201 Created\r\n\r\n":                "",
+		"HTTP/1.0 200 Connection established\r\n\r\n": "",
+		early + "HTTP/1.1 200 OK\r\n\r\n":             "",
+		early + "HTTP/1.1 299 Fine\r\nVia: x\r\n\r\n": "",
+		early + "HTTP/1.1 403 Forbidden\r\n\r\n":      "destination is not allowed",
+		early + "HTTP/1.1 503 Busy\r\n\r\n":           "the egress proxy refused to connect: status 503",
+		"HTTP/1.1 300 Choices\r\n\r\n":                "the egress proxy refused to connect: status 300",
+	} {
+		p := newProxy(t, map[string]string{"example.com:443": secure.Listener.Addr().String()})
+		p.opens = opens
+		p.Start()
+		cfg := egress.DefaultConfig()
+		cfg.ProxyURL = p.address("http")
+		c := egress.NewClient(egress.Policy{}, cfg, egress.WithRootCAs(roots))
+		t.Cleanup(c.CloseIdleConnections)
+		_, body, err := post(t, c, "https://example.com/hook")
+		if text == "" && (err != nil || body != "HTTP/2.0") {
+			t.Errorf("%q: %q, %v", opens, body, err)
+		}
+		if text != "" && (err == nil || egress.Describe(err) != text) {
+			t.Errorf("%q: want %q, got %v", opens, text, err)
+		}
 	}
 }
 

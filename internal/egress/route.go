@@ -33,9 +33,9 @@ type Post struct {
 	Resent   int           // how often it was
 }
 
-// NewRoute makes a Route for POSTs by the transport of a client of NewClient, all with these headers. It returns nil if none may
-// go by a route. Whether a receiver with TLS speaks HTTP/1.1 is not known in advance: see Takes and ErrOffRoute.
-func NewRoute(by http.RoundTripper, u *url.URL, header http.Header) *Route {
+// NewRoute makes a Route for a tenant's POSTs by the transport of a client of NewClient, all with these headers. It returns nil
+// if none may go by a route. Whether a receiver with TLS speaks HTTP/1.1 is not known in advance: see Takes and ErrOffRoute.
+func NewRoute(by http.RoundTripper, tenant string, u *url.URL, header http.Header) *Route {
 	t, ok := by.(*transport)
 	target := u.RequestURI()
 	if !ok || t.http1 == nil || !plainURL(u) || !plainHeader(header) || !onOneLine(target) {
@@ -43,7 +43,7 @@ func NewRoute(by http.RoundTripper, u *url.URL, header http.Header) *Route {
 	}
 	var head bytes.Buffer
 	writeHead(&head, target, u.Host, header)
-	return &Route{http1: t.http1, to: recipientOf(u), fixed: header.Clone(), head: head.Bytes()}
+	return &Route{http1: t.http1, to: recipientOf(tenant, u), fixed: header.Clone(), head: head.Bytes()}
 }
 
 // Takes says whether a POST is one for the Route. Of nil it is none.

@@ -31,7 +31,7 @@ func newRoute(t testing.TB, c *http.Client, to string, header http.Header) *egre
 	if err != nil {
 		t.Fatal(err)
 	}
-	return egress.NewRoute(c.Transport, u, header)
+	return egress.NewRoute(c.Transport, "", u, header)
 }
 
 // byRoute makes a POST with plenty of time.

@@ -45,6 +45,7 @@ func (p Policy) CheckURL(raw string) (*url.URL, error) {
 	if u.Host, err = p.checkHost(host, port); err != nil {
 		return nil, err
 	}
+	u.RawQuery = EncodeQuery(u.RawQuery)
 	if len(u.String()) > MaxURL {
 		return nil, fmt.Errorf("must not be longer than %d bytes", MaxURL)
 	}
@@ -164,7 +165,7 @@ func withPort(host, port string) string {
 func asciiName(host string) (string, error) {
 	// The mapping turns full-width and circled digits into digits and the ideographic full stop into a dot, so what
 	// follows must judge its result and not the text that was given.
-	profile := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
+	profile := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false), idna.CheckHyphens(false))
 	name, err := profile.ToASCII(host)
 	if err != nil {
 		return "", errors.New("host is not a valid name")
