@@ -98,7 +98,9 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	}
 	group.Go(func() error { return serve(running, doors.ops, api.NewServer(o.handler(), by.log)) })
 	if doors.api != nil {
-		group.Go(func() error { return serve(running, doors.api, withVendors(api.NewServer(p.mux, by.log), p.vendors)) })
+		server := withVendors(api.NewServer(p.mux, by.log), p.vendors)
+		server.Handler = s.proxies.Handler(server.Handler)
+		group.Go(func() error { return serve(running, doors.api, server) })
 	}
 	group.Go(func() error {
 		b := banner{at: doors.at(back, s), dataDir: s.server.DataDir, embedded: back.nats != nil, private: back.private != nil, dialects: where(p.vendors)}

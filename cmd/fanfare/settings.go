@@ -10,6 +10,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -22,6 +23,7 @@ type settings struct {
 	log      logConfig
 	nats     jetstream.Config
 	access   access.Config
+	proxies  api.ProxyConfig
 	egress   egress.Config
 	ingest   ingest.Config
 	fanout   fanout.Config
@@ -65,7 +67,7 @@ func newSettings() *settings { return &settings{} }
 // sections lists them as `fanfare config` does.
 func (s *settings) sections() []section {
 	return []section{
-		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"egress", &s.egress},
+		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"proxies", &s.proxies}, {"egress", &s.egress},
 		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver}, {"dialects", &s.dialects}, {"retention", &s.retain},
 	}
 }

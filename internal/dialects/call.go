@@ -109,8 +109,8 @@ func (c *Call) atLeastOne(p Param) int {
 	return n
 }
 
-// Base is the public address by which the client reached us, without a path. Proxies say it in X-Forwarded-Proto and
-// X-Forwarded-Host; it is told to nobody but the client itself.
+// Base is the public address by which the client reached us, without a path. X-Forwarded-Proto and X-Forwarded-Host are
+// those of trusted proxies: see api.ProxyConfig.
 func (c *Call) Base() string {
 	scheme, host := "http", c.R.Host
 	if c.R.TLS != nil || strings.EqualFold(c.R.Header.Get("X-Forwarded-Proto"), "https") {
