@@ -74,7 +74,7 @@ func testSettings(dir string) *settings {
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", DataDir: dir, NATSListen: "127.0.0.1:0", StreamReplicas: 1,
 		PostgresMaxConns: 16, SecretKeys: "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
 	}
-	s.access.AdminKey, s.access.WrongKeysPerSecond = testAdminKey, 0
+	s.access.AdminKey = testAdminKey
 	s.egress.AllowPrivateCIDRs = "127.0.0.0/8"
 	return s
 }

@@ -32,7 +32,7 @@ func TestDefaultsAgree(t *testing.T) {
 	s.access, s.egress, s.ingest, s.fanout, s.deliver = access.DefaultConfig(), egress.DefaultConfig(), ingest.DefaultConfig(), fanout.DefaultConfig(), deliver.DefaultConfig()
 	shown := of(section{"", &s.access}, section{"", &s.egress}, section{"", &s.ingest}, section{"", &s.fanout}, section{"", &s.deliver})
 	for name, is := range map[string]any{
-		"FANFARE_JWT_MAX_TTL": s.access.JWTMaxTTL, "FANFARE_WRONG_KEYS_PER_SECOND": s.access.WrongKeysPerSecond,
+		"FANFARE_JWT_MAX_TTL":       s.access.JWTMaxTTL,
 		"FANFARE_INGEST_MAX_EVENTS": s.ingest.MaxEvents, "FANFARE_INGEST_MAX_BYTES": s.ingest.MaxBytes, "FANFARE_EVENT_TYPES": s.fanout.EventTypes,
 		"FANFARE_EVENT_MAX_DATA": s.fanout.MaxData, "FANFARE_EVENTS_MAX_AGE": s.fanout.EventsMaxAge, "FANFARE_EVENTS_MAX_BYTES": s.fanout.EventsMaxBytes,
 		"FANFARE_TASKS_MAX_BYTES": s.deliver.TasksMaxBytes, "FANFARE_ATTEMPTS_MAX_BYTES": s.deliver.AttemptsMaxBytes,

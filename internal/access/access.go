@@ -35,7 +35,8 @@ type Access struct {
 	keys    *keyCache
 	tokens  *tokens // nil without an identity provider
 	tenants *tenants
-	wrong   *wrongKeys
+	guesses *guesses
+	watches *watches
 	erasers []Eraser
 	log     *slog.Logger
 	now     func() time.Time
@@ -66,7 +67,7 @@ func New(cfg Config, deps Deps) (*Access, error) {
 		return nil, err
 	}
 	a := &Access{
-		store: store{db: deps.DB}, hasher: h, wrong: newWrongKeys(cfg.WrongKeysPerSecond, deps.Now),
+		store: store{db: deps.DB}, hasher: h, guesses: newGuesses(deps.Now), watches: newWatches(deps.Now),
 		log: deps.Logger, now: deps.Now, every: time.Second,
 		afterRound: func() {},
 	}
@@ -77,6 +78,9 @@ func New(cfg Config, deps Deps) (*Access, error) {
 	}
 	if cfg.JWKSURL != "" {
 		a.tokens = newTokens(cfg, deps)
+		if cfg.JWTIssuer == "" || cfg.JWTAudience == "" {
+			deps.Logger.Warn("tokens are accepted without a check of iss or aud: set FANFARE_JWT_ISSUER and FANFARE_JWT_AUDIENCE")
+		}
 	}
 	return a, nil
 }
@@ -125,10 +129,6 @@ func (a *Access) Authenticate(ctx context.Context, credential string) (api.Calle
 func (a *Access) byKey(ctx context.Context, remote, id, credential string) (api.Caller, error) {
 	k, known := a.keys.cached(id)
 	if !known {
-		// Only what is not known costs a query, so only that is held against the address.
-		if !a.keys.seen(id) && a.wrong.exhausted(remote) {
-			return api.Caller{}, a.wrong.tooMany()
-		}
 		var err error
 		if k, err = a.keys.load(ctx, id); err != nil {
 			return api.Caller{}, away(fmt.Errorf("look up key %s: %w", id, err))
@@ -145,7 +145,7 @@ func (a *Access) byKey(ctx context.Context, remote, id, credential string) (api.
 	if !ok {
 		return api.Caller{}, a.refuse(ctx, remote, id)
 	}
-	if k.revoked || !k.ExpiresAt.IsZero() && !a.now().Before(k.ExpiresAt) || a.tenants.isErased(k.Tenant) {
+	if k.ended(a.now()) || a.tenants.isErased(k.Tenant) {
 		return api.Caller{}, api.ErrUnauthenticated
 	}
 	a.keys.used(k, a.now())
@@ -169,16 +169,13 @@ func (a *Access) byToken(ctx context.Context, remote, credential string) (api.Ca
 	return c, nil
 }
 
-// refuse counts a wrong credential against the address and, if it named a key that exists, against that.
+// refuse is ErrUnauthenticated. It notes the guess by its address and, if it named a key that exists, by the key.
 func (a *Access) refuse(ctx context.Context, remote, id string) error {
-	if a.wrong.count(remote) {
-		a.log.WarnContext(ctx, "an address tries many wrong keys", "address", remote)
+	if a.guesses.count(remote) {
+		a.log.WarnContext(ctx, "many wrong credentials from one address", "address", remote)
 	}
-	if id != "" && a.wrong.count("key "+id) {
-		a.log.WarnContext(ctx, "a key is being guessed at", "key", id)
-	}
-	if a.wrong.exhausted(remote) {
-		return a.wrong.tooMany()
+	if id != "" && a.guesses.count("key "+id) {
+		a.log.WarnContext(ctx, "many wrong secrets for one key", "key", id)
 	}
 	return api.ErrUnauthenticated
 }

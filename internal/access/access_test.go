@@ -184,7 +184,7 @@ func TestKeyIsShownOnceAndStoredNowhere(t *testing.T) {
 	db := servertest.Postgres(t)
 	p := start(t, db)
 	k := p.create(t, adminKey, acmeKeys)
-	if !strings.HasPrefix(k.Key, "ff_"+k.ID+"_") || len(k.Key) != 59 || *k.Tenant != "acme" || k.Admin || k.ExpiresAt != nil || k.LastUsedAt != nil {
+	if !strings.HasPrefix(k.Key, "ff_"+k.ID+"_") || len(k.Key) != 65 || *k.Tenant != "acme" || k.Admin || k.ExpiresAt != nil || k.LastUsedAt != nil {
 		t.Errorf("got %+v", k)
 	}
 	if got := fmt.Sprint(k.Scopes); got != "[events:write keys:write view:purchases]" {
@@ -451,31 +451,68 @@ func TestWithoutPostgres(t *testing.T) {
 	}
 }
 
-func TestSprayingForgetsNoKeyAndIsBounded(t *testing.T) {
+// However many wrong keys come from an address, no valid key of it is refused, seen by this process before or not.
+func TestWrongKeysRefuseNoValidKey(t *testing.T) {
 	t.Parallel()
-	p := start(t, servertest.Postgres(t), func(cfg *access.Config, _ *access.Deps) { cfg.WrongKeysPerSecond = 2 })
-	k := p.create(t, adminKey, acmeKeys)
-	fresh := p.create(t, adminKey, acmeKeys)
-	if _, err := p.who(t, k.Key); err != nil {
+	db := servertest.Postgres(t)
+	p := start(t, db)
+	var valid []string
+	for range 20 {
+		valid = append(valid, p.create(t, adminKey, acmeKeys).Key)
+	}
+	fresh := start(t, db) // has seen none of them
+	wrong := []func(i int) string{
+		func(i int) string { return "garbage" },
+		func(i int) string { return fmt.Sprintf("ff_%012d_%049d", i, i) },
+		func(i int) string { return fmt.Sprintf("ff_%012d_%043d", i, i) },
+		func(i int) string { return "fft_guess" },
+	}
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			for i := range 500 {
+				if status := fresh.call(t, wrong[i%len(wrong)](worker*1000+i), "GET /v1/keys", "", nil); status != 401 {
+					t.Errorf("a wrong key: %d", status)
+				}
+			}
+		})
+	}
+	for _, key := range valid {
+		if status := fresh.call(t, key, "GET /v1/keys", "", nil); status != 200 {
+			t.Errorf("a valid key: %d", status)
+		}
+	}
+	all.Wait()
+}
+
+// A key with a wrong checksum is judged without Postgres. Keys of the former form have none.
+func TestGarbageCostsNoQuery(t *testing.T) {
+	t.Parallel()
+	pg := servertest.NewRestartablePostgres(t)
+	db, err := postgres.Open(t.Context(), pg.URL(), 4)
+	if err != nil {
 		t.Fatal(err)
 	}
-	statuses := map[int]int{}
-	for i := range 40 {
-		statuses[p.call(t, fmt.Sprintf("ff_%012d_%043d", i, i), "GET /v1/keys", "", nil)]++
+	t.Cleanup(func() { _ = db.Close() })
+	p := start(t, db)
+	former := access.FormerKey(t.Context(), p.Access, "acme")
+	if c, err := p.who(t, former); err != nil || c.Tenant != "acme" {
+		t.Errorf("a key of the former form: %+v, %v", c, err)
 	}
-	if statuses[401] < 19 || statuses[401] > 25 || statuses[401]+statuses[429] != 40 {
-		t.Errorf("got %v", statuses)
+	k := p.create(t, adminKey, acmeKeys)
+	garbage := []string{"garbage", "a.b.c", "ff_" + strings.Repeat("0", 12) + "_" + strings.Repeat("0", 49), k.Key[:len(k.Key)-1] + "!"}
+	for i := len("ff_"); i < len(k.Key); i++ {
+		if k.Key[i] != '_' && k.Key[i] != 'x' {
+			garbage = append(garbage, k.Key[:i]+"x"+k.Key[i+1:])
+		}
 	}
-	if status := p.call(t, k.Key, "GET /v1/keys", "", nil); status != 200 {
-		t.Errorf("a known key of the same address: %d", status)
+	pg.Stop()
+	for _, key := range garbage {
+		if _, err := p.who(t, key); !errors.Is(err, api.ErrUnauthenticated) {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
-	p.advance(4 * time.Second)
-	if status := p.call(t, k.Key, "GET /v1/keys", "", nil); status != 200 {
-		t.Errorf("a known key of the same address, to be read again: %d", status)
-	}
-	if status := p.call(t, fresh.Key, "GET /v1/keys", "", nil); status != 200 {
-		t.Errorf("another key after a while: %d", status)
-	}
+	pg.Start()
 }
 
 func TestUnknownIDsAreRememberedInBounds(t *testing.T) {

@@ -25,6 +25,9 @@ const (
 	maxUnknown = 1 << 13
 	// lookupTimeout bounds the query that callers wait for.
 	lookupTimeout = 3 * time.Second
+	// lookupsAtOnce is how many keys one query reads. There is one such query at a time, whatever is asked for: a flood of
+	// made-up keys costs one connection, and a valid key that this process has not seen waits for two queries.
+	lookupsAtOnce = 1000
 )
 
 // keyCache holds keys as Postgres last had them. Ids that do not exist have a place of their own, so that spraying
@@ -69,7 +72,7 @@ func newKeyCache(s store, now func() time.Time) *keyCache {
 	if c.unknown, err = lru.New[string, time.Time](maxUnknown); err != nil {
 		panic(err)
 	}
-	c.lookups = group.New(group.Limits{Timeout: lookupTimeout}, nil, c.read)
+	c.lookups = group.New(group.Limits{Count: lookupsAtOnce, Timeout: lookupTimeout}, nil, c.read)
 	return c
 }
 
@@ -84,9 +87,6 @@ func (c *keyCache) cached(id string) (*Key, bool) {
 	}
 	return nil, false
 }
-
-// seen says whether the key existed when it was last read, however long ago.
-func (c *keyCache) seen(id string) bool { return c.entries.Contains(id) }
 
 // load reads a key, together with what others ask for; nil if there is none.
 func (c *keyCache) load(ctx context.Context, id string) (*Key, error) {

@@ -17,16 +17,14 @@ type Config struct {
 	AdminKey string `envconfig:"ADMIN_KEY" desc:"the first admin key, 24 characters or more (empty: only admin keys made over the API)"`
 
 	JWKSURL     string        `envconfig:"JWKS_URL" desc:"where the identity provider publishes its keys (empty: no JWTs)"`
-	JWTIssuer   string        `envconfig:"JWT_ISSUER" desc:"the iss that tokens must have (empty: any)"`
-	JWTAudience string        `envconfig:"JWT_AUDIENCE" desc:"the aud that tokens must have (empty: any)"`
+	JWTIssuer   string        `envconfig:"JWT_ISSUER" desc:"the iss that tokens must have (empty: any; required of every token once set)"`
+	JWTAudience string        `envconfig:"JWT_AUDIENCE" desc:"the aud that tokens must have (empty: any; required of every token once set)"`
 	JWTMaxTTL   time.Duration `envconfig:"JWT_MAX_TTL" default:"24h" desc:"the furthest that the exp of a token may lie ahead"`
-
-	WrongKeysPerSecond int `envconfig:"WRONG_KEYS_PER_SECOND" default:"100" desc:"wrong credentials that one address may try per second, after a burst of ten times as many (0: any number)"`
 }
 
 // DefaultConfig is that of an empty environment.
 func DefaultConfig() Config {
-	return Config{JWTMaxTTL: 24 * time.Hour, WrongKeysPerSecond: 100}
+	return Config{JWTMaxTTL: 24 * time.Hour}
 }
 
 // Validate names the variable that is wrong, and never shows the admin key.
@@ -45,9 +43,6 @@ func (c Config) Validate() error {
 	}
 	if c.JWTMaxTTL < 0 {
 		errs = append(errs, errors.New("FANFARE_JWT_MAX_TTL: must not be negative"))
-	}
-	if c.WrongKeysPerSecond < 0 {
-		errs = append(errs, errors.New("FANFARE_WRONG_KEYS_PER_SECOND: must not be negative"))
 	}
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,7 +23,8 @@ import (
 // finds one in a log has it for two hours, and has not the key.
 //
 // The key behind a token is judged with every use, so that a revoked key ends its tokens in every process within seconds.
-// A token that is itself revoked ends at once, together with all that came of the same exchange.
+// A token that is itself revoked ends at once, together with all that came of the same exchange. A refresh token is good
+// once: if it is shown again, somebody else has a copy of it, and all tokens of the exchange end.
 type Grants struct {
 	access *Access
 	db     *sql.DB
@@ -61,15 +63,19 @@ type token struct {
 	keyID    string
 	exchange uuid.UUID
 	expires  time.Time
+	// generation counts the refreshes of the exchange.
+	generation uint32
 }
 
 const (
 	tokenPrefix  = "fft_"
-	tokenVersion = 1
-	// tokenHead is the version, the kind, the time of expiry, the exchange's id and a nonce, so that no two tokens are the
-	// same; the key's id follows, then the MAC.
-	tokenHead  = 2 + 8 + 16 + tokenNonce
-	tokenNonce = 8
+	tokenVersion = 2
+	// Tokens of the former version have no generation, but four more random bytes.
+	tokenVersionFormer = 1
+	// tokenHead is the version, the kind, the time of expiry, the exchange's id, the generation and a nonce, so that no two
+	// tokens are the same; the key's id follows, then the MAC.
+	tokenHead  = 2 + 8 + 16 + 4 + tokenNonce
+	tokenNonce = 4
 	// tokenMark keeps the MACs of tokens apart from the hashes of keys, which begin with keyPrefix.
 	tokenMark = "fanfare token\x00"
 )
@@ -86,17 +92,25 @@ func (g *Grants) Exchange(ctx context.Context, credential string) (api.Caller, G
 	if err != nil {
 		return api.Caller{}, Grant{}, err
 	}
-	return caller, g.grant(caller, uuid.New()), nil
+	return caller, g.grant(caller, token{exchange: uuid.New()}), nil
 }
 
-// Refresh makes another pair of tokens for a refresh token. It is api.ErrUnauthenticated if that, or the key behind
-// it, holds no longer.
+// Refresh makes another pair of tokens for a refresh token, and ends that. It is api.ErrUnauthenticated if that, or the
+// key behind it, holds no longer; if the token was used before, all of its exchange end.
 func (g *Grants) Refresh(ctx context.Context, text string) (api.Caller, Grant, error) {
 	caller, t, err := g.caller(ctx, text, refreshToken)
 	if err != nil {
 		return api.Caller{}, Grant{}, err
 	}
-	return caller, g.grant(caller, t.exchange), nil
+	used, err := g.rotate(ctx, t)
+	if err != nil {
+		return api.Caller{}, Grant{}, err
+	}
+	if !used {
+		return caller, g.grant(caller, token{exchange: t.exchange, generation: t.generation + 1}), nil
+	}
+	g.access.log.WarnContext(ctx, "refresh token reused: tokens of its exchange are revoked", "key", t.keyID)
+	return api.Caller{}, Grant{}, errors.Join(api.ErrUnauthenticated, g.end(ctx, t))
 }
 
 // Authenticate says who holds the credential: an access token, or whatever Access takes.
@@ -104,7 +118,10 @@ func (g *Grants) Authenticate(ctx context.Context, credential string) (api.Calle
 	if !strings.HasPrefix(credential, tokenPrefix) {
 		return g.access.Authenticate(ctx, credential)
 	}
-	caller, _, err := g.caller(ctx, credential, accessToken)
+	caller, t, err := g.caller(ctx, credential, accessToken)
+	if err == nil && (caller.ExpiresAt.IsZero() || t.expires.Before(caller.ExpiresAt)) {
+		caller.ExpiresAt = t.expires
+	}
 	return caller, err
 }
 
@@ -120,15 +137,7 @@ func (g *Grants) Revoke(ctx context.Context, text string) error {
 	if !ok {
 		return nil
 	}
-	// No token of the exchange outlives this: none is made of it from now on.
-	until := g.access.now().Add(renewFor)
-	_, err := g.db.ExecContext(ctx, `
-WITH old AS (DELETE FROM revoked_grants WHERE id IN (SELECT id FROM revoked_grants WHERE expires_at < now() LIMIT 100))
-INSERT INTO revoked_grants (id, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, t.exchange, until)
-	if err != nil {
-		return away(fmt.Errorf("revoke tokens of key %s: %w", t.keyID, err))
-	}
-	return nil
+	return g.end(ctx, t)
 }
 
 // caller is who holds a token of this kind.
@@ -161,7 +170,7 @@ func (a *Access) holder(ctx context.Context, id string) (api.Caller, error) {
 			return api.Caller{}, away(fmt.Errorf("look up key %s: %w", id, err))
 		}
 	}
-	if k == nil || k.revoked || !k.ExpiresAt.IsZero() && !a.now().Before(k.ExpiresAt) || a.tenants.isErased(k.Tenant) {
+	if k == nil || k.ended(a.now()) || a.tenants.isErased(k.Tenant) {
 		return api.Caller{}, api.ErrUnauthenticated
 	}
 	a.keys.used(k, a.now())
@@ -169,7 +178,7 @@ func (a *Access) holder(ctx context.Context, id string) (api.Caller, error) {
 }
 
 // grant makes the tokens of an exchange.
-func (g *Grants) grant(caller api.Caller, exchange uuid.UUID) Grant {
+func (g *Grants) grant(caller api.Caller, of token) Grant {
 	now := g.access.now()
 	lasts := func(most time.Duration) time.Time {
 		end := now.Add(most)
@@ -180,8 +189,8 @@ func (g *Grants) grant(caller api.Caller, exchange uuid.UUID) Grant {
 	}
 	expires := lasts(accessFor)
 	return Grant{
-		AccessToken:  g.seal(token{accessToken, caller.KeyID, exchange, expires}),
-		RefreshToken: g.seal(token{refreshToken, caller.KeyID, exchange, lasts(renewFor)}),
+		AccessToken:  g.seal(token{accessToken, caller.KeyID, of.exchange, expires, of.generation}),
+		RefreshToken: g.seal(token{refreshToken, caller.KeyID, of.exchange, lasts(renewFor), of.generation}),
 		ExpiresIn:    max(0, expires.Sub(now).Truncate(time.Second)),
 	}
 }
@@ -191,6 +200,7 @@ func (g *Grants) seal(t token) string {
 	raw = append(raw, tokenVersion, byte(t.kind))
 	raw = binary.BigEndian.AppendUint64(raw, uint64(t.expires.Unix()))
 	raw = append(raw, t.exchange[:]...)
+	raw = binary.BigEndian.AppendUint32(raw, t.generation)
 	nonce := raw[len(raw) : len(raw)+tokenNonce]
 	_, _ = rand.Read(nonce) // it never fails
 	raw = raw[:len(raw)+tokenNonce]
@@ -206,7 +216,7 @@ func (g *Grants) open(text string) (t token, ok bool) {
 		return t, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil || len(raw) <= tokenHead+sha256.Size || raw[0] != tokenVersion {
+	if err != nil || len(raw) <= tokenHead+sha256.Size || raw[0] != tokenVersion && raw[0] != tokenVersionFormer {
 		return t, false
 	}
 	said, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
@@ -217,6 +227,9 @@ func (g *Grants) open(text string) (t token, ok bool) {
 	t = token{
 		kind: tokenKind(said[1]), expires: time.Unix(int64(binary.BigEndian.Uint64(said[2:])), 0),
 		exchange: uuid.UUID(said[10:26]), keyID: string(said[tokenHead:]),
+	}
+	if raw[0] == tokenVersion {
+		t.generation = binary.BigEndian.Uint32(said[26:])
 	}
 	return t, signed && g.access.now().Before(t.expires)
 }

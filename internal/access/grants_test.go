@@ -5,8 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -228,18 +232,63 @@ func TestGrantIsRevoked(t *testing.T) {
 	}
 }
 
-// Tokens that are wrong are held against the address like keys that are.
-func TestGrantGuessingIsBounded(t *testing.T) {
+// A refresh token is good once. Whoever shows an old one has a copy, so all tokens of the exchange end.
+func TestRefreshTokensRotate(t *testing.T) {
 	t.Parallel()
-	p := start(t, servertest.Postgres(t), func(c *access.Config, _ *access.Deps) { c.WrongKeysPerSecond = 1 })
-	g := p.Grants()
-	ctx := api.WithRemoteAddr(t.Context(), "192.0.2.7:1")
-	for range 50 {
-		_, _ = g.Authenticate(ctx, "fft_guess")
+	db := servertest.Postgres(t)
+	p := start(t, db)
+	k := p.create(t, adminKey, acmeKeys)
+	g, other := p.Grants(), start(t, db).Grants()
+	for name, first := range map[string]string{
+		"current": exchange(t, g, k.Key).RefreshToken, "former": g.FormerRefreshToken(k.ID, uuid.New()),
+	} {
+		bystander := exchange(t, g, k.Key)
+		var grants []access.Grant
+		token := first
+		for range 3 {
+			_, next, err := g.Refresh(t.Context(), token)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			grants, token = append(grants, next), next.RefreshToken
+		}
+		if _, _, err := other.Refresh(t.Context(), grants[0].RefreshToken); !errors.Is(err, api.ErrUnauthenticated) {
+			t.Errorf("%s: an old refresh token: %v", name, err)
+		}
+		for _, grant := range grants {
+			if _, err := g.Authenticate(t.Context(), grant.AccessToken); !errors.Is(err, api.ErrUnauthenticated) {
+				t.Errorf("%s: an access token after reuse: %v", name, err)
+			}
+			if _, _, err := g.Refresh(t.Context(), grant.RefreshToken); !errors.Is(err, api.ErrUnauthenticated) {
+				t.Errorf("%s: a refresh token after reuse: %v", name, err)
+			}
+		}
+		if _, _, err := g.Refresh(t.Context(), bystander.RefreshToken); err != nil {
+			t.Errorf("%s: another exchange of the key: %v", name, err)
+		}
 	}
-	_, err := g.Authenticate(ctx, "fft_guess")
-	if problem, _ := api.ProblemOf(ctx, err); problem.Status != http.StatusTooManyRequests {
-		t.Errorf("got %v", err)
+}
+
+// Of two that refresh by one token at once, at most one gets tokens.
+func TestRefreshTokenHasOneUser(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	p := start(t, db)
+	k := p.create(t, adminKey, acmeKeys)
+	token := exchange(t, p.Grants(), k.Key).RefreshToken
+	var got atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		g := start(t, db).Grants()
+		all.Go(func() {
+			if _, _, err := g.Refresh(t.Context(), token); err == nil {
+				got.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if got.Load() > 1 {
+		t.Errorf("%d got tokens", got.Load())
 	}
 }
 

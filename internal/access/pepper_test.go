@@ -91,13 +91,12 @@ func TestConfig(t *testing.T) {
 		return err
 	}
 	for want, change := range map[string]func(*access.Config){
-		"":                              func(c *access.Config) {},
-		" ":                             func(c *access.Config) { c.AdminKey = strings.Repeat("x", 24) },
-		"FANFARE_ADMIN_KEY":             func(c *access.Config) { c.AdminKey = strings.Repeat("x", 23) },
-		"FANFARE_ADMIN_KEY: must not":   func(c *access.Config) { c.AdminKey = strings.Repeat("x", 24) + "\n" },
-		"FANFARE_JWKS_URL":              func(c *access.Config) { c.JWKSURL = "ftp://x" },
-		"FANFARE_JWT_MAX_TTL":           func(c *access.Config) { c.JWTMaxTTL = -1 },
-		"FANFARE_WRONG_KEYS_PER_SECOND": func(c *access.Config) { c.WrongKeysPerSecond = -1 },
+		"":                            func(c *access.Config) {},
+		" ":                           func(c *access.Config) { c.AdminKey = strings.Repeat("x", 24) },
+		"FANFARE_ADMIN_KEY":           func(c *access.Config) { c.AdminKey = strings.Repeat("x", 23) },
+		"FANFARE_ADMIN_KEY: must not": func(c *access.Config) { c.AdminKey = strings.Repeat("x", 24) + "\n" },
+		"FANFARE_JWKS_URL":            func(c *access.Config) { c.JWKSURL = "ftp://x" },
+		"FANFARE_JWT_MAX_TTL":         func(c *access.Config) { c.JWTMaxTTL = -1 },
 	} {
 		err := valid(change)
 		if (err == nil) != (strings.TrimSpace(want) == "") || err != nil && !strings.Contains(err.Error(), want) {

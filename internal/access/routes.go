@@ -18,7 +18,7 @@ import (
 func (a *Access) Routes(to huma.API) {
 	tag := huma.OperationTags("Keys")
 	huma.Post(to, "/v1/keys", a.createKey, tag, api.Scope("keys:write"), describe("create-key", "Create a key",
-		"Makes a key and shows it, this once. It can have no scope that the caller lacks, and ends no later than the caller's own key.",
+		"Makes a key and shows it, this once. It can have no scope that the caller lacks, and ends no later than the caller's own key or token.",
 		http.StatusCreated))
 	huma.Get(to, "/v1/keys", a.listKeys, tag, api.Scope("keys:write"), describe("list-keys", "List keys",
 		"The keys that are not revoked, without their secrets. An admin key that names no tenant sees those of all tenants and the admins' own.",
@@ -142,8 +142,11 @@ func grantAdmin(ctx context.Context, caller api.Caller, k *Key, in newKeyJSON) e
 	return nil
 }
 
-// limitTime lets no key outlive the one that made it.
+// limitTime lets no key outlive the key or the token that made it.
 func (a *Access) limitTime(caller api.Caller, k *Key, asked *time.Time) error {
+	if !caller.ExpiresAt.IsZero() && !caller.ExpiresAt.After(a.now()) {
+		return api.ErrUnauthenticated // a token within its leeway
+	}
 	k.ExpiresAt = caller.ExpiresAt
 	if asked == nil {
 		return nil

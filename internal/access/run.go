@@ -31,6 +31,7 @@ func (a *Access) Run(ctx context.Context) error {
 	if a.tokens != nil {
 		background.Go(func() { a.tokens.run(ctx) })
 	}
+	background.Go(func() { a.watch(ctx) })
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
 	var trouble bool

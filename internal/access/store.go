@@ -273,6 +273,23 @@ func (s store) deletedTenants(ctx context.Context, after time.Time) (names []str
 	return names, last, nil
 }
 
+// deleted are those of the tenants that were deleted.
+func (s store) deleted(ctx context.Context, tenants []string) (map[string]bool, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT tenant FROM tenants WHERE tenant = ANY($1) AND deleted_at IS NOT NULL`, pq.Array(tenants))
+	if err != nil {
+		return nil, fmt.Errorf("select deleted tenants: %w", err)
+	}
+	names, err := collect(rows, scanText)
+	if err != nil {
+		return nil, fmt.Errorf("select deleted tenants: %w", err)
+	}
+	deleted := make(map[string]bool, len(names))
+	for _, name := range names {
+		deleted[name] = true
+	}
+	return deleted, nil
+}
+
 // unerased are deleted tenants of whom something may be left.
 func (s store) unerased(ctx context.Context) ([]string, error) {
 	rows, err := s.db.QueryContext(ctx,

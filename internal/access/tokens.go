@@ -54,6 +54,7 @@ type tokens struct {
 
 type keySet struct {
 	keys      keyfunc.Keyfunc
+	count     int
 	fetchedAt time.Time
 }
 
@@ -62,6 +63,25 @@ type claims struct {
 	jwt.RegisteredClaims
 	Tenant string    `json:"tenant"`
 	Scope  scopeList `json:"scope"`
+}
+
+// UnmarshalJSON refuses times that are not numbers, which the library takes as text too.
+func (c *claims) UnmarshalJSON(data []byte) error {
+	var times struct {
+		Expires   json.RawMessage `json:"exp"`
+		NotBefore json.RawMessage `json:"nbf"`
+		Issued    json.RawMessage `json:"iat"`
+	}
+	if err := json.Unmarshal(data, &times); err != nil {
+		return err
+	}
+	for _, at := range []json.RawMessage{times.Expires, times.NotBefore, times.Issued} {
+		if len(at) > 0 && at[0] == '"' {
+			return errors.New("exp, nbf and iat must be numbers")
+		}
+	}
+	type plain claims // without this method
+	return json.Unmarshal(data, (*plain)(c))
 }
 
 // scopeList is one text with spaces (RFC 8693), or a list.
@@ -136,6 +156,10 @@ func (t *tokens) parse(ctx context.Context, set *keySet, token string) (api.Call
 		if _, critical := parsed.Header["crit"]; critical {
 			return nil, errors.New("the token has critical extensions")
 		}
+		// Which of several keys signed it, the token must say.
+		if _, named := parsed.Header["kid"]; !named && set.count != 1 {
+			return nil, errors.New("the token names no key, and the key set holds several")
+		}
 		key, err := set.keys.KeyfuncCtx(ctx)(parsed)
 		if err != nil {
 			return nil, errors.Join(errUnknownKID, err)
@@ -152,7 +176,7 @@ func (t *tokens) parse(ctx context.Context, set *keySet, token string) (api.Call
 		return api.Caller{}, errors.New("the token names no tenant")
 	}
 	scopes := slices.DeleteFunc(normalScopes(c.Scope), func(s string) bool { return !validScope(s) })
-	return api.Caller{Tenant: c.Tenant, Scopes: scopes, KeyID: c.Subject}, nil
+	return api.Caller{Tenant: c.Tenant, Scopes: scopes, KeyID: c.Subject, Token: true, ExpiresAt: c.ExpiresAt.UTC()}, nil
 }
 
 // current is the key set, fetched if there is none yet.
@@ -207,18 +231,19 @@ func (t *tokens) fetch(ctx context.Context) error {
 	t.attempted.Store(t.now().UnixNano())
 	ctx, cancel := context.WithTimeout(ctx, keySetTimeout)
 	defer cancel()
-	keys, err := t.read(ctx)
+	set, err := t.read(ctx)
 	if err != nil {
 		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			t.log.WarnContext(ctx, "the identity provider's key set cannot be fetched", "error", egress.RedactURL(err))
 		}
 		return err
 	}
-	t.set.Store(&keySet{keys: keys, fetchedAt: t.now()})
+	set.fetchedAt = t.now()
+	t.set.Store(set)
 	return nil
 }
 
-func (t *tokens) read(ctx context.Context) (keyfunc.Keyfunc, error) {
+func (t *tokens) read(ctx context.Context) (*keySet, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url, nil)
 	if err != nil {
 		return nil, err
@@ -242,7 +267,7 @@ func (t *tokens) read(ctx context.Context) (keyfunc.Keyfunc, error) {
 }
 
 // parseKeySet keeps the public keys that sign. Others are left out, rather than spoiling the set.
-func parseKeySet(body []byte) (keyfunc.Keyfunc, error) {
+func parseKeySet(body []byte) (*keySet, error) {
 	var document struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -257,7 +282,8 @@ func parseKeySet(body []byte) (keyfunc.Keyfunc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the key set: %w", err)
 	}
-	return keyfunc.NewJWKSetJSON(kept)
+	keys, err := keyfunc.NewJWKSetJSON(kept)
+	return &keySet{keys: keys, count: len(document.Keys)}, err
 }
 
 func signing(raw json.RawMessage) bool {

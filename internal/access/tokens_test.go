@@ -172,11 +172,16 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	without := idp.sign(t, jwt.SigningMethodES256, "ec", map[string]any{"kid": nil}, goodClaims(p.now()))
-	if _, err := p.who(t, without); err != nil {
-		t.Errorf("no kid: %v", err)
+	if _, err := p.who(t, without); !errors.Is(err, api.ErrUnauthenticated) {
+		t.Errorf("no kid, of several keys: %v", err)
 	}
 	if n := idp.fetches.Load(); n != 1 {
 		t.Errorf("the key set was fetched %d times", n)
+	}
+	idp.publish("ec")
+	alone := start(t, servertest.Postgres(t), withProvider(idp))
+	if _, err := alone.who(t, without); err != nil {
+		t.Errorf("no kid, of one key: %v", err)
 	}
 }
 
@@ -218,6 +223,8 @@ func forgeries(t *testing.T, idp *provider, now time.Time) map[string]string {
 		"ended":                        claims(func(c jwt.MapClaims) { c["exp"] = now.Add(-time.Minute).Unix() }),
 		"no end":                       claims(func(c jwt.MapClaims) { delete(c, "exp") }),
 		"an end as text":               claims(func(c jwt.MapClaims) { c["exp"] = "tomorrow" }),
+		"an end as a number in text":   claims(func(c jwt.MapClaims) { c["exp"] = fmt.Sprint(now.Add(time.Hour).Unix()) }),
+		"a beginning in text":          claims(func(c jwt.MapClaims) { c["nbf"] = fmt.Sprint(now.Unix()) }),
 		"an end far ahead":             claims(func(c jwt.MapClaims) { c["exp"] = now.Add(25 * time.Hour).Unix() }),
 		"an end beyond all time":       claims(func(c jwt.MapClaims) { c["exp"] = 1e300 }),
 		"not yet":                      claims(func(c jwt.MapClaims) { c["nbf"] = now.Add(time.Hour).Unix() }),
@@ -353,6 +360,32 @@ func TestTokenOfAnErasedTenant(t *testing.T) {
 	}
 	if _, err := p.who(t, token); !errors.Is(err, api.ErrUnauthenticated) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A key that a token makes ends with the token.
+func TestKeyEndsWithTheTokenThatMadeIt(t *testing.T) {
+	t.Parallel()
+	idp := newProvider(t)
+	p := start(t, servertest.Postgres(t), withProvider(idp))
+	end := p.now().Add(5 * time.Second).Truncate(time.Second)
+	claims := goodClaims(p.now())
+	claims["exp"], claims["scope"] = end.Unix(), "keys:write"
+	token := idp.sign(t, jwt.SigningMethodES256, "ec", nil, claims)
+	k := p.create(t, token, `{"name":"n","scopes":["keys:write"]}`)
+	if k.ExpiresAt == nil || !k.ExpiresAt.Equal(end) {
+		t.Errorf("ends at %v, want %v", k.ExpiresAt, end)
+	}
+	later := `{"name":"n","scopes":["keys:write"],"expires_at":"` + end.Add(time.Second).UTC().Format(time.RFC3339) + `"}`
+	if status := p.call(t, token, "POST /v1/keys", later, nil); status != http.StatusForbidden {
+		t.Errorf("a later end: %d", status)
+	}
+	p.advance(10 * time.Second) // within the leeway
+	if status := p.call(t, token, "POST /v1/keys", `{"name":"n","scopes":["keys:write"]}`, nil); status != http.StatusUnauthorized {
+		t.Errorf("after the end: %d", status)
+	}
+	if _, err := p.who(t, k.Key); !errors.Is(err, api.ErrUnauthenticated) {
+		t.Errorf("the key after its end: %v", err)
 	}
 }
 

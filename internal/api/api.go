@@ -14,7 +14,8 @@ import (
 // serves with a problem (404, or 405 with Allow): the pattern "/" of mux is taken.
 //
 // If auth also has a method UseTenant(context.Context, string) error, TenantOf calls it for each tenant that a caller
-// acts for.
+// acts for. If it has a method Watch(context.Context, Caller) (context.Context, func()), the context of every request
+// comes from it, so that a request that takes long ends with its caller.
 func New(mux *http.ServeMux, cfg Config, auth Authenticator) huma.API {
 	hookHuma()
 	if cfg.Logger == nil {
@@ -34,6 +35,7 @@ func New(mux *http.ServeMux, cfg Config, auth Authenticator) huma.API {
 	}
 	a := &adapter{mux: mux, cfg: cfg, auth: auth, doc: doc}
 	a.tenants, _ = auth.(tenantUser)
+	a.watcher, _ = auth.(callerWatcher)
 	mux.Handle("GET /openapi.json", a.open(a.serveDocument()))
 	a.serveDocs()
 	mux.Handle("/", a.open(http.HandlerFunc(a.notFound)))
@@ -52,6 +54,7 @@ type adapter struct {
 	cfg     Config
 	auth    Authenticator
 	tenants tenantUser
+	watcher callerWatcher
 	doc     *huma.OpenAPI
 }
 

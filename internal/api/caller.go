@@ -17,7 +17,9 @@ type Caller struct {
 	Scopes []string // nil for an admin, who holds every scope
 	Admin  bool
 	KeyID  string // empty for the admin key of the environment; the subject of a token
-	// ExpiresAt is when the caller's key ends; zero for keys that do not, and for tokens.
+	// Token says that the caller shows a token of the identity provider, and KeyID is its subject.
+	Token bool
+	// ExpiresAt is when the caller's key or token ends; zero for keys that do not.
 	ExpiresAt time.Time
 }
 
@@ -60,6 +62,13 @@ type Authenticator interface {
 type tenantUser interface {
 	// UseTenant makes the tenant exist. It returns a problem if the tenant was erased.
 	UseTenant(ctx context.Context, tenant string) error
+}
+
+// callerWatcher ends requests whose caller may no longer act.
+type callerWatcher interface {
+	// Watch returns a context that ends, with the cause ErrUnauthenticated, within 5 s of the end of the caller: of its key,
+	// its token or its tenant. The function must be called once the request is over.
+	Watch(ctx context.Context, c Caller) (context.Context, func())
 }
 
 // CallerFrom is who asks; the zero Caller, who may nothing, outside of a request.

@@ -68,6 +68,7 @@ func (a *adapter) open(next http.Handler) http.Handler {
 func Authenticate(auth Authenticator) func(http.Handler) http.Handler {
 	a := &adapter{auth: auth}
 	a.tenants, _ = auth.(tenantUser)
+	a.watcher, _ = auth.(callerWatcher)
 	return func(next http.Handler) http.Handler { return &guard{adapter: a, next: next} }
 }
 
@@ -79,12 +80,17 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.op != nil {
 		req.route = g.op.Path
 	}
-	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, req))
-	if err := g.admit(req, r); err != nil {
-		WriteError(out, r, err)
+	ctx := context.WithValue(r.Context(), requestKey{}, req)
+	if err := g.admit(ctx, req, r); err != nil {
+		WriteError(out, r.WithContext(ctx), err)
 		return
 	}
-	g.next.ServeHTTP(out, r)
+	if g.watcher != nil && !g.public {
+		watched, done := g.watcher.Watch(ctx, req.caller)
+		defer done()
+		ctx = watched
+	}
+	g.next.ServeHTTP(out, r.WithContext(ctx))
 }
 
 // secure sets the headers of every answer. Answers hold secrets and other people's text: they are not kept by caches, not
@@ -104,7 +110,7 @@ func host(address string) string {
 }
 
 // admit judges what needs no knowledge of the operation's input.
-func (g *guard) admit(req *request, r *http.Request) error {
+func (g *guard) admit(ctx context.Context, req *request, r *http.Request) error {
 	if !clean(r.URL.Path) {
 		return NotFound()
 	}
@@ -123,7 +129,7 @@ func (g *guard) admit(req *request, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if req.caller, err = g.auth.Authenticate(r.Context(), credential); err != nil {
+	if req.caller, err = g.auth.Authenticate(ctx, credential); err != nil {
 		return err
 	}
 	if g.scope != "" {

@@ -100,7 +100,7 @@ func ProblemOf(ctx context.Context, err error) (*Problem, http.Header) {
 		return problem(status.GetStatus(), status.Error()), header
 	}
 	switch {
-	case errors.Is(err, ErrUnauthenticated):
+	case errors.Is(err, ErrUnauthenticated), callerEnded(ctx, err):
 		header.Set("WWW-Authenticate", `Bearer realm="fanfare", error="invalid_token"`)
 		return problem(http.StatusUnauthorized, ErrUnauthenticated.Error()), header
 	case isUnavailable(ctx, err):
@@ -108,6 +108,11 @@ func ProblemOf(ctx context.Context, err error) (*Problem, http.Header) {
 		return problem(http.StatusServiceUnavailable, "a part of the system is away; try again"), header
 	}
 	return problem(http.StatusInternalServerError, ""), header
+}
+
+// callerEnded reports whether the request was given up because its caller may no longer act.
+func callerEnded(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), ErrUnauthenticated)
 }
 
 func isUnavailable(ctx context.Context, err error) bool {

@@ -104,6 +104,9 @@ func (v *Vendor) serve(c *Call) error {
 		if err := c.authenticate(); err != nil {
 			return err
 		}
+		watched, done := v.auth.Watch(c.R.Context(), c.Caller)
+		defer done()
+		c.R = c.R.WithContext(watched)
 	}
 	c.params = params
 	return handler(c)
