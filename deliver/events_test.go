@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // What is remembered is not read; what is asked for afterwards is the same event, once however often it is remembered.
@@ -16,7 +18,7 @@ func TestEventsThatAreRememberedAreNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Event{UID: EventUID("acme", "evt_1", time.Unix(1, 0)), ID: "evt_1", Seq: 7, Data: []byte(`{"n":1}`)}
+	e := &Event{UID: event.UID("acme", "evt_1", time.Unix(1, 0)), ID: "evt_1", Seq: 7, Data: []byte(`{"n":1}`)}
 	events.Remember(e)
 	again := *e
 	events.Remember(&again)
@@ -38,7 +40,7 @@ func TestEventsRememberedAreBounded(t *testing.T) {
 	}
 	for n := range 1000 {
 		id := fmt.Sprintf("evt_%d", n)
-		events.Remember(&Event{UID: EventUID("acme", id, time.Unix(1, 0)), ID: id, Data: make([]byte, 1<<10)})
+		events.Remember(&Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Data: make([]byte, 1<<10)})
 	}
 	if events.bytes > 64<<10 || events.cache.Len() == 0 {
 		t.Errorf("%d events of %d bytes are kept, want some, within 64 KiB", events.cache.Len(), events.bytes)
@@ -66,7 +68,7 @@ func TestEventsCachedTwiceCountOnce(t *testing.T) {
 	}
 	for n := range uint64(1000) {
 		id := fmt.Sprintf("evt_%d", n)
-		stream[n] = &Event{UID: EventUID("acme", id, time.Unix(1, 0)), ID: id, Seq: n, Data: make([]byte, size)}
+		stream[n] = &Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Seq: n, Data: make([]byte, size)}
 		if _, err := events.Get(t.Context(), stream[n].UID, n); err != nil {
 			t.Fatal(err)
 		}

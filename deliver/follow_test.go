@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -24,7 +25,7 @@ func TestAPausedSubscriptionsDeliveriesAreHeldAndDrainInOrder(t *testing.T) {
 		e := r.event()
 		events = append(events, e)
 		e.AcceptedAt = time.Now().Add(time.Duration(len(events)) * 10 * time.Millisecond).UTC()
-		e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 		if row := r.waits(r.send(e, sub), ReasonPaused); !row.Held {
 			t.Errorf("got %+v, want it held", row)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
@@ -25,21 +26,7 @@ type Task struct {
 }
 
 // Event is what a delivery needs to know of an event.
-type Event struct {
-	UID         uuid.UUID // the event's key in the ledger; see EventUID
-	ID          string
-	Tenant      string
-	Type        string
-	Time        time.Time
-	Data        []byte // JSON, to the byte
-	ObjectID    string
-	ResourceIDs []string
-	Changed     []string
-	TraceParent string
-	Seq         uint64 // its place in the stream of events
-	AcceptedAt  time.Time
-	Test        bool
-}
+type Event = event.Event
 
 // Target is one delivery to make: a subscription and the generation of the delivery (0 unless sent again).
 type Target struct {
@@ -89,30 +76,13 @@ type Sender interface {
 	Send(ctx context.Context, tasks ...Task) error
 }
 
-// EventUID is the ledger's key of an event: a UUIDv7 of its acceptance, the same whenever it is computed.
-func EventUID(tenant, id string, acceptedAt time.Time) uuid.UUID {
-	var room [200]byte // what a tenant and an id may have, and a little more
-	sum := sha256.Sum256(append(append(append(room[:0], tenant...), 0), id...))
-	return derive(acceptedAt, sum[:])
-}
-
 // ID is the delivery's id: a UUIDv7 that is the same whenever it is computed, so that the ledger's one key
 // holds a delivery once. Of a later generation, at is when that was asked for; of generation 0, the event's acceptance.
-func ID(event, subscription uuid.UUID, generation int, at time.Time) uuid.UUID {
+func ID(eventUID, subscription uuid.UUID, generation int, at time.Time) uuid.UUID {
 	var buf [36]byte
-	copy(buf[:16], event[:])
+	copy(buf[:16], eventUID[:])
 	copy(buf[16:32], subscription[:])
 	binary.BigEndian.PutUint32(buf[32:], uint32(generation))
 	sum := sha256.Sum256(buf[:])
-	return derive(at, sum[:])
-}
-
-// derive makes a UUIDv7 of a time and, instead of random bits, a hash.
-func derive(at time.Time, hash []byte) uuid.UUID {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
-	copy(id[6:], hash[:10])
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
-	return id
+	return event.Derive(at, sum[:])
 }

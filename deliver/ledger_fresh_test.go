@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // delivered makes records of deliveries that succeeded at once, with events of their own.
@@ -17,7 +19,7 @@ func delivered(n int) []*Record {
 	for i := range list {
 		id := fmt.Sprintf("e%d-%s", i, uuid.New())
 		f := flight{
-			tenant: "acme", eventUID: EventUID("acme", id, at), eventID: id, eventType: "größe.geändert", seq: uint64(i),
+			tenant: "acme", eventUID: event.UID("acme", id, at), eventID: id, eventType: "größe.geändert", seq: uint64(i),
 			subscription: uuid.New(), created: at,
 		}
 		f.delivery = ID(f.eventUID, f.subscription, 0, at)

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -218,7 +219,7 @@ func (l *ledger) quarantine(ctx context.Context, p poison) error {
 	_, err := l.db.ExecContext(ctx, `
 INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
 VALUES ($1, '', $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		EventUID(p.subject, fmt.Sprint(p.seq), p.at), int64(p.seq), p.subject, p.at, p.reason, p.detail, p.data[:min(len(p.data), keep)])
+		event.UID(p.subject, fmt.Sprint(p.seq), p.at), int64(p.seq), p.subject, p.at, p.reason, p.detail, p.data[:min(len(p.data), keep)])
 	if err != nil {
 		return fmt.Errorf("quarantine message %d of %s: %w", p.seq, p.subject, err)
 	}

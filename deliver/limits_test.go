@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -64,7 +65,7 @@ func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 		e := r.event()
 		// A millisecond apart, as ids are in the order of arrival no finer than that.
 		e.AcceptedAt = time.Now().Add(time.Duration(i-n) * time.Millisecond).UTC()
-		e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 		t.Event = *e
 		tasks = append(tasks, t)
 		ids = append(ids, ID(t.Event.UID, subs[0].ID, 0, t.Event.AcceptedAt))
@@ -136,7 +137,7 @@ func TestABrokenEndpointsDeliveriesEnd(t *testing.T) {
 	r.eventually("the breaker to open", func() bool { return metric(t, w.metrics.limits.breakers.WithLabelValues(string(open))) >= 1 })
 	e := r.event()
 	e.AcceptedAt = time.Now().Add(-3 * time.Hour).UTC()
-	e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 	row := r.ended(r.send(e, sub), OutcomeDead, ReasonBreakerOpen)
 	if row.Attempts != 0 {
 		t.Errorf("got %d attempts, want none", row.Attempts)

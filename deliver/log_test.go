@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -111,7 +112,7 @@ func (r *rig) put(records ...*Record) {
 func logRecord(s *subscriptions.Subscription, n int, outcome Outcome) *Record {
 	at := time.Date(2026, 1, 2, 3, 4, n, 0, time.UTC)
 	r := &Record{
-		EventUID: EventUID("acme", fmt.Sprint(n), at), EventID: fmt.Sprint(n), EventType: "a", Tenant: "acme", Subscription: s.ID,
+		EventUID: event.UID("acme", fmt.Sprint(n), at), EventID: fmt.Sprint(n), EventType: "a", Tenant: "acme", Subscription: s.ID,
 		Step: 1, Outcome: outcome, Reason: ReasonServer, Attempts: 1, CreatedAt: at, At: at.Add(time.Second),
 		Attempt: &Made{Number: 1, StartedAt: at, Status: 500, Reason: ReasonServer},
 	}

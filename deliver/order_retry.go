@@ -48,15 +48,8 @@ func (r *routes) keyOf(ctx context.Context, e entry, event *Event) (key uuid.Nul
 	if err != nil {
 		return key, nil //nolint:nilerr // A later version may have written what this one does not know.
 	}
-	if text, err := k.Of(event.matchEvent()); err == nil {
+	if text, err := k.Of(subscriptions.Matching(event)); err == nil {
 		key = uuid.NullUUID{UUID: OrderKey(text), Valid: true}
 	}
 	return key, nil
-}
-
-// matchEvent is what the expression of a key looks at.
-func (e *Event) matchEvent() *subscriptions.MatchEvent {
-	return &subscriptions.MatchEvent{
-		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data, ResourceIDs: e.ResourceIDs, Changed: e.Changed,
-	}
 }

@@ -16,6 +16,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
@@ -196,7 +197,7 @@ func (r *rig) event() *Event {
 		ID: fmt.Sprintf("evt_%d", seq), Tenant: "acme", Type: "order.created", Time: time.Now().UTC(),
 		Data: fmt.Appendf(nil, `{"n":%d, "total":1.50}`, seq), Seq: seq, AcceptedAt: time.Now().UTC(),
 	}
-	e.UID = EventUID(e.Tenant, e.ID, e.AcceptedAt)
+	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 	r.events[seq] = e
 	return e
 }

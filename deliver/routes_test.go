@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -85,7 +86,7 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 	for i := range n {
 		at := time.Date(2026, 11, 20, 10, 0, i, 0, time.UTC)
 		e := Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
-		e.UID = EventUID(e.Tenant, e.ID, at)
+		e.UID = event.UID(e.Tenant, e.ID, at)
 		f := &flight{
 			delivery: ID(e.UID, sub.ID, 0, at), tenant: tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
 			subscription: sub.ID, created: at,

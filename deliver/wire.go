@@ -91,8 +91,8 @@ func unpackTasks(data []byte) ([]Task, error) {
 
 // packEvent writes an event for the ledger, packed like a message of one item.
 func packEvent(e *Event) []byte {
-	w := newMessage(1, e.room())
-	e.write(&w)
+	w := newMessage(1, eventRoom(e))
+	writeEvent(&w, e)
 	return w.buf
 }
 
@@ -103,7 +103,7 @@ func unpackEvent(data []byte) (*Event, error) {
 		return nil, err
 	}
 	e := &Event{}
-	e.read(in, &Event{})
+	readEvent(in, e, &Event{})
 	if err := in.end(); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
@@ -115,13 +115,13 @@ func unpackEvent(data []byte) (*Event, error) {
 const targetRoom, taskRoom, headRoom = 30, 256, 9
 
 // room is how many bytes the task takes at most.
-func (t *Task) room() int { return t.Event.room() + len(t.Targets)*targetRoom }
+func (t *Task) room() int { return eventRoom(&t.Event) + len(t.Targets)*targetRoom }
 
 // write writes the task, with the numbers of its fields.
 func (t *Task) write(w *cborWriter) {
 	task := w.fields()
 	w.field(task, 1)
-	t.Event.write(w)
+	writeEvent(w, &t.Event)
 	w.field(task, 2)
 	w.array(len(t.Targets))
 	for i := range t.Targets {
@@ -143,7 +143,7 @@ func (t *Task) read(in *cborReader, before *Event) {
 	for key := range in.fields() {
 		switch key {
 		case 1:
-			t.Event.read(in, before)
+			readEvent(in, &t.Event, before)
 		case 2:
 			n := in.array(0, maxWireItems)
 			t.Targets = make([]Target, 0, min(n, MaxTargets))
@@ -174,8 +174,8 @@ func readTarget(in *cborReader) (t Target) {
 	return t
 }
 
-// room is how many bytes the event takes at most, as a part of a task.
-func (e *Event) room() int {
+// eventRoom is how many bytes the event takes at most, as a part of a task.
+func eventRoom(e *Event) int {
 	n := taskRoom + len(e.ID) + len(e.Tenant) + len(e.Type) + len(e.Data) + len(e.ObjectID) + len(e.TraceParent)
 	for _, list := range [...][]string{e.ResourceIDs, e.Changed} {
 		for _, item := range list {
@@ -185,7 +185,7 @@ func (e *Event) room() int {
 	return n
 }
 
-func (e *Event) write(w *cborWriter) {
+func writeEvent(w *cborWriter, e *Event) {
 	event := w.fields()
 	w.field(event, 1)
 	w.bytes(e.UID[:])
@@ -216,9 +216,9 @@ func (e *Event) write(w *cborWriter) {
 	w.flag(event, 13, e.Test)
 }
 
-// read reads an event. Texts that are those of the event before are shared with it; the data is copied, or one slow
+// readEvent reads an event. Texts that are those of the event before are shared with it; the data is copied, or one slow
 // delivery would keep the memory of a whole message.
-func (e *Event) read(in *cborReader, before *Event) {
+func readEvent(in *cborReader, e, before *Event) {
 	for key := range in.fields() {
 		switch key {
 		case 1:

@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -213,7 +214,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 	if err != nil {
 		return err
 	}
-	matched, revision := a.Directory.Match(e.matchEvent())
+	matched, revision := a.Directory.Match(subscriptions.Matching(e))
 	for _, sub := range candidates(matched, known, row.acceptedAt) {
 		if lacking == 0 || got[sub.ID] {
 			continue
@@ -253,7 +254,7 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 }
 
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
-func (a *Auditor) refan(ctx context.Context, e *Event, w wire) error {
+func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
 	refusal := a.Rules.checkStored(e)
 	if refusal == nil && !e.Checked {
 		refusal = a.Rules.Check(e)
@@ -261,15 +262,15 @@ func (a *Auditor) refan(ctx context.Context, e *Event, w wire) error {
 	if refusal != nil {
 		return a.Ledger.quarantine(ctx, newQuarantined(w, refusal))
 	}
-	got, err := a.Books.Receivers(ctx, e.UID())
+	got, err := a.Books.Receivers(ctx, e.UID)
 	if err != nil {
 		return err
 	}
-	known, err := a.Books.Known(ctx, e.UID())
+	known, err := a.Books.Known(ctx, e.UID)
 	if err != nil {
 		return err
 	}
-	matched, revision := a.Directory.Match(e.matchEvent())
+	matched, revision := a.Directory.Match(subscriptions.Matching(e))
 	to := a.receivers(e, slices.DeleteFunc(matched, func(sub *subscriptions.Subscription) bool { return known[sub.ID] }), revision)
 	if err := a.send(ctx, e, to); err != nil {
 		return err

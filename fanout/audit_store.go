@@ -9,6 +9,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // auditStore is the SQL of audits.
@@ -19,7 +20,7 @@ type auditStore struct {
 // window returns the rows of a span that must be in the stream, and counts those that need not be any more: what
 // is older than the stream, and what was erased.
 func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64) (map[uuid.UUID]recorded, int64, error) {
-	low, high := firstUID(span.Since), firstUID(span.Until)
+	low, high := event.FirstUID(span.Since), event.FirstUID(span.Until)
 	var aged int64
 	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM events WHERE uid >= $1 AND uid < $2 AND (seq < $3 OR erased_at IS NOT NULL)`,
 		low, high, int64(first)).Scan(&aged)
@@ -59,7 +60,7 @@ func (s *auditStore) row(ctx context.Context, uid uuid.UUID) (recorded, error) {
 func (s *auditStore) quarantined(ctx context.Context, messages []seen) (map[uint64]bool, error) {
 	ids := make([]string, len(messages))
 	for i, m := range messages {
-		ids[i] = newQuarantined(m.wire, &Refusal{}).id.String()
+		ids[i] = newQuarantined(m.wire, &event.Refusal{}).id.String()
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT stream_seq FROM quarantine WHERE id = ANY ($1::uuid[])`, pq.StringArray(ids))
 	if err != nil {
@@ -83,7 +84,7 @@ func (s *auditStore) quarantined(ctx context.Context, messages []seen) (map[uint
 // matched is how many subscriptions the events of a span matched.
 func (s *auditStore) matched(ctx context.Context, span deliver.Span) (n int64, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT coalesce(sum(matched), 0) FROM events WHERE uid >= $1 AND uid < $2`,
-		firstUID(span.Since), firstUID(span.Until)).Scan(&n)
+		event.FirstUID(span.Since), event.FirstUID(span.Until)).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count matches: %w", err)
 	}

@@ -10,13 +10,14 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // seen is a message of the stream as an audit sees it.
 type seen struct {
-	wire    wire
+	wire    event.Wire
 	event   *Event
-	refusal *Refusal
+	refusal *event.Refusal
 }
 
 // holdStreamAgainstLedger counts the events of a span in both and names those that only one has. The messages of the
@@ -74,21 +75,21 @@ func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) 
 			return 0, err
 		}
 		next = raw.Sequence + 1
-		w := wireOf(raw)
-		if !w.at.Before(s.span.Until) {
+		w := event.Stored(raw)
+		if !w.At.Before(s.span.Until) {
 			return 0, nil
 		}
-		if w.at.Before(s.span.Since) { // The clock of the broker was set back.
+		if w.At.Before(s.span.Since) { // The clock of the broker was set back.
 			continue
 		}
 		m := seen{wire: w}
-		m.event, m.refusal = decode(w)
+		m.event, m.refusal = event.Decode(w)
 		s.seen = append(s.seen, m)
 	}
 	// Messages of the last millisecond may go on in the next batch, so they stay for the next window.
 	if n := len(s.seen); n >= auditWindow {
-		cut := s.seen[n-1].wire.at.Truncate(time.Millisecond)
-		if s.seen[0].wire.at.Before(cut) {
+		cut := s.seen[n-1].wire.At.Truncate(time.Millisecond)
+		if s.seen[0].wire.At.Before(cut) {
 			return next, s.flush(ctx, cut)
 		}
 	}
@@ -98,7 +99,7 @@ func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) 
 // flush holds a window against the ledger: what was seen from the last window's end to this one's.
 func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 	n := 0
-	for n < len(s.seen) && s.seen[n].wire.at.Before(to) {
+	for n < len(s.seen) && s.seen[n].wire.At.Before(to) {
 		n++
 	}
 	window := s.seen[:n]
@@ -111,8 +112,8 @@ func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 	var lone []seen
 	for _, m := range window {
 		if m.event != nil {
-			if _, ok := rows[m.event.UID()]; ok {
-				delete(rows, m.event.UID())
+			if _, ok := rows[m.event.UID]; ok {
+				delete(rows, m.event.UID)
 				s.report.Accepted++
 				s.report.InStream++
 				s.report.InLedger++
@@ -144,7 +145,7 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 		return err
 	}
 	for _, m := range lone {
-		if quarantined[m.wire.seq] {
+		if quarantined[m.wire.Seq] {
 			continue
 		}
 		if m.event != nil && m.refusal == nil {
@@ -158,7 +159,7 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 		}
 		s.report.Accepted++
 		s.report.InStream++
-		if m.wire.seq <= s.done {
+		if m.wire.Seq <= s.done {
 			s.report.Gaps = append(s.report.Gaps, s.noRow(m))
 		}
 	}
@@ -167,7 +168,7 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 
 // repeat reports whether the ledger has another event of the same id near in time.
 func (s *streamAudit) repeat(ctx context.Context, e *Event) (bool, error) {
-	known, err := s.Ledger.Known(ctx, e.AcceptedAt.Add(-IdempotencyWindow), []Key{e.Key()})
+	known, err := s.Ledger.Known(ctx, e.AcceptedAt.Add(-IdempotencyWindow), []event.Key{e.Key()})
 	if err != nil {
 		return false, err
 	}
@@ -185,7 +186,7 @@ func (s *streamAudit) noRow(m seen) Gap {
 	if m.event != nil {
 		g.EventID = m.event.ID
 	} else {
-		g.Detail = fmt.Sprintf("message %d of %s, subject %s", m.wire.seq, Stream, m.wire.subject)
+		g.Detail = fmt.Sprintf("message %d of %s, subject %s", m.wire.Seq, Stream, m.wire.Subject)
 	}
 	switch {
 	case s.Outbox == nil:
@@ -203,7 +204,7 @@ func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row recorded)
 	s.report.InLedger++
 	e, err := s.Reader.Read(ctx, row.seq)
 	switch {
-	case err == nil && e.UID() == uid: // Out of order: the broker's clock was set back.
+	case err == nil && e.UID == uid: // Out of order: the broker's clock was set back.
 		s.report.InStream++
 		return nil
 	case err != nil && !errors.Is(err, ErrGone):

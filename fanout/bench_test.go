@@ -27,37 +27,9 @@ func cpu(b *testing.B) (report func()) {
 	return func() { b.ReportMetric(float64((used()-before).Microseconds())/float64(b.N), "cpu-us/event") }
 }
 
+var accepted = time.Date(2026, 11, 20, 10, 0, 0, 123456789, time.UTC)
+
 var kilobyte = []byte(`{"lines":[` + strings.Repeat(`{"sku":"abc-1234567","count":2,"price":17.25,"note":"to be wrapped"},`, 13) + `{"sku":"last"}]}`)
-
-func BenchmarkEncode(b *testing.B) {
-	e := golden["whole"]
-	e.Data = kilobyte
-	b.ReportAllocs()
-	for b.Loop() {
-		e.Encode()
-	}
-}
-
-func BenchmarkDecode(b *testing.B) {
-	e := golden["whole"]
-	subject, msg := e.Encode()
-	w := fanout.Wire{Subject: subject, Seq: 1, At: accepted, MsgID: msg.UUID, Headers: msg.Metadata, Data: kilobyte}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, refusal := fanout.DecodeWire(w); refusal != nil {
-			b.Fatal(refusal)
-		}
-	}
-}
-
-func BenchmarkHash(b *testing.B) {
-	e := golden["whole"]
-	e.Data = kilobyte
-	b.ReportAllocs()
-	for b.Loop() {
-		e.Hash()
-	}
-}
 
 // BenchmarkStage fans events out that are in the stream already, with ten matches each: reading them from the broker
 // (in this process), matching, and the ledger are in the figures; what deliver does with the tasks is not.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // What is read of the stream at once. As long as the broker reads a batch, nothing is stored in that stream: few messages
@@ -55,10 +57,10 @@ func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yie
 			return 0, nil
 		}
 		next = raw.Sequence + 1
-		if !strings.HasPrefix(raw.Subject, subjectPrefix+tenant+".") {
+		if !strings.HasPrefix(raw.Subject, event.SubjectPrefix+tenant+".") {
 			continue
 		}
-		e, refusal := decode(wireOf(raw))
+		e, refusal := event.Decode(event.Stored(raw))
 		if refusal != nil || !jsontext.Value(e.Data).IsValid() {
 			continue // It is in quarantine.
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Eraser removes the bytes of events, from the stream as well. The ledger keeps that they were, and the counts.
@@ -54,7 +55,7 @@ const (
 func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
 	stream, err := e.JetStream.Stream(ctx, Stream)
 	if err == nil {
-		err = stream.Purge(ctx, natsjs.WithPurgeSubject(subjectPrefix+tenant+".>"))
+		err = stream.Purge(ctx, natsjs.WithPurgeSubject(event.SubjectPrefix+tenant+".>"))
 	}
 	if err != nil {
 		return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
@@ -110,7 +111,7 @@ func (e *Eraser) eraseData(ctx context.Context, in *getInput) (*struct{}, error)
 	if err != nil {
 		return nil, err
 	}
-	if CheckID(in.ID) != nil {
+	if event.CheckID(in.ID) != nil {
 		return nil, api.NotFound()
 	}
 	row, err := e.ledger.get(ctx, tenant, in.ID)
@@ -143,7 +144,7 @@ func (e *Eraser) eraseEvent(ctx context.Context, row recorded) error {
 	// The place may be another event's, if the stream was lost and made anew.
 	raw, err := stream.GetMsg(ctx, row.seq)
 	if err == nil {
-		if found, refusal := decode(wireOf(raw)); refusal == nil && found.UID() == row.uid {
+		if found, refusal := event.Decode(event.Stored(raw)); refusal == nil && found.UID == row.uid {
 			err = stream.SecureDeleteMsg(ctx, row.seq)
 		}
 	}

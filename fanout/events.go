@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // recorded is an event as the ledger has it.
@@ -56,11 +58,11 @@ func (f filter) where(key, at string) (clause string, args []any) {
 		add("tenant = ?", f.tenant)
 	}
 	if !f.since.IsZero() {
-		add(key+" >= ?", firstUID(f.since))
+		add(key+" >= ?", event.FirstUID(f.since))
 		add(at+" >= ?", f.since)
 	}
 	if !f.until.IsZero() {
-		add(key+" < ?", firstUID(f.until.Add(time.Millisecond)))
+		add(key+" < ?", event.FirstUID(f.until.Add(time.Millisecond)))
 		add(at+" < ?", f.until)
 	}
 	beyond := " < ?"

@@ -79,7 +79,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 
 // steps takes the event through the matching. What is known of the subscription's past is said of its status.
 func (r Routes) steps(row recorded, e *Event, id uuid.UUID) (matched bool, steps []subscriptions.Step) {
-	matched, steps, ok := r.Directory.Explain(e.matchEvent(), id)
+	matched, steps, ok := r.Directory.Explain(subscriptions.Matching(e), id)
 	if !ok {
 		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
 	}
@@ -132,7 +132,7 @@ func (r Routes) toExplain(ctx context.Context, row recorded, e *Event, asked str
 		}
 		return []uuid.UUID{id}, nil
 	}
-	to := r.Directory.MatchIDs(e.matchEvent())
+	to := r.Directory.MatchIDs(subscriptions.Matching(e))
 	ids := to.IDs
 	for _, o := range to.Ordered {
 		ids = append(ids, o.ID)

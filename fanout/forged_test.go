@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -59,16 +60,16 @@ func TestForgedHeadersDoNotStallFanOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.run()
-	want := map[uint64]fanout.Reason{}
+	want := map[uint64]event.Reason{}
 	for _, forged := range ingestHeaders {
 		if len(forged) > 4 {
 			continue // The claim to be another tenant's is refused before.
 		}
-		for data, reason := range map[string]fanout.Reason{
-			``: fanout.BadData, `{"total":`: fanout.BadData, "\xff\x00": fanout.BadData, `{"a":1,"a":2}`: fanout.BadData, `1 2`: fanout.BadData,
-			strings.Repeat("[", 500_000):                          fanout.TooDeep,
-			strings.Repeat(`{"a":`, 65) + strings.Repeat("}", 65): fanout.TooDeep,
-			`"` + strings.Repeat("a", 1000<<10) + `"`:             fanout.TooLarge,
+		for data, reason := range map[string]event.Reason{
+			``: event.BadData, `{"total":`: event.BadData, "\xff\x00": event.BadData, `{"a":1,"a":2}`: event.BadData, `1 2`: event.BadData,
+			strings.Repeat("[", 500_000):                          event.TooDeep,
+			strings.Repeat(`{"a":`, 65) + strings.Repeat("}", 65): event.TooDeep,
+			`"` + strings.Repeat("a", 1000<<10) + `"`:             event.TooLarge,
 		} {
 			want[h.publish("events.acme.order", data, append([]string{"Fanfare-Id", uuid.NewString()}, forged...)...)] = reason
 		}
@@ -101,7 +102,7 @@ func TestAForgedMadeLosesNoEvent(t *testing.T) {
 	h.settled()
 	seq := h.publish("events.acme.order", `{"n":2}`, "Fanfare-Id", "mine", "Fanfare-Made", "1", "Fanfare-Checked", "1")
 	h.settled()
-	if got := h.quarantined(); len(got) != 1 || got[seq] != fanout.Conflict || h.tray.targets()["mine"][s.ID] != 1 {
+	if got := h.quarantined(); len(got) != 1 || got[seq] != event.Conflict || h.tray.targets()["mine"][s.ID] != 1 {
 		t.Errorf("in quarantine are %v, want %d as a conflict", got, seq)
 	}
 	// With one that it makes, both are events, each with its own deliveries.
@@ -127,7 +128,7 @@ func TestAForgedMadeLosesNoEvent(t *testing.T) {
 	h.publish("events.acme.order", `{"n":1}`, "Fanfare-Id", id)
 	seq = h.publish("events.acme.order", `{"n":3}`, "Fanfare-Id", id)
 	h.settled()
-	if got := h.quarantined(); len(got) != 2 || got[seq] != fanout.Conflict || h.tray.targets()[id][s.ID] != 2 {
+	if got := h.quarantined(); len(got) != 2 || got[seq] != event.Conflict || h.tray.targets()[id][s.ID] != 2 {
 		t.Errorf("in quarantine are %v, want %d as a conflict", got, seq)
 	}
 }
@@ -137,7 +138,7 @@ func TestTwoEventsOfOneIDAndMillisecond(t *testing.T) {
 	t.Parallel()
 	// other is another event in the place of one.
 	other := func(tenant, id string, at time.Time, seq uint64) *fanout.Event {
-		return &fanout.Event{ID: id, Tenant: tenant, Type: "order", Time: at, AcceptedAt: at, Seq: seq + 1000, Data: []byte(`{"other":true}`)}
+		return &fanout.Event{ID: id, Tenant: tenant, Type: "order", Time: at, AcceptedAt: at, UID: event.UID(tenant, id, at), Seq: seq + 1000, Data: []byte(`{"other":true}`)}
 	}
 	t.Run("it is in the ledger before", func(t *testing.T) {
 		t.Parallel()
@@ -153,7 +154,7 @@ func TestTwoEventsOfOneIDAndMillisecond(t *testing.T) {
 		}
 		h.run()
 		h.settled()
-		if got := h.quarantined(); got[seq] != fanout.Conflict || len(h.tray.all()) != 0 {
+		if got := h.quarantined(); got[seq] != event.Conflict || len(h.tray.all()) != 0 {
 			t.Errorf("in quarantine are %v, want the event as a conflict", got)
 		}
 	})
@@ -172,7 +173,7 @@ func TestTwoEventsOfOneIDAndMillisecond(t *testing.T) {
 		seq := h.publish("events.acme.order", `{}`, "Fanfare-Id", "e")
 		h.publish("events.acme.order", `{}`, "Fanfare-Id", "next")
 		h.settled()
-		if got := h.quarantined(); len(got) != 1 || got[seq] != fanout.Conflict {
+		if got := h.quarantined(); len(got) != 1 || got[seq] != event.Conflict {
 			t.Errorf("in quarantine are %v, want the event as a conflict", got)
 		}
 		if rows := h.rows(); len(rows) != 2 || rows["next"] != 1 {

@@ -20,6 +20,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -194,17 +195,17 @@ func (h *house) rows() map[string]int {
 }
 
 // quarantined returns the reasons in quarantine, by place in the stream.
-func (h *house) quarantined() map[uint64]fanout.Reason {
+func (h *house) quarantined() map[uint64]event.Reason {
 	h.t.Helper()
 	rows, err := h.db.QueryContext(h.t.Context(), "SELECT stream_seq, reason FROM quarantine")
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	defer rows.Close()
-	all := map[uint64]fanout.Reason{}
+	all := map[uint64]event.Reason{}
 	for rows.Next() {
 		var seq int64
-		var reason fanout.Reason
+		var reason event.Reason
 		if err := rows.Scan(&seq, &reason); err != nil {
 			h.t.Fatal(err)
 		}

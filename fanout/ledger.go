@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -20,9 +19,6 @@ import (
 // accepted so long ago or less is a repeat. It is a little more than the 24 hours that are promised, and a little
 // less than ingest keeps ids, so that what ingest took for new is never taken for a repeat here.
 const IdempotencyWindow = 24*time.Hour + 30*time.Minute
-
-// Key names an event within the idempotency window.
-type Key struct{ Tenant, ID string }
 
 // Ledger is the record of the events that were fanned out: all SQL of fan-out. Everything is written and asked
 // in groups, so that a thousand events cost what one does.
@@ -83,13 +79,10 @@ func NewLedger(db *sql.DB) *Ledger {
 	return l
 }
 
-// UID is the event's key in the ledger and in all that is made of it.
-func (e *Event) UID() uuid.UUID { return deliver.EventUID(e.Tenant, e.ID, e.AcceptedAt) }
-
 // Record writes that an event was fanned out, with the number of subscriptions that matched. It may be repeated. It fails
 // with errOther where another event is in its place.
 func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
-	r := &row{event: e, uid: e.UID(), matched: matched}
+	r := &row{event: e, uid: e.UID, matched: matched}
 	if err := l.rows.Do(ctx, r); err != nil {
 		return fmt.Errorf("record event %s: %w", e.ID, err)
 	}
@@ -111,7 +104,7 @@ func (l *Ledger) judge(ctx context.Context, e *Event) (verdict, error) {
 
 // markOthers fails those rows in whose place the ledger has another event.
 func (l *Ledger) markOthers(ctx context.Context, rows []*row) error {
-	keys, since := make([]Key, len(rows)), rows[0].event.AcceptedAt
+	keys, since := make([]event.Key, len(rows)), rows[0].event.AcceptedAt
 	for i, r := range rows {
 		keys[i] = r.event.Key()
 		if r.event.AcceptedAt.Before(since) {
@@ -135,7 +128,7 @@ func (l *Ledger) markOthers(ctx context.Context, rows []*row) error {
 
 // lookUp asks for a group, no further back than the one that looks furthest.
 func (l *Ledger) lookUp(ctx context.Context, lookups []*lookup) error {
-	keys := make([]Key, len(lookups))
+	keys := make([]event.Key, len(lookups))
 	earliest := lookups[0].event.AcceptedAt
 	for i, q := range lookups {
 		keys[i] = q.event.Key()
@@ -170,11 +163,11 @@ func verdictOf(e *Event, entries []Entry) verdict {
 
 // same reports whether the entry is that of an event: of its very message, or of one with the same content.
 func (n *Entry) same(e *Event) bool {
-	return n.UID == e.UID() && n.Seq == e.Seq || n.Hash == e.Hash()
+	return n.UID == e.UID && n.Seq == e.Seq || n.Hash == e.Hash()
 }
 
 // Known returns what the ledger has of the keys, accepted at a time or later.
-func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Key][]Entry, error) {
+func (l *Ledger) Known(ctx context.Context, since time.Time, keys []event.Key) (map[event.Key][]Entry, error) {
 	tenants, ids := make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
 		tenants[i], ids[i] = k.Tenant, k.ID
@@ -185,14 +178,14 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Ke
 		FROM unnest($1::text[], $2::text[]) AS k(tenant, id)
 		JOIN events e ON e.tenant = k.tenant AND e.id = k.id
 		WHERE e.uid >= $3 AND e.accepted_at >= $4`,
-		pq.StringArray(tenants), pq.StringArray(ids), firstUID(since), since)
+		pq.StringArray(tenants), pq.StringArray(ids), event.FirstUID(since), since)
 	if err != nil {
 		return nil, fmt.Errorf("look up events: %w", err)
 	}
 	defer rows.Close()
-	known := make(map[Key][]Entry)
+	known := make(map[event.Key][]Entry)
 	for rows.Next() {
-		var k Key
+		var k event.Key
 		var entry Entry
 		var hash []byte
 		if err := rows.Scan(&k.Tenant, &k.ID, &entry.UID, &entry.AcceptedAt, &entry.Seq, &hash); err != nil {
@@ -205,11 +198,4 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []Key) (map[Ke
 		return nil, fmt.Errorf("look up events: %w", err)
 	}
 	return known, nil
-}
-
-// firstUID is the smallest key that an event accepted at a time or later can have.
-func firstUID(at time.Time) uuid.UUID {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(max(at.UnixMilli(), 0))<<16)
-	return id
 }

@@ -95,7 +95,7 @@ func eventColumns(rows []*row) []postgres.Column {
 		c[6].Int64(int64(e.Seq))
 		c[7].Int32(r.matched)
 		c[8].Bytes(hash[:])
-		c[9].Bool(e.targeted())
+		c[9].Bool(e.Targeted())
 	}
 	return c
 }

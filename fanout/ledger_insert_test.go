@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -19,6 +20,7 @@ func TestEventsAreRecordedOnce(t *testing.T) {
 		for _, n := range order {
 			e := &fanout.Event{
 				ID: fmt.Sprint("e", n), Tenant: "acme", Type: "größe.geändert", Time: at, AcceptedAt: at, Seq: uint64(n), Data: []byte(`{}`),
+				UID: event.UID("acme", fmt.Sprint("e", n), at),
 			}
 			if err := ledger.Record(t.Context(), e, 3); err != nil {
 				t.Errorf("event %d: %v", n, err)

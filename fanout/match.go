@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -27,7 +28,7 @@ type job struct {
 const stale = jetstream.AckWait / 2
 
 // inTurn is run, once no other event of its id is under way.
-func (j *job) inTurn() (*Refusal, error) {
+func (j *job) inTurn() (*event.Refusal, error) {
 	if err := j.turns.enter(j.patience.ends, j.event.Key()); err != nil {
 		return nil, fmt.Errorf("wait for event %s: %w", j.event.ID, err)
 	}
@@ -37,7 +38,7 @@ func (j *job) inTurn() (*Refusal, error) {
 
 // run matches the event, hands its tasks over and records it, in this order: an event that the ledger has was
 // handed over. A refusal says that it may not be published.
-func (j *job) run() (*Refusal, error) {
+func (j *job) run() (*event.Refusal, error) {
 	if err := j.fresh(); err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (j *job) fresh() error {
 
 // before asks the ledger. Done says that the event was fanned out before; another event of its id is a refusal, so
 // that it does not vanish.
-func (j *job) before() (done bool, refusal *Refusal, err error) {
+func (j *job) before() (done bool, refusal *event.Refusal, err error) {
 	var v verdict
 	err = j.persist(j.patience, func(ctx context.Context) error {
 		v, err = j.ledger.judge(ctx, j.event)
@@ -103,30 +104,19 @@ func (j *job) before() (done bool, refusal *Refusal, err error) {
 	return v == repeat, nil, nil
 }
 
-func refuseID() *Refusal {
-	return refuse(Conflict, "id", "was used for another event within the last 24 hours")
+func refuseID() *event.Refusal {
+	return event.Refuse(event.Conflict, "id", "was used for another event within the last 24 hours")
 }
 
 // match returns where the event goes.
 func (j *job) match() receivers {
-	matched := j.dir.MatchIDs(j.event.matchEvent())
+	matched := j.dir.MatchIDs(subscriptions.Matching(j.event))
 	j.metrics.unkeyed.Add(float64(matched.Unkeyed))
 	return receiversOf(j.event, matched)
 }
 
-// targeted says whether something else than its type and what subscriptions ask of it decides who receives the event.
-func (e *Event) targeted() bool { return len(e.Targets) > 0 || e.Test }
-
-// matchEvent is what matching looks at.
-func (e *Event) matchEvent() *subscriptions.MatchEvent {
-	return &subscriptions.MatchEvent{
-		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data,
-		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets, Test: e.Test,
-	}
-}
-
 // handOver puts the tasks on disk, unless it finds that another process has done so meanwhile.
-func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, refusal *Refusal, err error) {
+func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, refusal *event.Refusal, err error) {
 	if len(targets) == 0 {
 		return false, nil, nil
 	}
@@ -151,7 +141,7 @@ func tasks(e *Event, targets []deliver.Target, revision int64, suspect bool) []d
 	for i := range list {
 		n := min(len(targets), deliver.MaxTargets)
 		t := &list[i]
-		e.describe(&t.Event)
+		t.Event = *e
 		t.Targets, t.Revision, t.Suspect = targets[:n:n], revision, suspect
 		targets = targets[n:]
 	}

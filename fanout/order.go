@@ -49,8 +49,7 @@ func (j *job) queue(turns []deliver.Turn) error {
 	if len(turns) == 0 {
 		return nil
 	}
-	event := j.event.Delivery()
-	return j.persist(j.patience, func(ctx context.Context) error { return j.order.Queue(ctx, &event, turns) })
+	return j.persist(j.patience, func(ctx context.Context) error { return j.order.Queue(ctx, j.event, turns) })
 }
 
 // Floor asks how far fan-out has come in the stream of events.
@@ -78,7 +77,7 @@ func Floor(js natsjs.JetStream) func(context.Context) (deliver.Floor, error) {
 func (a *Auditor) receivers(e *Event, list []*subscriptions.Subscription, revision int64) receivers {
 	matched := subscriptions.Received{Revision: revision}
 	for _, sub := range list {
-		if key, ok := a.Directory.OrderingKey(e.matchEvent(), sub); ok {
+		if key, ok := a.Directory.OrderingKey(subscriptions.Matching(e), sub); ok {
 			matched.Ordered = append(matched.Ordered, subscriptions.InOrder{ID: sub.ID, Key: key})
 		} else {
 			matched.IDs = append(matched.IDs, sub.ID)
@@ -97,8 +96,7 @@ func (a *Auditor) send(ctx context.Context, e *Event, to receivers) error {
 	if len(to.turns) == 0 {
 		return nil
 	}
-	event := e.Delivery()
-	return a.Order.Queue(ctx, &event, to.turns)
+	return a.Order.Queue(ctx, e, to.turns)
 }
 
 // putInOrder gives those deliveries of a replay their key whose subscriptions ask for an order.
@@ -116,7 +114,7 @@ func (r *Replayer) putInOrder(ctx context.Context, list []deliver.Again) error {
 		if err != nil {
 			return fmt.Errorf("read event %s: %w", a.EventID, err)
 		}
-		if key, ok := r.Directory.OrderingKey(e.matchEvent(), sub); ok {
+		if key, ok := r.Directory.OrderingKey(subscriptions.Matching(e), sub); ok {
 			a.Order = uuid.NullUUID{UUID: deliver.OrderKey(key), Valid: true}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
@@ -37,5 +38,5 @@ func (s *Stage) putAway(p patience, msg *message.Message, panicked middleware.Re
 	if !ok || from.NumDelivered < maxPanics {
 		return false, nil
 	}
-	return true, s.refuse(p, msg, refuse(Internal, "event", "could not be handled, by a fault of Fanfare's own"))
+	return true, s.refuse(p, msg, event.Refuse(event.Internal, "event", "could not be handled, by a fault of Fanfare's own"))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -132,7 +133,7 @@ func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscri
 		}
 	}
 	for i, attribute := range b.Changed {
-		if r := checkAttribute("changed", attribute); r != nil {
+		if r := event.CheckAttribute("changed", attribute); r != nil {
 			faults = append(faults, api.At("body.changed["+strconv.Itoa(i)+"]", r.Faults[0].Message))
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // maxKept is how much of a message that is no valid event is kept: enough to see what it is.
@@ -22,21 +22,21 @@ type quarantined struct {
 	seq        uint64
 	subject    string
 	receivedAt time.Time
-	reason     Reason
+	reason     event.Reason
 	detail     string
 	data       []byte
 }
 
 // newQuarantined takes what is kept of a message. Its id is the same whenever it is made of this message.
-func newQuarantined(w wire, r *Refusal) *quarantined {
-	tenant, _, _ := splitSubject(w.subject)
-	if CheckTenant(tenant) != nil {
+func newQuarantined(w event.Wire, r *event.Refusal) *quarantined {
+	tenant, _, _ := event.SplitSubject(w.Subject)
+	if event.CheckTenant(tenant) != nil {
 		tenant = ""
 	}
 	return &quarantined{
-		id:     deliver.EventUID("", fmt.Sprintf("quarantine %d", w.seq), w.at),
-		tenant: tenant, seq: w.seq, subject: plain(w.subject), receivedAt: w.at.Truncate(time.Microsecond),
-		reason: r.Reason, detail: plain(r.Error()), data: w.data[:min(len(w.data), maxKept)],
+		id:     event.UID("", fmt.Sprintf("quarantine %d", w.Seq), w.At),
+		tenant: tenant, seq: w.Seq, subject: plain(w.Subject), receivedAt: w.At.Truncate(time.Microsecond),
+		reason: r.Reason, detail: plain(r.Error()), data: w.Data[:min(len(w.Data), maxKept)],
 	}
 }
 

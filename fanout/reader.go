@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"sync"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // ErrGone says that the stream does not hold the event's bytes: too old, deleted, or not yet there.
@@ -38,7 +38,7 @@ func (r *Reader) Read(ctx context.Context, seq uint64) (*Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read event %d: %w", seq, err)
 	}
-	e, refusal := decode(wireOf(raw))
+	e, refusal := event.Decode(event.Stored(raw))
 	if refusal != nil {
 		return nil, fmt.Errorf("read event %d: %w: %s", seq, ErrGone, refusal.Error())
 	}
@@ -57,20 +57,4 @@ func (r *Reader) open(ctx context.Context) (natsjs.Stream, error) {
 		r.stream = stream
 	}
 	return r.stream, nil
-}
-
-// wireOf is a message that was read by its sequence.
-func wireOf(raw *natsjs.RawStreamMsg) wire {
-	return wire{subject: raw.Subject, seq: raw.Sequence, at: raw.Time, headers: firstValues(raw.Header), data: raw.Data}
-}
-
-// firstValues are the headers with the first value of each.
-func firstValues(h nats.Header) iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		for name, values := range h {
-			if len(values) > 0 && !yield(name, values[0]) {
-				return
-			}
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -228,7 +229,7 @@ func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, err
 		return nil, api.Invalid(api.At("body.until", "must be after since"))
 	}
 	for _, t := range p.types {
-		if refusal := CheckType(t); refusal != nil {
+		if refusal := event.CheckType(t); refusal != nil {
 			return nil, api.Invalid(api.At("body.types", refusal.Error()))
 		}
 	}
@@ -299,7 +300,7 @@ func (r ReplayRoutes) act(ctx context.Context, in *replayIDInput, to replayState
 // newID makes a UUIDv7 of a time.
 func newID(at time.Time) uuid.UUID {
 	random := uuid.New()
-	id := firstUID(at)
+	id := event.FirstUID(at)
 	copy(id[6:], random[6:])
 	id[6] = id[6]&0x0f | 0x70
 	return id

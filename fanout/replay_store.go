@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -227,7 +228,7 @@ func (s *replayStore) events(ctx context.Context, p *replay, limit int) ([]recor
 	rows, err := s.db.QueryContext(ctx, `SELECT `+recordedColumns+` FROM events
 WHERE tenant = $1 AND uid > $2 AND uid >= $3 AND uid < $4 AND accepted_at >= $5 AND accepted_at < $6 AND erased_at IS NULL
     AND (cardinality($7::text[]) = 0 OR type = ANY ($7)) AND ($9::bigint IS NULL OR seq <= $9)
-ORDER BY uid LIMIT $8`, p.tenant, p.place, firstUID(p.span.Since), firstUID(p.span.Until.Add(time.Millisecond)),
+ORDER BY uid LIMIT $8`, p.tenant, p.place, event.FirstUID(p.span.Since), event.FirstUID(p.span.Until.Add(time.Millisecond)),
 		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit, p.lastSeq)
 	if err != nil {
 		return nil, fmt.Errorf("list events to send again: %w", err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -213,7 +214,7 @@ func (r Routes) find(ctx context.Context, id string) (recorded, error) {
 	if err != nil {
 		return recorded{}, err
 	}
-	if CheckID(id) != nil {
+	if event.CheckID(id) != nil {
 		return recorded{}, api.NotFound()
 	}
 	row, err := r.Ledger.get(ctx, tenant, id)
@@ -230,24 +231,13 @@ func (r Routes) event(ctx context.Context, row recorded) (*Event, error) {
 
 // readEvent reads the event of a row; deliver.ErrEventGone if it is nowhere any more.
 func readEvent(ctx context.Context, from *Reader, bytes Bytes, row recorded) (*Event, error) {
-	var kept *deliver.Event
-	var err error
 	if row.erased {
-		kept, err = bytes.Kept(ctx, row.uid)
-	} else {
-		var e *Event
-		if e, err = from.Read(ctx, row.seq); err == nil && e.UID() == row.uid {
-			return e, nil
-		}
-		kept, err = bytes.Get(ctx, row.uid, row.seq)
+		return bytes.Kept(ctx, row.uid)
 	}
-	if err != nil {
-		return nil, err
+	if e, err := from.Read(ctx, row.seq); err == nil && e.UID == row.uid {
+		return e, nil
 	}
-	return &Event{
-		ID: kept.ID, Tenant: kept.Tenant, Type: kept.Type, Time: kept.Time, Data: kept.Data, ResourceIDs: kept.ResourceIDs,
-		ObjectID: kept.ObjectID, Changed: kept.Changed, Seq: kept.Seq, AcceptedAt: kept.AcceptedAt, Test: kept.Test,
-	}, nil
+	return bytes.Get(ctx, row.uid, row.seq)
 }
 
 type quarantineInput struct {
@@ -257,13 +247,13 @@ type quarantineInput struct {
 }
 
 type quarantinedJSON struct {
-	ID         uuid.UUID `json:"id"`
-	StreamSeq  uint64    `json:"stream_seq" doc:"The message's place in the stream EVENTS"`
-	Subject    string    `json:"subject" example:"events.acme.order.created"`
-	ReceivedAt time.Time `json:"received_at"`
-	Reason     Reason    `json:"reason" example:"bad_data"`
-	Detail     string    `json:"detail" example:"data must be JSON"`
-	Data       []byte    `json:"data" doc:"The message's first 4 KiB"`
+	ID         uuid.UUID    `json:"id"`
+	StreamSeq  uint64       `json:"stream_seq" doc:"The message's place in the stream EVENTS"`
+	Subject    string       `json:"subject" example:"events.acme.order.created"`
+	ReceivedAt time.Time    `json:"received_at"`
+	Reason     event.Reason `json:"reason" example:"bad_data"`
+	Detail     string       `json:"detail" example:"data must be JSON"`
+	Data       []byte       `json:"data" doc:"The message's first 4 KiB"`
 }
 
 type quarantineOutput struct{ Body api.List[quarantinedJSON] }

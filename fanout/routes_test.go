@@ -229,7 +229,7 @@ func TestAnEventIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := stored.Delivery()
+	kept := *stored
 	if err := stream.DeleteMsg(t.Context(), seq); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -34,49 +35,49 @@ func NewRules(cfg Config, dir *subscriptions.Directory) *Rules {
 
 // Check judges all of an event but whether its data is JSON at all: its parts, its type, the type's schema, its
 // targets. The caller has made the directory fresh.
-func (r *Rules) Check(e *Event) *Refusal {
-	if refusal := checkShape(e); refusal != nil {
+func (r *Rules) Check(e *Event) *event.Refusal {
+	if refusal := event.CheckShape(e); refusal != nil {
 		return refusal
 	}
 	if e.Test {
 		return r.checkTargets(e) // Its type need not even be one that the subscription takes.
 	}
-	return join(r.checkType(e), r.checkTargets(e))
+	return event.Join(r.checkType(e), r.checkTargets(e))
 }
 
 // CheckSize judges how large data is.
-func (r *Rules) CheckSize(data []byte) *Refusal { return checkSize(data, r.maxData) }
+func (r *Rules) CheckSize(data []byte) *event.Refusal { return checkSize(data, r.maxData) }
 
-func checkSize(data []byte, most int) *Refusal {
+func checkSize(data []byte, most int) *event.Refusal {
 	if len(data) > most {
-		return refuse(TooLarge, "data", "must be at most "+strconv.Itoa(most)+" bytes")
+		return event.Refuse(event.TooLarge, "data", "must be at most "+strconv.Itoa(most)+" bytes")
 	}
 	return nil
 }
 
 // CheckData judges whether data is one JSON text within the bounds, without duplicate names or invalid UTF-8.
-func (r *Rules) CheckData(data []byte) *Refusal { return checkData(data, r.maxData) }
+func (r *Rules) CheckData(data []byte) *event.Refusal { return checkData(data, r.maxData) }
 
 // checkStored judges the data of a message of the stream. What comes after fan-out relies on it to be JSON and to fit into
 // a message, so a header alone is not taken for it. But ingest may have answered for more than the bound is here and now.
-func (r *Rules) checkStored(e *Event) *Refusal {
+func (r *Rules) checkStored(e *Event) *event.Refusal {
 	if e.Checked {
 		return checkData(e.Data, mostData)
 	}
 	return checkData(e.Data, r.maxData)
 }
 
-func checkData(data []byte, most int) *Refusal {
+func checkData(data []byte, most int) *event.Refusal {
 	if refusal := checkSize(data, most); refusal != nil {
 		return refusal
 	}
-	if Nesting(data) > MaxNesting {
-		return refuse(TooDeep, "data", "must not nest deeper than "+strconv.Itoa(MaxNesting))
+	if event.Nesting(data) > event.MaxNesting {
+		return event.Refuse(event.TooDeep, "data", "must not nest deeper than "+strconv.Itoa(event.MaxNesting))
 	}
 	if jsontext.Value(data).IsValid() {
 		return nil
 	}
-	return refuse(BadData, "data", "must be JSON: "+syntaxError(data))
+	return event.Refuse(event.BadData, "data", "must be JSON: "+syntaxError(data))
 }
 
 // syntaxError says what is wrong with a text that is no JSON.
@@ -92,36 +93,36 @@ func syntaxError(data []byte) string {
 }
 
 // checkType judges whether the type may be published, and the data by the type's schema.
-func (r *Rules) checkType(e *Event) *Refusal {
+func (r *Rules) checkType(e *Event) *event.Refusal {
 	declared, ok := r.dir.EventType(e.Tenant, e.Type)
 	switch {
 	case !ok && r.strict:
-		return refuse(UnknownType, "type", "is not declared")
+		return event.Refuse(event.UnknownType, "type", "is not declared")
 	case !ok:
 		return nil
 	case declared.Archived:
-		return refuse(ArchivedType, "type", "is archived")
+		return event.Refuse(event.ArchivedType, "type", "is archived")
 	}
 	violations := declared.Validate(e.Data)
 	if len(violations) == 0 {
 		return nil
 	}
-	refusal := &Refusal{Reason: SchemaViolation}
+	refusal := &event.Refusal{Reason: event.SchemaViolation}
 	for _, v := range violations {
-		refusal.Faults = append(refusal.Faults, Fault(v))
+		refusal.Faults = append(refusal.Faults, event.Fault(v))
 	}
 	return refusal
 }
 
 // checkTargets judges whether the targets are the tenant's.
-func (r *Rules) checkTargets(e *Event) *Refusal {
-	var refusal *Refusal
+func (r *Rules) checkTargets(e *Event) *event.Refusal {
+	var refusal *event.Refusal
 	if e.Test && len(e.Targets) == 0 {
-		return refuse(BadTarget, "targets", "are required of a test")
+		return event.Refuse(event.BadTarget, "targets", "are required of a test")
 	}
 	for i, id := range e.Targets {
 		if s, ok := r.dir.Get(id); !ok || s.Tenant != e.Tenant {
-			refusal = join(refusal, refuse(BadTarget, "targets["+strconv.Itoa(i)+"]", "is no subscription of the tenant"))
+			refusal = event.Join(refusal, event.Refuse(event.BadTarget, "targets["+strconv.Itoa(i)+"]", "is no subscription of the tenant"))
 		}
 	}
 	return refusal

@@ -52,12 +52,11 @@ func (s sieve) matching(ctx context.Context, tenant string, rows []recorded, sub
 			return false
 		}
 		e := found[row.uid]
-		if e == nil || e.Test || !candidate.Would(e.matchEvent()) {
+		if e == nil || e.Test || !candidate.Would(subscriptions.Matching(e)) {
 			return true
 		}
 		if s.remember != nil {
-			event := e.Delivery()
-			s.remember(&event)
+			s.remember(e)
 		}
 		return false
 	}), nil
@@ -80,7 +79,7 @@ func (s sieve) find(ctx context.Context, tenant string, rows []recorded) (map[uu
 			if err != nil {
 				return nil, err
 			}
-			found[e.UID()] = e
+			found[e.UID] = e
 		}
 	}
 	for _, row := range rows {

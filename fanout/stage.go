@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -107,12 +108,12 @@ func (s *Stage) handle(p patience, msg *message.Message) error {
 }
 
 // take reads the event of a message.
-func (s *Stage) take(p patience, msg *message.Message) (*job, *Refusal, error) {
+func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, error) {
 	from, ok := jetstream.Meta(msg)
 	if !ok {
 		return nil, nil, errNotRead
 	}
-	e, refusal := decode(received(from, msg))
+	e, refusal := event.Decode(received(from, msg))
 	if refusal == nil {
 		refusal = s.rules.checkStored(e)
 	}
@@ -123,7 +124,7 @@ func (s *Stage) take(p patience, msg *message.Message) (*job, *Refusal, error) {
 }
 
 // refuse puts a message that is no valid event into quarantine.
-func (s *Stage) refuse(p patience, msg *message.Message, r *Refusal) error {
+func (s *Stage) refuse(p patience, msg *message.Message, r *event.Refusal) error {
 	from, _ := jetstream.Meta(msg)
 	bad := newQuarantined(received(from, msg), r)
 	err := s.persist(p, func(ctx context.Context) error { return s.ledger.quarantine(ctx, bad) })
@@ -135,9 +136,9 @@ func (s *Stage) refuse(p patience, msg *message.Message, r *Refusal) error {
 }
 
 // received is a message that fan-out consumes.
-func received(from jetstream.Delivery, msg *message.Message) wire {
-	return wire{
-		subject: from.Subject, seq: from.Sequence, at: from.Timestamp.UTC(), msgID: msg.UUID,
-		headers: maps.All(msg.Metadata), data: msg.Payload,
+func received(from jetstream.Delivery, msg *message.Message) event.Wire {
+	return event.Wire{
+		Subject: from.Subject, Seq: from.Sequence, At: from.Timestamp.UTC(), MsgID: msg.UUID,
+		Headers: maps.All(msg.Metadata), Data: msg.Payload,
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/embedded"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -36,7 +37,7 @@ func TestAnEventOfAnyClientIsFannedOut(t *testing.T) {
 	}
 	e := tasks[0].Event
 	if e.ID != "evt_17" || e.Tenant != "acme" || e.Type != "order.created" || string(e.Data) != `{"total": 12.50}` ||
-		e.Seq != seq || len(e.Changed) != 1 || e.UID != deliver.EventUID("acme", "evt_17", e.AcceptedAt) {
+		e.Seq != seq || len(e.Changed) != 1 || e.UID != event.UID("acme", "evt_17", e.AcceptedAt) {
 		t.Errorf("the event became %+v", e)
 	}
 	if tasks[0].Suspect || tasks[0].Revision < want.Revision {
@@ -102,27 +103,27 @@ func TestWhatIsNoEventGoesToQuarantine(t *testing.T) {
 	foreign := h.subscribe("globex", "*")
 	h.run()
 	h.reading()
-	want := map[uint64]fanout.Reason{
-		h.publish("events.acme.order", `{"total":`):                                              fanout.BadData,
-		h.publish("events.acme.order", ``):                                                       fanout.BadData,
-		h.publish("events.acme.order", `{"a":1,"a":2}`):                                          fanout.BadData,
-		h.publish("events.acme.order", "\"\xff\""):                                               fanout.BadData,
-		h.publish("events.acme.order", "\xef\xbb\xbf{}"):                                         fanout.BadData,
-		h.publish("events.acme.order", `"\ud800"`):                                               fanout.BadData,
-		h.publish("events.acme.order", `{} {}`):                                                  fanout.BadData,
-		h.publish("events.acme.order", strings.Repeat("[", 65)+strings.Repeat("]", 65)):          fanout.TooDeep,
-		h.publish("events.acme.order", strings.Repeat("[", 500_000)):                             fanout.TooLarge,
-		h.publish("events.acme.order", `"`+strings.Repeat("a", 256<<10)+`"`):                     fanout.TooLarge,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "a.b"):                       fanout.BadID,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", foreign.ID.String()):    fanout.BadTarget,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Test", "1"):                       fanout.BadTarget,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", uuid.NewString()):       fanout.BadTarget,
-		h.publish("events.acme", `{}`):                                                           fanout.BadSubject,
-		h.publish("events.ac\x00me.order", `{}`):                                                 fanout.BadSubject,
-		h.publish("events.acme.order", `{}`):                                                     fanout.SchemaViolation,
-		h.publish("events.acme.unknown", `{}`):                                                   fanout.UnknownType,
-		h.publish("events.acme.old", `{}`):                                                       fanout.ArchivedType,
-		h.publish("events.acme.order", `{"total":1}`, "ce-specversion", "1.0", "ce-type", "old"): fanout.BadSubject,
+	want := map[uint64]event.Reason{
+		h.publish("events.acme.order", `{"total":`):                                              event.BadData,
+		h.publish("events.acme.order", ``):                                                       event.BadData,
+		h.publish("events.acme.order", `{"a":1,"a":2}`):                                          event.BadData,
+		h.publish("events.acme.order", "\"\xff\""):                                               event.BadData,
+		h.publish("events.acme.order", "\xef\xbb\xbf{}"):                                         event.BadData,
+		h.publish("events.acme.order", `"\ud800"`):                                               event.BadData,
+		h.publish("events.acme.order", `{} {}`):                                                  event.BadData,
+		h.publish("events.acme.order", strings.Repeat("[", 65)+strings.Repeat("]", 65)):          event.TooDeep,
+		h.publish("events.acme.order", strings.Repeat("[", 500_000)):                             event.TooLarge,
+		h.publish("events.acme.order", `"`+strings.Repeat("a", 256<<10)+`"`):                     event.TooLarge,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "a.b"):                       event.BadID,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", foreign.ID.String()):    event.BadTarget,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Test", "1"):                       event.BadTarget,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", uuid.NewString()):       event.BadTarget,
+		h.publish("events.acme", `{}`):                                                           event.BadSubject,
+		h.publish("events.ac\x00me.order", `{}`):                                                 event.BadSubject,
+		h.publish("events.acme.order", `{}`):                                                     event.SchemaViolation,
+		h.publish("events.acme.unknown", `{}`):                                                   event.UnknownType,
+		h.publish("events.acme.old", `{}`):                                                       event.ArchivedType,
+		h.publish("events.acme.order", `{"total":1}`, "ce-specversion", "1.0", "ce-type", "old"): event.BadSubject,
 	}
 	h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "good")
 	// What ingest has answered for is not judged again, whatever was declared meanwhile.
@@ -202,7 +203,7 @@ func TestAnotherEventOfAnIDGoesToQuarantine(t *testing.T) {
 	seq := h.publish("events.acme.order", `{"n":2}`, "Fanfare-Id", "e")
 	h.publish("events.acme.order", `{"n":1}`, "Fanfare-Id", "e", "Fanfare-Time", "2026-11-20T10:00:00Z")
 	h.settled()
-	if got := h.quarantined(); len(got) != 1 || got[seq] != fanout.Conflict {
+	if got := h.quarantined(); len(got) != 1 || got[seq] != event.Conflict {
 		t.Errorf("in quarantine are %v, want %d: id_conflict", got, seq)
 	}
 	if h.tray.targets()["e"][s.ID] != 1 {
@@ -216,6 +217,7 @@ func TestAnIDIsFreeAgainAfterItsWindow(t *testing.T) {
 	s := h.subscribe("acme", "*")
 	for id, ago := range map[string]time.Duration{"old": fanout.IdempotencyWindow + time.Minute, "young": fanout.IdempotencyWindow - time.Minute} {
 		e := fanout.Event{ID: id, Tenant: "acme", Type: "order", Time: time.Now(), AcceptedAt: time.Now().Add(-ago), Data: []byte(`{}`)}
+		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 		if err := h.ledger.Record(t.Context(), &e, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -417,7 +419,7 @@ func TestPoisonIsPutAway(t *testing.T) {
 	seq := h.publish("events.acme.order", `{}`, "Fanfare-Id", "poison")
 	h.publish("events.acme.order", `{}`, "Fanfare-Id", "good")
 	h.settled()
-	if got := h.quarantined(); len(got) != 1 || got[seq] != fanout.Internal {
+	if got := h.quarantined(); len(got) != 1 || got[seq] != event.Internal {
 		t.Errorf("in quarantine are %v, want %d: internal", got, seq)
 	}
 	if h.tray.targets()["good"][s.ID] != 1 {

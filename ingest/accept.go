@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
@@ -81,7 +82,7 @@ func (in *Ingest) judge(it *item) {
 // claim settles which of the events are new and returns those that are to be sent. Ids that Fanfare made are.
 func (in *Ingest) claim(ctx context.Context, live []*item) []*item {
 	type content struct {
-		key  fanout.Key
+		key  event.Key
 		hash [32]byte
 	}
 	var asked claims
@@ -138,7 +139,7 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 		it := live[i]
 		switch {
 		case errors.Is(sent.Err, jetstream.ErrTooLarge):
-			it.fault(fanout.TooLarge, "data", "is larger than the broker takes")
+			it.fault(event.TooLarge, "data", "is larger than the broker takes")
 		case sent.Err != nil:
 			in.unstored(live[i:i+1], sent.Err)
 		default:

@@ -5,12 +5,12 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // cloud reads a CloudEvent in its JSON form (structured mode, or one of a batch).
 func cloud(p *parser, it *item) error {
-	var a fanout.Attributes
+	var a event.Attributes
 	var dated bool
 	err := p.members(func(name []byte) error {
 		switch string(name) {
@@ -19,12 +19,12 @@ func cloud(p *parser, it *item) error {
 			return p.data(it)
 		case "data_base64":
 			if dated {
-				it.fault(fanout.BadData, "data_base64", "must not stand beside data")
+				it.fault(event.BadData, "data_base64", "must not stand beside data")
 			}
 			return p.base64(it)
 		}
 		if !attributeName(name) {
-			it.fault(fanout.BadAttribute, clip(string(name)), "unknown field: attributes of CloudEvents are a-z 0-9")
+			it.fault(event.BadAttribute, clip(string(name)), "unknown field: attributes of CloudEvents are a-z 0-9")
 			_, err := p.value()
 			return err
 		}
@@ -35,7 +35,7 @@ func cloud(p *parser, it *item) error {
 }
 
 // attribute reads one attribute; numbers and booleans count as their text.
-func (p *parser) attribute(it *item, a *fanout.Attributes, name string) error {
+func (p *parser) attribute(it *item, a *event.Attributes, name string) error {
 	switch p.dec.PeekKind() {
 	case '"':
 		var text string
@@ -43,7 +43,7 @@ func (p *parser) attribute(it *item, a *fanout.Attributes, name string) error {
 		a.Set(name, text)
 		return err
 	case '{', '[':
-		it.fault(fanout.BadAttribute, clip(name), "must be a string, a number or a boolean")
+		it.fault(event.BadAttribute, clip(name), "must be a string, a number or a boolean")
 		_, err := p.value()
 		return err
 	default:
@@ -63,7 +63,7 @@ func (p *parser) base64(it *item) error {
 	}
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		it.fault(fanout.BadData, "data_base64", "must be base64")
+		it.fault(event.BadData, "data_base64", "must be base64")
 		return nil
 	}
 	it.event.Data, it.unread = data, true
@@ -73,7 +73,7 @@ func (p *parser) base64(it *item) error {
 // binary makes a CloudEvent of a request in binary mode: attributes in ce- headers, data as the body.
 func binary(h http.Header, body []byte) *item {
 	it := &item{at: inHeaders, unread: true}
-	var a fanout.Attributes
+	var a event.Attributes
 	for name, values := range h {
 		if len(values) > 0 {
 			a.Header(name, values[0])
@@ -88,12 +88,12 @@ func binary(h http.Header, body []byte) *item {
 }
 
 // cloudEvent takes the attributes over, having seen that those which CloudEvents requires are there.
-func (it *item) cloudEvent(a *fanout.Attributes) {
+func (it *item) cloudEvent(a *event.Attributes) {
 	for _, required := range []struct{ name, value string }{
 		{"specversion", a.SpecVersion}, {"id", a.ID}, {"source", a.Source}, {"type", a.Type},
 	} {
 		if required.value == "" {
-			it.fault(fanout.BadMode, required.name, "is required")
+			it.fault(event.BadMode, required.name, "is required")
 		}
 	}
 	it.refuse(a.Into(&it.event))

@@ -12,7 +12,7 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // TestTheCloudEventsClient publishes with the client of the official SDK.
@@ -23,7 +23,7 @@ func TestTheCloudEventsClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event := func(id string) cloudevents.Event {
+	made := func(id string) cloudevents.Event {
 		e := cloudevents.NewEvent()
 		e.SetID(id)
 		e.SetSource("/shop")
@@ -40,13 +40,13 @@ func TestTheCloudEventsClient(t *testing.T) {
 	for id, ctx := range map[string]context.Context{
 		"binary": cloudevents.WithEncodingBinary(t.Context()), "structured": cloudevents.WithEncodingStructured(t.Context()),
 	} {
-		e := event(id)
+		e := made(id)
 		e.SetSubject("o_17")
 		if result := client.Send(ctx, e); !cloudevents.IsACK(result) {
 			t.Errorf("%s: %v", id, result)
 		}
 	}
-	req, err := cehttp.NewHTTPRequestFromEvents(t.Context(), h.url+"/v1/events", []cloudevents.Event{noSubject(event("batch1")), noSubject(event("batch2")), event("bad")})
+	req, err := cehttp.NewHTTPRequestFromEvents(t.Context(), h.url+"/v1/events", []cloudevents.Event{noSubject(made("batch1")), noSubject(made("batch2")), made("bad")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +67,12 @@ func TestTheCloudEventsClient(t *testing.T) {
 		t.Fatalf("%d events are stored, want 4: the subject of one has a comma", len(byID))
 	}
 	for id, m := range byID {
-		if m.Subject != "events.acme.order.created" || string(m.Data) != `{"total":12.5}` || m.Header.Get(fanout.HeaderChanged) != "status,total" ||
-			m.Header.Get(fanout.HeaderTime) != "2026-11-20T10:00:00Z" {
+		if m.Subject != "events.acme.order.created" || string(m.Data) != `{"total":12.5}` || m.Header.Get(event.HeaderChanged) != "status,total" ||
+			m.Header.Get(event.HeaderTime) != "2026-11-20T10:00:00Z" {
 			t.Errorf("%s is stored as %s %v %s", id, m.Subject, m.Header, m.Data)
 		}
-		if !strings.HasPrefix(id, "batch") && m.Header.Get(fanout.HeaderObjectID) != "o_17" {
-			t.Errorf("%s is about %q", id, m.Header.Get(fanout.HeaderObjectID))
+		if !strings.HasPrefix(id, "batch") && m.Header.Get(event.HeaderObjectID) != "o_17" {
+			t.Errorf("%s is about %q", id, m.Header.Get(event.HeaderObjectID))
 		}
 	}
 }
@@ -108,7 +108,7 @@ func TestBinaryHeadersAreDecoded(t *testing.T) {
 	}
 	defer res.Body.Close()
 	all := h.stored()
-	if len(all) != 1 || all[0].Header.Get(fanout.HeaderObjectID) != "größe 4" {
+	if len(all) != 1 || all[0].Header.Get(event.HeaderObjectID) != "größe 4" {
 		t.Errorf("answered %d, stored %v", res.StatusCode, all)
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // FuzzRead holds what is read of any body against what must be true of it.
@@ -46,7 +46,7 @@ func FuzzRead(f *testing.F) {
 			if e.Data == nil || e.Type == "" {
 				t.Errorf("an event lacks something: %+v", e)
 			}
-			if media == "application/json" && (!jsontext.Value(e.Data).IsValid() || !bytes.Contains(body, e.Data) || fanout.Nesting(e.Data) > fanout.MaxNesting) {
+			if media == "application/json" && (!jsontext.Value(e.Data).IsValid() || !bytes.Contains(body, e.Data) || event.Nesting(e.Data) > event.MaxNesting) {
 				t.Errorf("the data of %q is %q", body, e.Data)
 			}
 		}

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // ServeHTTP answers POST /v1/events. It is a handler of its own, beside the operations that are made from Go
@@ -148,7 +148,7 @@ func (in *Ingest) address(ctx context.Context, r *http.Request, req request) *ap
 			known[it.event.Tenant] = a
 		}
 		if a.problem != nil {
-			it.problem, it.reason = a.problem, string(fanout.BadTenant)
+			it.problem, it.reason = a.problem, string(event.BadTenant)
 			if it.unstored = a.problem.Status == http.StatusServiceUnavailable; it.unstored {
 				it.reason = reasonUnstored
 			}
@@ -171,8 +171,8 @@ func keyed(r *http.Request, req request) *api.Problem {
 		message = "is for one event: give each event of an array its id"
 	case it[0].event.ID != "" && it[0].event.ID != key:
 		message = "must be the event's id, if both are given"
-	case fanout.CheckID(key) != nil:
-		message = fanout.CheckID(key).Faults[0].Message
+	case event.CheckID(key) != nil:
+		message = event.CheckID(key).Faults[0].Message
 	default:
 		it[0].event.ID = key
 		return nil
@@ -192,13 +192,13 @@ func (in *Ingest) refuse(w http.ResponseWriter, p *api.Problem) {
 func requestReason(status int) string {
 	switch status {
 	case http.StatusRequestEntityTooLarge:
-		return string(fanout.TooLarge)
+		return string(event.TooLarge)
 	case http.StatusUnsupportedMediaType:
 		return "media_type"
 	case http.StatusServiceUnavailable:
 		return "crowded"
 	case http.StatusUnprocessableEntity:
-		return string(fanout.BadAttribute)
+		return string(event.BadAttribute)
 	}
 	return reasonMalformed
 }

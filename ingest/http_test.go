@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 func TestOneEvent(t *testing.T) {
@@ -34,9 +35,9 @@ func TestOneEvent(t *testing.T) {
 		t.Errorf("the data became\n%s\nwant\n%s", m.Data, data)
 	}
 	for header, want := range map[string]string{
-		"Nats-Msg-Id": "acme.evt_17", fanout.HeaderTime: "2026-11-20T10:00:00Z",
-		fanout.HeaderResourceIDs: "123,größe", fanout.HeaderObjectID: "o_17", fanout.HeaderChanged: "status",
-		fanout.HeaderTargets: sub.ID.String(), fanout.HeaderMade: "", fanout.HeaderChecked: "1",
+		"Nats-Msg-Id": "acme.evt_17", event.HeaderTime: "2026-11-20T10:00:00Z",
+		event.HeaderResourceIDs: "123,größe", event.HeaderObjectID: "o_17", event.HeaderChanged: "status",
+		event.HeaderTargets: sub.ID.String(), event.HeaderMade: "", event.HeaderChecked: "1",
 	} {
 		if got := m.Header.Get(header); got != want {
 			t.Errorf("%s is %q, want %q", header, got, want)
@@ -56,7 +57,7 @@ func TestOnlyTypeAndDataAreRequired(t *testing.T) {
 		t.Fatalf("answered %d %s", a.status, a.body)
 	}
 	m := h.stored()[0]
-	if string(m.Data) != "null" || m.Header.Get(fanout.HeaderMade) != "1" || m.Header.Get("Nats-Msg-Id") != "acme."+r.ID {
+	if string(m.Data) != "null" || m.Header.Get(event.HeaderMade) != "1" || m.Header.Get("Nats-Msg-Id") != "acme."+r.ID {
 		t.Errorf("stored %s with %v", m.Data, m.Header)
 	}
 	if n := h.keyCount(); n != 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -41,7 +42,7 @@ type claims []*claim
 
 // claim is one id and what became of it.
 type claim struct {
-	key  fanout.Key
+	key  event.Key
 	hash [32]byte
 	verdict
 }
@@ -80,7 +81,7 @@ func (k *keys) judge(ctx context.Context, c claims) ([]verdict, error) {
 // commit judges a group. The first claim of each key tries to make it; whoever did not make it is compared with
 // what is there.
 func (k *keys) commit(ctx context.Context, group []claims) error {
-	firsts := make(map[fanout.Key]*claim)
+	firsts := make(map[event.Key]*claim)
 	var all claims
 	for _, c := range group {
 		for _, one := range c {
@@ -108,7 +109,7 @@ func (k *keys) commit(ctx context.Context, group []claims) error {
 
 // insert makes the keys that are not there, or no longer valid, and returns them. Sorted, so that two processes
 // never wait for each other's rows.
-func (k *keys) insert(ctx context.Context, firsts map[fanout.Key]*claim) (map[fanout.Key]bool, error) {
+func (k *keys) insert(ctx context.Context, firsts map[event.Key]*claim) (map[event.Key]bool, error) {
 	sorted := make(claims, 0, len(firsts))
 	for _, c := range firsts {
 		sorted = append(sorted, c)
@@ -131,9 +132,9 @@ func (k *keys) insert(ctx context.Context, firsts map[fanout.Key]*claim) (map[fa
 		return nil, fmt.Errorf("insert keys: %w", err)
 	}
 	defer rows.Close()
-	made := make(map[fanout.Key]bool, len(sorted))
+	made := make(map[event.Key]bool, len(sorted))
 	for rows.Next() {
-		var key fanout.Key
+		var key event.Key
 		if err := rows.Scan(&key.Tenant, &key.ID); err != nil {
 			return nil, fmt.Errorf("insert keys: %w", err)
 		}
@@ -151,7 +152,7 @@ func (k *keys) compare(ctx context.Context, rest claims) error {
 	if err != nil {
 		return err
 	}
-	var same []fanout.Key
+	var same []event.Key
 	for _, c := range rest {
 		if stored, ok := there[c.key]; ok && stored != c.hash {
 			c.verdict = conflict
@@ -166,7 +167,7 @@ func (k *keys) compare(ctx context.Context, rest claims) error {
 	if err != nil {
 		return err
 	}
-	var again []fanout.Key
+	var again []event.Key
 	for _, c := range rest {
 		entries := accepted[c.key]
 		switch {
@@ -183,7 +184,7 @@ func (k *keys) compare(ctx context.Context, rest claims) error {
 }
 
 // read returns the hashes that the keys stand for.
-func (k *keys) read(ctx context.Context, rest claims) (map[fanout.Key][32]byte, error) {
+func (k *keys) read(ctx context.Context, rest claims) (map[event.Key][32]byte, error) {
 	tenants, ids := make([]string, len(rest)), make([]string, len(rest))
 	for i, c := range rest {
 		tenants[i], ids[i] = c.key.Tenant, c.key.ID
@@ -196,9 +197,9 @@ func (k *keys) read(ctx context.Context, rest claims) (map[fanout.Key][32]byte, 
 		return nil, fmt.Errorf("read keys: %w", err)
 	}
 	defer rows.Close()
-	hashes := make(map[fanout.Key][32]byte, len(rest))
+	hashes := make(map[event.Key][32]byte, len(rest))
 	for rows.Next() {
-		var key fanout.Key
+		var key event.Key
 		var hash []byte
 		if err := rows.Scan(&key.Tenant, &key.ID, &hash); err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
@@ -215,11 +216,11 @@ func (k *keys) read(ctx context.Context, rest claims) (map[fanout.Key][32]byte, 
 
 // refresh starts the time of older keys anew whose event is sent once more: a key is never much older than its
 // event, so it does not end while fan-out still holds the event for a repeat.
-func (k *keys) refresh(ctx context.Context, again []fanout.Key) error {
+func (k *keys) refresh(ctx context.Context, again []event.Key) error {
 	if len(again) == 0 {
 		return nil
 	}
-	slices.SortFunc(again, func(a, b fanout.Key) int {
+	slices.SortFunc(again, func(a, b event.Key) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.ID, b.ID))
 	})
 	tenants, ids := make([]string, len(again)), make([]string, len(again))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // item is one event of a request on its way through ingest, with its answer.
@@ -38,15 +39,15 @@ const maxFaults = 10
 
 // refuse gives the item its problem, with the places of the faults made those of the request. Faults that are
 // found later join it; being too large is a problem of its own.
-func (it *item) refuse(r *fanout.Refusal) {
+func (it *item) refuse(r *event.Refusal) {
 	if r == nil {
 		return
 	}
-	if it.reason == "" || r.Reason == fanout.TooLarge {
+	if it.reason == "" || r.Reason == event.TooLarge {
 		it.reason = string(r.Reason)
 	}
 	switch {
-	case r.Reason == fanout.TooLarge:
+	case r.Reason == event.TooLarge:
 		it.problem = problem(http.StatusRequestEntityTooLarge, "the event is too large")
 	case it.problem == nil:
 		it.problem = problem(http.StatusUnprocessableEntity, "the event is not valid")
@@ -62,8 +63,8 @@ func (it *item) refuse(r *fanout.Refusal) {
 }
 
 // fault is refuse for one thing that is wrong.
-func (it *item) fault(reason fanout.Reason, location, message string) {
-	it.refuse(&fanout.Refusal{Reason: reason, Faults: []fanout.Fault{{Location: location, Message: message}}})
+func (it *item) fault(reason event.Reason, location, message string) {
+	it.refuse(&event.Refusal{Reason: reason, Faults: []event.Fault{{Location: location, Message: message}}})
 }
 
 // inHeaders stands for the place of an event whose attributes are headers and whose data is the body.

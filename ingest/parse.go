@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // errTooMany says that a request holds more events than one may.
@@ -89,7 +89,7 @@ func (p *parser) end() error {
 // event reads one value that should be an event.
 func (p *parser) event(it *item) error {
 	if p.dec.PeekKind() != '{' {
-		it.fault(fanout.BadData, "", "must be an object")
+		it.fault(event.BadData, "", "must be an object")
 		_, err := p.value()
 		return err
 	}
@@ -149,15 +149,15 @@ func native(p *parser, it *item) error {
 		case "targets":
 			return p.targets(it)
 		}
-		it.fault(fanout.BadAttribute, clip(string(name)), "unknown field")
+		it.fault(event.BadAttribute, clip(string(name)), "unknown field")
 		_, err := p.value()
 		return err
 	})
 	if !typed {
-		it.fault(fanout.BadType, "type", "is required")
+		it.fault(event.BadType, "type", "is required")
 	}
 	if !dated {
-		it.fault(fanout.BadData, "data", "is required")
+		it.fault(event.BadData, "data", "is required")
 	}
 	return err
 }
@@ -165,9 +165,9 @@ func native(p *parser, it *item) error {
 // data reads the event's data, having looked how deep it is before the parser goes into it.
 func (p *parser) data(it *item) error {
 	rest := p.body[p.dec.InputOffset():]
-	deep := fanout.Nesting(bytes.TrimLeft(rest, ": \t\r\n")) > fanout.MaxNesting
+	deep := event.Nesting(bytes.TrimLeft(rest, ": \t\r\n")) > event.MaxNesting
 	if deep {
-		it.fault(fanout.TooDeep, "data", "must not nest deeper than "+strconv.Itoa(fanout.MaxNesting))
+		it.fault(event.TooDeep, "data", "must not nest deeper than "+strconv.Itoa(event.MaxNesting))
 	}
 	raw, err := p.value()
 	if err != nil && deep {
@@ -190,12 +190,12 @@ func (p *parser) text(it *item, location string, to *string) error {
 		return err
 	}
 	if kind != '"' {
-		it.fault(fanout.BadAttribute, location, "must be a string")
+		it.fault(event.BadAttribute, location, "must be a string")
 		return nil
 	}
 	plain, err := unquote(raw)
 	if err == nil && len(plain) == 0 {
-		it.fault(fanout.BadAttribute, location, "must not be empty")
+		it.fault(event.BadAttribute, location, "must not be empty")
 	}
 	*to = string(plain)
 	return err
@@ -215,7 +215,7 @@ func (p *parser) time(it *item) error {
 	if err := p.optional(it, "time", &text); err != nil || text == "" {
 		return err
 	}
-	t, r := fanout.ParseTime(text)
+	t, r := event.ParseTime(text)
 	it.event.Time = t
 	it.refuse(r)
 	return nil
@@ -226,7 +226,7 @@ func (p *parser) targets(it *item) error {
 	if err := p.list(it, "targets", &texts); err != nil {
 		return err
 	}
-	ids, r := fanout.ParseTargets(texts)
+	ids, r := event.ParseTargets(texts)
 	if len(ids) > 0 {
 		it.event.Targets = ids
 	}
@@ -239,7 +239,7 @@ func (p *parser) list(it *item, location string, to *[]string) error {
 	if p.dec.PeekKind() != '[' {
 		raw, err := p.value()
 		if err == nil && string(raw) != "null" {
-			it.fault(fanout.BadAttribute, location, "must be an array of strings")
+			it.fault(event.BadAttribute, location, "must be an array of strings")
 		}
 		return err
 	}
@@ -256,7 +256,7 @@ func (p *parser) list(it *item, location string, to *[]string) error {
 		if err := p.text(it, location+"["+strconv.Itoa(n)+"]", &text); err != nil {
 			return err
 		}
-		if n <= fanout.MaxAttributes {
+		if n <= event.MaxAttributes {
 			*to = append(*to, text)
 		}
 	}

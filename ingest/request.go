@@ -9,8 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // The media types of publishing, beside those of JSON itself.
@@ -74,7 +74,7 @@ func whole(p *parser, array bool) (request, error) {
 	}
 	if kind := p.dec.PeekKind(); kind != '[' && kind != jsontext.KindInvalid {
 		it := &item{at: "body"}
-		it.fault(fanout.BadData, "", "must be an array")
+		it.fault(event.BadData, "", "must be an array")
 		return request{items: []*item{it}, single: true}, nil
 	}
 	items, err := p.many()

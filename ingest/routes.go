@@ -8,8 +8,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // bodyTimeout is how long a request's body may take to arrive: 4 MiB at 1 Mbit/s are 34 s.
@@ -38,7 +38,7 @@ func problemSchema(to huma.API) *huma.Schema {
 
 // publishOperation describes POST /v1/events, which is read by hand.
 func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
-	event, cloud := in.eventSchema(), cloudSchema()
+	native, cloud := in.eventSchema(), cloudSchema()
 	many := func(of *huma.Schema) *huma.Schema {
 		return &huma.Schema{Type: huma.TypeArray, Items: of, MaxItems: &in.cfg.MaxEvents}
 	}
@@ -56,15 +56,15 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 			"An id that you give, in the event or as `Idempotency-Key`, makes publishing idempotent for 24 hours: the same " +
 			"content again is answered with `duplicate: true`, other content with 409. Content is all but `time`.\n\n" +
 			"Data is kept and delivered to the byte. It may have " + strconv.Itoa(in.rules.MaxData()) + " bytes and nest " +
-			strconv.Itoa(fanout.MaxNesting) + " deep; `resource_ids`, `changed` and `targets` may have " +
-			strconv.Itoa(fanout.MaxAttributes) + " entries each, of up to " + strconv.Itoa(fanout.MaxAttribute) +
+			strconv.Itoa(event.MaxNesting) + " deep; `resource_ids`, `changed` and `targets` may have " +
+			strconv.Itoa(event.MaxAttributes) + " entries each, of up to " + strconv.Itoa(event.MaxAttribute) +
 			" bytes without commas and control characters.",
 		Parameters: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Description: "The event's id, for a request of one event",
 			Schema: idSchema(), Example: "evt_17",
 		}},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-			mediaJSON:       {Schema: &huma.Schema{OneOf: []*huma.Schema{event, many(event)}}, Example: exampleEvent()},
+			mediaJSON:       {Schema: &huma.Schema{OneOf: []*huma.Schema{native, many(native)}}, Example: exampleEvent()},
 			mediaNDJSON:     {Schema: &huma.Schema{Type: huma.TypeString}, Example: exampleLines},
 			mediaCloud:      {Schema: cloud, Example: exampleCloud()},
 			mediaCloudBatch: {Schema: many(cloud), Example: []any{exampleCloud()}},

@@ -6,19 +6,19 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // The schemas of publishing, for the document. What is read by hand is described by hand.
 
 func idSchema() *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MinLength: new(1), MaxLength: new(fanout.MaxID),
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MinLength: new(1), MaxLength: new(event.MaxID),
 		Description: "Unique within the tenant for 24 hours; made if you give none"}
 }
 
 func attributesSchema(description, example string) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeArray, Description: description, MaxItems: new(fanout.MaxAttributes), Nullable: true,
-		Items: &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(fanout.MaxAttribute), Examples: []any{example}}}
+	return &huma.Schema{Type: huma.TypeArray, Description: description, MaxItems: new(event.MaxAttributes), Nullable: true,
+		Items: &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(event.MaxAttribute), Examples: []any{example}}}
 }
 
 // eventSchema is that of an event in Fanfare's own form.
@@ -29,14 +29,14 @@ func (in *Ingest) eventSchema() *huma.Schema {
 		Type: huma.TypeObject, Description: "An event", Required: []string{"type", "data"}, AdditionalProperties: false,
 		Properties: map[string]*huma.Schema{
 			"type": {Type: huma.TypeString, Pattern: `^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$`, MinLength: new(1),
-				MaxLength: new(fanout.MaxType), Examples: []any{"order.created"}},
+				MaxLength: new(event.MaxType), Examples: []any{"order.created"}},
 			"data": {Description: "Any JSON, at most " + strconv.Itoa(in.rules.MaxData()) + " bytes"},
 			"id":   idSchema(),
 			"time": {Type: huma.TypeString, Format: "date-time", Description: "When it happened; by default, now"},
-			"tenant": {Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MinLength: new(1), MaxLength: new(fanout.MaxTenant),
+			"tenant": {Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MinLength: new(1), MaxLength: new(event.MaxTenant),
 				Description: "For admin keys"},
 			"resource_ids": attributesSchema("What `resource_id` of a subscription matches", "123"),
-			"object_id": {Type: huma.TypeString, MinLength: new(1), MaxLength: new(fanout.MaxAttribute),
+			"object_id": {Type: huma.TypeString, MinLength: new(1), MaxLength: new(event.MaxAttribute),
 				Description: "The object that the event is about"},
 			"changed": attributesSchema("The attributes that changed", "status"),
 			"targets": targets,

@@ -68,7 +68,7 @@ func (in *Ingest) test(ctx context.Context, input *testInput) (*testOutput, erro
 	}
 	out := &testOutput{}
 	out.Body.EventID = stored.ID
-	out.Body.DeliveryID = deliver.ID(stored.UID(), sub.ID, 0, stored.AcceptedAt)
+	out.Body.DeliveryID = deliver.ID(stored.UID, sub.ID, 0, stored.AcceptedAt)
 	return out, nil
 }
 

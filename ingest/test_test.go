@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -43,7 +44,7 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 		all := h.stored()
 		m := all[len(all)-1]
 		if m.Subject != "events.acme."+test.eventType || string(m.Data) != test.data ||
-			m.Header.Get(fanout.HeaderTest) != "1" || m.Header.Get(fanout.HeaderTargets) != sub.ID.String() || m.Header.Get("Nats-Msg-Id") != "acme."+got.EventID {
+			m.Header.Get(event.HeaderTest) != "1" || m.Header.Get(event.HeaderTargets) != sub.ID.String() || m.Header.Get("Nats-Msg-Id") != "acme."+got.EventID {
 			t.Errorf("%s: stored %s %v %s", test.name, m.Subject, m.Header, m.Data)
 		}
 		// What fan-out and deliver will make of the message.
@@ -51,7 +52,7 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := stored.Delivery()
+		e := *stored
 		if want := deliver.ID(e.UID, sub.ID, 0, e.AcceptedAt); got.DeliveryID != want {
 			t.Errorf("%s: the delivery is %s, want %s", test.name, got.DeliveryID, want)
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // MatchEvent is what matching looks at. It is for one goroutine: data is decoded when a filter first asks
@@ -28,6 +30,14 @@ type MatchEvent struct {
 	undecodable error
 	fields      [6]value // what filters have read so far
 	resources   []string // ResourceIDs, each once; see distinctResources
+}
+
+// Matching is what matching looks at of an event.
+func Matching(e *event.Event) *MatchEvent {
+	return &MatchEvent{
+		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data,
+		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets, Test: e.Test,
+	}
 }
 
 // step is one thing that a subscription asks of an event.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -27,7 +28,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	}
 	wanted, _ := a.directory.Match(&subscriptions.MatchEvent{Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data})
 	for _, s := range wanted {
-		if s.ID != n.Subscription && len(e.Targets) < fanout.MaxAttributes {
+		if s.ID != n.Subscription && len(e.Targets) < event.MaxAttributes {
 			e.Targets = append(e.Targets, s.ID)
 		}
 	}

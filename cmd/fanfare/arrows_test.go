@@ -19,7 +19,7 @@ const module = "github.com/fanfarehq/fanfare/"
 
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
-	"internal/api", "internal/egress", "internal/group", "internal/jetstream", "internal/postgres", "internal/seal",
+	"internal/api", "internal/egress", "internal/event", "internal/group", "internal/jetstream", "internal/postgres", "internal/seal",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -33,11 +33,12 @@ func arrows() map[string][]string {
 		"ingest":        stage("fanout", "deliver", "subscriptions"),
 		"fanout":        stage("deliver", "subscriptions"),
 		"deliver":       stage("subscriptions"),
-		"subscriptions": {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/seal"},
+		"subscriptions": {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/seal"},
 
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres"},
 		"internal/api":        {},
 		"internal/egress":     {},
+		"internal/event":      {},
 		"internal/embedded":   {},
 		"internal/group":      {},
 		"internal/jetstream":  {"internal/group"},

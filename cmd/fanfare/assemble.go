@@ -252,7 +252,6 @@ func readEvents(from *fanout.Reader) func(context.Context, uint64) (*deliver.Eve
 		if err != nil {
 			return nil, err
 		}
-		event := e.Delivery()
-		return &event, nil
+		return e, nil
 	}
 }

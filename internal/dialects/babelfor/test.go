@@ -133,7 +133,7 @@ func (b *babelfor) look(ctx context.Context, seq uint64, subscription uuid.UUID,
 		if err != nil {
 			return 0, err
 		}
-		*delivery = deliver.ID(stored.UID(), subscription, 0, stored.AcceptedAt)
+		*delivery = deliver.ID(stored.UID, subscription, 0, stored.AcceptedAt)
 	}
 	number, _, err := b.deps.Deliveries.Number(ctx, *delivery)
 	return number, err

@@ -1,4 +1,4 @@
-package fanout_test
+package event_test
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -24,7 +24,7 @@ var accepted = time.Date(2026, 11, 20, 10, 0, 0, 123456789, time.UTC)
 
 // golden are events of the wire as this version writes them. What is in the stream outlives a deployment, so
 // these files change only together with a decoder that still reads the old ones.
-var golden = map[string]fanout.Event{
+var golden = map[string]event.Event{
 	"least": {ID: "0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69", Tenant: "acme", Type: "ping", Time: accepted, Data: []byte("null"), Made: true, Checked: true},
 	"whole": {
 		ID: "evt_17", Tenant: "acme", Type: "order.created", Time: accepted, Data: []byte(`{ "total": 12.50 }`),
@@ -36,13 +36,27 @@ var golden = map[string]fanout.Event{
 		Targets: []uuid.UUID{uuid.MustParse("0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69")}},
 }
 
+// wire is a message of the stream with one value of each header.
+type wire struct {
+	Subject string
+	Seq     uint64
+	At      time.Time
+	MsgID   string
+	Headers map[string]string
+	Data    []byte
+}
+
+func decodeWire(w wire) (*event.Event, *event.Refusal) {
+	return event.Decode(event.Wire{Subject: w.Subject, Seq: w.Seq, At: w.At, MsgID: w.MsgID, Headers: maps.All(w.Headers), Data: w.Data})
+}
+
 func TestTheWireIsAsItWas(t *testing.T) {
 	t.Parallel()
 	for name, e := range golden {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join("testdata", "event_"+name+".txt")
-			subject, msg := e.Encode()
+			subject, msg := e.Subject(), e.Encode()
 			var b bytes.Buffer
 			fmt.Fprintf(&b, "%s\nNats-Msg-Id: %s\n", subject, msg.UUID)
 			for _, header := range slices.Sorted(maps.Keys(msg.Metadata)) {
@@ -66,9 +80,9 @@ func TestTheWireIsAsItWas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e.Seq, e.AcceptedAt = 17, accepted
+			e.Seq, e.AcceptedAt, e.UID = 17, accepted, event.UID(e.Tenant, e.ID, accepted)
 			for _, text := range [][]byte{want, old} {
-				got, refusal := fanout.DecodeWire(parseGolden(t, text))
+				got, refusal := decodeWire(parseGolden(t, text))
 				if refusal != nil {
 					t.Fatal(refusal)
 				}
@@ -80,14 +94,14 @@ func TestTheWireIsAsItWas(t *testing.T) {
 	}
 }
 
-func parseGolden(t *testing.T, text []byte) fanout.Wire {
+func parseGolden(t *testing.T, text []byte) wire {
 	t.Helper()
 	head, body, ok := bytes.Cut(text, []byte("\n\n"))
 	if !ok {
 		t.Fatal("the golden file has no body")
 	}
 	lines := strings.Split(string(head), "\n")
-	w := fanout.Wire{Subject: lines[0], Seq: 17, At: accepted, Headers: map[string]string{}, Data: body}
+	w := wire{Subject: lines[0], Seq: 17, At: accepted, Headers: map[string]string{}, Data: body}
 	for _, line := range lines[1:] {
 		name, value, _ := strings.Cut(line, ": ")
 		w.Headers[name] = value
@@ -103,28 +117,28 @@ func TestHeadersOfOthers(t *testing.T) {
 		subject string
 		msgID   string
 		headers map[string]string
-		want    fanout.Event
+		want    event.Event
 	}{
 		{
 			name: "none", subject: "events.acme.order.created",
-			want: fanout.Event{ID: "01a1f866-0d7b-72bb-ab7f-c7cc2deb6137", Made: true},
+			want: event.Event{ID: "01a1f866-0d7b-72bb-ab7f-c7cc2deb6137", Made: true},
 		},
 		{
 			name: "message id", subject: "events.acme.order.created", msgID: "acme.evt_1",
-			want: fanout.Event{ID: "evt_1"},
+			want: event.Event{ID: "evt_1"},
 		},
 		{
 			name: "message id of another form", subject: "events.acme.order.created", msgID: "other.evt_1",
-			want: fanout.Event{ID: "01a1f866-0d7b-72bb-ab7f-c7cc2deb6137", Made: true},
+			want: event.Event{ID: "01a1f866-0d7b-72bb-ab7f-c7cc2deb6137", Made: true},
 		},
 		{
 			name: "message id that is no event id", subject: "events.acme.order.created", msgID: "acme.e.1",
-			want: fanout.Event{ID: "01a1f866-0d7b-72bb-ab7f-c7cc2deb6137", Made: true},
+			want: event.Event{ID: "01a1f866-0d7b-72bb-ab7f-c7cc2deb6137", Made: true},
 		},
 		{
 			name: "own before CloudEvents before message id", subject: "events.acme.order.created", msgID: "acme.evt_3",
 			headers: map[string]string{"Fanfare-Id": "evt_1", "ce-id": "evt_2"},
-			want:    fanout.Event{ID: "evt_1"},
+			want:    event.Event{ID: "evt_1"},
 		},
 		{
 			name: "CloudEvents", subject: "events.acme.order.created",
@@ -135,7 +149,7 @@ func TestHeadersOfOthers(t *testing.T) {
 				"content-type": "application/json; charset=utf-8",
 				"traceparent":  "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 			},
-			want: fanout.Event{
+			want: event.Event{
 				ID: "evt_2", Time: time.Date(2026, 11, 19, 7, 0, 0, 0, time.UTC), ObjectID: "o 17", ResourceIDs: []string{"1", "2"},
 				Changed: []string{"status"}, Targets: []uuid.UUID{target},
 				TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -144,12 +158,12 @@ func TestHeadersOfOthers(t *testing.T) {
 		{
 			name: "any case", subject: "events.acme.order.created",
 			headers: map[string]string{"fanfare-id": "evt_1", "FANFARE-CHANGED": "a", "Ce-Subject": "o_1", "Traceparent": "nonsense"},
-			want:    fanout.Event{ID: "evt_1", Changed: []string{"a"}, ObjectID: "o_1"},
+			want:    event.Event{ID: "evt_1", Changed: []string{"a"}, ObjectID: "o_1"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, refusal := fanout.DecodeWire(fanout.Wire{
+			got, refusal := decodeWire(wire{
 				Subject: test.subject, Seq: 17, At: accepted, MsgID: test.msgID, Headers: test.headers, Data: []byte(`{}`),
 			})
 			if refusal != nil {
@@ -157,6 +171,7 @@ func TestHeadersOfOthers(t *testing.T) {
 			}
 			want := test.want
 			want.Tenant, want.Type, want.Data, want.Seq, want.AcceptedAt = "acme", "order.created", []byte(`{}`), 17, accepted
+			want.UID = event.UID(want.Tenant, want.ID, accepted)
 			if want.Time.IsZero() {
 				want.Time = accepted
 			}
@@ -173,35 +188,35 @@ func TestWhatIsNoEvent(t *testing.T) {
 		name    string
 		subject string
 		headers map[string]string
-		reason  fanout.Reason
+		reason  event.Reason
 		at      string
 	}{
-		{"no type", "events.acme", nil, fanout.BadSubject, "subject"},
-		{"another stream's subject", "tasks.acme.order", nil, fanout.BadSubject, "subject"},
-		{"tenant of odd characters", "events.a%c.order", nil, fanout.BadSubject, "tenant"},
-		{"type of odd characters", "events.acme.order-created", nil, fanout.BadSubject, "type"},
-		{"long type", "events.acme." + strings.Repeat("a", 129), nil, fanout.BadSubject, "type"},
-		{"id with a dot", "events.acme.order", map[string]string{"Fanfare-Id": "a.b"}, fanout.BadID, "id"},
-		{"id with a space", "events.acme.order", map[string]string{"ce-id": "a b"}, fanout.BadID, "id"},
-		{"id of 64 KiB", "events.acme.order", map[string]string{"Fanfare-Id": strings.Repeat("a", 64<<10)}, fanout.BadID, "id"},
-		{"no time", "events.acme.order", map[string]string{"Fanfare-Time": "yesterday"}, fanout.BadTime, "time"},
-		{"time before the calendar", "events.acme.order", map[string]string{"ce-time": "0001-01-01T00:00:00+14:00"}, fanout.BadTime, "time"},
-		{"long resource id", "events.acme.order", map[string]string{"Fanfare-Resource-Ids": "a," + strings.Repeat("b", 257)}, fanout.BadAttribute, "resource_ids[1]"},
-		{"many changed", "events.acme.order", map[string]string{"Fanfare-Changed": strings.Repeat("a,", 101)}, fanout.BadAttribute, "changed"},
-		{"object id with a comma", "events.acme.order", map[string]string{"Fanfare-Object-Id": "a,b"}, fanout.BadAttribute, "object_id"},
-		{"object id that is no UTF-8", "events.acme.order", map[string]string{"Fanfare-Object-Id": "a\xff"}, fanout.BadAttribute, "object_id"},
-		{"object id with a line break", "events.acme.order", map[string]string{"ce-subject": "a%0Ab"}, fanout.BadAttribute, "object_id"},
-		{"target that is no id", "events.acme.order", map[string]string{"Fanfare-Targets": "1"}, fanout.BadTarget, "targets"},
-		{"many targets", "events.acme.order", map[string]string{"Fanfare-Targets": strings.Repeat(uuid.Nil.String()+",", 101)}, fanout.BadTarget, "targets"},
-		{"another type", "events.acme.order", map[string]string{"ce-type": "invoice"}, fanout.BadSubject, "ce-type"},
-		{"another tenant", "events.acme.order", map[string]string{"ce-tenant": "other"}, fanout.BadSubject, "ce-tenant"},
-		{"another version", "events.acme.order", map[string]string{"ce-specversion": "0.3"}, fanout.BadMode, "specversion"},
-		{"structured", "events.acme.order", map[string]string{"Content-Type": "application/cloudevents+json"}, fanout.BadMode, "Content-Type"},
-		{"not JSON", "events.acme.order", map[string]string{"Content-Type": "text/xml"}, fanout.BadMode, "Content-Type"},
+		{"no type", "events.acme", nil, event.BadSubject, "subject"},
+		{"another stream's subject", "tasks.acme.order", nil, event.BadSubject, "subject"},
+		{"tenant of odd characters", "events.a%c.order", nil, event.BadSubject, "tenant"},
+		{"type of odd characters", "events.acme.order-created", nil, event.BadSubject, "type"},
+		{"long type", "events.acme." + strings.Repeat("a", 129), nil, event.BadSubject, "type"},
+		{"id with a dot", "events.acme.order", map[string]string{"Fanfare-Id": "a.b"}, event.BadID, "id"},
+		{"id with a space", "events.acme.order", map[string]string{"ce-id": "a b"}, event.BadID, "id"},
+		{"id of 64 KiB", "events.acme.order", map[string]string{"Fanfare-Id": strings.Repeat("a", 64<<10)}, event.BadID, "id"},
+		{"no time", "events.acme.order", map[string]string{"Fanfare-Time": "yesterday"}, event.BadTime, "time"},
+		{"time before the calendar", "events.acme.order", map[string]string{"ce-time": "0001-01-01T00:00:00+14:00"}, event.BadTime, "time"},
+		{"long resource id", "events.acme.order", map[string]string{"Fanfare-Resource-Ids": "a," + strings.Repeat("b", 257)}, event.BadAttribute, "resource_ids[1]"},
+		{"many changed", "events.acme.order", map[string]string{"Fanfare-Changed": strings.Repeat("a,", 101)}, event.BadAttribute, "changed"},
+		{"object id with a comma", "events.acme.order", map[string]string{"Fanfare-Object-Id": "a,b"}, event.BadAttribute, "object_id"},
+		{"object id that is no UTF-8", "events.acme.order", map[string]string{"Fanfare-Object-Id": "a\xff"}, event.BadAttribute, "object_id"},
+		{"object id with a line break", "events.acme.order", map[string]string{"ce-subject": "a%0Ab"}, event.BadAttribute, "object_id"},
+		{"target that is no id", "events.acme.order", map[string]string{"Fanfare-Targets": "1"}, event.BadTarget, "targets"},
+		{"many targets", "events.acme.order", map[string]string{"Fanfare-Targets": strings.Repeat(uuid.Nil.String()+",", 101)}, event.BadTarget, "targets"},
+		{"another type", "events.acme.order", map[string]string{"ce-type": "invoice"}, event.BadSubject, "ce-type"},
+		{"another tenant", "events.acme.order", map[string]string{"ce-tenant": "other"}, event.BadSubject, "ce-tenant"},
+		{"another version", "events.acme.order", map[string]string{"ce-specversion": "0.3"}, event.BadMode, "specversion"},
+		{"structured", "events.acme.order", map[string]string{"Content-Type": "application/cloudevents+json"}, event.BadMode, "Content-Type"},
+		{"not JSON", "events.acme.order", map[string]string{"Content-Type": "text/xml"}, event.BadMode, "Content-Type"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			_, refusal := fanout.DecodeWire(fanout.Wire{Subject: test.subject, Seq: 1, At: accepted, Headers: test.headers, Data: []byte(`{}`)})
+			_, refusal := decodeWire(wire{Subject: test.subject, Seq: 1, At: accepted, Headers: test.headers, Data: []byte(`{}`)})
 			if refusal == nil {
 				t.Fatal("it was taken for an event")
 			}
@@ -222,7 +237,7 @@ func TestNesting(t *testing.T) {
 		`{"a":` + strings.Repeat(`{"a":`, 63) + `1`:       64,
 		``: 0, `"`: 0, `"\`: 0, `]`: 0,
 	} {
-		if got := fanout.Nesting([]byte(data)); got != want {
+		if got := event.Nesting([]byte(data)); got != want {
 			t.Errorf("Nesting(%.40s) = %d, want %d", data, got, want)
 		}
 	}
@@ -237,11 +252,10 @@ func TestHashAndUIDAreAsTheyWere(t *testing.T) {
 		"test":  {"1069ca81c6fc095fd58a5324c5b5e88b858f1ae5a3dc81879bf981c574afbee6", "01a1f866-0d7b-7878-8ba5-11d97e81eb6a"},
 	} {
 		e := golden[name]
-		e.AcceptedAt = accepted
 		if got := fmt.Sprintf("%x", e.Hash()); got != want[0] {
 			t.Errorf("the hash of %q is %s, want %s", name, got, want[0])
 		}
-		if got := e.UID().String(); got != want[1] {
+		if got := event.UID(e.Tenant, e.ID, accepted).String(); got != want[1] {
 			t.Errorf("the UID of %q is %s, want %s", name, got, want[1])
 		}
 	}
@@ -255,15 +269,15 @@ func TestHashIsThatOfTheContent(t *testing.T) {
 	if base.Hash() != same.Hash() {
 		t.Error("the hash depends on what is not content")
 	}
-	for name, change := range map[string]func(*fanout.Event){
-		"type":         func(e *fanout.Event) { e.Type = "order.creates" },
-		"data":         func(e *fanout.Event) { e.Data = []byte(`{"total":12.50}`) },
-		"resource ids": func(e *fanout.Event) { e.ResourceIDs = []string{"123größe 4"} },
-		"moved item": func(e *fanout.Event) {
+	for name, change := range map[string]func(*event.Event){
+		"type":         func(e *event.Event) { e.Type = "order.creates" },
+		"data":         func(e *event.Event) { e.Data = []byte(`{"total":12.50}`) },
+		"resource ids": func(e *event.Event) { e.ResourceIDs = []string{"123größe 4"} },
+		"moved item": func(e *event.Event) {
 			e.ResourceIDs, e.Changed = e.ResourceIDs[:1], []string{"größe 4", "status", "total"}
 		},
-		"object id": func(e *fanout.Event) { e.ObjectID = "" },
-		"targets":   func(e *fanout.Event) { e.Targets = nil },
+		"object id": func(e *event.Event) { e.ObjectID = "" },
+		"targets":   func(e *event.Event) { e.Targets = nil },
 	} {
 		other := base
 		change(&other)
@@ -278,7 +292,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add("events.acme.order", "", "ce-time", "2026-11-20T10:00:00Z", []byte(`[1e999999]`))
 	f.Add("events..", "x", "ce-subject", "%zz", []byte("\xff"))
 	f.Fuzz(func(t *testing.T, subject, msgID, name, value string, data []byte) {
-		e, refusal := fanout.DecodeWire(fanout.Wire{
+		e, refusal := decodeWire(wire{
 			Subject: subject, Seq: 1, At: accepted, MsgID: msgID, Headers: map[string]string{name: value}, Data: data,
 		})
 		if refusal != nil {
@@ -288,11 +302,11 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		// What is decoded can be encoded, and comes back as it was.
-		again, msg := e.Encode()
+		again, msg := e.Subject(), e.Encode()
 		if again != subject {
 			t.Errorf("subject %q became %q", subject, again)
 		}
-		back, refusal := fanout.DecodeWire(fanout.Wire{Subject: again, Seq: 1, At: accepted, MsgID: msg.UUID, Headers: msg.Metadata, Data: msg.Payload})
+		back, refusal := decodeWire(wire{Subject: again, Seq: 1, At: accepted, MsgID: msg.UUID, Headers: msg.Metadata, Data: msg.Payload})
 		if refusal != nil {
 			t.Fatalf("%q: %v", msg.Metadata, refusal)
 		}

@@ -1,4 +1,4 @@
-package fanout
+package event
 
 import (
 	"net/textproto"
@@ -72,10 +72,10 @@ func (a *Attributes) Header(name, value string) bool {
 func (a *Attributes) Into(e *Event) *Refusal {
 	var r *Refusal
 	if a.SpecVersion != "" && a.SpecVersion != "1.0" {
-		r = refuse(BadMode, "specversion", `must be "1.0"`)
+		r = Refuse(BadMode, "specversion", `must be "1.0"`)
 	}
 	if a.DataContentType != "" && !jsonMedia(a.DataContentType) {
-		r = join(r, refuse(BadMode, "datacontenttype", "must be JSON"))
+		r = Join(r, Refuse(BadMode, "datacontenttype", "must be JSON"))
 	}
 	set := func(to *string, value string) {
 		if value != "" {
@@ -89,7 +89,7 @@ func (a *Attributes) Into(e *Event) *Refusal {
 	set(&e.ObjectID, a.ObjectID)
 	if a.Time != "" {
 		at, err := ParseTime(a.Time)
-		e.Time, r = at, join(r, err)
+		e.Time, r = at, Join(r, err)
 	}
 	if a.ResourceIDs != "" {
 		e.ResourceIDs = splitList(a.ResourceIDs)
@@ -99,7 +99,7 @@ func (a *Attributes) Into(e *Event) *Refusal {
 	}
 	if a.Targets != "" {
 		targets, err := ParseTargets(splitList(a.Targets))
-		e.Targets, r = targets, join(r, err)
+		e.Targets, r = targets, Join(r, err)
 	}
 	if ValidTraceParent(a.TraceParent) {
 		e.TraceParent = a.TraceParent
@@ -111,7 +111,7 @@ func (a *Attributes) Into(e *Event) *Refusal {
 func ParseTime(text string) (time.Time, *Refusal) {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil || !strict(text) {
-		return time.Time{}, refuse(BadTime, "time", "must be RFC 3339, such as 2026-11-20T10:00:00Z")
+		return time.Time{}, Refuse(BadTime, "time", "must be RFC 3339, such as 2026-11-20T10:00:00Z")
 	}
 	return t.UTC(), CheckTime(t)
 }
@@ -133,13 +133,13 @@ func strict(text string) bool {
 // ParseTargets reads the ids of subscriptions.
 func ParseTargets(texts []string) ([]uuid.UUID, *Refusal) {
 	if len(texts) > MaxAttributes {
-		return nil, refuse(BadTarget, "targets", "must be at most 100")
+		return nil, Refuse(BadTarget, "targets", "must be at most 100")
 	}
 	ids := make([]uuid.UUID, 0, len(texts))
 	for _, text := range texts {
 		id, err := uuid.Parse(text)
 		if err != nil || len(text) != 36 {
-			return nil, refuse(BadTarget, "targets", "must be ids of subscriptions")
+			return nil, Refuse(BadTarget, "targets", "must be ids of subscriptions")
 		}
 		ids = append(ids, id)
 	}

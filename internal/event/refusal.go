@@ -1,4 +1,4 @@
-package fanout
+package event
 
 import (
 	"slices"
@@ -49,8 +49,8 @@ type Fault struct {
 	Message  string
 }
 
-// refuse makes a refusal of one fault.
-func refuse(reason Reason, location, message string) *Refusal {
+// Refuse makes a refusal of one fault.
+func Refuse(reason Reason, location, message string) *Refusal {
 	return &Refusal{Reason: reason, Faults: []Fault{{Location: location, Message: message}}}
 }
 
@@ -68,8 +68,8 @@ func (r *Refusal) Error() string {
 	return b.String()
 }
 
-// join puts two refusals together; the first one's reason stands.
-func join(a, b *Refusal) *Refusal {
+// Join puts two refusals together; the first one's reason stands.
+func Join(a, b *Refusal) *Refusal {
 	switch {
 	case a == nil:
 		return b

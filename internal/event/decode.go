@@ -1,4 +1,4 @@
-package fanout
+package event
 
 import (
 	"iter"
@@ -8,35 +8,34 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-
-	"github.com/fanfarehq/fanfare/deliver"
 )
 
-// wire is an event as the broker has it.
-type wire struct {
-	subject string
-	seq     uint64
-	at      time.Time // when the stream took it
-	msgID   string    // Nats-Msg-Id, where it is not among the headers
-	headers iter.Seq2[string, string]
-	data    []byte
+// Wire is an event as the broker has it.
+type Wire struct {
+	Subject string
+	Seq     uint64
+	At      time.Time // when the stream took it
+	MsgID   string    // Nats-Msg-Id, where it is not among the headers
+	Headers iter.Seq2[string, string]
+	Data    []byte
 }
 
-// decode reads an event from the stream. It judges what the headers say, not the data: see Rules. With a
+// Decode reads an event from the stream. It judges what the headers say, not the data: see Rules. With a
 // refusal, the event is returned as far as it could be read.
-func decode(w wire) (*Event, *Refusal) {
-	e := &Event{Data: w.data, Seq: w.seq, AcceptedAt: w.at, Time: w.at}
+func Decode(w Wire) (*Event, *Refusal) {
+	e := &Event{Data: w.Data, Seq: w.Seq, AcceptedAt: w.At, Time: w.At}
 	var ok bool
-	if e.Tenant, e.Type, ok = splitSubject(w.subject); !ok {
-		return e, refuse(BadSubject, "subject", "must be events.<tenant>.<type>")
+	if e.Tenant, e.Type, ok = SplitSubject(w.Subject); !ok {
+		return e, Refuse(BadSubject, "subject", "must be events.<tenant>.<type>")
 	}
-	if r := join(CheckTenant(e.Tenant), CheckType(e.Type)); r != nil {
+	if r := Join(CheckTenant(e.Tenant), CheckType(e.Type)); r != nil {
 		r.Reason = BadSubject
 		return e, r
 	}
-	h := headers{msgID: w.msgID}
-	for name, value := range w.headers {
+	h := headers{msgID: w.MsgID}
+	for name, value := range w.Headers {
 		if !h.read(name, value) {
 			h.read(textproto.CanonicalMIMEHeaderKey(name), value)
 		}
@@ -46,15 +45,16 @@ func decode(w wire) (*Event, *Refusal) {
 	}
 	if e.ID == "" {
 		// The stream's own number is unique only as long as the stream lives; with the time it is for ever.
-		e.ID = deliver.EventUID(e.Tenant, "#"+strconv.FormatUint(w.seq, 10), w.at).String()
+		e.ID = UID(e.Tenant, "#"+strconv.FormatUint(w.Seq, 10), w.At).String()
 		e.Made = true
 	}
-	return e, checkShape(e)
+	e.UID = UID(e.Tenant, e.ID, e.AcceptedAt)
+	return e, CheckShape(e)
 }
 
-// splitSubject takes a subject apart; more is left to the checks of tenant and type.
-func splitSubject(subject string) (tenant, name string, ok bool) {
-	rest, ok := strings.CutPrefix(subject, subjectPrefix)
+// SplitSubject takes a subject apart; more is left to the checks of tenant and type.
+func SplitSubject(subject string) (tenant, name string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, SubjectPrefix)
 	if !ok {
 		return "", "", false
 	}
@@ -109,22 +109,22 @@ func (h *headers) read(name, value string) bool {
 func (h *headers) into(e *Event) *Refusal {
 	if h.contentType != "" {
 		if strings.HasPrefix(strings.ToLower(h.contentType), "application/cloudevents") {
-			return refuse(BadMode, "Content-Type", "must be that of the data: send CloudEvents in binary mode, with ce- headers")
+			return Refuse(BadMode, "Content-Type", "must be that of the data: send CloudEvents in binary mode, with ce- headers")
 		}
 		if !jsonMedia(h.contentType) {
-			return refuse(BadMode, "Content-Type", "must be JSON")
+			return Refuse(BadMode, "Content-Type", "must be JSON")
 		}
 	}
 	if h.ce.Type != "" && h.ce.Type != e.Type {
-		return refuse(BadSubject, "ce-type", "must be the type that the subject names")
+		return Refuse(BadSubject, "ce-type", "must be the type that the subject names")
 	}
 	if h.ce.Tenant != "" && h.ce.Tenant != e.Tenant {
-		return refuse(BadSubject, "ce-tenant", "must be the tenant that the subject names")
+		return Refuse(BadSubject, "ce-tenant", "must be the tenant that the subject names")
 	}
 	if id, ok := strings.CutPrefix(h.msgID, e.Tenant+"."); ok && CheckID(id) == nil {
 		e.ID = id
 	}
-	r := join(h.ce.Into(e), h.own.Into(e))
+	r := Join(h.ce.Into(e), h.own.Into(e))
 	e.Made, e.Checked, e.Test = h.made && makes(e.ID), h.checked, h.test
 	return r
 }
@@ -135,16 +135,18 @@ func makes(id string) bool {
 	return err == nil && made.Version() == 7 && len(id) == len("00000000-0000-7000-8000-000000000000")
 }
 
-// Delivery is what deliver needs to know of the event.
-func (e *Event) Delivery() deliver.Event {
-	var d deliver.Event
-	e.describe(&d)
-	return d
+// Stored is a message that was read by its sequence.
+func Stored(raw *natsjs.RawStreamMsg) Wire {
+	return Wire{Subject: raw.Subject, Seq: raw.Sequence, At: raw.Time, Headers: firstValues(raw.Header), Data: raw.Data}
 }
 
-// describe is Delivery for a place that is there already: events are large to copy.
-func (e *Event) describe(d *deliver.Event) {
-	d.UID, d.ID, d.Tenant, d.Type, d.Time, d.Data = e.UID(), e.ID, e.Tenant, e.Type, e.Time, e.Data
-	d.ObjectID, d.ResourceIDs, d.Changed, d.TraceParent = e.ObjectID, e.ResourceIDs, e.Changed, e.TraceParent
-	d.Seq, d.AcceptedAt, d.Test = e.Seq, e.AcceptedAt, e.Test
+// firstValues are the headers with the first value of each.
+func firstValues(h nats.Header) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for name, values := range h {
+			if len(values) > 0 && !yield(name, values[0]) {
+				return
+			}
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package fanout
+package event
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ const (
 // CheckTenant refuses what is no tenant's name.
 func CheckTenant(tenant string) *Refusal {
 	if len(tenant) < 1 || len(tenant) > MaxTenant || !all(tenant, idCharacter) {
-		return refuse(BadTenant, "tenant", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
+		return Refuse(BadTenant, "tenant", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
 	}
 	return nil
 }
@@ -30,7 +30,7 @@ func CheckTenant(tenant string) *Refusal {
 // CheckID refuses what is no event id. Dots are refused as the signature joins the id with dots.
 func CheckID(id string) *Refusal {
 	if len(id) < 1 || len(id) > MaxID || !all(id, idCharacter) {
-		return refuse(BadID, "id", "must be 1 to 128 characters of A-Z a-z 0-9 _ -")
+		return Refuse(BadID, "id", "must be 1 to 128 characters of A-Z a-z 0-9 _ -")
 	}
 	return nil
 }
@@ -40,7 +40,7 @@ func CheckType(name string) *Refusal {
 	ok := len(name) >= 1 && len(name) <= MaxType && all(name, typeCharacter) &&
 		name[0] != '.' && name[len(name)-1] != '.' && !strings.Contains(name, "..")
 	if !ok {
-		return refuse(BadType, "type", "must be 1 to 128 characters of A-Z a-z 0-9 _ with single dots between")
+		return Refuse(BadType, "type", "must be 1 to 128 characters of A-Z a-z 0-9 _ with single dots between")
 	}
 	return nil
 }
@@ -48,45 +48,45 @@ func CheckType(name string) *Refusal {
 // CheckTime refuses what no database and no receiver could hold.
 func CheckTime(t time.Time) *Refusal {
 	if year := t.UTC().Year(); year < 1 || year > 9999 {
-		return refuse(BadTime, "time", "must be within the years 1 to 9999")
+		return Refuse(BadTime, "time", "must be within the years 1 to 9999")
 	}
 	return nil
 }
 
-// checkShape judges all but the data and what depends on subscriptions.
-func checkShape(e *Event) *Refusal {
-	r := join(CheckTenant(e.Tenant), CheckType(e.Type))
-	r = join(r, CheckID(e.ID))
-	r = join(r, CheckTime(e.Time))
-	r = join(r, checkList("resource_ids", e.ResourceIDs))
-	r = join(r, checkList("changed", e.Changed))
+// CheckShape judges all but the data and what depends on subscriptions.
+func CheckShape(e *Event) *Refusal {
+	r := Join(CheckTenant(e.Tenant), CheckType(e.Type))
+	r = Join(r, CheckID(e.ID))
+	r = Join(r, CheckTime(e.Time))
+	r = Join(r, checkList("resource_ids", e.ResourceIDs))
+	r = Join(r, checkList("changed", e.Changed))
 	if e.ObjectID != "" {
-		r = join(r, checkAttribute("object_id", e.ObjectID))
+		r = Join(r, CheckAttribute("object_id", e.ObjectID))
 	}
 	if len(e.Targets) > MaxAttributes {
-		r = join(r, refuse(BadTarget, "targets", "must be at most 100"))
+		r = Join(r, Refuse(BadTarget, "targets", "must be at most 100"))
 	}
 	return r
 }
 
 func checkList(location string, items []string) *Refusal {
 	if len(items) > MaxAttributes {
-		return refuse(BadAttribute, location, "must be at most 100")
+		return Refuse(BadAttribute, location, "must be at most 100")
 	}
 	var r *Refusal
 	for i, item := range items {
 		if !attribute(item) {
-			r = join(r, checkAttribute(location+"["+strconv.Itoa(i)+"]", item))
+			r = Join(r, CheckAttribute(location+"["+strconv.Itoa(i)+"]", item))
 		}
 	}
 	return r
 }
 
-func checkAttribute(location, value string) *Refusal {
+func CheckAttribute(location, value string) *Refusal {
 	if attribute(value) {
 		return nil
 	}
-	return refuse(BadAttribute, location,
+	return Refuse(BadAttribute, location,
 		"must be 1 to 256 bytes of UTF-8 without commas, control characters and spaces at its ends")
 }
 

@@ -1,0 +1,139 @@
+// Package event is the one Event of Fanfare: what upstream publishes, as ingest takes it, the stream holds it, fan-out matches
+// it and deliver sends it.
+//
+// It reads and writes the message that an event is in the stream, and judges all of an event that needs neither the
+// directory nor a setting. It asks nobody and keeps nothing.
+package event
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+)
+
+// Event is what upstream published. On the wire it is a NATS message on
+// events.<tenant>.<type> whose body is Data and whose headers are the rest, so that any NATS client can
+// publish one.
+type Event struct {
+	ID     string // 1-128 of [A-Za-z0-9_-]; unique within the tenant for 24 hours
+	Tenant string // 1-64 of [A-Za-z0-9_-]
+	Type   string // 1-128 of [A-Za-z0-9_] with dots
+	Time   time.Time
+	Data   []byte // JSON, kept to the byte
+
+	ResourceIDs []string
+	ObjectID    string
+	Changed     []string
+	Targets     []uuid.UUID // where not empty, only these subscriptions receive the event
+	TraceParent string
+
+	// Made says that Fanfare made the id, so that no other event can have it and the ledger need not be asked. Where the id
+	// is none that it makes, the header does not count.
+	Made bool
+	// Checked says that ingest has judged the event and answered for it: fan-out takes it as it is, even
+	// if its type was archived in between. What comes straight from NATS is judged by fan-out. That the data is JSON is
+	// looked at anyway.
+	Checked bool
+	// Test marks the event of a subscription's test call: it reaches its target although that is paused.
+	Test bool
+
+	// UID is the event's key in the ledger and in all that is made of it; nil until it is stored. See UID.
+	UID uuid.UUID
+	// Seq and AcceptedAt are the event's place and time in the stream; zero until it is stored.
+	Seq        uint64
+	AcceptedAt time.Time
+}
+
+// The headers of an event. Those of CloudEvents (ce-id, ce-time) are read as well. The id needs none where it is in the
+// Nats-Msg-Id, after the tenant and a dot.
+const (
+	HeaderID          = "Fanfare-Id"
+	HeaderTime        = "Fanfare-Time"
+	HeaderResourceIDs = "Fanfare-Resource-Ids"
+	HeaderObjectID    = "Fanfare-Object-Id"
+	HeaderChanged     = "Fanfare-Changed"
+	HeaderTargets     = "Fanfare-Targets"
+	HeaderMade        = "Fanfare-Made"
+	HeaderChecked     = "Fanfare-Checked"
+	HeaderTest        = "Fanfare-Test"
+	HeaderTraceParent = "traceparent"
+)
+
+// SubjectPrefix begins the subjects of events: events.<tenant>.<type>.
+const SubjectPrefix = "events."
+
+// Subject is where the event is published.
+func (e *Event) Subject() string { return SubjectPrefix + e.Tenant + "." + e.Type }
+
+// Key names an event within the idempotency window.
+type Key struct{ Tenant, ID string }
+
+// Targeted says whether something else than its type and what subscriptions ask of it decides who receives the event.
+func (e *Event) Targeted() bool { return len(e.Targets) > 0 || e.Test }
+
+// Encode writes the event as a message; its UUID becomes the Nats-Msg-Id, which tells the id.
+func (e *Event) Encode() *message.Message {
+	meta := make(message.Metadata, 6)
+	meta[HeaderTime] = e.Time.UTC().Format(time.RFC3339Nano)
+	set := func(header, value string) {
+		if value != "" {
+			meta[header] = value
+		}
+	}
+	set(HeaderResourceIDs, strings.Join(e.ResourceIDs, ","))
+	set(HeaderObjectID, e.ObjectID)
+	set(HeaderChanged, strings.Join(e.Changed, ","))
+	set(HeaderTraceParent, e.TraceParent)
+	if len(e.Targets) > 0 {
+		ids := make([]string, len(e.Targets))
+		for i, id := range e.Targets {
+			ids[i] = id.String()
+		}
+		set(HeaderTargets, strings.Join(ids, ","))
+	}
+	flag := func(header string, on bool) {
+		if on {
+			meta[header] = "1"
+		}
+	}
+	flag(HeaderMade, e.Made)
+	flag(HeaderChecked, e.Checked)
+	flag(HeaderTest, e.Test)
+	return &message.Message{UUID: e.Tenant + "." + e.ID, Metadata: meta, Payload: e.Data}
+}
+
+// Key names the event within the idempotency window.
+func (e *Event) Key() Key { return Key{Tenant: e.Tenant, ID: e.ID} }
+
+// Hash is that of the event's content: all that makes a repeat the same event. The time is not part of it,
+// so that a caller who stamps each try anew still repeats himself.
+func (e *Event) Hash() [sha256.Size]byte {
+	// In three pieces, since data is long and the rest is many short parts.
+	var room [256]byte
+	head := appendSize(appendPart(room[:0], e.Type), len(e.Data))
+	h := sha256.New()
+	h.Write(head)
+	h.Write(e.Data)
+	tail := appendParts(appendParts(appendPart(room[:0], e.ObjectID), e.ResourceIDs), e.Changed)
+	for _, id := range e.Targets {
+		tail = append(tail, id[:]...)
+	}
+	h.Write(tail)
+	return [sha256.Size]byte(h.Sum(room[:0]))
+}
+
+func appendParts(b []byte, parts []string) []byte {
+	b = appendSize(b, len(parts))
+	for _, part := range parts {
+		b = appendPart(b, part)
+	}
+	return b
+}
+
+func appendPart(b []byte, part string) []byte { return append(appendSize(b, len(part)), part...) }
+
+func appendSize(b []byte, n int) []byte { return binary.BigEndian.AppendUint64(b, uint64(n)) }
