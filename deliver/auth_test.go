@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -340,7 +339,7 @@ func TestTokenEndpointFaults(t *testing.T) {
 			if r.Reason != tc.want || r.Err == nil || r.Err.Error() != "token endpoint: "+tc.text || r.Status != 0 || r.Elsewhere == "" || r.Response != nil {
 				t.Errorf("got %+v, %v; want %s, %s", r, r.Err, tc.want, tc.text)
 			}
-			if answers(r) {
+			if resultFor(r).Endpoint == throttle.Works {
 				t.Error("it counts as an answer of the receiver")
 			}
 			if saw := rec.take(""); len(saw) != 0 || inward.Load() != 0 {
@@ -384,20 +383,12 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 	}
 }
 
-// Failing tokens open the endpoint's breaker, so that nobody asks for tokens without end.
-func TestBreakerOpensWithoutTokens(t *testing.T) {
+// Failing tokens count against the endpoint's breaker, so that nobody asks for tokens without end.
+func TestFailingTokensCountAgainstTheEndpoint(t *testing.T) {
 	t.Parallel()
-	h := newHealth[uuid.UUID](3, time.Now, func() float64 { return 0 }, func(breaker) {})
-	id := uuid.New()
-	for range 3 {
-		a, err := h.admit(id, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.report(id, a, Result{Reason: ReasonClient, Elsewhere: "login.example.com"}, 1)
-	}
-	if _, err := h.admit(id, 1); err == nil {
-		t.Error("the breaker is closed")
+	r := resultFor(Result{Reason: ReasonClient, Elsewhere: "login.example.com"})
+	if r.Endpoint != throttle.Fails || r.Elsewhere == "" {
+		t.Errorf("got %+v, want a failure", r)
 	}
 }
 

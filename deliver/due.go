@@ -137,8 +137,7 @@ func (d *due) span(now time.Time) dueSpan {
 // room returns how many leases to take: as many as slots are free, and some even if none is, so that what is
 // due gets its share when there is more work than can be done.
 func (d *due) room() int {
-	slots := d.worker.slots
-	share := max(slots.free(), cap(slots.worker)/4)
+	share := max(d.worker.gate.Free(), d.worker.cfg.InFlight/4)
 	return min(share-int(d.flying.Load()), claimMost)
 }
 
@@ -244,8 +243,7 @@ func (d *due) fly(f *flight, s *seat) (*Record, error) {
 		f.event, f.bodies = event.event, event.bodies
 		return w.fly(f, s)
 	}
-	w.slots.leave(f.subscription, s.waiter)
-	w.forgo(f, s)
+	s.ticket.Leave()
 	if errors.Is(err, ErrEventGone) {
 		return f.record(OutcomeDead, ReasonExpired, w.now()), nil
 	}
@@ -273,8 +271,8 @@ func (d *due) putOff(f *flight, r *Record, err error) (*Record, error) {
 	if !ok {
 		return r, err
 	}
-	if !w.outlives(f, p.wait) {
-		w.metrics.limits.putOff.WithLabelValues(string(p.reason)).Inc()
+	if !w.outlives(f, p.Wait) {
+		w.metrics.limits.putOff.WithLabelValues(p.Reason).Inc()
 		return nil, err
 	}
 	r = w.puttingOff(f, p)

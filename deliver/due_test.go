@@ -39,7 +39,7 @@ func TestTwoWorkersShareWhatIsDue(t *testing.T) {
 		t.Errorf("got %d requests, want 600", n)
 	}
 	for _, w := range []*running{one, two} {
-		if taken, waiting := w.worker.slots.inFlight(); taken+waiting != 0 {
+		if taken, waiting := w.worker.gate.InFlight(); taken+waiting != 0 {
 			t.Errorf("%d slots are taken, %d wait; want none", taken, waiting)
 		}
 		r.eventually("no leases to be in hand", func() bool { return w.worker.due.flying.Load() == 0 })

@@ -152,7 +152,7 @@ func (k *failing) learn(ctx context.Context) error {
 	l := k.worker.ledger
 	if time.Since(k.swept) > time.Minute {
 		k.swept = time.Now()
-		if err := l.forgetLimits(ctx); err != nil {
+		if err := errors.Join(l.forgetFailing(ctx), k.worker.gate.Forget(ctx)); err != nil {
 			return err
 		}
 	}
@@ -191,13 +191,13 @@ func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, r
 }
 
 // recovered lets what a breaker held back go on.
-func (w *Worker) recovered(subs ...*subscriptions.Subscription) {
+func (w *Worker) recovered(subs []*subscriptions.Subscription) {
 	w.flights.Go(func() {
 		ctx, cancel := context.WithTimeout(w.draining, time.Minute)
 		defer cancel()
 		for _, sub := range subs {
 			if err := w.hurry(ctx, sub); err != nil {
-				w.trouble.note("deliveries wait although their endpoint is back", err) // They are due in putOffMost at last.
+				w.trouble.note("deliveries wait although their endpoint is back", err) // They are due within 15 minutes anyway.
 				return
 			}
 		}

@@ -200,7 +200,7 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	if n := metric(t, w.metrics.panics); n != 1 {
 		t.Errorf("%v panics were counted, want 1", n)
 	}
-	if taken, waiting := w.worker.slots.inFlight(); taken != 0 || waiting != 0 {
+	if taken, waiting := w.worker.gate.InFlight(); taken != 0 || waiting != 0 {
 		t.Errorf("%d slots are taken and %d wait, want none", taken, waiting)
 	}
 }
@@ -222,12 +222,12 @@ func TestStoppingFinishesWhatIsInFlight(t *testing.T) {
 	receiver.Wait(2)
 	waiting := r.send(r.event(), sub)
 	r.eventually("one to wait", func() bool {
-		_, n := w.worker.slots.inFlight()
+		_, n := w.worker.gate.InFlight()
 		return n == 1
 	})
 	w.cancel()
 	r.eventually("the one that waits to be given back", func() bool {
-		_, n := w.worker.slots.inFlight()
+		_, n := w.worker.gate.InFlight()
 		return n == 0
 	})
 	close(release)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -34,11 +35,11 @@ type flight struct {
 	bodies *Bodies
 	epoch  uint64 // of the pulse, when the worker got it
 
-	// queued says that it waits for a slot of the worker. That is nobody's fault but the worker's, so
-	// it is not handed off: its task stays unacknowledged, and no more tasks are taken.
+	// queued says that it waits to begin. That is nobody's fault but the worker's, so it is not handed off: its task stays
+	// unacknowledged, and no more tasks are taken.
 	queued atomic.Bool
-	// placed says that the request may begin (see starts), and that the place is given back by who runs the flight.
-	placed bool
+	start  throttle.Start
+	ticket atomic.Pointer[throttle.Ticket] // once it has one
 
 	mu    sync.Mutex
 	step  int       // of its row among the deferrals; 0 while it has none
@@ -64,18 +65,23 @@ var (
 	errStopping = errors.New("the worker stops")
 )
 
-// seat is a flight's place: a slot of its subscription, or one in the queue for it.
+// seat is a flight's ticket and the subscription as it was when it was asked for.
 type seat struct {
 	sub    *subscriptions.Subscription
-	waiter *waiter
-	limit  int // requests at once that the subscription may have
-	admission
-	host string
-	way  admission // to the host
+	ticket *throttle.Ticket
 }
 
-// checkIn judges whether the delivery is to be attempted at all and takes its place. Either a seat is taken, which fly or
-// leave gives back, or there is a record already; noRoom says that it must come back.
+// waitsForWorker reports whether nothing but the worker itself holds the flight up.
+func (f *flight) waitsForWorker() bool {
+	if f.queued.Load() {
+		return true
+	}
+	t := f.ticket.Load()
+	return t != nil && t.Queued()
+}
+
+// checkIn judges whether the delivery is to be attempted at all and takes its place in line. It returns a seat, or the
+// record of a delivery that is not to be attempted; the error is a throttle.Refusal.
 func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	sub, ok := w.directory.Get(f.subscription)
 	switch {
@@ -86,97 +92,31 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
 		return nil, w.hold(f), nil
 	}
-	s, r, err := w.admit(f, sub)
-	if err != nil || r != nil {
+	ticket, err := w.gate.Line(throttle.Request{Subscription: sub, Delivery: f.delivery, Limited: f.limited, Start: &f.start})
+	if err != nil {
+		r := w.tooLate(f, sub, err)
+		if r != nil {
+			err = nil
+		}
 		return nil, r, err
 	}
-	if s.waiter, err = w.slots.take(f.subscription, s.admission.limit); err != nil {
-		w.forgo(f, s)
-		return nil, nil, err
-	}
-	return s, nil, nil
+	f.ticket.Store(ticket)
+	return &seat{sub: sub, ticket: ticket}, nil, nil
 }
 
-// fly takes a flight with a seat to its record: slots, attempt, verdict. An error means that no attempt was made and
-// that there is nothing to record: noRoom, errLost, or that the worker stops.
+// fly takes a flight with a seat to its record: place, attempt, verdict. An error means that no attempt was made and
+// that there is nothing to record: a throttle.Refusal, errLost, or that the worker stops.
 func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
-	if s.waiter != nil || s.sub.RateLimit != nil {
-		w.yield(f)
-	}
-	err := w.slots.wait(w.draining, f.subscription, s.waiter, w.patience())
-	if err != nil {
-		w.forgo(f, s)
+	if err := s.ticket.Enter(w.draining); err != nil {
 		return nil, err
 	}
-	if err = w.permits.wait(w.draining, f, s.sub.RateLimit); err == nil {
-		err = w.admitAgain(f, s)
-	}
-	if err == nil {
-		err = w.begin(f, s)
-	}
-	if err != nil {
-		w.slots.exit(f.subscription)
-		w.forgo(f, s)
-		return nil, err
-	}
+	begun := time.Now()
 	result, err := w.attempt(f, s.sub)
-	w.hosts.exit(s.host)
-	if err == nil && result.Status != 0 {
-		// What the receiver said is heeded before its next request begins.
-		defer w.leave(f)
-		return w.judge(f, s, result), nil
-	}
-	w.leave(f) // Why nothing came of it may take a moment to find out.
 	if err != nil {
-		w.forgo(f, s)
+		s.ticket.Cancel()
 		return nil, err
 	}
-	return w.judge(f, s, result), nil
-}
-
-// yield gives the place to begin to others, as this flight has to wait: not for the worker.
-func (w *Worker) yield(f *flight) {
-	if f.placed {
-		f.placed = false
-		w.slots.starts.end()
-	}
-}
-
-// begin waits until the host has room, and then the worker.
-func (w *Worker) begin(f *flight, s *seat) error {
-	if turn := w.hosts.take(s.host, s.way.limit); turn != nil {
-		w.yield(f)
-		if err := w.hosts.wait(w.draining, s.host, turn, w.patience()); err != nil {
-			return err
-		}
-	}
-	err := w.hosts.admitAgain(s)
-	if err == nil {
-		err = w.start(f)
-	}
-	if err != nil {
-		w.hosts.exit(s.host)
-	}
-	return err
-}
-
-// start takes a slot of the worker.
-func (w *Worker) start(f *flight) error {
-	f.queued.Store(true)
-	defer f.queued.Store(false)
-	if f.placed {
-		return w.slots.occupy(w.draining)
-	}
-	return w.slots.start(w.draining)
-}
-
-// leave gives back what start took, and the subscription's slot.
-func (w *Worker) leave(f *flight) {
-	if f.placed {
-		w.slots.vacate(f.subscription)
-	} else {
-		w.slots.release(f.subscription)
-	}
+	return w.judge(f, s, result, time.Since(begun)), nil
 }
 
 // attempt makes the attempt.
@@ -184,8 +124,7 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Res
 	if !f.mayStart(w, sub) {
 		return Result{}, errLost
 	}
-	start, begun := w.now(), time.Now()
-	defer func() { w.slots.took(f.subscription, time.Since(begun)) }()
+	start := w.now()
 	defer func() {
 		if p := recover(); p != nil {
 			w.metrics.panics.Inc()

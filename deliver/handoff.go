@@ -17,7 +17,7 @@ const handOffTimeout = 5 * time.Second
 func (l *load) handOff() {
 	var slow []*flight
 	for _, f := range l.flights {
-		if !f.queued.Load() && f.beginHandOff() {
+		if !f.waitsForWorker() && f.beginHandOff() {
 			slow = append(slow, f)
 		}
 	}
@@ -115,7 +115,7 @@ func giveBackAfter(f *flight, err error) returned {
 	p, ok := laterOf(err)
 	switch {
 	case ok:
-		r.wait, r.reason = p.wait, p.reason
+		r.wait, r.reason = p.Wait, Reason(p.Reason)
 	case !errors.Is(err, errStopping):
 		r.wait = pollFar // Whatever it is, it is not over at once.
 	}

@@ -90,7 +90,7 @@ func TestManySlowReceiversLeaveRoom(t *testing.T) {
 	}
 	r.sendAll(40, subs...)
 	// Once it is known that they are slow, not all slots are theirs.
-	r.eventually("slots to be free although much waits", func() bool { return len(slow.Requests()) > 100 && w.worker.slots.free() > 0 })
+	r.eventually("slots to be free although much waits", func() bool { return len(slow.Requests()) > 100 && w.worker.gate.Free() > 0 })
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	r.ended(r.sendAll(1, good)[0], OutcomeDelivered, ReasonOK)
 	if n := r.count(`SELECT count(*) FROM deferrals`); n == 0 {
@@ -156,7 +156,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 	w := r.start(p)
 	r.recorder()
 	r.sendAll(20, sub)
-	r.eventually("the breaker to open", func() bool { return metric(t, w.metrics.limits.breakers.WithLabelValues(string(open))) >= 1 })
+	r.eventually("the breaker to open", func() bool { return w.breakers("open") >= 1 })
 	r.putOff(sub, backlog)
 	talk := func(n int) {
 		for range n {

@@ -1,54 +1,23 @@
 package deliver
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// admit judges whether a request to a subscription may be made now, and how many at once. Its error is a notYet; instead
-// of one there may be a record, of a delivery that has waited for as long as its schedule is. What it returns otherwise is
-// a seat that has no slot yet.
-func (w *Worker) admit(f *flight, sub *subscriptions.Subscription) (*seat, *Record, error) {
-	limit := most(sub)
-	host := hostOf(sub)
-	s := &seat{sub: sub, limit: limit, host: host}
-	err := w.network.admit()
-	if err == nil {
-		s.way, err = w.hosts.admit(host, sub)
-	}
-	if err == nil {
-		if s.admission, err = w.health.admit(receiverOf(sub), limit); err == nil {
-			return s, nil, nil
-		}
-		w.hosts.health.forgo(host, s.way)
-	}
-	if now := w.now(); now.Sub(f.created) > longest(sub.Retry) {
-		r := f.record(OutcomeDead, reasonOfWait(err), now)
-		w.keepBytes(f, r)
-		return nil, r, nil
-	}
-	return nil, nil, err
-}
-
-// admitAgain judges once more after a delivery has waited: its endpoint may have got into trouble since.
-func (w *Worker) admitAgain(f *flight, s *seat) error {
-	if s.probe || s.waiter == nil && s.sub.RateLimit == nil {
+// tooLate is the record of a refused delivery that has waited for as long as its schedule is; nil if it has not.
+func (w *Worker) tooLate(f *flight, sub *subscriptions.Subscription, refused error) *Record {
+	p, ok := laterOf(refused)
+	now := w.now()
+	if !ok || p.Reason == throttle.Busy || now.Sub(f.created) <= longest(sub.Retry) {
 		return nil
 	}
-	a, err := w.health.admit(receiverOf(s.sub), s.limit)
-	if err == nil {
-		s.admission = a
-	}
-	return err
-}
-
-// forgo gives back what a seat was let do by the breakers, as no request was made.
-func (w *Worker) forgo(f *flight, s *seat) {
-	w.health.forgo(receiverOf(s.sub), s.admission)
-	w.hosts.health.forgo(s.host, s.way)
+	r := f.record(OutcomeDead, Reason(p.Reason), now)
+	w.keepBytes(f, r)
+	return r
 }
 
 // most is how many requests at once a subscription may have.
@@ -76,25 +45,25 @@ func longest(r subscriptions.Retry) time.Duration {
 	return max(span+time.Duration(maxJitter*float64(span)), leastSpan)
 }
 
-// judge makes a record of an attempt, and lets it be felt: by the breaker of its endpoint, by the failure rule, and by
-// who has to be told.
-func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
+// judge makes a record of an attempt. It reports the result to the gate and to the failure rule, and queues notices.
+func (w *Worker) judge(f *flight, s *seat, result Result, took time.Duration) *Record {
 	if result.Reason == ReasonGone && s.sub.Dialect != subscriptions.Native {
 		result.Reason = ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
 	}
-	w.reportHost(s, result)
-	if w.network.excuses(w.draining, cmp.Or(result.Elsewhere, s.host), result) {
-		w.forgo(f, s)
-		v := w.network.excuse(result)
+	wait, excused := s.ticket.Release(w.draining, resultFor(result), took)
+	now := w.now()
+	if excused {
+		v := Verdict{Outcome: OutcomeLater, Reason: result.Reason, At: now.Add(wait)}
 		w.metrics.attempted(result, v)
 		r := f.record(v.Outcome, v.Reason, v.At)
 		w.keepBytes(f, r)
 		return r
 	}
-	now := w.now()
 	v := verdict(result, f.attempts+1, s.sub.Retry, now, rand.Float64())
 	w.metrics.attempted(result, v)
-	w.learn(f, s, result)
+	if result.Reason != ReasonConfig {
+		w.failing.note(f, s.sub, result)
+	}
 	if v.Outcome != OutcomeLater {
 		v.At = now
 	}
@@ -106,27 +75,4 @@ func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
 		w.goodbye(f, s.sub)
 	}
 	return r
-}
-
-// reportHost tells of a host that it can be connected to, or not. It does not wait until it is known whose fault that is:
-// meanwhile all others would try it as well. If it was ours, what was told is forgotten.
-func (w *Worker) reportHost(s *seat, result Result) {
-	if w.network.isDown() {
-		w.hosts.health.forgo(s.host, s.way)
-	} else if list := w.hosts.report(s.host, s.way, result); len(list) > 0 {
-		w.recovered(list...)
-	}
-	s.way.probe = false // It has been told of.
-}
-
-// learn tells the breaker and the failure rule of a result.
-func (w *Worker) learn(f *flight, s *seat, result Result) {
-	if result.Reason == ReasonConfig {
-		w.forgo(f, s) // Nothing was sent.
-		return
-	}
-	if w.health.report(receiverOf(s.sub), s.admission, result, s.limit) {
-		w.recovered(s.sub)
-	}
-	w.failing.note(f, s.sub, result)
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 )
 
 // Metrics are those of this stage; one for each process.
@@ -18,8 +20,6 @@ type Metrics struct {
 	duration    prometheus.Histogram
 	latency     prometheus.Histogram
 	late        prometheus.Histogram
-	inFlight    prometheus.Gauge
-	waiting     prometheus.Gauge
 	overdue     prometheus.Gauge
 	waitingTurn prometheus.Gauge
 	stopped     prometheus.Gauge
@@ -31,6 +31,7 @@ type Metrics struct {
 	writtenRows prometheus.Counter
 	groupSize   prometheus.Histogram
 	limits      limitMetrics
+	throttle    *throttle.Metrics
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -54,8 +55,6 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		duration:    histogram("attempt_duration_seconds", "How long attempts took.", seconds),
 		latency:     histogram("delivery_latency_seconds", "From the event's acceptance to its delivery on disk, of deliveries whose first attempt succeeded.", seconds),
 		late:        histogram("deferral_late_seconds", "How long deferrals were due when they were claimed.", seconds),
-		inFlight:    gauge("attempts_in_flight", "Requests in flight."),
-		waiting:     gauge("deliveries_waiting", "Deliveries that wait for a slot of their subscription."),
 		overdue:     gauge("deferrals_due_age_seconds", "For how long the oldest due deferral has been due."),
 		waitingTurn: gauge("deliveries_waiting_turn", "Deliveries that wait for the one before them in the order of their key."),
 		stopped:     gauge("ordering_keys_stopped", "Keys that stand still because a delivery was given up."),
@@ -68,9 +67,13 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		groupSize:   histogram("outcomes_per_transaction", "Outcomes written together.", prometheus.ExponentialBuckets(1, 4, 8)),
 	}
 	m.limits = newLimitMetrics()
+	var err error
+	if m.throttle, err = throttle.NewMetrics(to); err != nil {
+		return nil, err
+	}
 	m.preset()
 	for _, c := range append(m.limits.collectors(),
-		m.attempts, m.ended, m.duration, m.latency, m.late, m.inFlight, m.waiting, m.overdue, m.waitingTurn, m.stopped, m.handedOff, m.skipped,
+		m.attempts, m.ended, m.duration, m.latency, m.late, m.overdue, m.waitingTurn, m.stopped, m.handedOff, m.skipped,
 		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize,
 	) {
 		if err := to.Register(c); err != nil {

@@ -3,26 +3,23 @@ package deliver
 import (
 	"errors"
 	"time"
+
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 )
 
 // laterOf tells from an error whether a delivery is only to come back, when and why.
-func laterOf(err error) (notYet, bool) {
-	if full, ok := errors.AsType[noRoom](err); ok {
-		return notYet{wait: full.wait, reason: ReasonBusy}, true
-	}
-	return errors.AsType[notYet](err)
-}
+func laterOf(err error) (throttle.Refusal, bool) { return errors.AsType[throttle.Refusal](err) }
 
 // reasonOfWait is the reason of a delivery that waits.
 func reasonOfWait(err error) Reason {
 	p, _ := laterOf(err)
-	return p.reason
+	return Reason(p.Reason)
 }
 
 // puttingOff is the record of a delivery that was put off.
-func (w *Worker) puttingOff(f *flight, p notYet) *Record {
-	r := f.record(OutcomeLater, p.reason, w.now().Add(p.wait))
-	w.metrics.limits.putOff.WithLabelValues(string(p.reason)).Inc()
+func (w *Worker) puttingOff(f *flight, p throttle.Refusal) *Record {
+	r := f.record(OutcomeLater, Reason(p.Reason), w.now().Add(p.Wait))
+	w.metrics.limits.putOff.WithLabelValues(p.Reason).Inc()
 	w.keepBytes(f, r)
 	return r
 }

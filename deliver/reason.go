@@ -1,6 +1,10 @@
 package deliver
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/fanfarehq/fanfare/deliver/throttle"
+)
 
 // Reason says in one word why an attempt ended as it did, or why a delivery waits or was given up. The word
 // is the metric's label, the API's value and the console's text.
@@ -8,28 +12,28 @@ type Reason string
 
 // The reasons that an attempt gives.
 const (
-	ReasonOK          Reason = "ok"           // a complete 2xx header
-	ReasonRedirect    Reason = "http_3xx"     // never followed
-	ReasonClient      Reason = "http_4xx"     // but for 410 and 429
-	ReasonServer      Reason = "http_5xx"     //
-	ReasonGone        Reason = "gone"         // 410: the subscription is to be disabled
-	ReasonRateLimited Reason = "rate_limited" // 429, or the subscription's own rate limit
-	ReasonTimeout     Reason = "timeout"      // a connection, and no complete answer within the subscription's timeout
-	ReasonConnect     Reason = "connect"      // refused, unreachable, or no connection in time
-	ReasonTLS         Reason = "tls"          // handshake or certificate
-	ReasonDNS         Reason = "dns"          // the name did not resolve, or not in time
-	ReasonBlocked     Reason = "blocked"      // the address is not allowed
-	ReasonReset       Reason = "reset"        // the connection broke before a complete header
-	ReasonProtocol    Reason = "protocol"     // what came is not HTTP, or not framed as HTTP demands
-	ReasonConfig      Reason = "config"       // the request cannot be built: URL, header, secret, format
+	ReasonOK          Reason = "ok"                 // a complete 2xx header
+	ReasonRedirect    Reason = "http_3xx"           // never followed
+	ReasonClient      Reason = "http_4xx"           // but for 410 and 429
+	ReasonServer      Reason = "http_5xx"           //
+	ReasonGone        Reason = "gone"               // 410: the subscription is to be disabled
+	ReasonRateLimited Reason = throttle.RateLimited // 429, or the subscription's own rate limit
+	ReasonTimeout     Reason = "timeout"            // a connection, and no complete answer within the subscription's timeout
+	ReasonConnect     Reason = throttle.Connect     // refused, unreachable, or no connection in time
+	ReasonTLS         Reason = "tls"                // handshake or certificate
+	ReasonDNS         Reason = "dns"                // the name did not resolve, or not in time
+	ReasonBlocked     Reason = "blocked"            // the address is not allowed
+	ReasonReset       Reason = "reset"              // the connection broke before a complete header
+	ReasonProtocol    Reason = "protocol"           // what came is not HTTP, or not framed as HTTP demands
+	ReasonConfig      Reason = "config"             // the request cannot be built: URL, header, secret, format
 )
 
 // The reasons for which a delivery waits or ends without an attempt.
 const (
-	ReasonBusy        Reason = "busy"         // no slot was free, or the receiver is slow
-	ReasonBreakerOpen Reason = "breaker_open" // the receiver has been failing
+	ReasonBusy        Reason = throttle.Busy        // no slot was free, or the receiver is slow
+	ReasonBreakerOpen Reason = throttle.BreakerOpen // the receiver has been failing
 	ReasonPaused      Reason = "paused"
-	ReasonRetryAfter  Reason = "retry_after" // the receiver said when to come back
+	ReasonRetryAfter  Reason = throttle.RetryAfter // the receiver said when to come back
 	ReasonDisabled    Reason = "subscription_disabled"
 	ReasonDeleted     Reason = "subscription_deleted"
 	ReasonExpired     Reason = "expired"     // the event's bytes are gone

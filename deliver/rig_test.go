@@ -100,18 +100,20 @@ func quick() Config {
 
 // parts are what a worker is made of; a test may change some.
 type parts struct {
-	cfg  Config
-	deps Deps
+	cfg      Config
+	registry *prometheus.Registry
+	deps     Deps
 }
 
 // running is a worker or a recorder that runs.
 type running struct {
-	worker  *Worker
-	metrics *Metrics
-	cancel  context.CancelFunc
-	done    chan struct{}
-	err     error
-	killed  bool // it may end with an error
+	worker   *Worker
+	metrics  *Metrics
+	registry *prometheus.Registry
+	cancel   context.CancelFunc
+	done     chan struct{}
+	err      error
+	killed   bool // it may end with an error
 }
 
 // stop ends it in order.
@@ -125,10 +127,11 @@ func (r *rig) parts(cfg Config) *parts {
 	r.t.Helper()
 	client := egress.NewClient(allowLoopback(r.t), egress.DefaultConfig())
 	r.t.Cleanup(client.CloseIdleConnections)
-	return &parts{cfg: cfg, deps: Deps{
+	registry := prometheus.NewRegistry()
+	return &parts{cfg: cfg, registry: registry, deps: Deps{
 		JS: r.js, DB: r.db, Publisher: r.publisher(r.js), Directory: subscriptions.NewDirectory(r.db, r.ring, r.log), Disabler: r.store,
 		Poster:  must(NewPoster(client, DefaultPosterConfig(), time.Now))(r.t),
-		Metrics: must(NewMetrics(prometheus.NewRegistry()))(r.t), Logger: r.log,
+		Metrics: must(NewMetrics(registry))(r.t), Logger: r.log,
 	}}
 }
 
@@ -143,7 +146,7 @@ func (r *rig) start(p *parts) *running {
 	p.deps.Events = must(NewEvents(EventsConfig{Read: r.read}, p.deps.DB))(r.t)
 	w := must(NewWorker(p.cfg, p.deps))(r.t)
 	s := r.run(w.Run)
-	s.worker, s.metrics = w, p.deps.Metrics
+	s.worker, s.metrics, s.registry = w, p.deps.Metrics, p.registry
 	return s
 }
 
@@ -334,6 +337,22 @@ func metric(t testing.TB, c prometheus.Metric) float64 {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
+}
+
+// breakers returns how often breakers came to a state.
+func (s *running) breakers(to string) (n float64) {
+	families, _ := s.registry.Gather()
+	for _, family := range families {
+		if family.GetName() != "fanfare_breaker_changes_total" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if m.GetLabel()[0].GetValue() == to {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 // dump shows the ledger for a failing test.

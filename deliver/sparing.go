@@ -2,37 +2,63 @@ package deliver
 
 import (
 	"context"
-	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 )
 
 // spare makes what spares endpoints, and what tells tenants of it.
 func (w *Worker) spare(announcer Announcer) {
-	w.health = newHealth[receiverURL](w.cfg.BreakerAfter, w.now, rand.Float64, func(to breaker) { w.metrics.limits.breakers.WithLabelValues(string(to)).Inc() })
-	w.hosts = newHosts(w.cfg, w.now)
-	w.permits = newPermits(w.ledger, time.Now)
-	w.network = newNetwork(w.now, rand.Float64, func(down bool) {
-		if held := w.hosts.reset(); !down && len(held) > 0 {
-			w.recovered(held...)
-		}
-		if down {
-			w.metrics.limits.outage.Set(1)
-			w.log.Error("no endpoint can be reached: failures to connect count for nobody until one answers")
-		} else {
-			w.metrics.limits.outage.Set(0)
-			w.log.Info("endpoints can be reached again")
-		}
-	})
+	w.gate = throttle.New(
+		throttle.Config{InFlight: w.cfg.InFlight, BreakerAfter: w.cfg.BreakerAfter, Patience: w.patience()},
+		throttle.Deps{
+			DB: w.ledger.db, Metrics: w.metrics.throttle, Logger: w.log, Now: w.now, Go: w.flights.Go, Recovered: w.recovered,
+		},
+	)
 	w.failing = newFailing(w)
 	w.announcer, w.notices = announcer, make(chan Notice, maxNotices)
+}
+
+// resultFor tells the gate what an attempt says of the receiver.
+func resultFor(r Result) throttle.Result {
+	t := throttle.Result{
+		Connection: throttle.Reached, Endpoint: throttle.Fails, Crowded: crowded(r), RetryAfter: r.RetryAfter, Elsewhere: r.Elsewhere,
+	}
+	switch r.Reason {
+	case ReasonOK:
+		t.Endpoint = throttle.Works
+	case ReasonClient:
+		if r.Elsewhere == "" {
+			t.Endpoint = throttle.Works // It refuses this delivery; that says nothing against the endpoint.
+		}
+	case ReasonConnect, ReasonDNS:
+		t.Connection = throttle.Missed
+	case ReasonTimeout:
+		t.Connection = throttle.Silent
+	case ReasonBlocked:
+		t.Connection = throttle.Untried
+	case ReasonConfig:
+		t.Connection, t.Endpoint = throttle.Untried, throttle.Nothing
+	}
+	return t
+}
+
+// crowded reports whether a result says that fewer requests at once would be better.
+func crowded(r Result) bool {
+	switch r.Status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return r.Reason == ReasonTimeout
 }
 
 // ease lets what a subscription held begin one by one.
 func (w *Worker) ease(subscription uuid.UUID) {
 	if sub, ok := w.directory.Get(subscription); ok {
-		w.health.ease(receiverOf(sub), most(sub))
+		w.gate.Ease(sub)
 	}
 }
 
@@ -45,11 +71,7 @@ func (w *Worker) retune(ctx context.Context, subscription uuid.UUID) error {
 	if !ok {
 		return nil
 	}
-	gap := int64(0)
-	if sub.RateLimit != nil {
-		gap = paceOf(*sub.RateLimit).gap
-	}
-	changed, err := w.ledger.retune(ctx, subscription, gap)
+	changed, err := w.gate.Retune(ctx, sub)
 	if err != nil || !changed {
 		return err
 	}

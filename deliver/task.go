@@ -176,21 +176,19 @@ func (w *Worker) take(flights []*flight) error {
 // start has a flight fly once a request may begin.
 func (l *load) start(f *flight) {
 	f.queued.Store(true)
-	l.worker.slots.starts.Go(func(may bool) bool {
+	l.worker.gate.Go(&f.start, func(may bool) {
 		f.queued.Store(false)
-		f.placed = may
-		l.fly(f)
-		return f.placed
+		l.fly(f, may)
 	})
 }
 
 // fly takes one flight to its record.
-func (l *load) fly(f *flight) {
+func (l *load) fly(f *flight, may bool) {
 	w := l.worker
 	var s *seat
 	var r *Record
 	err := errStopping
-	if f.placed {
+	if may {
 		s, r, err = w.checkIn(f)
 	}
 	if s != nil {

@@ -15,8 +15,8 @@ func TestThousandsInFlight(t *testing.T) {
 	const each, many = 50, 40
 	r := newRig(t)
 	cfg := quick()
-	cfg.Lease = time.Minute                                      // outlasts the longest attempt
-	cfg.InFlight = each * many * othersShare / (othersShare - 1) // all of them are on one host
+	cfg.Lease = time.Minute            // outlasts the longest attempt
+	cfg.InFlight = each * many * 4 / 3 // all of them are on one host
 	p := r.parts(cfg)
 	watched := &watchedPoster{Attempter: p.deps.Poster}
 	p.deps.Poster = watched
@@ -34,7 +34,7 @@ func TestThousandsInFlight(t *testing.T) {
 	watched.of.Store(&subs[0].ID)
 	r.sendAll(each+10, subs...)
 	r.eventually("thousands of requests to be in flight", func() bool {
-		taken, _ := w.worker.slots.inFlight()
+		taken, _ := w.worker.gate.InFlight()
 		return taken == each*many && len(receiver.Requests()) >= each*many
 	})
 	close(release)

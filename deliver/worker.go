@@ -14,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -74,7 +75,7 @@ type Worker struct {
 	trouble   *trouble
 	now       func() time.Time
 
-	slots     *slots
+	gate      *throttle.Gate
 	targets   *semaphore.Weighted // bounds the deliveries of tasks in hand
 	suspects  *suspects
 	handing   *group.Committer[*handOffs]
@@ -84,10 +85,6 @@ type Worker struct {
 	due       *due
 	flights   crew
 
-	health    *health[receiverURL]
-	hosts     *hosts
-	permits   *permits
-	network   *network
 	failing   *failing
 	announcer Announcer
 	notices   chan Notice
@@ -112,10 +109,8 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		js: deps.JS, ledger: newLedger(deps.DB), journal: newJournal(deps.Publisher), gathering: newGathering(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
-		slots:   newSlots(cfg.InFlight, time.Now),
 		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
 	}
-	w.slots.starts.spawn = w.flights.Go
 	w.trouble = newTrouble(w.log)
 	as := lease{worker: w.name, length: cfg.Lease}
 	w.suspects = newSuspects(w.js, w.ledger)
@@ -136,7 +131,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.abandon(errStopping)
 	defer w.stop(errStopping)
 	defer w.drain(errStopping)
-	defer context.AfterFunc(w.draining, w.slots.starts.stop)()
+	defer context.AfterFunc(w.draining, w.gate.Stop)()
 	w.pulse = newPulse()
 
 	router, err := w.router(ctx)
@@ -282,13 +277,7 @@ func (w *Worker) observe(ctx context.Context) {
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
 	for {
-		w.slots.sweep()
-		w.permits.sweep()
-		w.metrics.limits.open.Set(float64(w.health.sweep()))
-		w.metrics.limits.hosts.Set(float64(w.hosts.sweep()))
-		taken, waiting := w.slots.inFlight()
-		w.metrics.inFlight.Set(float64(taken))
-		w.metrics.waiting.Set(float64(waiting))
+		w.gate.Sweep()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

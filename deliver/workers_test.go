@@ -52,9 +52,10 @@ func (p timedPoster) Send(ctx context.Context, a Attempt) Result {
 func noneTooSoon(t *testing.T, begun []int64, start int64, limit subscriptions.RateLimit) {
 	t.Helper()
 	slices.Sort(begun)
-	p := paceOf(limit)
+	gap := max(limit.Per.Microseconds()/int64(limit.Limit), 1)
+	burst := gap * max(min(1_000_000/gap, int64(limit.Limit))-1, 0)
 	for i, at := range begun {
-		if least := start + int64(i)*p.gap - p.burst; at < least {
+		if least := start + int64(i)*gap - burst; at < least {
 			t.Fatalf("request %d was made %d us before its time", i, least-at)
 		}
 	}
@@ -172,4 +173,19 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 	if got := most.Load(); got > limit*workers {
 		t.Errorf("%d requests were in flight, want %d at most", got, limit*workers)
 	}
+}
+
+// excess returns by how much the busiest ten seconds exceed what a limit allows in them.
+func excess(sent []int64, limit subscriptions.RateLimit) float64 {
+	slices.Sort(sent)
+	window := max(10*time.Second, limit.Per).Microseconds()
+	most, first := 0, 0
+	for i, at := range sent {
+		for sent[first] <= at-window {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	allowed := float64(limit.Limit) * float64(window) / float64(limit.Per.Microseconds())
+	return float64(most)/allowed - 1
 }

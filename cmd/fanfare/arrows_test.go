@@ -30,10 +30,11 @@ func arrows() map[string][]string {
 	edge := stage("ingest", "fanout", "deliver", "subscriptions", "internal/access")
 	dialect := append([]string{"internal/dialects"}, edge...)
 	return map[string][]string{
-		"ingest":        stage("fanout", "deliver", "subscriptions"),
-		"fanout":        stage("deliver", "subscriptions"),
-		"deliver":       stage("subscriptions"),
-		"subscriptions": {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/seal"},
+		"ingest":           stage("fanout", "deliver", "subscriptions"),
+		"fanout":           stage("deliver", "subscriptions"),
+		"deliver":          stage("deliver/throttle", "subscriptions"),
+		"deliver/throttle": {"internal/group", "internal/postgres", "subscriptions"},
+		"subscriptions":    {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/seal"},
 
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres"},
 		"internal/api":        {},

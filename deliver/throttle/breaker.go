@@ -1,8 +1,7 @@
-package deliver
+package throttle
 
 import (
 	"math"
-	"net/http"
 	"sync"
 	"time"
 
@@ -25,6 +24,8 @@ const (
 	putOffMost = 15 * time.Minute
 	// backOffEvery is how often the window is halved at most: what was in flight together failed together.
 	backOffEvery = time.Second
+	// longestAsked is the longest Retry-After that is followed.
+	longestAsked = 24 * time.Hour
 )
 
 // breaker is a state of the breaker of a subscription.
@@ -61,7 +62,7 @@ type condition struct {
 	state    breaker
 	failures int       // in a row
 	trips    int       // how often the breaker opened since it was closed last
-	reason   Reason    // why it is open
+	reason   string    // why it is open
 	until    time.Time // open: no request before; half open: the probe is lost then
 	told     bool      // the receiver said until when
 	next     time.Time // the last time given to a delivery that was put off
@@ -74,14 +75,6 @@ type condition struct {
 	touched   time.Time
 }
 
-// notYet says that a delivery must wait, and why. Nothing was sent.
-type notYet struct {
-	wait   time.Duration
-	reason Reason
-}
-
-func (p notYet) Error() string { return "put off: " + string(p.reason) }
-
 // admission is what admit lets a delivery do.
 type admission struct {
 	limit int  // requests at once to that endpoint
@@ -92,7 +85,7 @@ func newHealth[K comparable](after int, now func() time.Time, random func() floa
 	return &health[K]{after: after, now: now, random: random, changed: changed, subs: make(map[K]*condition)}
 }
 
-// admit judges whether a request may be made now. Its error is a notYet.
+// admit judges whether a request may be made now. Its error is a Refusal.
 func (h *health[K]) admit(id K, limit int) (admission, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -117,7 +110,7 @@ func (h *health[K]) admit(id K, limit int) (admission, error) {
 }
 
 // later gives a delivery a time after the breaker may have closed, and each its own, in the order in which they ask.
-func (h *health[K]) later(c *condition, now time.Time) notYet {
+func (h *health[K]) later(c *condition, now time.Time) Refusal {
 	from := c.until
 	if c.state == halfOpen {
 		from = now.Add(time.Second) // The probe may be back then.
@@ -131,7 +124,7 @@ func (h *health[K]) later(c *condition, now time.Time) notYet {
 		c.next = last
 		at = from.Add(time.Duration(h.random() * float64(putOffMost)))
 	}
-	return notYet{wait: at.Sub(now), reason: c.reason}
+	return Refusal{Wait: at.Sub(now), Reason: c.reason}
 }
 
 // forgo gives back what admit let a delivery do, as no request was made.
@@ -153,7 +146,7 @@ func (h *health[K]) report(id K, a admission, r Result, limit int) (recovered bo
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.subs[id]
-	good := answers(r)
+	good := r.Endpoint == Works
 	if c == nil {
 		if good {
 			return false
@@ -171,11 +164,6 @@ func (h *health[K]) report(id K, a admission, r Result, limit int) (recovered bo
 	}
 	h.fail(c, a, r, limit)
 	return false
-}
-
-// answers reports whether an endpoint works, whatever it thinks of this delivery.
-func answers(r Result) bool {
-	return r.Reason == ReasonOK || r.Reason == ReasonClient && r.Elsewhere == ""
 }
 
 // succeed notes a success and reports whether there is nothing left to be remembered.
@@ -206,37 +194,28 @@ func (h *health[K]) ramp(c *condition, limit int) { c.window, c.threshold = 1, f
 func (h *health[K]) fail(c *condition, a admission, r Result, limit int) {
 	now := h.now()
 	c.failures++
-	if c.state == closed && crowded(r) && now.Sub(c.halved) >= backOffEvery {
+	if c.state == closed && r.Crowded && now.Sub(c.halved) >= backOffEvery {
 		if c.window == 0 {
 			c.window = float64(limit)
 		}
 		c.window = math.Max(c.window/2, 1)
 		c.threshold, c.halved = c.window, now
 	}
-	switch asked := min(r.RetryAfter, maxRetryAfter); {
+	switch asked := min(r.RetryAfter, longestAsked); {
 	case asked > 0:
-		h.openUntil(c, now.Add(asked), ReasonRetryAfter)
+		h.openUntil(c, now.Add(asked), RetryAfter)
 		c.told = true
 	case a.probe, c.state == closed && h.after > 0 && c.failures >= h.after:
 		pause := min(firstOpen<<min(c.trips, 10), longestOpen)
 		pause += time.Duration(float64(pause) * h.random() / 10)
 		c.trips++
 		c.told = false
-		h.openUntil(c, now.Add(pause), ReasonBreakerOpen)
+		h.openUntil(c, now.Add(pause), BreakerOpen)
 	}
-}
-
-// crowded reports whether a result says that less at once would be better.
-func crowded(r Result) bool {
-	switch r.Status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return r.Reason == ReasonTimeout
 }
 
 // openUntil opens the breaker. One that is open already stays so for the longer of both.
-func (h *health[K]) openUntil(c *condition, until time.Time, reason Reason) {
+func (h *health[K]) openUntil(c *condition, until time.Time, reason string) {
 	if c.state != open {
 		c.until = until
 	} else if until.After(c.until) {

@@ -1,4 +1,4 @@
-package deliver
+package throttle
 
 import (
 	"bytes"
@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/group"
-	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // The bounds of asking Postgres for permits.
@@ -45,32 +44,33 @@ type applicant struct {
 	at      time.Time // when the request may be made, or, not granted, when to ask again
 }
 
-func newPermits(l *ledger, now func() time.Time) *permits {
+func newPermits(s *store, now func() time.Time) *permits {
 	p := &permits{now: now, spare: make(map[uuid.UUID][]time.Time)}
 	p.group = group.New(group.Limits{Timeout: permitTimeout}, nil, func(ctx context.Context, list []*applicant) error {
-		return p.commit(ctx, l, list)
+		return p.commit(ctx, s, list)
 	})
 	return p
 }
 
-// wait returns once the request may be made. Otherwise the error is a notYet: for a time of its own, or, as Postgres is
+// wait returns once the request may be made. Otherwise the error is a Refusal: for a time of its own, or, as Postgres is
 // away, for a while. So whatever happens no more is sent than the limit allows.
-func (p *permits) wait(ctx context.Context, f *flight, limit *subscriptions.RateLimit) error {
+func (p *permits) wait(ctx context.Context, q *Request) error {
+	limit := q.Subscription.RateLimit
 	if limit == nil {
 		return nil
 	}
-	r := &applicant{subscription: f.subscription, delivery: f.delivery, pace: paceOf(*limit), queued: f.limited}
+	r := &applicant{subscription: q.Subscription.ID, delivery: q.Delivery, pace: paceOf(*limit), queued: q.Limited}
 	if !p.useSpare(r) {
 		if err := p.group.Do(ctx, r); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return notYet{wait: permitsAway, reason: ReasonRateLimited}
+			return Refusal{Wait: permitsAway, Reason: RateLimited}
 		}
 	}
 	pause := r.at.Sub(p.now())
 	if !r.granted {
-		return notYet{wait: max(pause, 0), reason: ReasonRateLimited}
+		return Refusal{Wait: max(pause, 0), Reason: RateLimited}
 	}
 	if pause <= 0 {
 		return nil
@@ -115,9 +115,9 @@ type party struct {
 }
 
 // commit asks for a group of requests.
-func (p *permits) commit(ctx context.Context, l *ledger, list []*applicant) error {
+func (p *permits) commit(ctx context.Context, s *store, list []*applicant) error {
 	parties := partiesOf(list)
-	grants, clock, err := l.permit(ctx, parties)
+	grants, clock, err := s.permit(ctx, parties)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package deliver
+package throttle
 
 import (
 	"errors"
@@ -39,14 +39,14 @@ func (p *patient) sends(n int, r Result) (recovered bool) {
 }
 
 // refuses demands that nothing is sent, for a reason.
-func (p *patient) refuses(reason Reason) time.Duration {
+func (p *patient) refuses(reason string) time.Duration {
 	p.t.Helper()
 	_, err := p.admit(p.id, patientLimit)
-	var later notYet
-	if !errors.As(err, &later) || later.reason != reason {
+	var later Refusal
+	if !errors.As(err, &later) || later.Reason != reason {
 		p.t.Fatalf("got %v, want that it is put off: %s", err, reason)
 	}
-	return later.wait
+	return later.Wait
 }
 
 // window demands how many requests at once are let through.
@@ -59,10 +59,10 @@ func (p *patient) window(want int) {
 }
 
 var (
-	fine  = Result{Reason: ReasonOK, Status: 200}
-	oops  = Result{Reason: ReasonServer, Status: 500}
-	bad   = Result{Reason: ReasonClient, Status: 422}
-	heavy = Result{Reason: ReasonServer, Status: 503}
+	fine  = Result{Connection: Reached, Endpoint: Works}
+	oops  = Result{Connection: Reached, Endpoint: Fails}
+	bad   = Result{Connection: Reached, Endpoint: Works}
+	heavy = Result{Connection: Reached, Endpoint: Fails, Crowded: true}
 )
 
 func TestBreakerOpensProbesAndRamps(t *testing.T) {
@@ -74,7 +74,7 @@ func TestBreakerOpensProbesAndRamps(t *testing.T) {
 		p.sends(9, oops)
 		p.window(patientLimit)
 		p.sends(1, oops)
-		if wait := p.refuses(ReasonBreakerOpen); wait != firstOpen {
+		if wait := p.refuses(BreakerOpen); wait != firstOpen {
 			t.Errorf("the first comes back in %s, want %s", wait, firstOpen)
 		}
 		time.Sleep(firstOpen)
@@ -83,10 +83,10 @@ func TestBreakerOpensProbesAndRamps(t *testing.T) {
 		if err != nil || !a.probe || a.limit != 1 {
 			t.Fatalf("got %+v (%v), want a probe", a, err)
 		}
-		p.refuses(ReasonBreakerOpen)
+		p.refuses(BreakerOpen)
 		p.report(p.id, a, oops, patientLimit)
 		time.Sleep(2*firstOpen - time.Millisecond)
-		p.refuses(ReasonBreakerOpen)
+		p.refuses(BreakerOpen)
 		time.Sleep(time.Millisecond)
 		if !p.sends(1, fine) {
 			t.Error("the probe succeeded, but the endpoint has not recovered")
@@ -148,20 +148,20 @@ func TestRetryAfterHoldsForTheWholeEndpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.sends(1, Result{Reason: ReasonRateLimited, Status: 429, RetryAfter: time.Minute})
-		if wait := p.refuses(ReasonRetryAfter); wait != time.Minute {
+		p.sends(1, Result{Connection: Reached, Endpoint: Fails, Crowded: true, RetryAfter: time.Minute})
+		if wait := p.refuses(RetryAfter); wait != time.Minute {
 			t.Errorf("comes back in %s, want a minute", wait)
 		}
 		// One that had been sent before says nothing against it.
 		p.report(p.id, before, fine, patientLimit)
 		time.Sleep(time.Minute - time.Millisecond)
-		p.refuses(ReasonRetryAfter)
+		p.refuses(RetryAfter)
 		time.Sleep(time.Millisecond)
 		p.sends(1, fine)
 		p.window(1)
-		p.sends(1, Result{Reason: ReasonServer, Status: 503, RetryAfter: 1000 * time.Hour})
+		p.sends(1, Result{Connection: Reached, Endpoint: Fails, Crowded: true, RetryAfter: 1000 * time.Hour})
 		time.Sleep(24*time.Hour - time.Millisecond)
-		p.refuses(ReasonRetryAfter)
+		p.refuses(RetryAfter)
 		time.Sleep(time.Millisecond)
 		p.sends(1, fine)
 	})
@@ -197,7 +197,7 @@ func TestABacklogIsSpread(t *testing.T) {
 		p.sends(10, oops)
 		last := time.Duration(0)
 		for i := range 100_000 {
-			wait := p.refuses(ReasonBreakerOpen)
+			wait := p.refuses(BreakerOpen)
 			if wait > firstOpen*11/10+putOffMost {
 				t.Fatalf("delivery %d comes back in %s", i, wait)
 			}
@@ -217,13 +217,13 @@ func TestALostProbe(t *testing.T) {
 		p.sends(10, oops)
 		time.Sleep(firstOpen)
 		a, _ := p.admit(p.id, patientLimit)
-		p.refuses(ReasonBreakerOpen)
+		p.refuses(BreakerOpen)
 		p.forgo(p.id, a)
 		a, err := p.admit(p.id, patientLimit)
 		if err != nil || !a.probe {
 			t.Fatalf("got %+v (%v), want another probe", a, err)
 		}
-		p.refuses(ReasonBreakerOpen)
+		p.refuses(BreakerOpen)
 		time.Sleep(probeTime)
 		p.sends(1, fine)
 		time.Sleep(3 * putOffMost)

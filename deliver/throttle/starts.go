@@ -1,9 +1,8 @@
-package deliver
+package throttle
 
 import (
 	"context"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"sync"
 	"time"
@@ -14,11 +13,8 @@ const (
 	// each other, with their stacks and connections: measured on 2 cores, 1,024 of them cost half as much again as 64.
 	youngPerCore = 32
 	// youngFor is how long a request is young at least, and twice that at most: one that takes longer waits for its
-	// receiver, not for us. While the processors are busy it is longer, up to busyTicks times.
-	youngFor  = 5 * time.Millisecond
-	busyTicks = 10
-	// busyWait is how long goroutines wait for a processor, on average, when those are busy.
-	busyWait = 200 * time.Microsecond
+	// receiver, not for us.
+	youngFor = 5 * time.Millisecond
 )
 
 // starts let requests begin one after the other when the processors are the bottleneck. So however many are in flight to
@@ -36,22 +32,25 @@ type starts struct {
 	queue   []starter
 	stopped bool
 	ticking bool
-	skipped int // ticks that were passed over because the processors were busy
-	waits   waits
 }
 
-// starter is one who waits to begin: somebody, or an errand that nobody waits for.
+// Start is the permission of one errand to begin. It belongs to the errand until it returns.
+type Start struct{ placed bool }
+
+// errand makes a request. May says that it may begin; if not, the gate has been stopped.
+type errand struct {
+	start *Start
+	do    func(may bool)
+}
+
+// starter waits to begin: an errand, or a goroutine.
 type starter struct {
-	turn   chan struct{} // closed when it has come
-	errand errand
+	turn chan struct{} // closed when it has come; nil for an errand
+	errand
 }
 
-// errand makes a request. May says that it may begin; if not, nothing may any more. It returns whether it still has the place
-// that it was given then.
-type errand func(may bool) (placed bool)
-
-func newStarts() *starts {
-	return &starts{most: youngPerCore * runtime.GOMAXPROCS(0), spawn: func(f func()) { go f() }}
+func newStarts(spawn func(func())) *starts {
+	return &starts{most: youngPerCore * runtime.GOMAXPROCS(0), spawn: spawn}
 }
 
 // begin returns when a request may begin. Who gets nil calls end.
@@ -81,7 +80,7 @@ func (s *starts) Go(e errand) {
 	defer s.mu.Unlock()
 	switch {
 	case s.stopped:
-		s.spawn(func() { e(false) })
+		s.spawn(func() { e.run(false) })
 	case s.mayBegin():
 		s.count()
 		s.spawn(func() { s.work(e) })
@@ -90,15 +89,22 @@ func (s *starts) Go(e errand) {
 	}
 }
 
+// run does an errand and returns whether it still has the place that it began with.
+func (e errand) run(may bool) (placed bool) {
+	e.start.placed = may
+	e.do(may)
+	return e.start.placed
+}
+
 // work does an errand, and then those whose turn it is when the one before has ended.
 func (s *starts) work(e errand) {
-	for e != nil {
-		e = s.next(e(true))
+	for more := true; more; {
+		e, more = s.next(e.run(true))
 	}
 }
 
 // next returns an errand whose turn has come, now that one ended.
-func (s *starts) next(placed bool) errand {
+func (s *starts) next(placed bool) (errand, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if placed {
@@ -106,12 +112,12 @@ func (s *starts) next(placed bool) errand {
 	}
 	for len(s.queue) > 0 && s.young < s.most {
 		first := s.take()
-		if first.errand != nil {
-			return first.errand
+		if first.turn == nil {
+			return first.errand, true
 		}
 		close(first.turn)
 	}
-	return nil
+	return errand{}, false
 }
 
 // stop ends the waiting of errands, now and from now on: none may begin.
@@ -120,11 +126,11 @@ func (s *starts) stop() {
 	defer s.mu.Unlock()
 	s.stopped = true
 	for _, w := range s.queue {
-		if w.errand != nil {
-			s.spawn(func() { w.errand(false) })
+		if w.turn == nil {
+			s.spawn(func() { w.run(false) })
 		}
 	}
-	s.queue = slices.DeleteFunc(s.queue, func(w starter) bool { return w.errand != nil })
+	s.queue = slices.DeleteFunc(s.queue, func(w starter) bool { return w.turn == nil })
 }
 
 // end notes that a request ended.
@@ -176,7 +182,7 @@ func (s *starts) uncount() {
 // serve lets those begin for whom there is room.
 func (s *starts) serve() {
 	for len(s.queue) > 0 && s.young < s.most {
-		if first := s.take(); first.errand != nil {
+		if first := s.take(); first.turn == nil {
 			s.spawn(func() { s.work(first.errand) })
 		} else {
 			close(first.turn)
@@ -188,15 +194,10 @@ func (s *starts) serve() {
 func (s *starts) age() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waits.mean() > busyWait && s.skipped < busyTicks {
-		s.skipped++
-	} else {
-		s.skipped = 0
-		s.tick = 1 - s.tick
-		s.young -= s.begun[s.tick]
-		s.begun[s.tick] = 0
-		s.serve()
-	}
+	s.tick = 1 - s.tick
+	s.young -= s.begun[s.tick]
+	s.begun[s.tick] = 0
+	s.serve()
 	s.ticking = false
 	s.watch()
 }
@@ -219,36 +220,4 @@ func (s *starts) leave(turn chan struct{}) {
 	}
 	s.mu.Unlock()
 	s.end()
-}
-
-// waits measures how long goroutines wait for a processor.
-type waits struct {
-	sample []metrics.Sample
-	before []uint64
-}
-
-// mean returns the mean since the last call.
-func (w *waits) mean() time.Duration {
-	if w.sample == nil {
-		w.sample = []metrics.Sample{{Name: "/sched/latencies:seconds"}}
-	}
-	metrics.Read(w.sample)
-	h := w.sample[0].Value.Float64Histogram()
-	if len(w.before) != len(h.Counts) {
-		w.before = make([]uint64, len(h.Counts))
-	}
-	var n uint64
-	var sum float64
-	for i, count := range h.Counts {
-		since := count - w.before[i]
-		w.before[i] = count
-		if i > 0 { // The first bucket begins at minus infinity.
-			n += since
-			sum += float64(since) * h.Buckets[i]
-		}
-	}
-	if n == 0 {
-		return 0
-	}
-	return time.Duration(sum / float64(n) * float64(time.Second))
 }

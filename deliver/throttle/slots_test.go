@@ -1,4 +1,4 @@
-package deliver
+package throttle
 
 import (
 	"context"
@@ -26,7 +26,7 @@ func hold(t *testing.T, s *slots, id uuid.UUID, limit int) {
 func TestASubscriptionGetsItsShareInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(100, time.Now)
+		s := newSlots(100, newStarts(inGoroutine), time.Now)
 		id := uuid.New()
 		hold(t, s, id, 2)
 		hold(t, s, id, 2)
@@ -64,7 +64,7 @@ func TestASubscriptionGetsItsShareInOrder(t *testing.T) {
 func TestTheWorkerHasSoManySlots(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(3, time.Now)
+		s := newSlots(3, newStarts(inGoroutine), time.Now)
 		ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New(), uuid.New()}
 		for _, id := range ids[:3] {
 			hold(t, s, id, 10)
@@ -97,7 +97,7 @@ func TestTheWorkerHasSoManySlots(t *testing.T) {
 func TestASlowReceiverHasAShortQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(1000, time.Now)
+		s := newSlots(1000, newStarts(inGoroutine), time.Now)
 		id := uuid.New()
 		for range 4 {
 			hold(t, s, id, 4)
@@ -111,19 +111,19 @@ func TestASlowReceiverHasAShortQueue(t *testing.T) {
 		time.Sleep(slowQueue + time.Millisecond)
 		var last time.Duration
 		for i := range 10 {
-			var full noRoom
+			var full Refusal
 			if err := s.enter(ctx, id, 4, time.Hour); !errors.As(err, &full) {
 				t.Fatalf("got %v, want that there is no room", err)
 			}
-			if i > 0 && full.wait <= last {
-				t.Errorf("delivery %d comes back after %s, the one before after %s", i, full.wait, last)
+			if i > 0 && full.Wait <= last {
+				t.Errorf("delivery %d comes back after %s, the one before after %s", i, full.Wait, last)
 			}
-			last = full.wait
+			last = full.Wait
 		}
 		for range 1000 {
-			var full noRoom
-			if err := s.enter(ctx, id, 4, time.Hour); !errors.As(err, &full) || full.wait > maxBusy {
-				t.Fatalf("got %v (%s), want no room, for at most %s", err, full.wait, maxBusy)
+			var full Refusal
+			if err := s.enter(ctx, id, 4, time.Hour); !errors.As(err, &full) || full.Wait > maxBusy {
+				t.Fatalf("got %v (%s), want no room, for at most %s", err, full.Wait, maxBusy)
 			}
 		}
 		cancel()
@@ -147,7 +147,7 @@ func TestASlowReceiverHasAShortQueue(t *testing.T) {
 func TestAReceiverKnownToBeSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(64, time.Now)
+		s := newSlots(64, newStarts(inGoroutine), time.Now)
 		id := uuid.New()
 		hold(t, s, id, 1000)
 		s.took(id, 8*slowHold+time.Second)
@@ -183,7 +183,7 @@ func TestAReceiverKnownToBeSlow(t *testing.T) {
 func TestASubscriptionsShareOfAWorker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(64, time.Now)
+		s := newSlots(64, newStarts(inGoroutine), time.Now)
 		id := uuid.New()
 		for range 64 / mostShare {
 			hold(t, s, id, 1000)
@@ -199,7 +199,7 @@ func TestASubscriptionsShareOfAWorker(t *testing.T) {
 func TestAQuickReceiverHasALongQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(1000, time.Now)
+		s := newSlots(1000, newStarts(inGoroutine), time.Now)
 		id := uuid.New()
 		var wg sync.WaitGroup
 		for range 500 {
@@ -216,11 +216,11 @@ func TestAQuickReceiverHasALongQueue(t *testing.T) {
 func TestPatienceEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(10, time.Now)
+		s := newSlots(10, newStarts(inGoroutine), time.Now)
 		id := uuid.New()
 		hold(t, s, id, 1)
-		var full noRoom
-		if err := s.enter(t.Context(), id, 1, time.Second); !errors.As(err, &full) || full.wait < minBusy {
+		var full Refusal
+		if err := s.enter(t.Context(), id, 1, time.Second); !errors.As(err, &full) || full.Wait < minBusy {
 			t.Errorf("got %v, want that there is no room", err)
 		}
 		s.release(id)
@@ -233,7 +233,7 @@ func TestPatienceEnds(t *testing.T) {
 func TestSlotsUnderStress(t *testing.T) {
 	t.Parallel()
 	const limit, all = 3, 8
-	s := newSlots(all, time.Now)
+	s := newSlots(all, newStarts(inGoroutine), time.Now)
 	ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New(), uuid.New(), uuid.New()}
 	var worker atomic.Int64
 	var each [5]atomic.Int64

@@ -1,4 +1,4 @@
-package deliver
+package throttle
 
 import (
 	"context"
@@ -61,11 +61,14 @@ func (n *network) wake() {
 
 // excuses judges a result: true says that not the receiver is away but we are. It may take evidenceTime to tell.
 func (n *network) excuses(ctx context.Context, host string, r Result) bool {
-	if !unreachable(r) {
-		if r.Status != 0 || r.Reason == ReasonReset || r.Reason == ReasonTLS || r.Reason == ReasonProtocol {
-			n.answered()
-		}
-		return r.Reason == ReasonTimeout && n.isDown()
+	switch r.Connection {
+	case Reached:
+		n.answered()
+		return false
+	case Silent:
+		return n.isDown()
+	case Untried:
+		return false
 	}
 	changed, down := n.missed(host)
 	if down {
@@ -82,9 +85,6 @@ func (n *network) excuses(ctx context.Context, host string, r Result) bool {
 		return false
 	}
 }
-
-// unreachable reports whether no connection came about.
-func unreachable(r Result) bool { return r.Reason == ReasonConnect || r.Reason == ReasonDNS }
 
 // missed notes a host that could not be reached. What it returns is closed when there is more to tell.
 func (n *network) missed(host string) (changed <-chan struct{}, down bool) {
@@ -130,7 +130,7 @@ func (n *network) admit() error {
 		n.probed = now
 		return nil
 	}
-	return notYet{wait: n.pause(), reason: ReasonConnect}
+	return Refusal{Wait: n.pause(), Reason: Connect}
 }
 
 // pause is after how long to come back while there is an outage.
@@ -139,9 +139,9 @@ func (n *network) pause() time.Duration {
 	return base + time.Duration(n.random()*float64(base))
 }
 
-// excuse is the verdict over an attempt that failed because of an outage.
-func (n *network) excuse(r Result) Verdict {
+// excuse returns after how long to repeat an attempt that failed because of an outage.
+func (n *network) excuse() time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return Verdict{Outcome: OutcomeLater, Reason: r.Reason, At: n.now().Add(n.pause())}
+	return n.pause()
 }

@@ -1,4 +1,4 @@
-package deliver
+package throttle
 
 import (
 	"context"
@@ -51,17 +51,15 @@ type waiter struct {
 	ready chan struct{} // closed when a slot is theirs
 }
 
-// noRoom says that too many wait for a subscription, and in how long to come back.
-type noRoom struct{ wait time.Duration }
+// noRoom refuses a delivery because too many wait.
+func noRoom(wait time.Duration) Refusal { return Refusal{Wait: wait, Reason: Busy} }
 
-func (noRoom) Error() string { return "no slot is free" }
-
-func newSlots(inFlight int, now func() time.Time) *slots {
-	return &slots{worker: make(chan struct{}, inFlight), starts: newStarts(), now: now, gates: make(map[uuid.UUID]*gate)}
+func newSlots(inFlight int, starts *starts, now func() time.Time) *slots {
+	return &slots{worker: make(chan struct{}, inFlight), starts: starts, now: now, gates: make(map[uuid.UUID]*gate)}
 }
 
 // enter takes a slot of the subscription, which may have limit of them. It waits no longer than patience;
-// noRoom says that none is to be had. Who gets nil calls start, and then release or exit.
+// a Refusal says that there is none. Who gets nil calls start, and then release or exit.
 func (s *slots) enter(ctx context.Context, id uuid.UUID, limit int, patience time.Duration) error {
 	w, err := s.take(id, limit)
 	if err != nil {
@@ -235,7 +233,7 @@ func (s *slots) later(id uuid.UUID) error {
 	defer s.mu.Unlock()
 	g := s.gates[id]
 	if g == nil {
-		return noRoom{wait: minBusy}
+		return noRoom(minBusy)
 	}
 	return g.later(s.now())
 }
@@ -262,7 +260,7 @@ func (g *gate) pace(now time.Time) {
 
 // later gives each delivery that found no room a time of its own, at the receiver's speed, so that they do not
 // all come back at once.
-func (g *gate) later(now time.Time) noRoom {
+func (g *gate) later(now time.Time) Refusal {
 	interval := g.interval
 	if interval <= 0 {
 		interval = time.Second / time.Duration(g.limit)
@@ -274,7 +272,7 @@ func (g *gate) later(now time.Time) noRoom {
 	if last := now.Add(maxBusy); g.next.After(last) {
 		g.next = last
 		// Those that would have to wait longer come back over the second half of that time.
-		return noRoom{wait: maxBusy - time.Duration(rand.Int64N(int64(maxBusy/2)))}
+		return noRoom(maxBusy - time.Duration(rand.Int64N(int64(maxBusy/2))))
 	}
-	return noRoom{wait: g.next.Sub(now)}
+	return noRoom(g.next.Sub(now))
 }

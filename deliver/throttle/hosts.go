@@ -1,4 +1,4 @@
-package deliver
+package throttle
 
 import (
 	"context"
@@ -52,7 +52,7 @@ func newHosts(cfg Config, now func() time.Time) *hosts {
 	}
 }
 
-// admit judges whether a request to a host may be made now. Its error is a notYet.
+// admit judges whether a request to a host may be made now. Its error is a Refusal.
 func (h *hosts) admit(host string, sub *subscriptions.Subscription) (admission, error) {
 	a, err := h.health.admit(host, h.most)
 	if err != nil {
@@ -70,26 +70,16 @@ func (h *hosts) admit(host string, sub *subscriptions.Subscription) (admission, 
 	return a, err
 }
 
-// admitAgain judges once more after a seat has waited: those before it may have found that nobody can connect.
-func (h *hosts) admitAgain(s *seat) error {
-	if s.way.probe {
-		return nil
-	}
-	way, err := h.admit(s.host, s.sub)
-	if err == nil {
-		s.way = way
-	}
-	return err
-}
-
 // report takes note of a result, and returns whom to hurry if the host is back by it.
 func (h *hosts) report(host string, a admission, r Result) []*subscriptions.Subscription {
 	switch {
-	case r.Reason == ReasonBlocked || r.Reason == ReasonConfig || r.Elsewhere != "":
+	case r.Connection == Untried || r.Elsewhere != "":
 		h.health.forgo(host, a) // Nobody tried to connect.
 		return nil
-	case !unreachable(r):
-		r = Result{Reason: ReasonOK}
+	case r.Connection == Missed:
+		r.Endpoint = Fails
+	default:
+		r = Result{Endpoint: Works}
 	}
 	if !h.health.report(host, a, r, h.most) {
 		return nil
@@ -113,7 +103,7 @@ func (h *hosts) reset() (list []*subscriptions.Subscription) {
 	return list
 }
 
-// wait waits for what take gave, no longer than patience; noRoom says that it was in vain. Who gets nil calls exit.
+// wait waits for what take gave, no longer than patience; a Refusal says that it was in vain. Who gets nil calls exit.
 func (h *hosts) wait(ctx context.Context, host string, turn chan struct{}, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -125,7 +115,7 @@ func (h *hosts) wait(ctx context.Context, host string, turn chan struct{}, patie
 		return context.Cause(ctx)
 	case <-timer.C:
 		h.leave(host, turn)
-		return noRoom{wait: minBusy + rand.N(patience)}
+		return noRoom(minBusy + rand.N(patience))
 	}
 }
 
