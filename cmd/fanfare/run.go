@@ -96,6 +96,9 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if back.private != nil {
 		group.Go(func() error { return back.private.Supervise(running) })
 	}
+	if back.nats != nil {
+		group.Go(func() error { return back.nats.Supervise(running) })
+	}
 	group.Go(func() error { return serve(running, doors.ops, api.NewServer(o.handler(), by.log)) })
 	if doors.api != nil {
 		server := withVendors(api.NewServer(p.mux, by.log), p.vendors)

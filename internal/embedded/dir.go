@@ -52,15 +52,15 @@ func lockDir(dir string) (*dirLock, error) {
 // The limit is kept in a file and never sinks: below what the streams have reserved, the server would refuse
 // every change of a stream, even one that makes it smaller. When others fill the volume, it is writing that fails.
 func storeLimit(dir string) (int64, error) {
-	var volume unix.Statfs_t
-	if err := unix.Statfs(dir, &volume); err != nil {
+	free, err := FreeSpace(dir)
+	if err != nil {
 		return 0, err
 	}
 	held, err := size(dir)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("measure %s: %w", dir, err)
 	}
-	limit := (int64(volume.Bavail)*int64(volume.Bsize) + held) / 10 * 7
+	limit := (free + held) / 10 * 7
 	name := filepath.Join(dir, "max_store")
 	if kept, err := os.ReadFile(name); err == nil {
 		before, _ := strconv.ParseInt(strings.TrimSpace(string(kept)), 10, 64) // what is no number is no limit

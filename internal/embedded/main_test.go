@@ -15,9 +15,14 @@ import (
 // childDir is the environment variable that makes this program start a Postgres and wait to be killed.
 const childDir = "FANFARE_EMBEDDED_CHILD"
 
+// children are what this program does instead of testing, by the environment variable that names a directory.
+var children = map[string]func(dir string) int{childDir: child}
+
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childDir); dir != "" {
-		os.Exit(child(dir))
+	for variable, child := range children {
+		if dir := os.Getenv(variable); dir != "" {
+			os.Exit(child(dir))
+		}
 	}
 	goleak.VerifyTestMain(m)
 }

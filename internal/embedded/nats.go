@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -39,9 +40,12 @@ const (
 
 // NATS is a NATS server with JetStream in this process.
 type NATS struct {
-	server   *server.Server
-	lock     *dirLock
-	maxStore int64
+	opts *server.Options
+	log  *natsLogger
+	lock *dirLock
+
+	mu     sync.Mutex
+	server *server.Server // another one after a restart
 }
 
 // StartNATS starts a server and returns once it takes connections and its streams are recovered.
@@ -65,33 +69,43 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := startNATS(opts, cfg.Logger)
+	n := &NATS{opts: opts, log: newNATSLogger(cfg.Logger), lock: lock}
+	if opts.JetStreamMaxStore, err = storeLimit(dir); err == nil {
+		err = n.start()
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	n.lock = lock
 	return n, nil
 }
 
-// startNATS starts a server whose directory is locked.
-func startNATS(opts *server.Options, logger *slog.Logger) (*NATS, error) {
-	var err error
-	if opts.JetStreamMaxStore, err = storeLimit(opts.StoreDir); err != nil {
-		return nil, fmt.Errorf("measure the volume of %s: %w", opts.StoreDir, err)
-	}
-	s, err := server.NewServer(opts)
+// start starts a server.
+func (n *NATS) start() error {
+	s, err := server.NewServer(n.opts)
 	if err != nil {
-		return nil, fmt.Errorf("configure the embedded NATS: %w", err)
+		return fmt.Errorf("configure the embedded NATS: %w", err)
 	}
-	log := newNATSLogger(logger)
-	s.SetLoggerV2(log, false, false, false)
+	s.SetLoggerV2(n.log, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(startTimeout) || !s.JetStreamEnabled() {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, fmt.Errorf("start the embedded NATS: %w", log.reason())
+		return fmt.Errorf("start the embedded NATS: %w", n.log.reason())
 	}
-	return &NATS{server: s, maxStore: opts.JetStreamMaxStore}, nil
+	if at, ok := s.Addr().(*net.TCPAddr); ok {
+		n.opts.Port = at.Port // the same one after a restart
+	}
+	n.mu.Lock()
+	n.server = s
+	n.mu.Unlock()
+	return nil
+}
+
+// current returns the server that runs, or ran last.
+func (n *NATS) current() *server.Server {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.server
 }
 
 // listenOn sets the listener, after a look at whether the address can be had at all.
@@ -128,29 +142,35 @@ func listenOn(opts *server.Options, listen string) error {
 
 // ClientURL is where clients of this machine connect; empty when the server does not listen.
 func (n *NATS) ClientURL() string {
-	if n.server.Addr() == nil {
-		return ""
+	if at := n.current().Addr(); at != nil {
+		return "nats://" + at.String()
 	}
-	return "nats://" + n.server.Addr().String()
+	return ""
 }
 
-// Connect connects within the process, without a socket. The connection comes back by itself only while
-// this server lives.
+// Connect connects within the process, without a socket. The connection comes back by itself when the server is restarted.
 func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n.server)}, opts...)...)
+	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n)}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS: %w", err)
 	}
 	return nc, nil
 }
 
+// InProcessConn is for nats.go, which asks for it at each connect.
+func (n *NATS) InProcessConn() (net.Conn, error) { return n.current().InProcessConn() }
+
+// JetStreamConfig returns the settings of JetStream; nil while it is off.
+func (n *NATS) JetStreamConfig() *server.JetStreamConfig { return n.current().JetStreamConfig() }
+
 // MaxStore is how many bytes all streams together may reserve: 70 % of the space that the volume had free at
 // the first start. It never sinks. A stream that would reserve more cannot be made.
-func (n *NATS) MaxStore() int64 { return n.maxStore }
+func (n *NATS) MaxStore() int64 { return n.opts.JetStreamMaxStore }
 
 // Shutdown stops the server and returns once all is written and closed. Calling it again does nothing.
 func (n *NATS) Shutdown() {
-	n.server.Shutdown()
-	n.server.WaitForShutdown()
+	s := n.current()
+	s.Shutdown()
+	s.WaitForShutdown()
 	_ = n.lock.Close() // of a second call: closed already
 }

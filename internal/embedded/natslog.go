@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 )
 
 // natsLogger hands the server's words to slog. Notices become debug lines: at each start there are dozens.
@@ -15,6 +17,8 @@ type natsLogger struct {
 
 	mu   sync.Mutex
 	last string // the last error or fatal line: why a start failed
+
+	full atomic.Bool // a write failed for want of space
 }
 
 func newNATSLogger(log *slog.Logger) *natsLogger {
@@ -41,6 +45,9 @@ func (l *natsLogger) failure(format string, v []any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, v...))
 	l.mu.Lock()
 	l.last = text
+	if strings.Contains(text, syscall.ENOSPC.Error()) {
+		l.full.Store(true)
+	}
 	l.mu.Unlock()
 	l.log.Error(text)
 }

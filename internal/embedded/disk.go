@@ -1,0 +1,54 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// diskEvery is how often a full disk is looked at.
+	diskEvery = time.Second
+	// roomToRestart is how much space must be free again before the server is restarted.
+	roomToRestart = 16 << 20
+)
+
+// FreeSpace returns how many bytes an ordinary user may still write on the volume of dir.
+func FreeSpace(dir string) (int64, error) {
+	var volume unix.Statfs_t
+	if err := unix.Statfs(dir, &volume); err != nil {
+		return 0, fmt.Errorf("measure the volume of %s: %w", dir, err)
+	}
+	return int64(volume.Bavail) * int64(volume.Bsize), nil
+}
+
+// Supervise restarts the server after its disk was full, once there is room again, until ctx ends. A stream whose write
+// failed takes no message until its server is restarted.
+func (n *NATS) Supervise(ctx context.Context) error {
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !n.log.full.Load() {
+			continue
+		}
+		if free, err := FreeSpace(n.opts.StoreDir); err != nil || free < roomToRestart {
+			continue
+		}
+		n.log.log.WarnContext(ctx, "restarting NATS: its disk was full and has room again")
+		s := n.current()
+		s.Shutdown()
+		s.WaitForShutdown()
+		n.log.full.Store(false)
+		if err := n.start(); err != nil {
+			n.log.log.ErrorContext(ctx, "cannot restart NATS, trying again", "error", err)
+			n.log.full.Store(true)
+		}
+	}
+}
