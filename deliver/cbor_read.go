@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -13,8 +14,9 @@ var errCBOR = errors.New("malformed CBOR")
 
 // cborReader reads values in order. The first error stays, and everything after it is zero.
 type cborReader struct {
-	buf []byte
-	err error
+	lenient bool // mends text that is not UTF-8
+	buf     []byte
+	err     error
 }
 
 func (r *cborReader) fail(what string) {
@@ -165,6 +167,9 @@ func (r *cborReader) text(before string) string {
 	b := r.raw(cborText, "text")
 	if string(b) == before {
 		return before
+	}
+	if !utf8.Valid(b) && r.lenient {
+		return strings.ToValidUTF8(string(b), "?")
 	}
 	if !utf8.Valid(b) {
 		r.fail("text that is no UTF-8")

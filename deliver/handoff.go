@@ -27,6 +27,9 @@ func (l *load) handOff() {
 	begun := time.Now()
 	h := &handOffs{flights: slow}
 	err := l.worker.handing.Do(l.worker.hard, h)
+	if err == nil {
+		err = h.err
+	}
 	n := 0
 	for _, f := range slow {
 		if f.endHandOff(err == nil, h.taken[f], begun.Add(l.worker.cfg.Lease)) {
@@ -77,28 +80,38 @@ func (f *flight) endHandOff(written, taken bool, until time.Time) bool {
 type handOffs struct {
 	flights []*flight
 	taken   map[*flight]bool
+	err     error // of this task alone
 }
 
 // newHandOffs groups the hand-offs of many tasks into one transaction.
 func newHandOffs(l *ledger, as lease) *group.Committer[*handOffs] {
 	limits := group.Limits{Count: 256, Timeout: handOffTimeout}
 	return group.New(limits, nil, func(ctx context.Context, list []*handOffs) error {
-		var all []*flight
-		for _, h := range list {
-			all = append(all, h.flights...)
-		}
-		taken, err := l.handOff(ctx, all, as)
-		if err != nil {
-			return err
-		}
-		for _, h := range list {
-			h.taken = make(map[*flight]bool, len(h.flights))
-			for _, f := range h.flights {
-				h.taken[f] = taken[f.delivery]
-			}
-		}
-		return nil
+		write := func(list []*handOffs) error { return l.handOffAll(ctx, list, as) }
+		return group.Apart(list, write, refused, func(h *handOffs, err error) error {
+			h.err = err
+			return nil
+		})
 	})
+}
+
+// handOffAll writes a group in one transaction.
+func (l *ledger) handOffAll(ctx context.Context, list []*handOffs, as lease) error {
+	var all []*flight
+	for _, h := range list {
+		all = append(all, h.flights...)
+	}
+	taken, err := l.handOff(ctx, all, as)
+	if err != nil {
+		return err
+	}
+	for _, h := range list {
+		h.taken = make(map[*flight]bool, len(h.flights))
+		for _, f := range h.flights {
+			h.taken[f] = taken[f.delivery]
+		}
+	}
+	return nil
 }
 
 // newGiveBacks groups the leases that are given back.

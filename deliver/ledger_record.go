@@ -218,18 +218,34 @@ func (l *ledger) quarantine(ctx context.Context, p poison) error {
 	const keep = 4 << 10
 	_, err := l.db.ExecContext(ctx, `
 INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
-VALUES ($1, '', $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		event.UID(p.subject, fmt.Sprint(p.seq), p.at), int64(p.seq), p.subject, p.at, p.reason, p.detail, p.data[:min(len(p.data), keep)])
+VALUES ($1, $8, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		p.id(), int64(p.seq), p.subject, p.at, p.reason, sanitizeText(p.detail), p.data[:min(len(p.data), keep)], p.tenant)
 	if err != nil {
 		return fmt.Errorf("quarantine message %d of %s: %w", p.seq, p.subject, err)
 	}
 	return nil
 }
 
-// poison is a message that cannot be read.
+// The reasons of what deliver quarantines.
+const (
+	quarantineUnreadable = "unreadable" // the message is none of this stage's
+	quarantineInternal   = "internal"   // handling it failed again and again, by a fault of Fanfare's own
+)
+
+// id is the same whenever the same thing is quarantined.
+func (p poison) id() uuid.UUID {
+	if p.index == 0 {
+		return event.UID(p.subject, fmt.Sprint(p.seq), p.at)
+	}
+	return event.UID(p.subject, fmt.Sprintf("%d/%d", p.seq, p.index), p.at)
+}
+
+// poison is a message that cannot be handled, or one item of it.
 type poison struct {
 	subject string
 	seq     uint64
+	index   int    // of the item, from 1; 0 is the whole message
+	tenant  string // empty where it is not known
 	at      time.Time
 	reason  string
 	detail  string

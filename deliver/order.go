@@ -91,16 +91,11 @@ type queued struct {
 
 // write writes a group. Should one event be at fault, it alone fails.
 func (t *Turns) write(ctx context.Context, list []*queued) error {
-	err := t.ledger.queue(ctx, list)
-	if !refused(err) || len(list) == 1 {
-		return err
-	}
-	for _, q := range list {
-		if q.err = t.ledger.queue(ctx, []*queued{q}); q.err != nil && !refused(q.err) {
-			return q.err
-		}
-	}
-	return nil
+	write := func(list []*queued) error { return t.ledger.queue(ctx, list) }
+	return group.Apart(list, write, refused, func(q *queued, err error) error {
+		q.err = err
+		return nil
+	})
 }
 
 // place is a key of a subscription.

@@ -3,6 +3,7 @@ package deliver
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,9 +101,9 @@ func (r *Record) append(buf []byte) []byte {
 	return w.buf
 }
 
-var errRecord = errors.New("it is no outcome of a delivery")
+var errRecord = errors.New("the record is not an outcome of a delivery")
 
-// unpackRecords reads a message of ATTEMPTS. The records share its bytes.
+// unpackRecords reads a message of ATTEMPTS. The records share its bytes. Whether each is valid is left to the reader.
 func unpackRecords(data []byte) ([]*Record, error) {
 	in, n, err := unwrap(data, maxRecords)
 	if err != nil {
@@ -113,13 +114,11 @@ func unpackRecords(data []byte) ([]*Record, error) {
 		Made
 	}, n)
 	records := make([]*Record, n)
+	in.lenient = true // One odd text must not keep all the other records from the ledger.
 	before := &Record{}
 	for i := range room {
 		r := &room[i].Record
 		r.read(in, before, &room[i].Made)
-		if in.err == nil && !r.valid() {
-			in.err = errRecord
-		}
 		if in.err != nil {
 			return nil, fmt.Errorf("decode outcome %d: %w", i, in.err)
 		}
@@ -171,6 +170,11 @@ func (r *Record) valid() bool {
 	default:
 		return false
 	}
+}
+
+// valid reports whether all records can be recorded.
+func valid(records []*Record) bool {
+	return !slices.ContainsFunc(records, func(r *Record) bool { return !r.valid() })
 }
 
 // ended reports whether the delivery is over.

@@ -52,9 +52,9 @@ type Recorder struct {
 
 // page is what one message holds.
 type page struct {
+	from    jetstream.Delivery
 	records []*Record
 	bytes   int
-	err     error // of this page alone
 }
 
 // NewRecorder makes a Recorder; Run starts it.
@@ -123,14 +123,12 @@ func (r *Recorder) handle(msg *message.Message) error {
 	if err != nil {
 		return r.quarantine(msg, err)
 	}
-	p := &page{records: records, bytes: len(msg.Payload)}
+	from, _ := jetstream.Meta(msg)
+	p := &page{from: from, records: records, bytes: len(msg.Payload)}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := r.group.Do(r.stopping, p)
-		if err == nil && p.err == nil {
-			return nil
-		}
 		if err == nil {
-			return r.quarantine(msg, p.err)
+			return nil
 		}
 		if r.stopping.Err() != nil {
 			return errStopping
@@ -144,12 +142,10 @@ func (r *Recorder) handle(msg *message.Message) error {
 	}
 }
 
-// commit writes a group. If Postgres refuses what is in it, each page is tried alone, so that one that cannot be
-// written does not hold up the others for ever.
+// commit writes a group. If Postgres refuses it, the records at fault are told apart.
 func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 	n := 0
 	for _, p := range pages {
-		p.err = nil
 		n += len(p.records)
 	}
 	all := make([]*Record, 0, n)
@@ -157,19 +153,8 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 		all = append(all, p.records...)
 	}
 	err := r.write(ctx, all)
-	if refused(err) && len(pages) > 1 {
-		for _, p := range pages {
-			err := r.write(ctx, p.records)
-			if err != nil && !refused(err) {
-				return err
-			}
-			p.err = err
-		}
-		return nil
-	}
 	if refused(err) {
-		pages[0].err = err
-		return nil
+		return r.commitApart(ctx, pages)
 	}
 	if err == nil {
 		r.metrics.writtenRows.Add(float64(n))
@@ -180,7 +165,14 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 
 // write records, and lets the keys go on whose delivery ended. If that fails, a sweep does it.
 func (r *Recorder) write(ctx context.Context, records []*Record) error {
-	places, err := r.ledger.writeOrdered(ctx, records)
+	var places []place
+	err := r.recovering(func() (err error) {
+		if !valid(records) {
+			return errRecord
+		}
+		places, err = r.ledger.writeOrdered(ctx, records)
+		return err
+	})
 	if err != nil || r.turns == nil {
 		return err
 	}
@@ -190,9 +182,12 @@ func (r *Recorder) write(ctx context.Context, records []*Record) error {
 	return nil
 }
 
-// refused reports whether Postgres will never take what it was given: data that does not fit its type or
-// breaks a constraint.
+// refused reports whether Postgres will never take what it was given: data that does not fit its type, breaks a constraint or
+// makes the writing panic.
 func refused(err error) bool {
+	if errors.Is(err, errUnrecordable) || errors.Is(err, errRecord) {
+		return true
+	}
 	e, ok := errors.AsType[*pq.Error](err)
 	if !ok {
 		return false
@@ -207,7 +202,7 @@ func (r *Recorder) quarantine(msg *message.Message, cause error) error {
 	ctx, cancel := context.WithTimeout(r.stopping, handOffTimeout)
 	defer cancel()
 	err := r.ledger.quarantine(ctx, poison{
-		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: "unreadable", detail: cause.Error(), data: msg.Payload,
+		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineUnreadable, detail: cause.Error(), data: msg.Payload,
 	})
 	if err != nil {
 		return err

@@ -286,3 +286,47 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	// And what comes after is still told from what was.
 	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
 }
+
+// One record that Postgres refuses does not take the others of its message with it: they are recorded, its own delivery ends as
+// it did, and the record is in quarantine.
+func TestABadRecordIsRefusedAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const n = 500
+	bad := map[int]bool{3: true, 250: true}
+	var records []*Record
+	for i := range n {
+		at := time.Now().UTC()
+		rec := (&flight{
+			delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: fmt.Sprint("evt_", i), eventType: "t",
+			subscription: uuid.New(), created: at,
+		}).record(OutcomeDelivered, ReasonOK, at)
+		rec.Step, rec.Attempts = 1, 1
+		rec.Attempt = &Made{Number: 1, StartedAt: at, Micros: 1, Status: 200, Reason: ReasonOK}
+		if bad[i] {
+			rec.Attempt.Status = 1 << 20 // beyond what a status can be
+			rec.EventType = "\xff"
+		}
+		records = append(records, rec)
+	}
+	if err := newJournal(r.publisher(r.js)).write(t.Context(), records); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(r.js.Stream(t.Context(), AttemptsStream))(t).CachedInfo().State.Msgs; got != 1 {
+		t.Fatalf("the records are in %d messages, want one", got)
+	}
+	r.recorder()
+	r.settled()
+	if got := r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered' AND attempts = 1`); got != n {
+		t.Errorf("%d deliveries are recorded, want all %d", got, n)
+	}
+	if got := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal' AND tenant = 'acme'`); got != len(bad) {
+		t.Errorf("%d records are in quarantine, want %d", got, len(bad))
+	}
+	for i := range bad {
+		log := must(newLedger(r.db).attempts(t.Context(), records[i].Delivery))(t)
+		if len(log) != 1 || log[0].Number != 1 || !strings.Contains(log[0].Error, "quarantine") {
+			t.Errorf("the attempt of record %d is shown as %+v", i, log)
+		}
+	}
+}

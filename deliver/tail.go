@@ -264,7 +264,7 @@ func (t *Tail) hand(f *following, records []*Record) {
 	for _, rec := range records {
 		var shown []byte // made once, if a reader wants it
 		for _, r := range readers {
-			if !r.wants(rec) || slices.Contains(slow, r) {
+			if !rec.valid() || !r.wants(rec) || slices.Contains(slow, r) {
 				continue
 			}
 			if shown == nil {

@@ -291,7 +291,7 @@ func (w *Worker) quarantine(meta jetstream.Delivery, cause error, data []byte) e
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
 	err := w.ledger.quarantine(ctx, poison{
-		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: "unreadable", detail: cause.Error(), data: data,
+		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineUnreadable, detail: cause.Error(), data: data,
 	})
 	if err != nil {
 		return err

@@ -42,6 +42,7 @@ type row struct {
 type lookup struct {
 	event   *Event
 	verdict verdict
+	err     error // of this lookup alone
 }
 
 // verdict is what the ledger says of an event.
@@ -74,8 +75,8 @@ func NewLedger(db *sql.DB) *Ledger {
 	// A group waits for the one before it: a thousand rows are about 20 ms of Postgres.
 	limits := group.Limits{Count: 1000, Timeout: 20 * time.Second}
 	l.rows = group.New(limits, nil, l.insertRows)
-	l.lookups = group.New(limits, nil, l.lookUp)
-	l.bad = group.New(limits, nil, l.insertQuarantined)
+	l.lookups = group.New(limits, nil, l.lookUpAll)
+	l.bad = group.New(limits, nil, l.quarantineAll)
 	return l
 }
 
@@ -96,7 +97,11 @@ func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
 // idempotency window before or after it. After it, as events are not fanned out in the order they came.
 func (l *Ledger) judge(ctx context.Context, e *Event) (verdict, error) {
 	q := &lookup{event: e}
-	if err := l.lookups.Do(ctx, q); err != nil {
+	err := l.lookups.Do(ctx, q)
+	if err == nil {
+		err = q.err
+	}
+	if err != nil {
 		return unknown, fmt.Errorf("look up event %s: %w", e.ID, err)
 	}
 	return q.verdict, nil
@@ -124,6 +129,15 @@ func (l *Ledger) markOthers(ctx context.Context, rows []*row) error {
 		}
 	}
 	return nil
+}
+
+// lookUpAll asks for a group. Should one key be at fault, it alone fails.
+func (l *Ledger) lookUpAll(ctx context.Context, lookups []*lookup) error {
+	ask := func(list []*lookup) error { return l.lookUp(ctx, list) }
+	return group.Apart(lookups, ask, refusedBy(ctx), func(q *lookup, err error) error {
+		q.err = err
+		return nil
+	})
 }
 
 // lookUp asks for a group, no further back than the one that looks furthest.

@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq/pqerror"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -54,16 +55,15 @@ func (s *inserts) insert(ctx context.Context, columns []postgres.Column) (int64,
 
 // insertRows writes a group. Should one row be at fault, it alone fails.
 func (l *Ledger) insertRows(ctx context.Context, rows []*row) error {
-	err := l.insert(ctx, rows)
-	if err == nil || len(rows) == 1 || postgres.IsUnavailable(err) || ctx.Err() != nil {
-		return err
-	}
-	for _, r := range rows {
-		if err := l.insert(ctx, []*row{r}); err != nil {
-			r.err = err
-		}
-	}
-	return nil
+	return group.Apart(rows, func(list []*row) error { return l.insert(ctx, list) }, refusedBy(ctx), func(r *row, err error) error {
+		r.err = err
+		return nil
+	})
+}
+
+// refusedBy reports whether an error is the fault of what was written or asked for, so that others can go on without it.
+func refusedBy(ctx context.Context) func(error) bool {
+	return func(err error) bool { return !postgres.IsUnavailable(err) && ctx.Err() == nil }
 }
 
 func (l *Ledger) insert(ctx context.Context, rows []*row) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/group"
 )
 
 // maxKept is how much of a message that is no valid event is kept: enough to see what it is.
@@ -25,6 +26,7 @@ type quarantined struct {
 	reason     event.Reason
 	detail     string
 	data       []byte
+	err        error // of this message alone
 }
 
 // newQuarantined takes what is kept of a message. Its id is the same whenever it is made of this message.
@@ -47,10 +49,23 @@ func plain(s string) string {
 
 // quarantine keeps a message that is no valid event, so that its publisher can find out.
 func (l *Ledger) quarantine(ctx context.Context, q *quarantined) error {
-	if err := l.bad.Do(ctx, q); err != nil {
+	err := l.bad.Do(ctx, q)
+	if err == nil {
+		err = q.err
+	}
+	if err != nil {
 		return fmt.Errorf("quarantine message %d: %w", q.seq, err)
 	}
 	return nil
+}
+
+// quarantineAll writes a group. Should one message be at fault, it alone fails.
+func (l *Ledger) quarantineAll(ctx context.Context, items []*quarantined) error {
+	write := func(list []*quarantined) error { return l.insertQuarantined(ctx, list) }
+	return group.Apart(items, write, refusedBy(ctx), func(q *quarantined, err error) error {
+		q.err = err
+		return nil
+	})
 }
 
 func (l *Ledger) insertQuarantined(ctx context.Context, items []*quarantined) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 const (
@@ -34,7 +35,7 @@ type keys struct {
 	db     *sql.DB
 	ledger *fanout.Ledger
 	now    func() time.Time
-	group  *group.Committer[claims]
+	group  *group.Committer[*call]
 }
 
 // claims are the ids of one request.
@@ -60,7 +61,7 @@ const (
 
 func newKeys(db *sql.DB, ledger *fanout.Ledger, now func() time.Time) *keys {
 	k := &keys{db: db, ledger: ledger, now: now}
-	size := func(c claims) int { return len(c) }
+	size := func(c *call) int { return len(c.claims) }
 	// Bytes counts claims here: one statement takes about two thousand.
 	k.group = group.New(group.Limits{Count: 1000, Bytes: 2000, Timeout: 10 * time.Second}, size, k.commit)
 	return k
@@ -68,7 +69,12 @@ func newKeys(db *sql.DB, ledger *fanout.Ledger, now func() time.Time) *keys {
 
 // judge returns the verdict on each claim. Claims of one call are judged in their order.
 func (k *keys) judge(ctx context.Context, c claims) ([]verdict, error) {
-	if err := k.group.Do(ctx, c); err != nil {
+	one := &call{claims: c}
+	err := k.group.Do(ctx, one)
+	if err == nil {
+		err = one.err
+	}
+	if err != nil {
 		return nil, fmt.Errorf("claim ids: %w", err)
 	}
 	verdicts := make([]verdict, len(c))
@@ -78,13 +84,29 @@ func (k *keys) judge(ctx context.Context, c claims) ([]verdict, error) {
 	return verdicts, nil
 }
 
-// commit judges a group. The first claim of each key tries to make it; whoever did not make it is compared with
+// call is the claims of one caller.
+type call struct {
+	claims claims
+	err    error // of this call alone
+}
+
+// commit judges a group. Should one call be at fault, it alone fails.
+func (k *keys) commit(ctx context.Context, calls []*call) error {
+	judge := func(list []*call) error { return k.judgeAll(ctx, list) }
+	atFault := func(err error) bool { return !postgres.IsUnavailable(err) && ctx.Err() == nil }
+	return group.Apart(calls, judge, atFault, func(c *call, err error) error {
+		c.err = err
+		return nil
+	})
+}
+
+// judgeAll judges a group. The first claim of each key tries to make it; whoever did not make it is compared with
 // what is there.
-func (k *keys) commit(ctx context.Context, group []claims) error {
+func (k *keys) judgeAll(ctx context.Context, calls []*call) error {
 	firsts := make(map[event.Key]*claim)
 	var all claims
-	for _, c := range group {
-		for _, one := range c {
+	for _, c := range calls {
+		for _, one := range c.claims {
 			if firsts[one.key] == nil {
 				firsts[one.key] = one
 			}

@@ -1,0 +1,106 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/group"
+)
+
+// errUnrecordable marks what recording panicked with.
+var errUnrecordable = errors.New("recording panicked")
+
+// outcomeOf is a record with its place.
+type outcomeOf struct {
+	record *Record
+	page   *page
+	index  int
+}
+
+// commitApart writes a group that was refused so that the records at fault are alone. Such a record gets a stand-in, for its
+// delivery to end or to wait as it did, and goes to quarantine as it is.
+func (r *Recorder) commitApart(ctx context.Context, pages []*page) error {
+	var all []outcomeOf
+	for _, p := range pages {
+		for i, rec := range p.records {
+			all = append(all, outcomeOf{rec, p, i})
+		}
+	}
+	write := func(list []outcomeOf) error {
+		records := make([]*Record, len(list))
+		for i, o := range list {
+			records[i] = o.record
+		}
+		return r.write(ctx, records)
+	}
+	return group.Apart(all, write, refused, func(o outcomeOf, cause error) error {
+		return r.standIn(ctx, o, cause)
+	})
+}
+
+// standIn quarantines a record and writes its stand-in.
+func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error {
+	from := o.page.from
+	err := r.ledger.quarantine(ctx, poison{
+		subject: from.Subject, seq: from.Sequence, index: o.index + 1, at: from.Timestamp, tenant: sanitizeText(o.record.Tenant),
+		reason: quarantineInternal, detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
+		data: o.record.append(nil),
+	})
+	if err != nil {
+		return err
+	}
+	r.metrics.quarantined.Inc()
+	r.log.Error("unwritable outcome quarantined", "seq", from.Sequence, "delivery", o.record.Delivery, "error", cause)
+	err = r.write(ctx, []*Record{o.record.standIn()})
+	if refused(err) {
+		r.log.Error("cannot write outcome without its details", "delivery", o.record.Delivery, "error", err)
+		return nil
+	}
+	return err
+}
+
+// standIn is the record without what Postgres may refuse: its texts are cleaned, its numbers are in range, and of its attempt
+// only the fact remains.
+func (r *Record) standIn() *Record {
+	s := *r
+	for _, text := range []*string{&s.EventID, &s.EventType, &s.Tenant} {
+		*text = sanitizeText(*text)
+	}
+	s.Reason = Reason(sanitizeText(string(s.Reason)))
+	for _, n := range []*int{&s.Generation, &s.Step, &s.Attempts} {
+		*n = max(min(*n, math.MaxInt32), 0)
+	}
+	s.Seq = min(s.Seq, math.MaxInt64)
+	s.CreatedAt, s.At, s.Event = recordable(s.CreatedAt), recordable(s.At), nil
+	if a := s.Attempt; a != nil {
+		s.Attempt = &Made{
+			Number: max(min(a.Number, math.MaxInt32), 0), StartedAt: recordable(a.StartedAt), Reason: Reason(sanitizeText(string(a.Reason))),
+			Error: "internal error: the attempt could not be recorded; see the quarantine",
+		}
+	}
+	return &s
+}
+
+// recordable replaces a time that Postgres or JSON cannot hold.
+func recordable(at time.Time) time.Time {
+	if at.Year() < 1970 || at.Year() > 9999 {
+		return time.Now()
+	}
+	return at
+}
+
+// recovering turns a panic of do into an error that counts as a refusal.
+func (r *Recorder) recovering(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.metrics.panics.Inc()
+			r.log.Error("recording panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: %v", errUnrecordable, p)
+		}
+	}()
+	return do()
+}
