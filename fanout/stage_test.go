@@ -481,12 +481,12 @@ func TestTheBrokerRestarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, err := url.Parse(first.ClientURL())
+	address, err := url.Parse(first.AdminURL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Listen = address.Host
-	nc, err := jetstream.Connect(t.Context(), first.ClientURL())
+	nc, err := jetstream.Connect(t.Context(), first.AdminURL())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,7 @@ func (b *backing) openNATS(ctx context.Context, s *settings, log *slog.Logger) (
 	} else {
 		b.nats, err = embedded.StartNATS(embedded.NATSConfig{
 			Dir: s.server.DataDir, Listen: s.server.NATSListen, SyncAlways: true, Logger: log,
+			LocalPublish: s.server.NATSLocalPublish == "on",
 		})
 		if err != nil {
 			return err
@@ -99,10 +100,10 @@ func (b *backing) openPostgres(ctx context.Context, s *settings, log *slog.Logge
 	return postgres.NewPartitions(b.db, log).Ensure(ctx)
 }
 
-// natsURL is where a NATS client of this machine can publish; empty if nowhere.
+// natsURL is where commands of this machine reach NATS, with credentials; empty if nowhere.
 func (b *backing) natsURL(s *settings) string {
 	if b.nats != nil {
-		return b.nats.ClientURL()
+		return b.nats.AdminURL()
 	}
 	return s.nats.URL
 }
@@ -125,12 +126,17 @@ func inboxes(s *settings) []jetstream.Inbox {
 func connectForTool(ctx context.Context, s *settings) (*nats.Conn, natsjs.JetStream, error) {
 	url, source := s.nats.URL, "FANFARE_NATS_URL"
 	if url == "" {
-		url, source = "nats://"+s.server.NATSListen, "FANFARE_NATS_LISTEN"
 		at, err := readRunning(s.server.DataDir)
-		if err == nil {
+		switch {
+		case err == nil:
 			url, source = at.NATS, runningFile(s.server.DataDir)
-		} else if !errors.Is(err, os.ErrNotExist) {
+		case !errors.Is(err, os.ErrNotExist):
 			return nil, nil, err
+		default:
+			source = "FANFARE_NATS_LISTEN"
+			if url, err = embedded.NATSURL(s.server.DataDir, s.server.NATSListen); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

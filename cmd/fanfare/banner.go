@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,9 @@ func (b banner) print(w io.Writer) {
 		return "yours"
 	}
 	natsURL := maskURL(b.at.NATS)
+	if b.embedded {
+		natsURL = withoutUser(b.at.NATS)
+	}
 	if natsURL == "" {
 		natsURL = "listens nowhere (FANFARE_NATS_LISTEN)"
 	}
@@ -61,4 +65,14 @@ Publish a first event:
 Ctrl-C stops it; the next start finds the data again.
 
 `, key, b.at.API)
+}
+
+// withoutUser takes the credentials out of a URL of the embedded NATS, which publishers of this machine do not need.
+func withoutUser(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return maskURL(raw)
+	}
+	u.User = nil
+	return u.String()
 }

@@ -143,7 +143,7 @@ func demoSubscriptions() []demoSubscription {
 
 // run subscribes, publishes, watches and sums up.
 func (d *demo) run(ctx context.Context, b banner) error {
-	d.nats, d.api = b.at.NATS, newClient(b.at.API, b.adminKey)
+	d.nats, d.api = withoutUser(b.at.NATS), newClient(b.at.API, b.adminKey)
 	defer d.api.close()
 	for line := range bytes.Lines(deploy.DemoEvents) {
 		e := demoEvent{line: bytes.TrimSpace(line)}

@@ -196,7 +196,7 @@ func TestRolesApart(t *testing.T) {
 	receiver := newTally(t)
 	const key = "the-admin-key-of-this-test"
 	env := []string{
-		"FANFARE_NATS_URL=" + nats.ClientURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
+		"FANFARE_NATS_URL=" + nats.AdminURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
 		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=" + key,
 	}
 

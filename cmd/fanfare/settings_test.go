@@ -22,6 +22,7 @@ func TestSettingsRefused(t *testing.T) {
 		{"FANFARE_OPS_ADDR", taken, "all"},
 		{"FANFARE_NATS_LISTEN", taken, "all"},
 		{"FANFARE_NATS_LISTEN", "0.0.0.0:0", "all"},
+		{"FANFARE_NATS_LOCAL_PUBLISH", "yes", "all"},
 		{"FANFARE_ADMIN_KEY", "too-short", "all"},
 		{"FANFARE_SECRET_KEYS", "k1:notbase64", "all"},
 		{"FANFARE_ALLOW_PRIVATE_CIDRS", "127.0.0.0/99", "all"},

@@ -23,7 +23,7 @@ func newApart(t *testing.T) *apart {
 	t.Helper()
 	nats := servertest.NATS(t, servertest.Listen)
 	a := &apart{t: t, env: []string{
-		"FANFARE_NATS_URL=" + nats.ClientURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
+		"FANFARE_NATS_URL=" + nats.AdminURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
 		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=the-admin-key-of-this-test",
 	}}
 	apply := start(t, dataDir(t), a.env, "topology", "apply")

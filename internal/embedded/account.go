@@ -18,8 +18,6 @@ type account struct {
 	name     string
 	// other says that it is not this process's own account.
 	other bool
-	// caps are the capabilities that the other account needs to pass through the directories above its own.
-	caps []uintptr
 }
 
 // chooseAccount says who runs the server and prepares the directories for it.
@@ -38,11 +36,11 @@ func chooseAccount(p paths) (account, error) {
 			return as, err
 		}
 	}
-	if as.other && !as.reaches(p.data) {
-		var err error
-		if as.caps, err = traversal(); err != nil {
+	if as.other {
+		// The server gets no capability of root's: those that let it pass through directories let it read every file.
+		if err := as.openPath(p.data); err != nil {
 			return as, fmt.Errorf("the user %q, as whom Postgres must run, cannot reach %s: set a FANFARE_DATA_DIR that "+
-				"everybody may pass through, or FANFARE_POSTGRES_URL: %w", as.name, p.data, err)
+				"every user may pass through, or FANFARE_POSTGRES_URL: %w", as.name, p.data, err)
 		}
 	}
 	return as, as.makeDir(p.socket)
@@ -85,26 +83,33 @@ func accountOf(uid int) account {
 	return as
 }
 
-// reaches says whether the account may pass through every directory above the name, by the mode bits.
-func (a account) reaches(name string) bool {
+// openPath lets the account pass through every directory above the name that it could not pass through.
+func (a account) openPath(name string) error {
 	for dir := filepath.Dir(name); ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
-			return false
+			return err
 		}
-		bit := os.FileMode(0o001)
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) == a.uid {
-			bit = 0o100
-		} else if ok && int(stat.Gid) == a.gid {
-			bit = 0o010
-		}
-		if info.Mode()&bit == 0 {
-			return false
+		if !a.passes(info) {
+			if err := letThrough(dir, a.uid); err != nil {
+				return err
+			}
 		}
 		if dir == filepath.Dir(dir) {
-			return true
+			return nil
 		}
 	}
+}
+
+// passes says whether the account may pass through a directory by the bits of its mode.
+func (a account) passes(dir os.FileInfo) bool {
+	bit := os.FileMode(0o001)
+	if stat, ok := dir.Sys().(*syscall.Stat_t); ok && int(stat.Uid) == a.uid {
+		bit = 0o100
+	} else if ok && int(stat.Gid) == a.gid {
+		bit = 0o010
+	}
+	return dir.Mode()&bit != 0
 }
 
 // makeDir makes a directory that is the account's alone.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -21,6 +22,8 @@ type NATSConfig struct {
 	// Listen is a loopback address such as "127.0.0.1:4222", where publishers of this machine connect; port 0
 	// takes a free one. "off" or empty: nobody but this process can connect.
 	Listen string
+	// LocalPublish lets clients without credentials publish events, and nothing else.
+	LocalPublish bool
 	// SyncAlways syncs every write to the disk before it is acknowledged. Without it, a power cut loses up
 	// to two minutes of accepted messages.
 	SyncAlways bool
@@ -43,6 +46,8 @@ type NATS struct {
 	opts *server.Options
 	log  *natsLogger
 	lock *dirLock
+	key  string
+	open bool // to publishers without credentials
 
 	mu     sync.Mutex
 	server *server.Server // another one after a restart
@@ -69,8 +74,11 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &NATS{opts: opts, log: newNATSLogger(cfg.Logger), lock: lock}
-	if opts.JetStreamMaxStore, err = storeLimit(dir); err == nil {
+	n := &NATS{opts: opts, log: newNATSLogger(cfg.Logger), lock: lock, open: cfg.LocalPublish}
+	if n.key, err = natsKey(cfg.Dir); err == nil {
+		opts.JetStreamMaxStore, err = storeLimit(dir)
+	}
+	if err == nil {
 		err = n.start()
 	}
 	if err != nil {
@@ -81,6 +89,8 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 
 // start starts a server.
 func (n *NATS) start() error {
+	door := &doorman{key: n.key, open: n.open, ready: make(chan struct{})}
+	n.opts.CustomClientAuthentication = door
 	s, err := server.NewServer(n.opts)
 	if err != nil {
 		return fmt.Errorf("configure the embedded NATS: %w", err)
@@ -91,6 +101,11 @@ func (n *NATS) start() error {
 		s.Shutdown()
 		s.WaitForShutdown()
 		return fmt.Errorf("start the embedded NATS: %w", n.log.reason())
+	}
+	if err := door.admit(s); err != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return err
 	}
 	if at, ok := s.Addr().(*net.TCPAddr); ok {
 		n.opts.Port = at.Port // the same one after a restart
@@ -122,7 +137,7 @@ func listenOn(opts *server.Options, listen string) error {
 		return fmt.Errorf("FANFARE_NATS_LISTEN %q: %q is no port number", listen, portText)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("FANFARE_NATS_LISTEN %q is not on loopback: the embedded NATS asks for no credentials; "+
+		return fmt.Errorf("FANFARE_NATS_LISTEN %q is not on loopback: the embedded NATS speaks no TLS; "+
 			"run a NATS server of your own and set FANFARE_NATS_URL", listen)
 	}
 	probe, err := net.Listen("tcp", listen)
@@ -140,7 +155,17 @@ func listenOn(opts *server.Options, listen string) error {
 	return nil
 }
 
-// ClientURL is where clients of this machine connect; empty when the server does not listen.
+// AdminURL is ClientURL with the credentials that may do everything.
+func (n *NATS) AdminURL() string {
+	at := n.current().Addr()
+	if at == nil {
+		return ""
+	}
+	return (&url.URL{Scheme: "nats", Host: at.String(), User: url.UserPassword(natsUser, n.key)}).String()
+}
+
+// ClientURL is where clients of this machine connect; empty when the server does not listen. Without credentials they may
+// publish, if LocalPublish says so.
 func (n *NATS) ClientURL() string {
 	if at := n.current().Addr(); at != nil {
 		return "nats://" + at.String()
@@ -150,7 +175,7 @@ func (n *NATS) ClientURL() string {
 
 // Connect connects within the process, without a socket. The connection comes back by itself when the server is restarted.
 func (n *NATS) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n)}, opts...)...)
+	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n), nats.UserInfo(natsUser, n.key)}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS: %w", err)
 	}

@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"bufio"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +35,35 @@ func TestPostgresBelowAPrivateDirectory(t *testing.T) {
 	}
 	if os.Geteuid() != 0 && uid != os.Geteuid() {
 		t.Errorf("Postgres runs as %d", uid)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{"CapPrm", "CapEff", "CapAmb"} {
+		if !strings.Contains(string(status), set+":\t0000000000000000\n") {
+			t.Errorf("Postgres has capabilities in %s:\n%s", set, status)
+		}
+	}
+	secret := filepath.Join(parent, "secret")
+	if err := os.WriteFile(secret, []byte("root's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if got := ask(t, p, "SELECT coalesce(pg_stat_file('"+secret+"', true)::text, 'none')"); got == "none" {
+			t.Error("Postgres cannot pass through the directory")
+		}
+		db, err := sql.Open("postgres", p.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.Exec("SELECT pg_read_file('" + secret + "')"); err == nil || !strings.Contains(err.Error(), "ermission denied") {
+			t.Errorf("Postgres reads a file of root's: %v", err)
+		}
+	}
+	if info, err := os.Stat(parent); err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf("the directory is open to others: %v, %v", info.Mode(), err)
 	}
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)

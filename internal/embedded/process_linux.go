@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // attributes of a process that runs as the account. When we die, the server gets the signal for its fast
@@ -16,25 +14,8 @@ func (a account) attributes() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGINT}
 	if a.other {
 		attr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
-		attr.AmbientCaps = a.caps
 	}
 	return attr
-}
-
-// traversal picks the smallest capability of ours that lets another account pass through private directories.
-// Containers often lack the smaller one.
-func traversal() ([]uintptr, error) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return nil, err
-	}
-	for _, capability := range []uintptr{unix.CAP_DAC_READ_SEARCH, unix.CAP_DAC_OVERRIDE} {
-		if data[capability/32].Permitted&(1<<(capability%32)) != 0 {
-			return []uintptr{capability}, nil
-		}
-	}
-	return nil, errors.New("this process has no capability to let it through")
 }
 
 // servers are the processes that work in the data directory, of whatever parent.

@@ -47,7 +47,14 @@ func NewRestartableNATS(t testing.TB) *RestartableNATS {
 }
 
 // URL is that of the server; it stays the same over restarts.
-func (n *RestartableNATS) URL() string { return "nats://" + n.listen }
+func (n *RestartableNATS) URL() string {
+	n.t.Helper()
+	url, err := embedded.NATSURL(n.dir, n.listen)
+	if err != nil {
+		n.t.Fatal("servertest: ", err)
+	}
+	return url
+}
 
 // Start starts the server after a Stop or a Kill and returns once it takes connections.
 func (n *RestartableNATS) Start() {
