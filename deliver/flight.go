@@ -89,6 +89,9 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 		return nil, f.record(OutcomeCancelled, ReasonDeleted, w.now()), nil
 	case sub.Status == subscriptions.Disabled && !f.test: // Who may test one is judged where the test is asked for.
 		return nil, f.record(OutcomeCancelled, ReasonDisabled, w.now()), nil
+	case !f.test && sub.Err == nil && !w.directory.MayReceive(sub, f.eventType):
+		// Scopes are compared at every attempt: a change of the URL may have left those of the match behind.
+		return nil, f.record(OutcomeCancelled, ReasonCancelled, w.now()), nil
 	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
 		return nil, w.hold(f), nil
 	}

@@ -38,7 +38,7 @@ const (
 	ReasonDeleted     Reason = "subscription_deleted"
 	ReasonExpired     Reason = "expired"     // the event's bytes are gone
 	ReasonKeyBlocked  Reason = "key_blocked" // one before it in its order has not ended
-	ReasonCancelled   Reason = "cancelled"   // by request; of an attempt: broken off because the worker stops
+	ReasonCancelled   Reason = "cancelled"   // by request, or the subscription lacks a scope of the event's type; of an attempt: broken off because the worker stops
 )
 
 // ReasonFailing is why a subscription was disabled by the failure rule; no delivery ends for it.

@@ -28,6 +28,8 @@ type Directory interface {
 	AtLeast(ctx context.Context, revision int64) error
 	// Get returns a subscription, to be read only; false where it does not exist any more.
 	Get(id uuid.UUID) (*subscriptions.Subscription, bool)
+	// MayReceive reports whether a subscription holds the scopes that an event type demands.
+	MayReceive(s *subscriptions.Subscription, eventType string) bool
 }
 
 // Disabler disables subscriptions; *subscriptions.Store is one.

@@ -61,7 +61,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	out := &explainOutput{Body: explainJSON{Event: row.json(), Results: []explanationJSON{}}}
 	for _, id := range ids {
 		x := explanationJSON{SubscriptionID: id, Delivery: json.RawMessage("null")}
-		x.Matched, x.Steps = r.steps(row, e, id)
+		x.Matched, x.Steps = r.steps(row, e, id, viewOf(ctx))
 		if gone {
 			x.Matched = withoutData(x.Steps)
 		}
@@ -77,9 +77,18 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	return out, nil
 }
 
+// viewOf is what the caller may see of events.
+func viewOf(ctx context.Context) subscriptions.View {
+	caller := api.CallerFrom(ctx)
+	if caller.Admin {
+		return subscriptions.View{Scopes: []string{subscriptions.AllScopes}, Data: true}
+	}
+	return subscriptions.View{Scopes: caller.Scopes, Data: caller.Has("events:read")}
+}
+
 // steps takes the event through the matching. What is known of the subscription's past is said of its status.
-func (r Routes) steps(row recorded, e *Event, id uuid.UUID) (matched bool, steps []subscriptions.Step) {
-	matched, steps, ok := r.Directory.Explain(subscriptions.Matching(e), id)
+func (r Routes) steps(row recorded, e *Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
+	matched, steps, ok := r.Directory.Explain(subscriptions.Matching(e), id, view)
 	if !ok {
 		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
 	}
@@ -96,11 +105,19 @@ func (r Routes) steps(row recorded, e *Event, id uuid.UUID) (matched bool, steps
 			matched = false
 			steps[i].Verdict = subscriptions.Fail
 			steps[i].Detail = "the subscription was created after the event, at " + sub.CreatedAt.UTC().Format(time.RFC3339)
+			skip(steps[i+1:])
 		case sub.UpdatedAt.After(row.acceptedAt):
 			steps[i].Detail += "; the subscription was changed after the event, at " + sub.UpdatedAt.UTC().Format(time.RFC3339)
 		}
 	}
 	return matched, steps
+}
+
+// skip takes back the steps after one that failed.
+func skip(steps []subscriptions.Step) {
+	for i := range steps {
+		steps[i].Verdict, steps[i].Detail = subscriptions.Skipped, "a step before it failed"
+	}
 }
 
 // withoutData takes back what cannot be told of an event whose data is gone, and reports whether the rest passes.

@@ -1,6 +1,7 @@
 package fanout_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -91,5 +92,47 @@ func TestAnEventThatMatchedNothingIsExplained(t *testing.T) {
 	// A tenant without any subscription.
 	if got := failed("globex", "e3"); len(got) != 0 {
 		t.Errorf("a tenant without subscriptions is told %v", got)
+	}
+}
+
+// Values of events are shown to keys with events:read and the scopes of the type alone, and previews need events:read.
+func TestDataIsShownToThoseWhoMayReadIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.declare("acme", "order.created", "", false)
+	if _, err := h.db.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
+		t.Fatal(err)
+	}
+	sub := &subscriptions.Subscription{
+		Tenant: "acme", Name: "test", URL: "https://example.com/", EventTypes: []string{"*"}, Filter: `event.data.card != "zzz"`,
+		Scopes: []string{subscriptions.AllScopes},
+	}
+	if err := h.store.Create(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	h.publish("events.acme.order.created", `{"card":"4111"}`, "Fanfare-Id", "scoped", "Fanfare-Resource-Ids", "r-4111")
+	h.publish("events.acme.order.other", `{"card":"4111"}`, "Fanfare-Id", "open", "Fanfare-Resource-Ids", "r-4111")
+	h.settled()
+	ask := h.serve(&fates{})
+	for key, sees := range map[string][2]bool{ // of the type with scopes, and of the other
+		"admin": {true, true}, "acme": {true, true}, "reader": {false, true}, "viewer": {false, false}, "support": {false, false},
+	} {
+		for i, event := range []string{"scoped", "open"} {
+			if key != "reader" {
+				got := ask(key, "GET", "/v1/events/"+event+"/explain?subscription="+sub.ID.String()+"&tenant=acme", "", 200)
+				if shown := strings.Contains(fmt.Sprint(got), "4111"); shown != sees[i] {
+					t.Errorf("%s is explained %v", key, got)
+				}
+			}
+			if key == "viewer" || key == "support" {
+				ask(key, "GET", "/v1/events/"+event, "", 403)
+			} else if got := ask(key, "GET", "/v1/events/"+event+"?tenant=acme", "", 200); (got["data"] != nil) != sees[i] {
+				t.Errorf("%s reads %v", key, got)
+			}
+		}
+	}
+	for _, key := range []string{"reader", "viewer", "support", "maker"} {
+		ask(key, "POST", "/v1/subscriptions/preview", `{"event_types":["*"],"filter":"event.data.card == \"4111\""}`, 403)
 	}
 }

@@ -64,20 +64,22 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "get-event", Method: http.MethodGet, Path: "/v1/events/{id}", Tags: []string{"Events"},
 		Summary: "Read an event",
 		Description: "The event with its data, how many subscriptions it matched, and its deliveries by state. " +
-			"`data` is absent once the stream no longer holds the event, unless a delivery of it is dead or held. " +
+			"`data` is absent once the stream no longer holds the event, unless a delivery of it is dead or held, and for a key " +
+			"that lacks a scope which the event's type demands. " +
 			"If an id was used again after more than a day, the last event is shown.",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	})
 	register(to, r.explain, "deliveries:read", huma.Operation{
 		OperationID: "explain-event", Method: http.MethodGet, Path: "/v1/events/{id}/explain", Tags: []string{"Events"},
 		Summary: "Explain what became of an event",
-		Description: "Takes the event through each step of matching against a subscription as it is now, whether or not one " +
-			"before failed, and shows the last delivery with its attempts: what it waits for and when it goes next. A " +
+		Description: "Takes the event through the steps of matching against a subscription as it is now, up to the first one " +
+			"that fails, and shows the last delivery with its attempts: what it waits for and when it goes next. Values of the " +
+			"event are shown to keys with events:read and the scopes that its type demands. A " +
 			"subscription that is gone, or was made after the event, is said to be so. Without one, it is those that match, " +
 			"those that have a delivery, and then the tenant's others, 100 in all.",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	})
-	register(to, r.preview, "subscriptions:write", huma.Operation{
+	register(to, r.preview, "subscriptions:write events:read", huma.Operation{
 		OperationID: "preview-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/preview", Tags: []string{"Subscriptions"},
 		Summary: "Preview a subscription",
 		Description: "Holds the last events of the stream against what a subscription would ask for: how many would have " +
@@ -170,7 +172,7 @@ type getOutput struct{ Body eventDetail }
 
 type eventDetail struct {
 	eventJSON
-	Data        json.RawMessage `json:"data,omitempty" doc:"Absent if it is no longer kept"`
+	Data        json.RawMessage `json:"data,omitempty" doc:"Absent if it is no longer kept, or the key lacks a scope of the type"`
 	ResourceIDs []string        `json:"resource_ids"`
 	ObjectID    string          `json:"object_id"`
 	Changed     []string        `json:"changed"`
@@ -202,8 +204,14 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := r.Directory.Fresh(ctx); err != nil { // For the scopes that event types demand.
+		return nil, err
+	}
 	d := &out.Body
-	d.Data, d.ObjectID = e.Data, e.ObjectID
+	d.ObjectID = e.ObjectID
+	if r.Directory.Covers(viewOf(ctx).Scopes, row.tenant, row.eventType) {
+		d.Data = e.Data
+	}
 	d.ResourceIDs, d.Changed, d.Targets = append(d.ResourceIDs, e.ResourceIDs...), append(d.Changed, e.Changed...), append(d.Targets, e.Targets...)
 	return out, nil
 }

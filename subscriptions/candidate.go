@@ -16,10 +16,11 @@ func (d *Directory) Candidate(s *Subscription) *Candidate {
 func (c *Candidate) Would(e *MatchEvent) bool {
 	j := c.directory.judgement(e)
 	for _, step := range allSteps {
+		if j.bypasses(step) {
+			continue
+		}
 		if asked, pass := step.judge(j, c.entry); asked && !pass {
 			return false
-		} else if asked && step.name == stepTargets.name {
-			return true
 		}
 	}
 	return true

@@ -153,6 +153,18 @@ func (d *Directory) EventType(tenant, name string) (*EventType, bool) {
 	return d.known.eventType(tenant, name)
 }
 
+// MayReceive reports whether a subscription holds the scopes that an event type demands now. It is asked before each
+// attempt, since the subscription may have been given another destination, and the type other scopes, after the match.
+func (d *Directory) MayReceive(s *Subscription, eventType string) bool {
+	return d.Covers(s.Scopes, s.Tenant, eventType)
+}
+
+// Covers reports whether scopes are all that a tenant's event type demands.
+func (d *Directory) Covers(scopes []string, tenant, eventType string) bool {
+	t, ok := d.EventType(tenant, eventType)
+	return !ok || hold(scopes, t.Scopes)
+}
+
 func (k *known) eventType(tenant, name string) (*EventType, bool) {
 	if len(k.types) == 0 {
 		return nil, false
@@ -221,12 +233,20 @@ func (d *Directory) MatchIDs(e *MatchEvent) Received {
 // receivers are the entries that receive an event, each once.
 func (d *Directory) receivers(e *MatchEvent) (found []*entry, revision int64) {
 	candidates, demanded, revision := d.candidates(e)
-	if len(candidates) == 0 || len(e.Targets) > 0 {
+	if len(candidates) == 0 {
 		return candidates, revision
 	}
 	// Filters are evaluated outside of the lock: entries never change.
 	j := &judgement{event: e, demanded: demanded, filters: d.filters}
 	found = candidates[:0]
+	if len(e.Targets) > 0 {
+		for _, c := range candidates {
+			if asked, pass := judgeScopes(j, c); !asked || pass {
+				found = append(found, c)
+			}
+		}
+		return found, revision
+	}
 	for _, c := range dedupe(candidates) {
 		if j.passes(c) {
 			found = append(found, c)
@@ -246,15 +266,15 @@ func (d *Directory) candidates(e *MatchEvent) (found []*entry, demanded []string
 		return nil, nil, 0
 	}
 	revision = d.known.revision
+	if et, ok := d.known.eventType(e.Tenant, e.Type); ok {
+		demanded = et.Scopes
+	}
 	if len(e.Targets) > 0 {
-		return d.known.targets(e), nil, revision
+		return d.known.targets(e), demanded, revision
 	}
 	t, ok := d.known.tenants[e.Tenant]
 	if !ok {
 		return nil, nil, revision
-	}
-	if et, ok := d.known.eventType(e.Tenant, e.Type); ok {
-		demanded = et.Scopes
 	}
 	return t.index.candidates(e, make([]*entry, 0, 16)), demanded, revision
 }
@@ -280,14 +300,14 @@ func containsID(ids []uuid.UUID, id uuid.UUID) bool {
 	return false
 }
 
-// Explain takes an event through each step of matching against a subscription as it is now; false where
-// there is no such subscription.
-func (d *Directory) Explain(e *MatchEvent, id uuid.UUID) (matched bool, steps []Step, ok bool) {
+// Explain takes an event through the steps of matching against a subscription as it is now, up to the first one that fails;
+// false where there is no such subscription.
+func (d *Directory) Explain(e *MatchEvent, id uuid.UUID, view View) (matched bool, steps []Step, ok bool) {
 	entry := d.entry(id)
 	if entry == nil {
 		return false, nil, false
 	}
-	matched, steps = d.judgement(e).explain(entry)
+	matched, steps = d.judgement(e).explain(entry, view)
 	return matched, steps, true
 }
 

@@ -21,23 +21,32 @@ const (
 
 var allSteps = []step{stepTenant, stepStatus, stepTargets, stepType, stepScopes, stepResource, stepChanged, stepFilter}
 
-// explain takes an event through all the steps. Each is judged even if one before it failed, so that one
-// answer shows everything that is in the way.
-func (j *judgement) explain(e *entry) (matched bool, steps []Step) {
+// View is what the reader of an explanation may see.
+type View struct {
+	// Scopes are those of the reader; AllScopes for all.
+	Scopes []string
+	// Data says that the reader may read events' data, of types whose scopes it holds.
+	Data bool
+}
+
+// explain takes an event through the steps, up to the first one that fails. Values of the event are in the details only for
+// readers who may read its data; what a filter says of it only for those who hold the scopes of its type.
+func (j *judgement) explain(e *entry, view View) (matched bool, steps []Step) {
 	matched = true
-	targeted := len(j.event.Targets) > 0
-	for i, s := range allSteps {
+	within := hold(view.Scopes, j.demanded)
+	j.values = within && view.Data
+	for _, s := range allSteps {
 		verdict, detail := Skipped, ""
-		switch asked, pass := j.ask(s, e, targeted && i > 2); {
-		case targeted && i > 2:
+		switch {
+		case !matched:
+			detail = "a step before it failed"
+		case j.bypasses(s):
 			detail = "the event names its targets"
-		case !asked:
-			detail = s.unasked()
-		case pass:
-			verdict, detail = Pass, s.detail(j, e)
+		case s.name == stepFilter.name && e.rule != nil && e.rule.filter != "" && !within:
+			detail = "what it says of the event's data is shown to keys with " + some(j.demanded)
 		default:
-			verdict, detail = Fail, s.detail(j, e)
-			matched = false
+			verdict, detail = j.verdict(s, e)
+			matched = verdict != Fail
 		}
 		steps = append(steps, Step{s.name, verdict, detail})
 		if s.name == stepTenant.name && !matched {
@@ -47,18 +56,35 @@ func (j *judgement) explain(e *entry) (matched bool, steps []Step) {
 	return matched, steps
 }
 
-func (j *judgement) ask(s step, e *entry, skip bool) (asked, pass bool) {
-	if skip {
-		return false, false
+// verdict judges one step.
+func (j *judgement) verdict(s step, e *entry) (verdict, detail string) {
+	asked, pass := s.judge(j, e)
+	switch {
+	case !asked:
+		return Skipped, s.unasked(j)
+	case pass:
+		return Pass, s.detail(j, e)
 	}
-	return s.judge(j, e)
+	return Fail, s.detail(j, e)
 }
 
-func (s step) unasked() string {
+// bypasses reports whether an event skips a step because it names its targets.
+func (j *judgement) bypasses(s step) bool {
+	switch s.name {
+	case stepType.name, stepResource.name, stepChanged.name, stepFilter.name:
+		return len(j.event.Targets) > 0
+	}
+	return false
+}
+
+func (s step) unasked(j *judgement) string {
 	switch s.name {
 	case stepTargets.name:
 		return "the event names no targets"
 	case stepScopes.name:
+		if len(j.demanded) > 0 {
+			return "the event is a test"
+		}
 		return "the event type demands none"
 	case stepResource.name:
 		return "any resource"
@@ -122,6 +148,9 @@ func resourceDetail(j *judgement, e *entry) string {
 	if _, pass := judgeResource(j, e); pass {
 		return "the event is about " + e.resource()
 	}
+	if !j.values {
+		return fmt.Sprintf("%s is wanted, and the event is not about it", e.resource())
+	}
 	if len(j.event.ResourceIDs) == 0 {
 		return fmt.Sprintf("%s is wanted, and the event names no resource", e.resource())
 	}
@@ -129,13 +158,22 @@ func resourceDetail(j *judgement, e *entry) string {
 }
 
 func changedDetail(j *judgement, e *entry) string {
-	if len(j.event.Changed) == 0 {
+	if j.values && len(j.event.Changed) == 0 {
 		return fmt.Sprintf("a change of %s is wanted, and the event names none", some(e.rule.changed))
+	}
+	if !j.values {
+		return fmt.Sprintf("a change of %s is wanted", some(e.rule.changed))
 	}
 	return fmt.Sprintf("a change of %s is wanted; changed was %s", some(e.rule.changed), some(j.event.Changed))
 }
 
 func filterDetail(j *judgement, e *entry) string {
+	switch {
+	case !j.values && j.failure != nil:
+		return "the filter cannot be evaluated for the event: " + e.rule.filter
+	case !j.values:
+		return e.rule.filter
+	}
 	seen := ""
 	if f, err := j.filter(e.rule.filter); err == nil {
 		seen = f.Seen(j.event)

@@ -179,6 +179,8 @@ func TestScopesOfEventTypes(t *testing.T) {
 	s.want(t, 403, "acme PATCH /v1/subscriptions/"+viewers, `{"url":"https://evil.example.com/"}`)
 	s.want(t, 403, "acme PATCH /v1/subscriptions/"+wildAdmin, `{"url":"https://evil.example.com/"}`)
 	s.want(t, 403, "acme PATCH /v1/subscriptions/"+wildPlain, `{"event_types":["purchase.made"]}`)
+	s.want(t, 403, "acme PATCH /v1/subscriptions/"+viewers, `{"headers":{"X-Route":"evil"}}`)
+	s.want(t, 403, "acme PATCH /v1/subscriptions/"+viewers, `{"auth":{"type":"bearer","token":"evil"}}`)
 	s.want(t, 200, "acme PATCH /v1/subscriptions/"+viewers, `{"name":"renamed"}`)
 	receives("after what was refused", "purchase.made", viewers, wildViewer, wildAdmin)
 	s.want(t, 200, "viewer PATCH /v1/subscriptions/"+wildAdmin, `{"url":"https://example.org/"}`)

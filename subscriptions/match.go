@@ -21,7 +21,8 @@ type MatchEvent struct {
 	Data        []byte // JSON
 	ResourceIDs []string
 	Changed     []string
-	// Targets, where not empty, are the only subscriptions that receive the event, whatever else they ask for.
+	// Targets, where not empty, are the only subscriptions that receive the event, whatever else they ask for. They must
+	// hold the scopes that its type demands.
 	Targets []uuid.UUID
 	// Test sends it to targets that are disabled as well.
 	Test bool
@@ -57,6 +58,7 @@ type judgement struct {
 	// failure is the error of the last filter that could not be evaluated, failures how many there were.
 	failure  error
 	failures uint64
+	values   bool // details may show the event's values
 }
 
 // The steps in their order. Match takes the first five from the index and the others from here; explain takes
@@ -105,6 +107,9 @@ func judgeType(j *judgement, e *entry) (asked, pass bool) {
 }
 
 func judgeScopes(j *judgement, e *entry) (asked, pass bool) {
+	if j.event.Test { // Its data is the tester's own, or the type's sample.
+		return false, false
+	}
 	return len(j.demanded) > 0, len(j.demanded) > 0 && hold(list(e.settings.Value().scopes), j.demanded)
 }
 

@@ -83,19 +83,20 @@ func receives(s *Subscription, e *MatchEvent, demanded []string) bool {
 	if s.Tenant != e.Tenant || s.Status == Disabled && !e.Test {
 		return false
 	}
-	if len(e.Targets) > 0 {
-		return slices.Contains(e.Targets, s.ID)
+	holds := true
+	for _, scope := range demanded {
+		holds = holds && (e.Test || slices.Contains(s.Scopes, scope) || slices.Contains(s.Scopes, AllScopes))
 	}
-	fits := slices.ContainsFunc(s.EventTypes, func(p string) bool {
+	if len(e.Targets) > 0 {
+		return holds && slices.Contains(e.Targets, s.ID)
+	}
+	fits := holds && slices.ContainsFunc(s.EventTypes, func(p string) bool {
 		if p == "*" {
 			return true
 		}
 		p = strings.NewReplacer(".", `\.`, "*", "[^.]+", ">", ".+").Replace(p)
 		return regexp.MustCompile("^" + p + "$").MatchString(e.Type)
 	})
-	for _, scope := range demanded {
-		fits = fits && (slices.Contains(s.Scopes, scope) || slices.Contains(s.Scopes, AllScopes))
-	}
 	if s.ResourceID != "" {
 		fits = fits && slices.Contains(e.ResourceIDs, s.ResourceID)
 	}
@@ -203,7 +204,7 @@ func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *Match
 		if receives {
 			want = append(want, id)
 		}
-		explained, steps, ok := d.Explain(e, id)
+		explained, steps, ok := d.Explain(e, id, View{[]string{AllScopes}, true})
 		if !ok || explained != receives || would(t, d, s, e) != receives {
 			t.Fatalf("%+v\n%+v\nreceives %t, explained %t: %v", s, e, receives, explained, steps)
 		}
@@ -226,7 +227,7 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 	explain := func(change func(*MatchEvent)) string {
 		e := orderEvent()
 		change(e)
-		_, steps, _ := d.Explain(e, s.ID)
+		_, steps, _ := d.Explain(e, s.ID, View{[]string{AllScopes}, true})
 		var lines []string
 		for _, s := range steps {
 			lines = append(lines, s.Step+" "+s.Verdict+": "+s.Detail)
@@ -243,15 +244,22 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 			"event_type pass: order.* takes order.created", "scopes skipped: the event type demands none",
 			"resource_id pass: the event is about 123", "changed pass: a change of status, a,b is wanted; changed was status, total",
 			"filter fail: data.total was 90"}},
-		{"nothing fits", func(e *MatchEvent) {
-			e.Type, e.ResourceIDs, e.Changed, e.Data = "user.created", nil, []string{"total"}, []byte(`{"total": "100"}`)
-		}, []string{
-			"event_type fail: user.created is not among order.*, invoice.paid",
-			"resource_id fail: 123 is wanted, and the event names no resource",
-			"changed fail: a change of status, a,b is wanted; changed was total", `filter fail: no such overload; data.total was "100"`}},
+		{"another type", func(e *MatchEvent) { e.Type, e.ResourceIDs = "user.created", nil }, []string{
+			"event_type fail: user.created is not among order.*, invoice.paid", "resource_id skipped: a step before it failed",
+			"filter skipped: a step before it failed"}},
+		{"no resource", func(e *MatchEvent) { e.ResourceIDs = nil }, []string{
+			"resource_id fail: 123 is wanted, and the event names no resource", "changed skipped: a step before it failed"}},
+		{"another change", func(e *MatchEvent) { e.Changed = []string{"total"} }, []string{
+			"changed fail: a change of status, a,b is wanted; changed was total", "filter skipped: a step before it failed"}},
+		{"data of another type", func(e *MatchEvent) { e.Data = []byte(`{"total": "100"}`) }, []string{`filter fail: no such overload; data.total was "100"`}},
 		{"no data", func(e *MatchEvent) { e.Data = []byte(`{}`) }, []string{"filter fail: no such key: total; data.total is missing"}},
 		{"scopes", func(e *MatchEvent) { e.Type = "order.secret" }, []string{
-			"scopes fail: order.secret demands view:secrets, which the key that made the subscription lacked"}},
+			"scopes fail: order.secret demands view:secrets, which the key that made the subscription lacked",
+			"filter skipped: a step before it failed"}},
+		{"a target without the scopes", func(e *MatchEvent) { e.Type, e.Targets = "order.secret", []uuid.UUID{s.ID} }, []string{
+			"scopes fail: order.secret demands view:secrets"}},
+		{"a test", func(e *MatchEvent) { e.Type, e.Targets, e.Test = "order.secret", []uuid.UUID{s.ID}, true }, []string{
+			"scopes skipped: the event is a test"}},
 		{"targeted", func(e *MatchEvent) { e.Targets = []uuid.UUID{s.ID} }, []string{
 			"targets pass: the event names this subscription", "filter skipped: the event names its targets"}},
 		{"targeted elsewhere", func(e *MatchEvent) { e.Targets = []uuid.UUID{uuid.Nil, uuid.Max} }, []string{
@@ -270,6 +278,41 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 	}
 }
 
+// TestExplainShowsEachReaderWhatItMaySee: values to those who may read events of the type, what a filter says of the
+// data to those who hold the type's scopes.
+func TestExplainShowsEachReaderWhatItMaySee(t *testing.T) {
+	t.Parallel()
+	d := memory()
+	s := example(t)
+	s.ID, s.Status, s.ResourceID, s.Changed, s.Scopes = uuid.Must(uuid.NewV7()), Active, "", nil, []string{AllScopes}
+	s.EventTypes, s.Filter = []string{"*"}, `event.data.card != "zzz"`
+	d.known.apply(rowOf(s))
+	d.known.applyTypes(&changes{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
+	for _, tt := range []struct {
+		eventType, card string
+		view            View
+		verdict, detail string
+	}{
+		{"order.open", "4111", View{Data: true}, Pass, `data.card was "4111"`},
+		{"order.open", "4111", View{}, Pass, s.Filter},
+		{"order.secret", "4111", View{Scopes: []string{"view:secrets"}, Data: true}, Pass, `data.card was "4111"`},
+		{"order.secret", "4111", View{Scopes: []string{"view:secrets"}}, Pass, s.Filter},
+		{"order.secret", "4111", View{Data: true}, Skipped, "shown to keys with view:secrets"},
+		{"order.secret", "zzz", View{Data: true}, Skipped, "shown to keys with view:secrets"},
+		{"order.secret", "zzz", View{Scopes: []string{"view:secrets"}}, Fail, s.Filter},
+	} {
+		e := &MatchEvent{Tenant: "acme", Type: tt.eventType, Data: []byte(`{"card":"` + tt.card + `"}`)}
+		_, steps, _ := d.Explain(e, s.ID, tt.view)
+		got := steps[len(steps)-1]
+		if got.Step != "filter" || got.Verdict != tt.verdict || !strings.Contains(got.Detail, tt.detail) {
+			t.Errorf("%s for %+v: got %+v, want %s: %s", tt.eventType, tt.view, got, tt.verdict, tt.detail)
+		}
+		if strings.Contains(fmt.Sprint(steps), "4111") != strings.Contains(tt.detail, "4111") {
+			t.Errorf("%s for %+v: shown is %+v", tt.eventType, tt.view, steps)
+		}
+	}
+}
+
 func TestFilterErrorsAreCounted(t *testing.T) {
 	t.Parallel()
 	d := memory()
@@ -282,7 +325,7 @@ func TestFilterErrorsAreCounted(t *testing.T) {
 	if got := d.Stats().FilterErrors; got != 2 {
 		t.Errorf("got %d, want 2", got)
 	}
-	if _, _, ok := d.Explain(e, uuid.Nil); ok {
+	if _, _, ok := d.Explain(e, uuid.Nil, View{}); ok {
 		t.Error("explains what is not there")
 	}
 }

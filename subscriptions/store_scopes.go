@@ -3,6 +3,8 @@ package subscriptions
 import (
 	"context"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/lib/pq"
@@ -37,13 +39,15 @@ func (s *Store) checkTypes(ctx context.Context, sub *Subscription, fresh []strin
 	return bad.orNil()
 }
 
-// Rescope sets what scopes a changed subscription holds, and refuses changes that would hand events to somebody who
-// may not see them. Held are the scopes of who makes the change. Whoever changes where events go, or which,
-// must hold the scopes of all event types that the subscription receives, and bounds it to the scopes of
-// his own from then on; AllScopes bounds nothing. Update must follow.
+// Rescope sets what scopes a changed subscription holds, and refuses changes that would hand events to a caller who
+// may not see them. Held are the scopes of the caller. A change of where events go (see moved) or of the event types needs
+// the scopes of all event types that the subscription receives, and bounds the subscription to the caller's scopes from
+// then on; AllScopes bounds nothing. So a subscription's scopes are always within those of whoever set its destination, and
+// deliveries made before the change are sent only as far as they reach (Directory.MayReceive). Update must follow.
 func (s *Store) Rescope(ctx context.Context, before, after *Subscription, held []string) error {
 	fresh := added(before.EventTypes, after.EventTypes)
-	if before.URL == after.URL && len(fresh) == 0 {
+	away := moved(before, after)
+	if !away && len(fresh) == 0 {
 		return nil
 	}
 	types, err := s.scopedTypes(ctx, after.Tenant)
@@ -54,7 +58,7 @@ func (s *Store) Rescope(ctx context.Context, before, after *Subscription, held [
 	for _, t := range types {
 		takes := func(p string) bool { return patternTakes(p, t.Name) }
 		receives := hold(before.Scopes, t.Scopes) && slices.ContainsFunc(after.EventTypes, takes)
-		if receives && before.URL != after.URL || slices.Contains(fresh, t.Name) {
+		if receives && away || slices.Contains(fresh, t.Name) {
 			for _, scope := range t.Scopes {
 				if !hold(held, []string{scope}) {
 					return &ScopeError{EventType: t.Name, Scope: scope}
@@ -75,6 +79,13 @@ func (s *Store) Rescope(ctx context.Context, before, after *Subscription, held [
 	}
 	after.Scopes = distinct(append(after.Scopes, granted...))
 	return nil
+}
+
+// moved reports whether requests go elsewhere after a change: to another URL, or to another recipient there, which
+// credentials, certificates and headers may choose.
+func moved(before, after *Subscription) bool {
+	return before.URL != after.URL || before.Dialect != after.Dialect || !maps.Equal(before.Headers, after.Headers) ||
+		!reflect.DeepEqual(before.Auth, after.Auth) || !reflect.DeepEqual(before.Certificate, after.Certificate)
 }
 
 // scopedTypes are the names and scopes of the event types that demand scopes of a tenant's subscriptions; of

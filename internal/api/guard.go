@@ -19,7 +19,7 @@ import (
 type guard struct {
 	*adapter
 	op      *huma.Operation // nil for handlers outside the document
-	scope   string          // what the caller must hold; empty: being known is enough
+	scopes  []string        // what the caller must hold; none: being known is enough
 	public  bool            // nobody is asked who he is
 	maxBody int64           // 0: no body, or no bound
 	next    http.Handler
@@ -50,7 +50,7 @@ func (a *adapter) guard(op *huma.Operation) *guard {
 	if ok == g.public {
 		panic(fmt.Sprintf("api: %s must have either a Scope or be Public", pattern(op)))
 	}
-	g.scope = scope
+	g.scopes = strings.Fields(scope)
 	if op.RequestBody != nil && g.maxBody == 0 {
 		g.maxBody = defaultMaxBody
 		op.MaxBodyBytes = g.maxBody
@@ -132,8 +132,8 @@ func (g *guard) admit(ctx context.Context, req *request, r *http.Request) error 
 	if req.caller, err = g.auth.Authenticate(ctx, credential); err != nil {
 		return err
 	}
-	if g.scope != "" {
-		if err := req.caller.Require(g.scope); err != nil {
+	for _, scope := range g.scopes {
+		if err := req.caller.Require(scope); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,8 @@ const (
 // ScopeExtension is the field of an operation in the document that names its scope, for tools that test who may do what.
 const ScopeExtension = "x-scope"
 
-// Scope demands a scope of the caller: 403 without it. Admin demands an admin key. Admin keys hold every scope.
+// Scope demands a scope of the caller, or several with blanks between: 403 without one. Admin demands an admin key. Admin
+// keys hold every scope.
 func Scope(name string) func(*huma.Operation) {
 	return func(op *huma.Operation) { setMetadata(op, scopeKey, name) }
 }
@@ -49,7 +50,7 @@ func (a *adapter) document(op *huma.Operation) {
 	errs := []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	if protected {
 		// For schemes that are not OAuth, OpenAPI 3.1 reads these as role names.
-		op.Security = []map[string][]string{{"bearer": {scope}}, {"key": {scope}}}
+		op.Security = []map[string][]string{{"bearer": strings.Fields(scope)}, {"key": strings.Fields(scope)}}
 		if op.Extensions == nil {
 			op.Extensions = map[string]any{}
 		}
