@@ -8,18 +8,20 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // spare makes what spares endpoints, and what tells tenants of it.
-func (w *Worker) spare(announcer Announcer) {
+func (w *Worker) spare(deps Deps) {
 	w.gate = throttle.New(
 		throttle.Config{InFlight: w.cfg.InFlight, BreakerAfter: w.cfg.BreakerAfter, Patience: w.patience()},
 		throttle.Deps{
 			DB: w.ledger.db, Metrics: w.metrics.throttle, Logger: w.log, Now: w.now, Go: w.flights.Go, Recovered: w.recovered,
+			TenantRate: func(tenant string) int { return deps.Quotas.Of(tenant).PerSecond(quota.DeliveriesPerSecond) },
 		},
 	)
 	w.failing = newFailing(w)
-	w.announcer, w.notices = announcer, make(chan Notice, maxNotices)
+	w.announcer, w.notices = deps.Announcer, make(chan Notice, maxNotices)
 }
 
 // resultFor tells the gate what an attempt says of the receiver.

@@ -18,6 +18,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 const (
@@ -29,16 +30,18 @@ const (
 	tailBeat = 15 * time.Second
 	// tailWrite bounds the writing of one outcome to a reader.
 	tailWrite = 10 * time.Second
-	// tailMost is how many readers one process serves at once.
-	tailMost = 100
+	// tailMost is how many readers one process serves at once; the last tailAdmins of them are admins'.
+	tailMost   = 100
+	tailAdmins = 20
 )
 
 // Tail shows outcomes as they happen, to any number of readers: it follows the stream of outcomes once, while
 // there are readers, and hands each what it asked for. What happened before is in the ledger.
 type Tail struct {
-	js   natsjs.JetStream
-	log  *slog.Logger
-	ends context.Context // with the process
+	js     natsjs.JetStream
+	log    *slog.Logger
+	quotas *quota.Quotas
+	ends   context.Context // with the process
 
 	mu        sync.Mutex
 	readers   map[*tailReader]bool
@@ -56,6 +59,7 @@ type following struct {
 // tailReader is a client that watches.
 type tailReader struct {
 	tenant       string
+	admin        bool
 	subscription uuid.UUID
 	state        string
 	outcomes     chan []byte   // as they are shown
@@ -71,6 +75,9 @@ func newTailReader(tenant, state string) *tailReader {
 func NewTail(js natsjs.JetStream, logger *slog.Logger) *Tail {
 	return &Tail{js: js, log: logger, readers: map[*tailReader]bool{}}
 }
+
+// Limit bounds the readers of each tenant. It is called before the Tail is served.
+func (t *Tail) Limit(q *quota.Quotas) { t.quotas = q }
 
 // Run lets readers watch until ctx ends; then it sends them away.
 func (t *Tail) Run(ctx context.Context) error {
@@ -131,11 +138,19 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 			return nil, api.Invalid(api.At("query.subscription", "must be a UUID"))
 		}
 	}
-	ends, err := t.join(ctx, r)
+	caller := api.CallerFrom(ctx)
+	r.admin = caller.Admin
+	leave, err := t.quotas.Enter(caller.Tenant, quota.Tails)
 	if err != nil {
 		return nil, err
 	}
+	ends, err := t.join(ctx, r)
+	if err != nil {
+		leave()
+		return nil, err
+	}
 	return &huma.StreamResponse{Body: func(out huma.Context) {
+		defer leave()
 		defer t.leave(r)
 		out.SetHeader("Content-Type", "text/event-stream")
 		out.SetHeader("Cache-Control", "no-store")
@@ -174,7 +189,11 @@ func (t *Tail) add(r *tailReader) (ends context.Context, f *following, err error
 	if t.ends == nil || t.ends.Err() != nil {
 		return nil, nil, api.Unavailable(errStopping)
 	}
-	if len(t.readers) >= tailMost {
+	most := tailMost
+	if !r.admin {
+		most -= tailAdmins
+	}
+	if len(t.readers) >= most {
 		return nil, nil, api.Unavailable(errManyReaders)
 	}
 	if t.following == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -56,6 +57,7 @@ type Deps struct {
 	Metrics   *Metrics
 	Logger    *slog.Logger
 	Announcer Announcer        // nil: tenants are told nothing
+	Quotas    *quota.Quotas    // nil bounds no tenant
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -120,7 +122,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	w.returning = newGiveBacks(w.ledger, w.name)
 	w.renewing = newRenewals(w.ledger, as)
 	w.due = newDue(w)
-	w.spare(deps.Announcer)
+	w.spare(deps)
 	return w, nil
 }
 

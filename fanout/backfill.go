@@ -3,7 +3,6 @@ package fanout
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -20,6 +20,7 @@ type Backfill struct {
 	DB *sql.DB
 	// MaxAge is how long the stream keeps events: what is older cannot be had.
 	MaxAge time.Duration
+	Quotas *quota.Quotas
 	Now    func() time.Time // nil means time.Now
 }
 
@@ -35,13 +36,10 @@ func (b Backfill) Begin(ctx context.Context, tx *sql.Tx, sub *subscriptions.Subs
 		return uuid.Nil, &subscriptions.Invalid{Faults: []subscriptions.Fault{{Field: "since", Message: fmt.Sprintf(
 			"must not be before %s: events are kept for %s", oldest.UTC().Add(time.Second).Format(time.RFC3339), b.MaxAge)}}}
 	}
-	made, err := newReplayStore(b.DB).createIn(ctx, tx, &replay{
+	made, err := (&replayStore{db: b.DB, quotas: b.Quotas}).createIn(ctx, tx, &replay{
 		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: deliver.OnlyMissing,
 		span: deliver.Span{Since: api.Instant(since), Until: api.Instant(now)}, rate: defaultRate,
 	})
-	if errors.Is(err, errManyReplays) {
-		return uuid.Nil, tooMany()
-	}
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("begin backfill: %w", err)
 	}

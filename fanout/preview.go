@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -59,6 +60,11 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 	if err != nil {
 		return nil, err
 	}
+	leave, err := r.Quotas.EnterSoon(tenant, quota.Previews)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if _, err := r.Directory.Fresh(ctx); err != nil { // For the scopes that event types demand.
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -27,12 +28,8 @@ const (
 	replayCancelled replayState = "cancelled"
 )
 
-const (
-	// maxReplays bounds what one tenant may have under way at once.
-	maxReplays = 20
-	// defaultRate is in deliveries per second.
-	defaultRate = 100
-)
+// defaultRate is in deliveries per second.
+const defaultRate = 100
 
 // replay is a span of the past that is sent again.
 type replay struct {
@@ -59,7 +56,14 @@ type replay struct {
 type ReplayRoutes struct {
 	DB        *sql.DB
 	Directory *subscriptions.Directory
+	Quotas    *quota.Quotas
 	Now       func() time.Time // nil means time.Now
+}
+
+// Usage is how many replays of a tenant are under way.
+func (r ReplayRoutes) Usage(ctx context.Context, tenant string) (map[quota.Name]int64, error) {
+	n, err := openReplays(ctx, r.DB, tenant)
+	return map[quota.Name]int64{quota.Replays: n}, err
 }
 
 // Register adds the operations.
@@ -233,17 +237,12 @@ func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, err
 			return nil, api.Invalid(api.At("body.types", refusal.Error()))
 		}
 	}
-	made, err := newReplayStore(r.DB).create(ctx, p)
-	if errors.Is(err, errManyReplays) {
-		return nil, tooMany()
-	}
+	made, err := (&replayStore{db: r.DB, quotas: r.Quotas}).create(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return made.output(), nil
 }
-
-func tooMany() error { return api.Conflict("the tenant has as many replays under way as it may") }
 
 type replayIDInput struct {
 	ID string `path:"id" doc:"The replay's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`

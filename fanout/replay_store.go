@@ -13,11 +13,11 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 var (
-	errNoReplay    = errors.New("no such replay")
-	errManyReplays = errors.New("too many replays")
+	errNoReplay = errors.New("no such replay")
 	// errNotMine says that a replay was paused, cancelled or taken over: this process has no more to do with it.
 	errNotMine = errors.New("the replay is not this process's")
 )
@@ -27,10 +27,11 @@ const replayLease = 10 * time.Second
 
 // replayStore is all SQL of replays.
 type replayStore struct {
-	db *sql.DB
+	db     *sql.DB
+	quotas *quota.Quotas // of those that create; nil bounds nothing
 }
 
-func newReplayStore(db *sql.DB) *replayStore { return &replayStore{db} }
+func newReplayStore(db *sql.DB) *replayStore { return &replayStore{db: db} }
 
 const replayColumns = `id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, counted, matched, sent,
 	place, last_seq, created_at, ended_at`
@@ -44,7 +45,7 @@ func scanReplay(row interface{ Scan(...any) error }) (*replay, error) {
 	return p, err
 }
 
-// create writes a replay that is to begin. It fails with errManyReplays.
+// create writes a replay that is to begin. It fails with an *api.LimitError.
 func (s *replayStore) create(ctx context.Context, p *replay) (made *replay, err error) {
 	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
 		made, err = s.createIn(ctx, tx, p)
@@ -58,22 +59,33 @@ func (s *replayStore) create(ctx context.Context, p *replay) (made *replay, err 
 
 // createIn is create as part of a transaction.
 func (s *replayStore) createIn(ctx context.Context, tx *sql.Tx, p *replay) (*replay, error) {
-	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('replays ' || $1, 0))`, p.tenant); err != nil {
+	bounds, err := s.quotas.Lock(ctx, tx, p.tenant)
+	if err != nil {
 		return nil, err
 	}
-	var open int
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM replays WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`,
-		p.tenant).Scan(&open); err != nil {
+	open, err := openReplays(ctx, tx, p.tenant)
+	if err != nil {
 		return nil, err
 	}
-	if open >= maxReplays {
-		return nil, errManyReplays
+	if err := bounds.Check(quota.Replays, open, 1); err != nil {
+		return nil, err
 	}
 	return scanReplay(tx.QueryRowContext(ctx, `
 INSERT INTO replays (id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'counting') RETURNING `+replayColumns,
 		p.id, p.tenant, p.subscription, string(p.only), p.span.Since, p.span.Until, p.eventID,
 		pq.StringArray(append([]string{}, p.types...)), p.rate, p.dryRun))
+}
+
+// openReplays is how many replays of a tenant are under way.
+func openReplays(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, tenant string) (n int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT count(*) FROM replays WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`, tenant).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count replays: %w", err)
+	}
+	return n, nil
 }
 
 // get returns a replay of a tenant, of any if tenant is empty; errNoReplay.

@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -44,6 +45,7 @@ type Routes struct {
 	Bytes      Bytes
 	Deliveries Deliveries
 	Directory  *subscriptions.Directory
+	Quotas     *quota.Quotas    // nil bounds nothing
 	Now        func() time.Time // nil means time.Now
 }
 

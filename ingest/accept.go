@@ -15,7 +15,7 @@ import (
 // accept takes the items as far as they go: into the stream, or to a problem. It returns when each has its
 // answer, which is no later than the context ends.
 func (in *Ingest) accept(ctx context.Context, items []*item) {
-	live := alive(items)
+	live := in.meter(ctx, alive(items))
 	if len(live) == 0 {
 		return
 	}

@@ -14,6 +14,7 @@ const retryAfter = "2"
 // answerOne answers for the one event of a request. What it writes of the event needs no escaping: ids are plain.
 func answerOne(w http.ResponseWriter, it *item) {
 	if it.problem != nil {
+		waitHeader(w, it)
 		writeProblem(w, it.problem.Status, it.problem)
 		return
 	}
@@ -40,6 +41,11 @@ func answerMany(w http.ResponseWriter, items []*item) {
 	if unstored {
 		p := problem(http.StatusServiceUnavailable, "storage failed for some events: send those again")
 		writeProblem(w, p.Status, partly{Problem: p, Accepted: accepted, Events: events})
+		return
+	}
+	if p := limitedProblem(items); p != nil && accepted == 0 {
+		waitHeader(w, items...)
+		writeProblem(w, p.Status, partly{Problem: p, Events: events})
 		return
 	}
 	b := make([]byte, 0, len(events)+64)

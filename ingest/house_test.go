@@ -23,6 +23,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -59,6 +60,7 @@ type house struct {
 	url    string
 
 	cfg    ingest.Config
+	quotas *quota.Quotas
 	events fanout.Config
 	// maxBytes of the stream.
 	maxBytes int64
@@ -101,7 +103,7 @@ func (h *house) build() {
 	h.t.Cleanup(func() { _ = publisher.Close() })
 	h.ingest, err = ingest.New(h.cfg, ingest.Deps{
 		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir), Ledger: h.ledger,
-		Reader: fanout.NewReader(h.js), Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Reader: fanout.NewReader(h.js), Quotas: h.quotas, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -25,6 +26,7 @@ type Ingest struct {
 	keys    *keys
 	door    *door
 	metrics *metrics
+	quotas  *quota.Quotas
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -39,6 +41,7 @@ type Deps struct {
 	Rules     *fanout.Rules
 	Ledger    *fanout.Ledger
 	Reader    *fanout.Reader
+	Quotas    *quota.Quotas // nil bounds nothing
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
 	Now       func() time.Time // nil means time.Now
@@ -55,7 +58,7 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 	return &Ingest{
 		cfg: cfg, rules: deps.Rules, dir: deps.Directory, to: deps.Publisher, stored: deps.Reader,
 		keys: newKeys(deps.DB, deps.Ledger, deps.Now), door: newDoor(cfg), metrics: newMetrics(deps.Metrics),
-		log: deps.Logger, now: deps.Now,
+		quotas: deps.Quotas, log: deps.Logger, now: deps.Now,
 	}, nil
 }
 
@@ -81,7 +84,7 @@ type Result struct {
 	ID        string
 	Duplicate bool // the same event was accepted before
 	Seq       uint64
-	// Err is nil once the event is on disk; else it is an *api.Problem.
+	// Err is nil once the event is on disk; else it is an *api.Problem, or an *api.LimitError.
 	Err error
 }
 
@@ -101,6 +104,9 @@ func (in *Ingest) Publish(ctx context.Context, events ...fanout.Event) []Result 
 		results[i] = Result{ID: it.event.ID, Duplicate: it.duplicate, Seq: it.event.Seq}
 		if it.problem != nil {
 			results[i].Err = it.problem
+		}
+		if it.limited != nil {
+			results[i].Err = it.limited
 		}
 	}
 	return results

@@ -23,6 +23,8 @@ type item struct {
 	// unstored says that the problem is storage, which makes the whole answer 503.
 	unstored  bool
 	duplicate bool
+	// limited is why the tenant's rate does not allow it: an *api.LimitError.
+	limited error
 	// first is the same event earlier in the same request, whose answer this one shares.
 	first *item
 }

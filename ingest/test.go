@@ -62,6 +62,9 @@ func (in *Ingest) test(ctx context.Context, input *testInput) (*testOutput, erro
 		}
 		return nil, p
 	}
+	if result.Err != nil {
+		return nil, result.Err
+	}
 	stored, err := in.await(ctx, result.Seq)
 	if err != nil {
 		return nil, api.Unavailable(err)

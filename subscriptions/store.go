@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
@@ -35,6 +36,7 @@ type Store struct {
 	policy egress.Policy
 	now    func() time.Time
 	birth  Backfill
+	quotas *quota.Quotas
 }
 
 // New makes a Store. Policy judges URLs.
@@ -45,20 +47,29 @@ func New(db *sql.DB, ring *seal.Ring, policy egress.Policy) *Store {
 }
 
 // nextRevision begins every statement that changes something. The row's lock is taken here and kept until
-// the statement has committed, which is at its end: no transaction is open around it.
+// the statement has committed; where a transaction is open around it, it is the last statement.
 const nextRevision = `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value) `
 
 // Create saves a new subscription and fills in its ID, Number, times, Revision and what it left open. The
-// errors are *Invalid, *ScopeError or Postgres's.
+// errors are *Invalid, *ScopeError, *api.LimitError or Postgres's.
 func (s *Store) Create(ctx context.Context, sub *Subscription) error {
 	args, err := s.birthArgs(ctx, sub)
 	if err != nil {
 		return err
 	}
-	if err := s.db.QueryRowContext(ctx, insertSubscription, args...).Scan(&sub.Number, &sub.Revision); err != nil {
+	err = s.within(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.insert(ctx, tx, sub, args) })
+	if err != nil {
 		return fmt.Errorf("create subscription: %w", err)
 	}
 	return nil
+}
+
+// insert writes a new subscription, if its tenant may have it.
+func (s *Store) insert(ctx context.Context, tx *sql.Tx, sub *Subscription, args []any) error {
+	if err := s.room(ctx, tx, sub.Tenant, args[len(args)-1].(int64)); err != nil {
+		return err
+	}
+	return tx.QueryRowContext(ctx, insertSubscription, args...).Scan(&sub.Number, &sub.Revision)
 }
 
 // birthArgs judges a new subscription, fills in what it left open and returns the arguments of insertSubscription.
@@ -73,7 +84,7 @@ func (s *Store) birthArgs(ctx context.Context, sub *Subscription) ([]any, error)
 	if err != nil {
 		return nil, err
 	}
-	return append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt), nil
+	return append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size()+int64(len(sealed))), nil
 }
 
 // prepare judges a new subscription and fills in what it left open.
@@ -163,7 +174,14 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 		return ErrSealed
 	}
 	sub.UpdatedAt = s.now()
-	err = s.db.QueryRowContext(ctx, updateSubscription, append(writtenArgs(sub, sealed), sub.Revision)...).Scan(&sub.Revision)
+	size := sub.size()
+	args := append(writtenArgs(sub, sealed), sub.Revision, size)
+	err = s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := s.grow(ctx, tx, sub, size+int64(len(sealed))); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, updateSubscription, args...).Scan(&sub.Revision)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrChanged
 	}

@@ -10,7 +10,7 @@ import (
 const bulkChunk = 5_000
 
 // CreateMany saves many new subscriptions, some thousand in a transaction, all of which have the same revision;
-// what was saved before an error stays. It judges each as Create does, but for what event types demand: it is
+// what was saved before an error stays. It judges each as Create does, but for what event types demand and for limits: it is
 // for those who operate Fanfare (loading, benchmarks), not for callers of an API. Numbers are not filled in.
 func (s *Store) CreateMany(ctx context.Context, subs iter.Seq[*Subscription]) (n int, err error) {
 	for chunk := range chunks(subs, bulkChunk) {
@@ -41,7 +41,7 @@ func chunks[T any](seq iter.Seq[T], size int) iter.Seq[[]T] {
 }
 
 // copySubscriptions takes the values of writtenArgs and what createChunk adds, in that order.
-const copySubscriptions = `COPY subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, revision) FROM STDIN`
+const copySubscriptions = `COPY subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, bytes, revision) FROM STDIN`
 
 func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 	rows := make([][]any, len(chunk))
@@ -53,7 +53,7 @@ func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 		if err != nil {
 			return err
 		}
-		rows[i] = append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt)
+		rows[i] = append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size()+int64(len(sealed)))
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -18,7 +18,7 @@ const wipedType = `deleted = true, description = '', schema = NULL, sample = NUL
 	updated_at = $1, revision = r.value`
 
 // CreateEventType saves a new event type, of one tenant or, where Tenant is empty, of all. The errors are
-// *Invalid and ErrExists.
+// *Invalid, *api.LimitError and ErrExists.
 func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
 	if err := t.validate(); err != nil {
 		return err
@@ -26,12 +26,17 @@ func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
 	t.CreatedAt = s.now()
 	t.UpdatedAt = t.CreatedAt
 	// What was deleted may come back; its tombstone is the row.
-	err := s.db.QueryRowContext(ctx, nextRevision+`
+	err := s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := s.roomForType(ctx, tx, t.Tenant); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, nextRevision+`
 INSERT INTO event_types AS e (tenant, name, description, schema, sample, scopes, archived, created_at, updated_at, revision)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, r.value FROM r
 ON CONFLICT (tenant, name) DO UPDATE SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7,
 	created_at = $8, updated_at = $8, deleted = false, revision = excluded.revision WHERE e.deleted
 RETURNING revision`, t.args()...).Scan(&t.Revision)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrExists
 	}

@@ -40,7 +40,7 @@ func (s *Store) CreateSince(ctx context.Context, sub *Subscription, since time.T
 			return err
 		}
 		// Last, as the revision is locked from here to the commit.
-		return tx.QueryRowContext(ctx, insertSubscription, args...).Scan(&sub.Number, &sub.Revision)
+		return s.insert(ctx, tx, sub, args)
 	})
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("create subscription with its past: %w", err)

@@ -16,12 +16,13 @@ const (
 	updatedValues = `$3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, coalesce($18, secrets), $19, $20, $21, $22, $23, $24`
 )
 
-const insertSubscription = nextRevision + `INSERT INTO subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, revision)
-SELECT $1, $2, ` + writtenValues + `, $25, $26, $27, r.value FROM r RETURNING number, revision`
+const insertSubscription = nextRevision + `INSERT INTO subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, bytes, revision)
+SELECT $1, $2, ` + writtenValues + `, $25, $26, $27, $28, r.value FROM r RETURNING number, revision`
 
 // Settings are merged, so that those of another version of Fanfare stay. What is left out where there is none goes first.
 const updateSubscription = nextRevision + `UPDATE subscriptions
-SET (` + written + `, settings, revision) = (` + updatedValues + `, subscriptions.settings - 'ordering' - 'content_type' || $25, r.value) FROM r
+SET (` + written + `, settings, bytes, revision) = (` + updatedValues + `, subscriptions.settings - 'ordering' - 'content_type' || $25,
+	$27 + octet_length(coalesce($18, secrets)), r.value) FROM r
 WHERE id = $1 AND tenant = $2 AND subscriptions.revision = $26 AND NOT deleted RETURNING subscriptions.revision`
 
 // writtenArgs are the arguments of both statements, up to settings.

@@ -19,7 +19,7 @@ const module = "github.com/fanfarehq/fanfare/"
 
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
-	"internal/api", "internal/egress", "internal/event", "internal/group", "internal/jetstream", "internal/postgres", "internal/seal",
+	"internal/api", "internal/egress", "internal/event", "internal/group", "internal/jetstream", "internal/postgres", "internal/quota", "internal/seal",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -34,9 +34,9 @@ func arrows() map[string][]string {
 		"fanout":           stage("deliver", "subscriptions"),
 		"deliver":          stage("deliver/throttle", "subscriptions"),
 		"deliver/throttle": {"internal/group", "internal/postgres", "subscriptions"},
-		"subscriptions":    {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/seal"},
+		"subscriptions":    {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal"},
 
-		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres"},
+		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota"},
 		"internal/api":        {},
 		"internal/egress":     {},
 		"internal/event":      {},
@@ -44,6 +44,7 @@ func arrows() map[string][]string {
 		"internal/group":      {},
 		"internal/jetstream":  {"internal/group"},
 		"internal/postgres":   {"internal/group"},
+		"internal/quota":      {"internal/api", "internal/postgres"},
 		"internal/seal":       {},
 		"internal/servertest": {"internal/embedded", "internal/jetstream", "internal/postgres"},
 

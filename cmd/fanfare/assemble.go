@@ -20,6 +20,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -79,6 +80,7 @@ type shared struct {
 	reader    *fanout.Reader
 	events    *deliver.Events
 	turns     *deliver.Turns
+	quotas    *quota.Quotas
 }
 
 // assemble makes the parts of a role; nothing runs yet when it returns. This file is the one place that knows them all.
@@ -89,6 +91,7 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 		return nil, err
 	}
 	a := &assembly{}
+	a.add("quotas", sh.quotas.Run)
 	if r.is(roleAPI, roleIngest) {
 		err = a.serveHTTP(ctx, sh, r)
 	}
@@ -118,6 +121,13 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 	}
 	sh.turns = deliver.NewTurns(deliver.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
 	sh.rules = fanout.NewRules(s.fanout, sh.directory)
+	if sh.quotas, err = quota.New(s.limits, quota.Deps{DB: g.db, Logger: g.log}); err != nil {
+		return nil, err
+	}
+	if err := sh.quotas.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	sh.store.Limit(sh.quotas)
 	if err := sh.store.CheckKeys(ctx); err != nil {
 		return nil, err
 	}
@@ -137,7 +147,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	}
 	in, err := ingest.New(sh.s.ingest, ingest.Deps{
 		DB: sh.db, Publisher: publisher, Directory: sh.directory, Rules: sh.rules, Ledger: sh.ledger, Reader: sh.reader,
-		Logger: sh.log, Metrics: sh.metrics,
+		Quotas: sh.quotas, Logger: sh.log, Metrics: sh.metrics,
 	})
 	if err != nil {
 		return err
@@ -146,7 +156,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	if err != nil {
 		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
 	}
-	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: peppers, Logger: sh.log})
+	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: peppers, Quotas: sh.quotas, Logger: sh.log})
 	if err != nil {
 		return err
 	}
@@ -166,6 +176,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	sh.store.Routes(routes)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
+		Quotas: sh.quotas,
 	}.Register(routes)
 	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
 	a.operations(sh, keys, routes)
@@ -213,7 +224,8 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Turns: sh.turns, Announcer: announcer{to: telling, directory: sh.directory}, Metrics: metrics, Logger: sh.log,
+		Events: sh.events, Turns: sh.turns, Announcer: announcer{to: telling, directory: sh.directory}, Quotas: sh.quotas,
+		Metrics: metrics, Logger: sh.log,
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // The default that `fanfare config` shows is the one that the packages' own tests run with.
@@ -30,8 +31,13 @@ func TestDefaultsAgree(t *testing.T) {
 	}
 	s := newSettings()
 	s.access, s.egress, s.ingest, s.fanout, s.deliver = access.DefaultConfig(), egress.DefaultConfig(), ingest.DefaultConfig(), fanout.DefaultConfig(), deliver.DefaultConfig()
-	shown := of(section{"", &s.access}, section{"", &s.egress}, section{"", &s.ingest}, section{"", &s.fanout}, section{"", &s.deliver})
+	s.limits = quota.DefaultConfig()
+	shown := of(section{"", &s.limits}, section{"", &s.access}, section{"", &s.egress}, section{"", &s.ingest}, section{"", &s.fanout}, section{"", &s.deliver})
 	for name, is := range map[string]any{
+		"FANFARE_LIMIT_SUBSCRIPTIONS": s.limits.Subscriptions, "FANFARE_LIMIT_SUBSCRIPTION_BYTES": s.limits.SubscriptionBytes,
+		"FANFARE_LIMIT_KEYS": s.limits.Keys, "FANFARE_LIMIT_EVENT_TYPES": s.limits.EventTypes, "FANFARE_LIMIT_REPLAYS": s.limits.Replays,
+		"FANFARE_LIMIT_TAILS": s.limits.Tails, "FANFARE_LIMIT_PREVIEWS": s.limits.Previews,
+		"FANFARE_LIMIT_EVENTS_PER_SECOND": s.limits.EventsPerSecond, "FANFARE_LIMIT_DELIVERIES_PER_SECOND": s.limits.DeliveriesPerSecond,
 		"FANFARE_JWT_MAX_TTL":       s.access.JWTMaxTTL,
 		"FANFARE_INGEST_MAX_EVENTS": s.ingest.MaxEvents, "FANFARE_INGEST_MAX_BYTES": s.ingest.MaxBytes, "FANFARE_EVENT_TYPES": s.fanout.EventTypes,
 		"FANFARE_EVENT_MAX_DATA": s.fanout.MaxData, "FANFARE_EVENTS_MAX_AGE": s.fanout.EventsMaxAge, "FANFARE_EVENTS_MAX_BYTES": s.fanout.EventsMaxBytes,

@@ -40,10 +40,13 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	eraser.Register(to)
 	keys.OnErase(sh.store, eraser) // Its subscriptions first, so that nothing new is made.
 	tail := deliver.NewTail(sh.js, sh.log)
+	tail.Limit(sh.quotas)
 	tail.Register(to)
 	a.add("tail", tail.Run)
-	fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory}.Register(to)
-	sh.store.OnSince(fanout.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge}.Begin)
+	replays := fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas}
+	replays.Register(to)
+	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, deliver.NewCounts(sh.db).Usage)
+	sh.store.OnSince(fanout.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Quotas: sh.quotas}.Begin)
 	sh.auditor(nil).Register(to)
 }
 

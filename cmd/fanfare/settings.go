@@ -15,6 +15,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // settings are those of every package, composed; each package owns its own.
@@ -24,6 +25,7 @@ type settings struct {
 	nats     jetstream.Config
 	access   access.Config
 	proxies  api.ProxyConfig
+	limits   quota.Config
 	egress   egress.Config
 	ingest   ingest.Config
 	fanout   fanout.Config
@@ -70,7 +72,7 @@ func newSettings() *settings { return &settings{} }
 // sections lists them as `fanfare config` does.
 func (s *settings) sections() []section {
 	return []section{
-		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"proxies", &s.proxies}, {"egress", &s.egress},
+		{"server", &s.server}, {"logging", &s.log}, {"NATS", &s.nats}, {"access", &s.access}, {"proxies", &s.proxies}, {"limits", &s.limits}, {"egress", &s.egress},
 		{"ingest", &s.ingest}, {"fanout", &s.fanout}, {"deliver", &s.deliver}, {"dialects", &s.dialects}, {"retention", &s.retain},
 	}
 }

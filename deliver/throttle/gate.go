@@ -20,6 +20,8 @@ type Deps struct {
 	Now     func() time.Time
 	// Go runs a function in a goroutine.
 	Go func(func())
+	// TenantRate is how many requests per second a tenant may make, over all workers; 0 is any number. Nil bounds none.
+	TenantRate func(tenant string) int
 	// Recovered is called when the endpoints of subscriptions can be reached again, outside of all locks.
 	// It must not block.
 	Recovered func([]*subscriptions.Subscription)
@@ -58,7 +60,10 @@ func New(cfg Config, deps Deps) *Gate {
 		g.metrics.breakers.WithLabelValues(string(to)).Inc()
 	})
 	g.hosts = newHosts(cfg, deps.Now)
-	g.permits = newPermits(g.store, deps.Now)
+	if deps.TenantRate == nil {
+		deps.TenantRate = func(string) int { return 0 }
+	}
+	g.permits = newPermits(g.store, deps.TenantRate, deps.Now)
 	g.network = newNetwork(deps.Now, rand.Float64, func(down bool) {
 		if held := g.hosts.reset(); !down && len(held) > 0 {
 			g.recovered(held)

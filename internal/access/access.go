@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // Deps are what Access works with.
@@ -23,6 +24,7 @@ type Deps struct {
 	// Client fetches the key set of the identity provider. Nil makes one that reaches private addresses too, since the URL is
 	// the operator's own, but no cloud's metadata.
 	Client *http.Client
+	Quotas *quota.Quotas    // nil bounds nothing
 	Logger *slog.Logger     // nil discards
 	Now    func() time.Time // nil is time.Now
 }
@@ -38,6 +40,7 @@ type Access struct {
 	guesses *guesses
 	watches *watches
 	erasers []Eraser
+	usage   []Usage
 	log     *slog.Logger
 	now     func() time.Time
 	every   time.Duration // between two rounds of Run
@@ -67,7 +70,7 @@ func New(cfg Config, deps Deps) (*Access, error) {
 		return nil, err
 	}
 	a := &Access{
-		store: store{db: deps.DB}, hasher: h, guesses: newGuesses(deps.Now), watches: newWatches(deps.Now),
+		store: store{db: deps.DB, quotas: deps.Quotas}, hasher: h, guesses: newGuesses(deps.Now), watches: newWatches(deps.Now),
 		log: deps.Logger, now: deps.Now, every: time.Second,
 		afterRound: func() {},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // Routes adds the operations of keys and tenants.
@@ -30,7 +31,7 @@ func (a *Access) Routes(to huma.API) {
 	huma.Get(to, "/v1/tenants/{tenant}", a.getTenant, tag, api.Scope(api.Admin), describe("get-tenant", "Read a tenant",
 		"A tenant exists from its first use.", http.StatusOK))
 	huma.Put(to, "/v1/tenants/{tenant}", a.putTenant, tag, api.Scope(api.Admin), describe("put-tenant", "Describe a tenant",
-		"Sets name and metadata, and makes the tenant if there is none. The name of a deleted tenant is not given again (409).",
+		"Sets name, metadata and limits, and makes the tenant if there is none. The name of a deleted tenant is not given again (409).",
 		http.StatusOK))
 	huma.Delete(to, "/v1/tenants/{tenant}", a.deleteTenant, tag, api.Scope(api.Admin), describe("delete-tenant", "Erase a tenant",
 		"Ends the tenant's keys at once and erases all that belongs to it in the background. It is gone for every route from now on.",
@@ -224,6 +225,8 @@ type tenantJSON struct {
 	Metadata  map[string]string `json:"metadata" nullable:"false"`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
+	Limits    limitsJSON        `json:"limits" doc:"What the tenant was given; null where the default of the settings holds."`
+	Usage     usageJSON         `json:"usage" doc:"What the tenant has of it."`
 }
 
 type tenantPath struct {
@@ -235,17 +238,27 @@ type putTenantInput struct {
 	Body   struct {
 		Name     string            `json:"name,omitempty" maxLength:"200" example:"Acme Inc."`
 		Metadata map[string]string `json:"metadata,omitempty" maxProperties:"50"`
+		Limits   *quota.Limits     `json:"limits,omitempty" doc:"What the tenant may have and do, in place of all its own limits before; each that is left out or null is the default. If limits is left out, they stay as they are."`
 	}
 }
 
 type tenantOutput struct{ Body tenantJSON }
 
-func presentTenant(t *Tenant) *tenantOutput {
-	out := &tenantOutput{Body: tenantJSON(*t)}
+func (a *Access) presentTenant(ctx context.Context, t *Tenant) (*tenantOutput, error) {
+	used, err := a.used(ctx, t.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	out := &tenantOutput{Body: tenantJSON{
+		Tenant: t.Tenant, Name: t.Name, Metadata: t.Metadata, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Usage: used,
+	}}
+	if t.Limits != nil {
+		out.Body.Limits = limitsJSON(*t.Limits)
+	}
 	if out.Body.Metadata == nil {
 		out.Body.Metadata = map[string]string{}
 	}
-	return out
+	return out, nil
 }
 
 func (a *Access) getTenant(ctx context.Context, in *tenantPath) (*tenantOutput, error) {
@@ -253,7 +266,7 @@ func (a *Access) getTenant(ctx context.Context, in *tenantPath) (*tenantOutput, 
 	if err != nil {
 		return nil, err
 	}
-	return presentTenant(t), nil
+	return a.presentTenant(ctx, t)
 }
 
 func (a *Access) find(ctx context.Context, name string) (*Tenant, error) {
@@ -274,7 +287,7 @@ func (a *Access) putTenant(ctx context.Context, in *putTenantInput) (*tenantOutp
 	if !api.ValidTenant(in.Tenant) {
 		return nil, api.NotFound()
 	}
-	t := &Tenant{Tenant: in.Tenant, Name: in.Body.Name, Metadata: in.Body.Metadata}
+	t := &Tenant{Tenant: in.Tenant, Name: in.Body.Name, Metadata: in.Body.Metadata, Limits: in.Body.Limits}
 	if t.Metadata == nil {
 		t.Metadata = map[string]string{}
 	}
@@ -285,7 +298,10 @@ func (a *Access) putTenant(ctx context.Context, in *putTenantInput) (*tenantOutp
 	if err != nil {
 		return nil, away(err)
 	}
-	return presentTenant(put), nil
+	if in.Body.Limits != nil {
+		a.store.quotas.Note(in.Tenant, *in.Body.Limits)
+	}
+	return a.presentTenant(ctx, put)
 }
 
 // deletedTenantOutput says what is being erased.

@@ -11,11 +11,13 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // store is all the SQL of keys and tenants.
 type store struct {
-	db *sql.DB
+	db     *sql.DB
+	quotas *quota.Quotas
 }
 
 const keyColumns = "id, tenant, name, hash, scopes, admin, created_at, expires_at, last_used_at, revoked_at IS NOT NULL"
@@ -69,10 +71,55 @@ func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) 
 	return list, rows.Err()
 }
 
-// insertKey is errErased if the key's tenant was deleted.
+// insertKey is errErased if the key's tenant was deleted, and an *api.LimitError if it has as many keys as it may.
 func (s store) insertKey(ctx context.Context, k *Key) error {
+	return postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		if !k.Admin {
+			if err := s.roomForKey(ctx, tx, k.Tenant); err != nil {
+				return err
+			}
+		}
+		return insertKey(ctx, tx, k)
+	})
+}
+
+// roomForKey makes sure that the tenant may have one more key when tx commits. Of those that ended it keeps as many as the
+// tenant may have, so that keys that are made and revoked in a loop do not pile up.
+func (s store) roomForKey(ctx context.Context, tx *sql.Tx, tenant string) error {
+	bounds, err := s.quotas.Lock(ctx, tx, tenant)
+	if err != nil {
+		return err
+	}
+	n, err := countKeys(ctx, tx, tenant)
+	if err != nil {
+		return err
+	}
+	if err := bounds.Check(quota.Keys, n, 1); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM keys WHERE id IN (SELECT id FROM keys
+		WHERE tenant = $1 AND NOT admin AND (revoked_at IS NOT NULL OR expires_at <= now()) ORDER BY created_at DESC, id DESC OFFSET $2)`,
+		tenant, bounds.Most(quota.Keys))
+	if err != nil {
+		return fmt.Errorf("delete ended keys: %w", err)
+	}
+	return nil
+}
+
+func countKeys(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, tenant string) (n int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT count(*) FROM keys
+		WHERE tenant = $1 AND NOT admin AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())`, tenant).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count keys: %w", err)
+	}
+	return n, nil
+}
+
+func insertKey(ctx context.Context, tx *sql.Tx, k *Key) error {
 	expires := sql.NullTime{Time: k.ExpiresAt, Valid: !k.ExpiresAt.IsZero()}
-	result, err := s.db.ExecContext(ctx, `INSERT INTO keys (id, tenant, name, hash, scopes, admin, created_at, expires_at)
+	result, err := tx.ExecContext(ctx, `INSERT INTO keys (id, tenant, name, hash, scopes, admin, created_at, expires_at)
 		SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenant = $2 AND deleted_at IS NOT NULL)`,
 		k.ID, k.Tenant, k.Name, k.hash, pq.Array(k.Scopes), k.Admin, k.CreatedAt, expires)
 	if err != nil {
@@ -167,15 +214,21 @@ type Tenant struct {
 	Metadata  map[string]string
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	Limits    *quota.Limits // nil where it was given none
 }
 
-const tenantColumns = "tenant, name, metadata, created_at, updated_at"
+const tenantColumns = "tenant, name, metadata, created_at, updated_at, limits"
 
 func scanTenant(row scanner) (*Tenant, error) {
 	var t Tenant
-	var metadata []byte
-	if err := row.Scan(&t.Tenant, &t.Name, &metadata, &t.CreatedAt, &t.UpdatedAt); err != nil {
+	var metadata, limits []byte
+	if err := row.Scan(&t.Tenant, &t.Name, &metadata, &t.CreatedAt, &t.UpdatedAt, &limits); err != nil {
 		return nil, err
+	}
+	if limits != nil {
+		if err := json.Unmarshal(limits, &t.Limits); err != nil {
+			return nil, fmt.Errorf("decode limits: %w", err)
+		}
 	}
 	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
 	return &t, json.Unmarshal(metadata, &t.Metadata)
@@ -219,15 +272,25 @@ func (s store) tenant(ctx context.Context, tenant string) (*Tenant, error) {
 	return t, nil
 }
 
-// putTenant describes the tenant; errErased if it was deleted.
+// putTenant describes the tenant; errErased if it was deleted. Limits that are not given stay as they are.
 func (s store) putTenant(ctx context.Context, t *Tenant) (*Tenant, error) {
 	metadata, err := json.Marshal(t.Metadata)
 	if err != nil {
 		return nil, fmt.Errorf("encode metadata: %w", err)
 	}
-	put, err := scanTenant(s.db.QueryRowContext(ctx, `INSERT INTO tenants (tenant, name, metadata) VALUES ($1, $2, $3)
-		ON CONFLICT (tenant) DO UPDATE SET name = $2, metadata = $3, updated_at = now() WHERE tenants.deleted_at IS NULL
-		RETURNING `+tenantColumns, t.Tenant, t.Name, string(metadata)))
+	var limits sql.Null[string]
+	if t.Limits != nil {
+		text, err := json.Marshal(t.Limits)
+		if err != nil {
+			return nil, fmt.Errorf("encode limits: %w", err)
+		}
+		limits = sql.Null[string]{V: string(text), Valid: true}
+	}
+	put, err := scanTenant(s.db.QueryRowContext(ctx, `INSERT INTO tenants (tenant, name, metadata, limits, limits_at)
+		VALUES ($1, $2, $3, $4::jsonb, CASE WHEN $4::jsonb IS NOT NULL THEN now() END)
+		ON CONFLICT (tenant) DO UPDATE SET name = $2, metadata = $3, updated_at = now(),
+			limits = coalesce(excluded.limits, tenants.limits), limits_at = coalesce(excluded.limits_at, tenants.limits_at)
+		WHERE tenants.deleted_at IS NULL RETURNING `+tenantColumns, t.Tenant, t.Name, string(metadata), limits))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errErased
 	}

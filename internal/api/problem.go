@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -59,6 +61,29 @@ func TooManyRequests(detail string, seconds int) error {
 	return withHeader(problem(http.StatusTooManyRequests, detail), "Retry-After", strconv.Itoa(seconds))
 }
 
+// limitType is the type of the problem of a limit. It is an address below that of the API, which serves nothing there.
+const limitType = "/problems/limit"
+
+// LimitError says that a tenant may not have or do more. It is a 422, or a 429 where waiting helps.
+type LimitError struct {
+	Limit      string // its name
+	Message    string // what the limit is
+	RetryAfter time.Duration
+}
+
+func (e *LimitError) Error() string { return "the limit " + e.Limit + " is reached: " + e.Message }
+
+func (e *LimitError) problem() (*Problem, http.Header) {
+	status, header := http.StatusUnprocessableEntity, http.Header{}
+	if e.RetryAfter > 0 {
+		status = http.StatusTooManyRequests
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	p := problem(status, e.Error(), At(e.Limit, e.Message))
+	p.Type, p.Title = limitType, "Limit reached"
+	return p, header
+}
+
 // Unavailable is a 503 with Retry-After. The cause is logged and not told.
 func Unavailable(cause error) error { return &unavailable{cause} }
 
@@ -89,6 +114,9 @@ func ProblemOf(ctx context.Context, err error) (*Problem, http.Header) {
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p, header
+	}
+	if limit, ok := errors.AsType[*LimitError](err); ok {
+		return limit.problem()
 	}
 	if read, ok := errors.AsType[*bodyError](err); ok {
 		return read.problem(), header
