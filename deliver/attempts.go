@@ -103,6 +103,16 @@ func (j *journal) write(ctx context.Context, records []*Record) error {
 	return nil
 }
 
+// writeGuarded is write, but a panic is an error.
+func (j *journal) writeGuarded(ctx context.Context, records []*Record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: write %d outcomes: %v", errPanicked, len(records), p)
+		}
+	}()
+	return j.write(ctx, records)
+}
+
 // pack puts the first records into a letter, as many as a message may hold, and returns how many those are.
 func pack(records []*Record) (l letter, n int) {
 	l.raw = make([]byte, 0, 256*len(records))

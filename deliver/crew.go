@@ -8,7 +8,8 @@ const idleHands = 256
 // crew runs functions in goroutines that it uses again: a request's call chain grows a goroutine's stack several times,
 // and for short requests that costs more than all else that a goroutine does.
 type crew struct {
-	jobs sync.WaitGroup
+	jobs     sync.WaitGroup
+	panicked func(cause any) // what happens to a panic; nil lets it end the process
 
 	mu     sync.Mutex
 	idle   []chan func() // the last one that became idle is the first to be used
@@ -33,13 +34,26 @@ func (c *crew) Go(f func()) {
 func (c *crew) work(f func()) {
 	hand := make(chan func(), 1)
 	for f != nil {
-		f()
-		c.jobs.Done()
+		c.run(f)
 		if !c.rest(hand) {
 			return
 		}
 		f = <-hand
 	}
+}
+
+// run runs a function. A panic that nothing recovered nearer to its cause ends the function, not the process.
+func (c *crew) run(f func()) {
+	defer c.jobs.Done()
+	defer func() {
+		if c.panicked == nil {
+			return
+		}
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+	}()
+	f()
 }
 
 // rest makes a goroutine idle, unless there are enough of them.

@@ -208,20 +208,30 @@ func (d *due) startNow(list []*claimed) {
 		var r *Record
 		err := fresh
 		if err == nil {
-			s, r, err = w.checkIn(f)
+			r, err = w.guarded(f, func() (r *Record, err error) {
+				s, r, err = w.checkIn(f)
+				return r, err
+			})
 		}
 		w.flights.Go(func() {
 			defer d.flying.Add(-1)
-			switch {
-			case s != nil:
-				r, err = d.fly(f, s)
-			case r != nil && (r.Held || r.Outcome == OutcomeDead):
-				err = d.keep(f, r)
+			if !errors.Is(err, errPanicked) {
+				r, err = w.guarded(f, func() (*Record, error) { return d.through(f, s, r, err) })
 			}
-			r, err = d.putOff(f, r, err)
 			d.land(f, r, err)
 		})
 	}
+}
+
+// through takes a lease with a seat, or with a record, to what is written of it.
+func (d *due) through(f *flight, s *seat, r *Record, err error) (*Record, error) {
+	switch {
+	case s != nil:
+		r, err = d.fly(f, s)
+	case r != nil && (r.Held || r.Outcome == OutcomeDead):
+		err = d.keep(f, r)
+	}
+	return d.putOff(f, r, err)
 }
 
 // refresh brings the directory up to date.
@@ -291,7 +301,13 @@ func (d *due) land(f *flight, r *Record, err error) {
 		if f.ordered {
 			to = w.journal // The next of its key waits for it.
 		}
-		err = w.writeTo(to, r)
+		step := r.Step
+		if err = w.writeTo(to, r); errors.Is(err, errPanicked) {
+			if r, err = w.panicked(f, err); err == nil {
+				r.Step = step
+				err = w.writeTo(to, r)
+			}
+		}
 	}
 	if err == nil {
 		if f.ordered && r.ended() {

@@ -114,11 +114,17 @@ func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 		return nil, err
 	}
 	begun := time.Now()
+	attempting := true
+	defer func() {
+		if attempting { // It panics, or nothing was attempted.
+			s.ticket.Cancel()
+		}
+	}()
 	result, err := w.attempt(f, s.sub)
 	if err != nil {
-		s.ticket.Cancel()
 		return nil, err
 	}
+	attempting = false
 	return w.judge(f, s, result, time.Since(begun)), nil
 }
 

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
@@ -231,6 +233,14 @@ const (
 	quarantineUnreadable = "unreadable" // the message is none of this stage's
 	quarantineInternal   = "internal"   // handling it failed again and again, by a fault of Fanfare's own
 )
+
+// quarantineReason tells a message that cannot be read from one whose handling panics.
+func quarantineReason(cause error) string {
+	if _, ok := errors.AsType[middleware.RecoveredPanicError](cause); ok {
+		return quarantineInternal
+	}
+	return quarantineUnreadable
+}
 
 // id is the same whenever the same thing is quarantined.
 func (p poison) id() uuid.UUID {

@@ -75,7 +75,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer stop(errStopping)
 	r.stopping = stopping
 	router, err := newRouter(ctx, route{
-		name: "recorder", handle: r.handle, js: r.js, metrics: r.metrics,
+		name: "recorder", handle: r.handle, putAway: r.quarantine, js: r.js, metrics: r.metrics,
 		subscriber: jetstream.SubscriberConfig{
 			Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages,
 			DrainTimeout: recorderDrain, Logger: r.log,
@@ -119,11 +119,11 @@ func (r *Recorder) partition(ctx context.Context) bool {
 
 // handle records one message: the Router acknowledges it if the error is nil.
 func (r *Recorder) handle(msg *message.Message) error {
+	from, _ := jetstream.Meta(msg)
 	records, err := unpackRecords(msg.Payload)
 	if err != nil {
-		return r.quarantine(msg, err)
+		return r.quarantine(from, err, msg.Payload)
 	}
-	from, _ := jetstream.Meta(msg)
 	p := &page{from: from, records: records, bytes: len(msg.Payload)}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := r.group.Do(r.stopping, p)
@@ -197,12 +197,11 @@ func refused(err error) bool {
 }
 
 // quarantine keeps a message that cannot be recorded. If Postgres is away it comes again.
-func (r *Recorder) quarantine(msg *message.Message, cause error) error {
-	meta, _ := jetstream.Meta(msg)
+func (r *Recorder) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
 	ctx, cancel := context.WithTimeout(r.stopping, handOffTimeout)
 	defer cancel()
 	err := r.ledger.quarantine(ctx, poison{
-		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineUnreadable, detail: cause.Error(), data: msg.Payload,
+		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineReason(cause), detail: cause.Error(), data: data,
 	})
 	if err != nil {
 		return err

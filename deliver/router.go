@@ -18,6 +18,7 @@ import (
 type route struct {
 	name       string
 	handle     message.NoPublishHandlerFunc
+	putAway    func(meta jetstream.Delivery, cause error, data []byte) error // quarantines a message
 	js         natsjs.JetStream
 	metrics    *Metrics
 	subscriber jetstream.SubscriberConfig
@@ -40,9 +41,28 @@ func newRouter(ctx context.Context, r route) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make router of %s: %w", r.name, err)
 	}
-	router.AddMiddleware(handBack, r.metrics.middleware(r.name), middleware.Recoverer)
+	router.AddMiddleware(handBack, r.metrics.middleware(r.name), r.poison, middleware.Recoverer)
 	router.AddConsumerHandler(r.name, r.subscriber.Stream, subscriber, r.handle)
 	return router, nil
+}
+
+// poison quarantines a message whose handler panics whenever it comes. It is outside of Recoverer, which makes an error of the
+// panic.
+func (r route) poison(next message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		out, err := next(msg)
+		panicked, ok := errors.AsType[middleware.RecoveredPanicError](err)
+		if !ok {
+			return out, err
+		}
+		meta, _ := jetstream.Meta(msg)
+		r.metrics.panics.Inc()
+		r.subscriber.Logger.Error("message panicked", "seq", meta.Sequence, "error", panicked.Error(), "stack", panicked.Stacktrace)
+		if meta.NumDelivered < maxPanics {
+			return out, err
+		}
+		return nil, r.putAway(meta, panicked, msg.Payload)
+	}
 }
 
 // handBack hands a message back that the end of the work came before. To the Router that is no error, which it would log.

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -163,8 +164,8 @@ func (w *Worker) take(flights []*flight) error {
 			}
 		case <-timer.C:
 			w.flights.Go(func() {
+				defer timer.Reset(w.cfg.HandOff)
 				l.handOff()
-				timer.Reset(w.cfg.HandOff)
 			})
 		case <-w.abandoned.Done():
 			l.leave()
@@ -185,17 +186,21 @@ func (l *load) start(f *flight) {
 // fly takes one flight to its record.
 func (l *load) fly(f *flight, may bool) {
 	w := l.worker
-	var s *seat
 	var r *Record
 	err := errStopping
 	if may {
-		s, r, err = w.checkIn(f)
-	}
-	if s != nil {
-		r, err = w.fly(f, s)
+		r, err = w.guarded(f, func() (*Record, error) { return w.through(f) })
 	}
 	step, was := f.land()
 	waitedFor := was == flying || was == handing
+	defer func() {
+		if p := recover(); p != nil {
+			w.outlived("landing", p)
+			if waitedFor {
+				l.settle(1, fmt.Errorf("land %s: %w", f.delivery, errPanicked))
+			}
+		}
+	}()
 	if p, ok := laterOf(err); ok && waitedFor {
 		r, err = w.puttingOff(f, p), nil
 	}
@@ -208,6 +213,15 @@ func (l *load) fly(f *flight, may bool) {
 	case waitedFor:
 		l.settle(1, fmt.Errorf("deliver %s: %w", f.delivery, err))
 	}
+}
+
+// through takes a flight of a task to its record.
+func (w *Worker) through(f *flight) (*Record, error) {
+	s, r, err := w.checkIn(f)
+	if s != nil {
+		return w.fly(f, s)
+	}
+	return r, err
 }
 
 // land leaves a record to the handler of the message, or writes it if that has returned.
@@ -242,6 +256,10 @@ func (l *load) write(list []landing) {
 		records[i] = x.record
 	}
 	err := l.worker.write(records...)
+	if errors.Is(err, errPanicked) {
+		l.writeApart(list, err)
+		return
+	}
 	n := 0
 	for _, x := range list {
 		switch x.was {
@@ -254,6 +272,30 @@ func (l *load) write(list []landing) {
 		}
 	}
 	l.settle(n, err)
+}
+
+// writeApart writes records one by one, as the writing of one of them panics. That counts for its delivery.
+func (l *load) writeApart(list []landing, cause error) {
+	if len(list) > 1 {
+		for _, x := range list {
+			l.write([]landing{x})
+		}
+		return
+	}
+	x := list[0]
+	r, err := l.worker.panicked(x.flight, cause)
+	if err == nil {
+		r.Step = x.record.Step
+		err = l.worker.write(r)
+	}
+	switch x.was {
+	case flying, handing:
+		l.settle(1, err)
+	case handed:
+		if err != nil {
+			l.worker.giveBack(giveBackAfter(x.flight, err))
+		}
+	}
 }
 
 // settle notes that the message need not wait for n more of its flights.

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -88,6 +89,7 @@ type Worker struct {
 	pulse     *pulse
 	due       *due
 	flights   crew
+	panics    *panics
 
 	failing   *failing
 	announcer Announcer
@@ -116,6 +118,10 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
 	}
 	w.trouble = newTrouble(w.log)
+	w.flights.panicked = func(cause any) { w.outlived("flight", cause) }
+	if w.panics, err = newPanics(); err != nil {
+		return nil, err
+	}
 	as := lease{worker: w.name, length: cfg.Lease}
 	w.suspects = newSuspects(w.js, w.ledger)
 	w.handing = newHandOffs(w.ledger, as)
@@ -148,15 +154,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer loops.Wait()
 	defer cancel()
 	loops.Go(func() { w.pulse.run(alive) })
-	loops.Go(func() { w.observe(alive) })
-	feeders.Go(func() { w.due.run(w.draining) })
-	feeders.Go(func() { w.due.lapse(w.draining) })
-	feeders.Go(func() { (&follower{worker: w}).run(w.draining) })
-	feeders.Go(func() { w.failing.run(w.draining) })
+	loops.Go(w.lasting(alive, "observe", w.observe))
+	feeders.Go(w.lasting(w.draining, "claim due deliveries", w.due.run))
+	feeders.Go(w.lasting(w.draining, "take over lapsed leases", w.due.lapse))
+	feeders.Go(w.lasting(w.draining, "follow subscriptions", (&follower{worker: w}).run))
+	feeders.Go(w.lasting(w.draining, "count failures", w.failing.run))
 	if w.turns != nil {
-		feeders.Go(func() { (&turner{worker: w, turns: w.turns}).run(w.draining) })
+		feeders.Go(w.lasting(w.draining, "give turns", (&turner{worker: w, turns: w.turns}).run))
 	}
-	loops.Go(func() { w.announce(alive) })
+	loops.Go(w.lasting(alive, "announce", w.announce))
 
 	err = runRouter(ctx, router, func() { w.finish() })
 	w.landAll(&feeders)
@@ -205,7 +211,7 @@ const commitGrace = 2 * time.Second
 // router is Watermill's, with one handler for tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
 	return newRouter(ctx, route{
-		name: "deliver", handle: w.handle, js: w.js, metrics: w.metrics,
+		name: "deliver", handle: w.handle, putAway: w.quarantine, js: w.js, metrics: w.metrics,
 		subscriber: jetstream.SubscriberConfig{
 			Stream: Stream, Durable: Durable, MaxInFlight: w.cfg.Messages,
 			DrainTimeout: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
@@ -225,9 +231,12 @@ func (w *Worker) write(records ...*Record) error { return w.writeTo(w.journal, r
 func (w *Worker) writeTo(j *journal, records ...*Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		err := j.write(w.abandoned, records)
+		err := j.writeGuarded(w.abandoned, records)
 		if err == nil {
 			break
+		}
+		if errors.Is(err, errPanicked) {
+			return err
 		}
 		if w.abandoned.Err() != nil {
 			return errStopping
@@ -295,7 +304,7 @@ func (w *Worker) quarantine(meta jetstream.Delivery, cause error, data []byte) e
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
 	err := w.ledger.quarantine(ctx, poison{
-		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineUnreadable, detail: cause.Error(), data: data,
+		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineReason(cause), detail: cause.Error(), data: data,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,117 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// maxPanics is how often handling a delivery or a message may panic before it is quarantined.
+const maxPanics = 3
+
+// errPanicked ends a flight whose handling panicked. The delivery is handed back and tried again.
+var errPanicked = errors.New("handling the delivery panicked")
+
+// panics counts, in this process, how often the handling of each delivery panicked.
+type panics struct {
+	mu     sync.Mutex
+	counts *simplelru.LRU[uuid.UUID, int]
+}
+
+// maxPanicking bounds how many deliveries are counted: a fault that all deliveries meet must not fill the memory.
+const maxPanicking = 1 << 14
+
+func newPanics() (*panics, error) {
+	counts, err := simplelru.NewLRU[uuid.UUID, int](maxPanicking, nil)
+	if err != nil {
+		return nil, fmt.Errorf("count panics: %w", err)
+	}
+	return &panics{counts: counts}, nil
+}
+
+// count counts one more and returns how many there were.
+func (p *panics) count(delivery uuid.UUID) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, _ := p.counts.Get(delivery)
+	p.counts.Add(delivery, n+1)
+	return n + 1
+}
+
+// panicked counts a panic of a flight. The third one quarantines the delivery and ends it as dead; until then the error is
+// errPanicked.
+func (w *Worker) panicked(f *flight, cause any) (*Record, error) {
+	n := w.panics.count(f.delivery)
+	w.metrics.panics.Inc()
+	w.log.Error("delivery panicked", "delivery", f.delivery, "times", n, "panic", cause, "stack", string(debug.Stack()))
+	if n < maxPanics {
+		return nil, fmt.Errorf("%w: %v", errPanicked, cause)
+	}
+	return w.condemn(f, fmt.Sprintf("handling delivery %s panicked %d times: %v", f.delivery, n, cause))
+}
+
+// condemn quarantines a delivery and returns the record that ends it. If Postgres is away the delivery is tried again.
+func (w *Worker) condemn(f *flight, why string) (*Record, error) {
+	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
+	defer cancel()
+	bad := poison{
+		subject: "deliveries." + f.delivery.String(), seq: f.seq, at: f.created, tenant: f.tenant,
+		reason: quarantineInternal, detail: why, data: []byte{},
+	}
+	if f.event != nil {
+		bad.data = f.event.Data
+	}
+	if err := w.ledger.quarantine(ctx, bad); err != nil {
+		return nil, errors.Join(errPanicked, err)
+	}
+	w.metrics.quarantined.Inc()
+	w.log.Error("delivery quarantined", "delivery", f.delivery, "event", f.eventID, "subscription", f.subscription, "cause", why)
+	return f.record(OutcomeDead, ReasonProtocol, w.now()), nil
+}
+
+// guarded takes a flight to its record. A panic counts for the delivery.
+func (w *Worker) guarded(f *flight, fly func() (*Record, error)) (r *Record, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r, err = w.panicked(f, p)
+		}
+	}()
+	return fly()
+}
+
+// survive runs a piece of background work and reports whether it panicked.
+func (w *Worker) survive(name string, work func()) (panicked bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			panicked = true
+			w.outlived(name, p)
+		}
+	}()
+	work()
+	return false
+}
+
+// outlived reports a panic that no delivery is known for.
+func (w *Worker) outlived(name string, cause any) {
+	w.metrics.panics.Inc()
+	w.log.Error("background work panicked", "work", name, "panic", cause, "stack", string(debug.Stack()))
+}
+
+// lasting returns a loop that begins again a second after it panicked, until ctx ends.
+func (w *Worker) lasting(ctx context.Context, name string, loop func(context.Context)) func() {
+	return func() {
+		for w.survive(name, func() { loop(ctx) }) {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
