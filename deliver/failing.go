@@ -173,8 +173,8 @@ func (w *Worker) givenUp(s *streak) bool {
 		w.now().Sub(s.since) >= w.cfg.DisableAfter && s.failures >= int64(w.cfg.DisableFailures)
 }
 
-// disable disables a subscription, cancels what is pending for it and tells its tenant. If the subscription was changed
-// since, nothing happens: the verdict is about what it was. The next attempt gets a verdict of its own.
+// disable disables a subscription and tells its tenant. The follower cancels what is pending for it. If the subscription was
+// changed since, nothing happens: the verdict is about what it was. The next attempt gets a verdict of its own.
 func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason Reason, operational bool) error {
 	done, err := w.disabler.Disable(ctx, sub.ID, sub.Revision, string(reason))
 	if err != nil || !done {
@@ -183,9 +183,6 @@ func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, r
 	w.metrics.limits.disabled.WithLabelValues(string(reason)).Inc()
 	if !operational {
 		w.tellDisabled(sub, reason)
-	}
-	if _, err := w.ledger.cancelPending(ctx, sub.ID, ReasonDisabled); err != nil {
-		w.trouble.note("deliveries of disabled subscriptions wait to be cancelled", err) // The follower cancels them.
 	}
 	return nil
 }

@@ -2,28 +2,54 @@ package deliver
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// followEvery is how often the subscriptions' revision is looked at: one row of one page.
-const followEvery = 500 * time.Millisecond
+const (
+	// followEvery is how often the subscriptions' revision is looked at: one row of one page.
+	followEvery = 500 * time.Millisecond
+	// followHands is how many subscriptions are followed at the same time.
+	followHands = 4
+	// followSweep is how often all subscriptions with deferrals are looked at, a page at a time, for changes that were missed:
+	// made while no worker ran, or lost with a worker that was killed.
+	followSweep = time.Minute
+)
 
-// follower lets deferrals follow their subscriptions: what is held goes on when its subscription is resumed,
-// what is pending is cancelled when it is disabled or deleted. Several may run; each step is safe to repeat.
+// follower lets deferrals follow their subscriptions: held ones go on when their subscription is resumed, pending ones are
+// cancelled when it is disabled or deleted. Several may run; each step is safe to repeat.
+//
+// The work goes by chunks of rows, and after each the next tenant has its turn. So the backlog of one subscription delays nobody
+// else's. What remains to do is in the rows: a worker that dies leaves it to the others and to the sweep.
 type follower struct {
-	worker  *Worker
-	seen    int64
-	started bool
+	worker *Worker
+	seen   int64
+	begun  bool
+	swept  time.Time
+	at     uuid.UUID // where the sweep is
+	queue  changes
 }
 
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) {
+	var hands sync.WaitGroup
+	defer hands.Wait()
+	f.queue.ready = make(chan struct{}, followHands)
+	for range followHands {
+		hands.Go(f.worker.lasting(ctx, "follow a subscription", f.work))
+	}
 	ticker := time.NewTicker(followEvery)
 	defer ticker.Stop()
 	for {
-		if err := f.step(ctx); err != nil && ctx.Err() == nil {
+		err := f.step(ctx)
+		if err == nil {
+			err = f.sweep(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			f.worker.trouble.note("deliveries cannot follow their subscriptions yet", err)
 		}
 		select {
@@ -34,32 +60,22 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
-// step follows what changed since the last one. The first looks at what changed while no worker ran.
+// step queues what changed since the last one. What changed before the first is found by the sweep.
 func (f *follower) step(ctx context.Context) error {
 	l := f.worker.ledger
 	revision, err := l.revision(ctx)
 	if err != nil {
 		return err
 	}
-	if !f.started {
-		stray, err := l.straying(ctx)
-		if err != nil {
-			return err
-		}
-		if err := f.each(ctx, stray); err != nil {
-			return err
-		}
-		f.seen, f.started = revision, true
-		return nil
+	if !f.begun {
+		f.seen, f.begun = revision, true
 	}
 	for f.seen < revision {
 		changed, err := l.changedSince(ctx, f.seen)
 		if err != nil {
 			return err
 		}
-		if err := f.each(ctx, changed); err != nil {
-			return err
-		}
+		f.queue.add(changed...)
 		if len(changed) == 0 {
 			f.seen = revision // The rest of the revisions belongs to something else.
 			break
@@ -69,36 +85,84 @@ func (f *follower) step(ctx context.Context) error {
 	return nil
 }
 
-func (f *follower) each(ctx context.Context, list []change) error {
-	l := f.worker.ledger
-	for _, c := range list {
-		var n int64
-		var err error
-		switch {
-		case c.deleted:
-			n, err = l.cancelPending(ctx, c.id, ReasonDeleted)
-		case c.status == string(subscriptions.Disabled):
-			n, err = l.cancelPending(ctx, c.id, ReasonDisabled)
-		case c.status != string(subscriptions.Paused):
-			if n, err = l.setFree(ctx, c.id); n > 0 {
-				f.worker.ease(c.id)
-				f.worker.due.expect(time.Now())
-			}
-			if err == nil {
-				err = f.worker.retune(ctx, c.id)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			f.worker.log.Info("deliveries follow their subscription", "subscription", c.id, "status", c.status, "deleted", c.deleted, "count", n)
-		}
+// sweep queues the subscriptions of one page whose deferrals have not followed them. The first sweep begins at once and takes a
+// page each time; then it rests.
+func (f *follower) sweep(ctx context.Context) error {
+	if time.Since(f.swept) < followSweep {
+		return nil
+	}
+	stray, next, more, err := f.worker.ledger.straying(ctx, f.at)
+	if err != nil {
+		return err
+	}
+	f.queue.add(stray...)
+	f.at = next
+	if !more {
+		f.at, f.swept = uuid.Nil, time.Now()
 	}
 	return nil
 }
 
-// goodbye disables a subscription whose receiver answered 410 and cancels what is pending for it. If Postgres is
+// work follows one chunk after the other until ctx ends.
+func (f *follower) work(ctx context.Context) {
+	for {
+		c, ok := f.queue.next()
+		if !ok {
+			select {
+			case <-f.queue.ready:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		more := true
+		func() {
+			defer func() { f.queue.done(c, more) }()
+			var err error
+			if more, err = f.chunk(ctx, c); err == nil || ctx.Err() != nil {
+				return
+			}
+			more = true
+			f.worker.trouble.note("deliveries cannot follow their subscriptions yet", err)
+			select {
+			case <-time.After(followEvery):
+			case <-ctx.Done():
+			}
+		}()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// chunk lets the next rows of a subscription follow it and reports whether there are more.
+func (f *follower) chunk(ctx context.Context, c *change) (more bool, err error) {
+	w := f.worker
+	var n int64
+	switch {
+	case c.deleted:
+		n, err = w.ledger.cancelChunk(ctx, c.id, ReasonDeleted)
+	case c.status == string(subscriptions.Disabled):
+		n, err = w.ledger.cancelChunk(ctx, c.id, ReasonDisabled)
+	case c.status == string(subscriptions.Paused):
+		return false, nil
+	default:
+		if n, err = w.ledger.freeChunk(ctx, c.id); n > 0 {
+			w.ease(c.id)
+			w.due.expect(time.Now())
+		}
+		if err == nil && n < followChunk {
+			err = w.retune(ctx, c.id)
+		}
+	}
+	c.count += n
+	if err == nil && n < followChunk && c.count > 0 {
+		w.log.Info("deliveries follow their subscription", "subscription", c.id, "status", c.status, "deleted", c.deleted, "count", c.count)
+	}
+	return n == followChunk, err
+}
+
+// goodbye disables a subscription whose receiver answered 410; the follower cancels what is pending for it. If Postgres is
 // away the next delivery gets the next 410.
 func (w *Worker) goodbye(f *flight, sub *subscriptions.Subscription) {
 	w.flights.Go(func() {

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -137,6 +138,17 @@ func TestWhatIsHeldTooLateIsNotHeld(t *testing.T) {
 	r.ended(id, OutcomeDelivered, ReasonOK)
 }
 
+// cancelAll cancels what is pending of a subscription, as the follower does.
+func cancelAll(ctx context.Context, l *ledger, sub uuid.UUID, reason Reason) (total int64, err error) {
+	for {
+		n, err := l.cancelChunk(ctx, sub, reason)
+		total += n
+		if err != nil || n < followChunk {
+			return total, err
+		}
+	}
+}
+
 func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -153,7 +165,7 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	if err := l.write(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
-	n := must(l.cancelPending(t.Context(), sub.ID, ReasonDisabled))(t)
+	n := must(cancelAll(t.Context(), l, sub.ID, ReasonDisabled))(t)
 	if left := r.count(`SELECT count(*) FROM deferrals`); n != int64(len(records)) || left != 0 {
 		t.Errorf("cancelled %d of %d, %d are left", n, len(records), left)
 	}
@@ -212,4 +224,108 @@ CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s
 	r.worker(cfg)
 	receiver.Wait(1)
 	r.ended(due.delivery, OutcomeDelivered, ReasonOK)
+}
+
+// The tenants that wait to be followed have their turn one after the other, and so have the subscriptions of each; a subscription
+// is in one hand at a time and queued once, as it was last seen.
+func TestFollowingIsFairByTenant(t *testing.T) {
+	t.Parallel()
+	q := changes{ready: make(chan struct{}, 1)}
+	big := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+	for i, id := range big {
+		q.add(change{id: id, tenant: "big", revision: int64(i)})
+	}
+	small := uuid.New()
+	q.add(change{id: small, tenant: "small", status: "paused", revision: 10}, change{id: small, tenant: "small", status: "active", revision: 11})
+	take := func(want uuid.UUID) *change {
+		t.Helper()
+		c, ok := q.next()
+		if !ok || c.id != want {
+			t.Fatalf("got %+v, want %s", c, want)
+		}
+		return c
+	}
+	first := take(big[0])
+	if c := take(small); c.status != "active" {
+		t.Errorf("got %+v, want it as it was last seen", c)
+	} else {
+		q.done(c, false)
+	}
+	q.done(first, true) // It has the next turn after its tenant's others.
+	for _, id := range []uuid.UUID{big[1], big[2], big[0]} {
+		q.done(take(id), false)
+	}
+	if c, ok := q.next(); ok {
+		t.Errorf("got %+v, want none", c)
+	}
+	// A change that comes while its subscription is in hand waits for that.
+	q.add(change{id: small, tenant: "small", revision: 12})
+	c := take(small)
+	q.add(change{id: small, tenant: "small", status: "disabled", revision: 13})
+	if c, ok := q.next(); ok {
+		t.Errorf("got %+v while it is in hand", c)
+	}
+	q.done(c, true)
+	if c := take(small); c.status != "disabled" {
+		t.Errorf("got %+v, want the newer change in the place of what was left", c)
+	}
+}
+
+// The backlog of one subscription, of which the first chunk cannot be cancelled, does not delay another tenant's resume.
+func TestABacklogDelaysNobodyElsesResume(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	stuck := r.subscribe("http://127.0.0.1:1/", retries(time.Hour))
+	r.putOff(stuck, 10)
+	other := r.subscribe(receiver.URL, nil)
+	r.status(other, subscriptions.Paused)
+	id := r.send(r.event(), other)
+	r.waits(id, ReasonPaused)
+	// A transaction that takes its time holds the rows of one subscription's cancelling.
+	tx := must(r.db.Begin())(t)
+	defer tx.Rollback() //nolint:errcheck // it only held the lock
+	if _, err := tx.Exec(`LOCK TABLE deliveries IN SHARE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	r.status(stuck, subscriptions.Disabled)
+	r.eventually("the cancelling to wait", func() bool {
+		return r.count(`SELECT count(*) FROM pg_locks WHERE NOT granted`) > 0
+	})
+	r.status(other, subscriptions.Active)
+	receiver.Wait(1)
+}
+
+// The first step asks for the revision alone; subscriptions with deferrals are looked at in pages, whatever they have.
+func TestAStartLooksAtPagesOfSubscriptions(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := newLedger(r.db)
+	resumed, many := r.subscribe("http://127.0.0.1:1/", nil), r.subscribe("http://127.0.0.1:1/", nil)
+	r.putOff(many, 3*strayPage)
+	if _, err := r.db.Exec(`UPDATE deferrals SET subscription_id = $1, held = true WHERE id = (SELECT min(id::text)::uuid FROM deferrals)`, resumed.ID); err != nil {
+		t.Fatal(err)
+	}
+	list, _, more, err := l.straying(t.Context(), uuid.Nil)
+	if err != nil || more || len(list) != 1 || list[0].id != resumed.ID || list[0].tenant != "acme" {
+		t.Errorf("got %+v, %v, %v; want the resumed one, of one page", list, more, err)
+	}
+	if _, err := r.db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts,
+    step, test, held, created_at, due_at, claim_at)
+SELECT gen_random_uuid(), 'gone', gen_random_uuid(), 'e', 't', 1, gen_random_uuid(), 0, 'http_5xx', 1, 1, false, false, now(), now(), now()
+FROM generate_series(1, $1)`, strayPage+10); err != nil {
+		t.Fatal(err)
+	}
+	seen, at, pages := 0, uuid.Nil, 0
+	for more = true; more; pages++ {
+		if list, at, more, err = l.straying(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+		seen += len(list)
+	}
+	if seen != strayPage+11 || pages != 2 {
+		t.Errorf("%d subscriptions in %d pages, want %d in 2", seen, pages, strayPage+11)
+	}
 }

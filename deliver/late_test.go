@@ -45,7 +45,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() WHERE id = $1`, id); err != nil {
 				return err
 			}
-			_, err := l.cancelPending(ctx, sub, ReasonDeleted)
+			_, err := cancelAll(ctx, l, sub, ReasonDeleted)
 			return err
 		}},
 	} {

@@ -17,9 +17,12 @@ const followChunk = 2000
 // change is a subscription whose deferrals may have to follow it.
 type change struct {
 	id       uuid.UUID
+	tenant   string
 	status   string
 	deleted  bool
 	revision int64
+	stray    bool  // it has deferrals that have not followed it
+	count    int64 // of deferrals that followed it
 }
 
 // revision returns that of the subscriptions.
@@ -33,16 +36,41 @@ func (l *ledger) revision(ctx context.Context) (n int64, err error) {
 // changedSince returns the subscriptions that changed after a revision, in order.
 func (l *ledger) changedSince(ctx context.Context, revision int64) ([]change, error) {
 	return l.changes(ctx, `
-SELECT id, status, deleted, revision FROM subscriptions WHERE revision > $1
+SELECT id, tenant, status, deleted, revision, false FROM subscriptions WHERE revision > $1
 ORDER BY revision FETCH FIRST 1000 ROWS WITH TIES`, revision)
 }
 
-// straying returns the subscriptions whose deferrals have not followed them: what changed while no worker ran.
-func (l *ledger) straying(ctx context.Context) ([]change, error) {
-	return l.changes(ctx, `
-SELECT w.id, coalesce(s.status, ''), coalesce(s.deleted, true), coalesce(s.revision, 0)
-FROM (SELECT DISTINCT subscription_id AS id, held AND NOT waits AS held FROM deferrals) w LEFT JOIN subscriptions s ON s.id = w.id
-WHERE s.id IS NULL OR s.deleted OR s.status = 'disabled' OR (w.held AND s.status <> 'paused')`)
+// strayPage is how many subscriptions one page of straying looks at.
+const strayPage = 500
+
+// nextStrays walks over the subscriptions that have deferrals, from one to the next by the index: its cost goes by the
+// subscriptions of the page, not by their deferrals.
+const nextStrays = `
+WITH RECURSIVE page AS (
+    (SELECT subscription_id AS id, 1 AS n FROM deferrals WHERE subscription_id > $1 ORDER BY subscription_id LIMIT 1)
+    UNION ALL
+    SELECT next.id, page.n + 1 FROM page CROSS JOIN LATERAL (
+        SELECT subscription_id AS id FROM deferrals WHERE subscription_id > page.id ORDER BY subscription_id LIMIT 1
+    ) next WHERE page.n < $2
+)
+SELECT w.id, coalesce(s.tenant, ''), coalesce(s.status, ''), coalesce(s.deleted, true), coalesce(s.revision, 0),
+    s.id IS NULL OR s.deleted OR s.status = 'disabled'
+        OR s.status <> 'paused' AND EXISTS (SELECT FROM deferrals d WHERE d.subscription_id = w.id AND d.held AND NOT d.waits)
+FROM page w LEFT JOIN subscriptions s ON s.id = w.id ORDER BY w.id`
+
+// straying returns those of the next page of subscriptions after one whose deferrals may have not followed them, where the page
+// ends, and whether there are more.
+func (l *ledger) straying(ctx context.Context, after uuid.UUID) (list []change, last uuid.UUID, more bool, err error) {
+	page, err := l.changes(ctx, nextStrays, after, strayPage)
+	if err != nil || len(page) == 0 {
+		return nil, after, false, err
+	}
+	for _, c := range page {
+		if c.stray {
+			list = append(list, c)
+		}
+	}
+	return list, page[len(page)-1].id, len(page) == strayPage, nil
 }
 
 func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]change, error) {
@@ -54,7 +82,7 @@ func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]chan
 	var list []change
 	for rows.Next() {
 		var c change
-		if err := rows.Scan(&c.id, &c.status, &c.deleted, &c.revision); err != nil {
+		if err := rows.Scan(&c.id, &c.tenant, &c.status, &c.deleted, &c.revision, &c.stray); err != nil {
 			return nil, fmt.Errorf("read changed subscription: %w", err)
 		}
 		list = append(list, c)
@@ -94,25 +122,39 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone`
 
-// setFree sets free what is held of a subscription and returns how much that was.
-func (l *ledger) setFree(ctx context.Context, subscription uuid.UUID) (int64, error) {
-	return l.chunks(ctx, func(ctx context.Context, tx *sql.Tx) (n int64, err error) {
+// freeChunk sets free the first held deferrals of a subscription and returns how many those were.
+func (l *ledger) freeChunk(ctx context.Context, subscription uuid.UUID) (n int64, err error) {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		res, err := tx.ExecContext(ctx, setFree, subscription, followChunk)
 		if err != nil {
-			return 0, fmt.Errorf("set free deferrals of %s: %w", subscription, err)
+			return fmt.Errorf("set free deferrals of %s: %w", subscription, err)
 		}
-		return res.RowsAffected()
+		n, err = res.RowsAffected()
+		return err
 	})
+	return n, err
 }
 
-// cancelPending cancels what is pending of a subscription and returns how much that was.
-func (l *ledger) cancelPending(ctx context.Context, subscription uuid.UUID, reason Reason) (int64, error) {
-	return l.chunks(ctx, func(ctx context.Context, tx *sql.Tx) (n int64, err error) {
-		if err := tx.QueryRowContext(ctx, cancelPending, subscription, followChunk, string(reason)).Scan(&n); err != nil {
-			return 0, fmt.Errorf("cancel deferrals of %s: %w", subscription, err)
+// setFree sets free all that is held of a subscription and returns how much that was.
+func (l *ledger) setFree(ctx context.Context, subscription uuid.UUID) (total int64, err error) {
+	for {
+		n, err := l.freeChunk(ctx, subscription)
+		total += n
+		if err != nil || n < followChunk {
+			return total, err
 		}
-		return n, nil
+	}
+}
+
+// cancelChunk cancels the first pending deferrals of a subscription and returns how many those were.
+func (l *ledger) cancelChunk(ctx context.Context, subscription uuid.UUID, reason Reason) (n int64, err error) {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, cancelPending, subscription, followChunk, string(reason)).Scan(&n); err != nil {
+			return fmt.Errorf("cancel deferrals of %s: %w", subscription, err)
+		}
+		return nil
 	})
+	return n, err
 }
 
 // chunks repeats a transaction until it has less to do than it could.
