@@ -27,6 +27,8 @@ type failing struct {
 	counts map[uuid.UUID]*streak // since the last flush
 	mended map[uuid.UUID]*streak // that had a success since
 	known  map[uuid.UUID]bool    // to have failed, as Postgres has it
+	round  map[uuid.UUID]bool    // what known will be once all pages were read
+	at     uuid.UUID             // where the next page begins
 	swept  time.Time
 }
 
@@ -39,7 +41,8 @@ type streak struct {
 }
 
 func newFailing(w *Worker) *failing {
-	return &failing{worker: w, counts: make(map[uuid.UUID]*streak), mended: make(map[uuid.UUID]*streak), known: make(map[uuid.UUID]bool)}
+	return &failing{worker: w, counts: make(map[uuid.UUID]*streak), mended: make(map[uuid.UUID]*streak), known: make(map[uuid.UUID]bool),
+		round: make(map[uuid.UUID]bool)}
 }
 
 // note counts an attempt's result. Results of a URL that was changed since count for nothing.
@@ -108,6 +111,11 @@ func (k *failing) flush(ctx context.Context) error {
 		k.putBack(nil, counts)
 		return err
 	}
+	k.mu.Lock()
+	for id := range rows {
+		k.remember(id)
+	}
+	k.mu.Unlock()
 	var errs []error
 	for id, s := range rows {
 		s.sub, s.operational = counts[id].sub, counts[id].operational
@@ -147,23 +155,34 @@ func (k *failing) putBack(mended, counts map[uuid.UUID]*streak) {
 	}
 }
 
-// learn reads which subscriptions fail, and now and then forgets those that are gone.
+// learn reads the next page of the subscriptions that fail, which forgets those that are gone.
 func (k *failing) learn(ctx context.Context) error {
-	l := k.worker.ledger
 	if time.Since(k.swept) > time.Minute {
 		k.swept = time.Now()
-		if err := errors.Join(l.forgetFailing(ctx), k.worker.gate.Forget(ctx)); err != nil {
+		if err := k.worker.gate.Forget(ctx); err != nil {
 			return err
 		}
 	}
-	known, err := l.failing(ctx)
+	page, err := k.worker.ledger.failing(ctx, k.at)
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.known = known
+	k.remember(page...)
+	if len(page) == failingPage {
+		k.at = page[len(page)-1]
+		return nil
+	}
+	k.known, k.round, k.at = k.round, make(map[uuid.UUID]bool), uuid.Nil
 	return nil
+}
+
+// remember notes that subscriptions fail.
+func (k *failing) remember(ids ...uuid.UUID) {
+	for _, id := range ids {
+		k.known[id], k.round[id] = true, true
+	}
 }
 
 // givenUp is the failure rule: a subscription that has had no success for so long, and so many failures, is disabled.

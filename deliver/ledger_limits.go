@@ -120,34 +120,37 @@ func (l *ledger) streaks(ctx context.Context, query string, args ...any) (map[uu
 	return list, nil
 }
 
-// failing returns the subscriptions that have been failing.
-func (l *ledger) failing(ctx context.Context) (map[uuid.UUID]bool, error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT subscription_id FROM failing`)
+// failingPage is how many failing subscriptions one page has.
+const failingPage = 1000
+
+// nextFailing reads a page of the failing subscriptions, and removes those of it that are gone or disabled: once enabled they begin
+// anew.
+const nextFailing = `
+WITH page AS (
+    SELECT subscription_id FROM failing WHERE subscription_id > $1 ORDER BY subscription_id LIMIT $2
+), gone AS (
+    DELETE FROM failing f USING page WHERE f.subscription_id = page.subscription_id AND NOT EXISTS (
+        SELECT FROM subscriptions s WHERE s.id = f.subscription_id AND NOT s.deleted AND s.status <> 'disabled')
+)
+SELECT subscription_id FROM page ORDER BY subscription_id`
+
+// failing returns the next page of failing subscriptions after one.
+func (l *ledger) failing(ctx context.Context, after uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := l.db.QueryContext(ctx, nextFailing, after, failingPage)
 	if err != nil {
 		return nil, fmt.Errorf("read failing subscriptions: %w", err)
 	}
 	defer rows.Close()
-	known := make(map[uuid.UUID]bool)
+	var page []uuid.UUID
 	for rows.Next() {
 		var id uuid.UUID
 		if err := rows.Scan(&id); err != nil {
 			return nil, fmt.Errorf("read failing subscription: %w", err)
 		}
-		known[id] = true
+		page = append(page, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read failing subscriptions: %w", err)
 	}
-	return known, nil
-}
-
-// forgetFailing removes the failures of subscriptions that are gone or disabled: once enabled they begin anew.
-func (l *ledger) forgetFailing(ctx context.Context) error {
-	_, err := l.db.ExecContext(ctx, `
-DELETE FROM failing f WHERE NOT EXISTS (
-    SELECT FROM subscriptions s WHERE s.id = f.subscription_id AND NOT s.deleted AND s.status <> 'disabled')`)
-	if err != nil {
-		return fmt.Errorf("forget failing subscriptions: %w", err)
-	}
-	return nil
+	return page, nil
 }

@@ -300,31 +300,70 @@ type stats struct {
 	OldestDue, LastSuccess    sql.NullTime
 }
 
-// stats counts over all deliveries since a time; the percentiles are those of the last 10,000.
-func (l *ledger) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
-	err = l.db.QueryRowContext(ctx, `
+// The bounds of stats: how many rows of a subscription it counts, and how many it looks through for the last success.
+const (
+	statsMost       = 100_000
+	lastSuccessMost = 10_000
+)
+
+// statsQuery counts the newest deliveries since a time, and the oldest that are pending; the percentiles are those of the last
+// 10,000.
+const statsQuery = `
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
         coalesce(sum(attempts), 0) AS attempts
-    FROM deliveries WHERE subscription_id = $1 AND id >= $2
+    FROM (SELECT state, attempts FROM deliveries WHERE subscription_id = $1 AND id >= $2 ORDER BY id DESC LIMIT $3) newest
 ), times AS (
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_us) / 1000 AS p50,
         percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_us) / 1000 AS p99
-    FROM (SELECT duration_us FROM deliveries
-        WHERE subscription_id = $1 AND id >= $2 AND started_at IS NOT NULL ORDER BY id DESC LIMIT 10000) last
+    FROM (SELECT duration_us FROM (
+            SELECT duration_us, started_at FROM deliveries WHERE subscription_id = $1 AND id >= $2 ORDER BY id DESC LIMIT $3
+        ) newest WHERE started_at IS NOT NULL LIMIT 10000) last
 ), waiting AS (
-    SELECT count(*) AS pending, count(*) FILTER (WHERE held AND NOT waits) AS held, count(*) FILTER (WHERE waits) AS blocked, coalesce(sum(attempts), 0) AS attempts,
-        min(due_at) FILTER (WHERE NOT held) AS oldest
-    FROM deferrals WHERE subscription_id = $1
+    SELECT count(*) AS pending, count(*) FILTER (WHERE held AND NOT waits) AS held, count(*) FILTER (WHERE waits) AS blocked,
+        coalesce(sum(attempts), 0) AS attempts, min(due_at) FILTER (WHERE NOT held) AS oldest
+    FROM (SELECT held, waits, attempts, due_at FROM deferrals WHERE subscription_id = $1 ORDER BY id LIMIT $3) oldest
 )
-SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50, times.p99, waiting.pending, waiting.held, waiting.blocked, waiting.oldest,
-    (SELECT ended_at FROM deliveries WHERE subscription_id = $1 AND state = 'delivered' ORDER BY id DESC LIMIT 1)
-FROM ended, times, waiting`, subscription, firstID(since)).Scan(
-		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.Blocked, &s.OldestDue, &s.LastSuccess)
+SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50, times.p99, waiting.pending, waiting.held,
+    waiting.blocked, waiting.oldest
+FROM ended, times, waiting`
+
+// lastSuccess looks for the last success among the newest deliveries before an id.
+const lastSuccess = `
+SELECT max(ended_at) FROM (
+    SELECT state, ended_at FROM deliveries WHERE subscription_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
+) newest WHERE state = 'delivered'`
+
+// stats counts what became of a subscription's deliveries since a time.
+func (l *ledger) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
+	err = l.db.QueryRowContext(ctx, statsQuery, subscription, firstID(since), statsMost).Scan(
+		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.Blocked, &s.OldestDue)
+	if err == nil {
+		s.LastSuccess, err = l.lastSuccess(ctx, subscription)
+	}
 	if err != nil {
 		return s, fmt.Errorf("count deliveries of %s: %w", subscription, err)
 	}
 	return s, nil
+}
+
+// lastSuccess returns the last success of a subscription. Where there is none among the newest deliveries, it is looked for among
+// those before its failures began.
+func (l *ledger) lastSuccess(ctx context.Context, subscription uuid.UUID) (at sql.NullTime, err error) {
+	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, uuid.Max, lastSuccessMost).Scan(&at)
+	if err != nil || at.Valid {
+		return at, err
+	}
+	var since time.Time
+	switch err := l.db.QueryRowContext(ctx, `SELECT since FROM failing WHERE subscription_id = $1`, subscription).Scan(&since); err {
+	case nil:
+	case sql.ErrNoRows:
+		return at, nil
+	default:
+		return at, err
+	}
+	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, firstID(since), lastSuccessMost).Scan(&at)
+	return at, err
 }
 
 // hurry makes a pending delivery due now, unless it is in flight. Asked for by hand, it is attempted once even if its

@@ -365,16 +365,16 @@ const statsWindow = 24 * time.Hour
 // statsJSON is what became of a subscription's deliveries.
 type statsJSON struct {
 	Window      string     `json:"window"`
-	Delivered   int64      `json:"delivered"`
+	Delivered   int64      `json:"delivered" doc:"among the newest 100,000 deliveries of the window, as dead and attempts"`
 	Dead        int64      `json:"dead"`
 	Attempts    int64      `json:"attempts"`
 	P50         *float64   `json:"p50_ms" doc:"of the last 10,000 attempts; null where there were none"`
 	P99         *float64   `json:"p99_ms"`
-	Pending     int64      `json:"pending" doc:"held ones included"`
+	Pending     int64      `json:"pending" doc:"held ones included; at most 100,000 are counted"`
 	Held        int64      `json:"held" doc:"by a pause"`
 	Blocked     int64      `json:"key_blocked" doc:"pending ones that wait for the one before them in the order of their key"`
 	OldestDueAt *time.Time `json:"oldest_due_at"`
-	LastSuccess *time.Time `json:"last_success_at"`
+	LastSuccess *time.Time `json:"last_success_at" doc:"among the newest 10,000 deliveries, or the 10,000 before the subscription began to fail; else null"`
 }
 
 type statsOutput struct{ Body statsJSON }

@@ -1,0 +1,141 @@
+package deliver
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// planNode is a step of a plan that was carried out.
+type planNode struct {
+	Rows    float64    `json:"Actual Rows"`
+	Loops   float64    `json:"Actual Loops"`
+	Removed float64    `json:"Rows Removed by Filter"`
+	Plans   []planNode `json:"Plans"`
+}
+
+// most returns the most rows that one step looked at.
+func (n planNode) most() float64 {
+	most := (n.Rows + n.Removed) * n.Loops
+	for _, p := range n.Plans {
+		most = max(most, p.most())
+	}
+	return most
+}
+
+// examined carries a statement out and returns the most rows that one step of it looked at. The statement is rolled back.
+func (r *rig) examined(query string, args ...any) float64 {
+	r.t.Helper()
+	tx := must(r.db.Begin())(r.t)
+	defer tx.Rollback() //nolint:errcheck // nothing is to be kept
+	if _, err := tx.Exec(`SET LOCAL enable_seqscan = off`); err != nil {
+		r.t.Fatal(err)
+	}
+	var raw []byte
+	if err := tx.QueryRow(`EXPLAIN (ANALYZE, FORMAT JSON) `+query, args...).Scan(&raw); err != nil {
+		r.t.Fatal(err)
+	}
+	var plans []struct{ Plan planNode }
+	if err := json.Unmarshal(raw, &plans); err != nil {
+		r.t.Fatal(err)
+	}
+	return plans[0].Plan.most()
+}
+
+// The statements that a route or a loop runs look at a bounded number of rows, whatever the ledger holds.
+func TestStatementsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	const rows, limit = 5000, 100
+	if _, err := r.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error)
+SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 'e', 't', n, $1, 0, 'dead', 'http_5xx', 1, now(), now(), now(), 1, 500, ''
+FROM generate_series(1, $2) n`, sub.ID, rows); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step, test,
+    held, created_at, due_at, claim_at)
+SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 'e', 't', n, $1, 0, 'http_5xx', 1, 1, false, n % 1000 = 0, now(), now(), now()
+FROM generate_series(1, $2) n`, sub.ID, rows); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.db.Exec(`INSERT INTO failing (subscription_id, since, failures) SELECT gen_random_uuid(), now(), 1 FROM generate_series(1, $1)`, rows); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.db.Exec(`ANALYZE deliveries, deferrals, failing`); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		query string
+		args  []any
+		most  float64
+	}{
+		"stats":                     {statsQuery, []any{sub.ID, uuid.Nil, limit}, limit},
+		"the last success":          {lastSuccess, []any{sub.ID, uuid.Max, limit}, limit},
+		"strays of a large backlog": {nextStrays, []any{uuid.Nil, strayPage}, limit},
+		"setting free what is held": {setFree, []any{sub.ID, limit}, limit},
+		"a page of failing ones":    {nextFailing, []any{uuid.Nil, limit}, 2 * limit},
+	} {
+		if got := r.examined(tt.query, tt.args...); got > tt.most {
+			t.Errorf("%s: a step looks at %v rows of %d, want at most %v", name, got, rows, tt.most)
+		}
+	}
+}
+
+// A worker reads the subscriptions that fail a page at a time, and forgets those that are gone.
+func TestFailingSubscriptionsAreReadInPages(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	if _, err := r.db.Exec(`INSERT INTO failing (subscription_id, since, failures)
+SELECT gen_random_uuid(), now(), 1 FROM generate_series(1, $1) UNION ALL SELECT $2::uuid, now(), 1`, 2*failingPage, sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	w := must(NewWorker(quick(), r.parts(quick()).deps))(t)
+	k := w.failing
+	for range 3 {
+		if err := k.learn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !k.known[sub.ID] || len(k.known) != 2*failingPage+1 {
+		t.Errorf("%d are known after a round, want all %d", len(k.known), 2*failingPage+1)
+	}
+	if n := r.count(`SELECT count(*) FROM failing`); n != 1 {
+		t.Errorf("%d rows are left, want that of the subscription that exists", n)
+	}
+	if err := k.learn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.known) != 1 {
+		t.Errorf("%d are known, want the one that is left", len(k.known))
+	}
+}
+
+// The last success is found behind more failures than the newest deliveries are looked through for it.
+func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := newLedger(r.db)
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	began := time.Now().Add(-time.Hour)
+	if _, err := r.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error)
+SELECT CASE WHEN n = 0 THEN $3::uuid ELSE ('fff' || substr(gen_random_uuid()::text, 4))::uuid END, 'acme', gen_random_uuid(), 'e', 't', n, $1, 0,
+    CASE WHEN n = 0 THEN 'delivered' ELSE 'dead' END, 'ok', 1, now(), now(), now(), 1, 500, ''
+FROM generate_series(0, $2) n`, sub.ID, lastSuccessMost, firstID(began.Add(-time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if at := must(l.lastSuccess(t.Context(), sub.ID))(t); at.Valid {
+		t.Errorf("got %v of a subscription that is not known to fail", at)
+	}
+	if _, err := r.db.Exec(`INSERT INTO failing (subscription_id, since, failures) VALUES ($1, $2, 10)`, sub.ID, began); err != nil {
+		t.Fatal(err)
+	}
+	if at := must(l.lastSuccess(t.Context(), sub.ID))(t); !at.Valid {
+		t.Error("the last success is not found")
+	}
+}
