@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -110,6 +111,9 @@ func (s *Store) postSubscription(ctx context.Context, in *struct{ Body newSubscr
 	if in.Body.Secret != "" {
 		sub.Secrets = []Secret{{Value: in.Body.Secret}}
 	}
+	if err := refuseCredentials(&Subscription{}, sub); err != nil {
+		return nil, problem(err)
+	}
 	backfill, err := s.createAsked(ctx, sub, in.Body.Since)
 	if err != nil {
 		return nil, problem(err)
@@ -169,7 +173,7 @@ func (s *Store) getSubscriptions(ctx context.Context, in *listInput) (*struct{ B
 	}
 	items := make([]subscriptionJSON, len(found))
 	for i, sub := range found {
-		items[i] = present(sub)
+		items[i] = present(seenBy(ctx, sub))
 	}
 	list, err := api.ListOf(ctx, page, items, func(item subscriptionJSON) string { return item.ID.String() })
 	return &struct{ Body api.List[subscriptionJSON] }{list}, err
@@ -180,7 +184,17 @@ func (s *Store) getSubscription(ctx context.Context, in *idInput) (*subscription
 	if err != nil {
 		return nil, err
 	}
-	return output(sub), nil
+	out := output(sub)
+	out.Body = present(seenBy(ctx, sub))
+	return out, nil
+}
+
+// seenBy is a subscription as the caller may see it.
+func seenBy(ctx context.Context, sub *Subscription) *Subscription {
+	if api.CallerFrom(ctx).Has(scopeWrite) {
+		return sub
+	}
+	return sub.Masked()
 }
 
 // changeInput is the path of one subscription and the precondition of its change.
@@ -220,6 +234,13 @@ func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error
 		return nil, err
 	}
 	base := settableOf(before)
+	elsewhere, err := newOrigin(before, in.Body)
+	if err != nil {
+		return nil, err
+	}
+	if elsewhere {
+		base.Auth, base.Certificate, base.Headers = nil, nil, withoutSecrets(before.Headers, before.Headers)
+	}
 	if otherAuth(in.Body.Field("auth"), before.Auth) {
 		base.Auth = nil
 	}
@@ -233,6 +254,11 @@ func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error
 		after.DisabledReason = Manual
 	}
 	after.fill()
+	if before.Dialect == Native {
+		if err := refuseCredentials(before, &after); err != nil {
+			return nil, err
+		}
+	}
 	if err := guardDialect(before, &after); err != nil {
 		return nil, err
 	}
@@ -240,6 +266,25 @@ func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error
 		return nil, err
 	}
 	return &after, s.Update(ctx, &after)
+}
+
+// newOrigin reports whether a patch gives a subscription a URL of another origin. It is refused unless it gives, or clears,
+// each credential that is kept for the present one.
+func newOrigin(before *Subscription, patch api.Patch[settable]) (bool, error) {
+	var next string
+	if err := json.Unmarshal(patch.Field("url"), &next); err != nil || origin(next) == origin(before.URL) {
+		return false, nil // No URL, or no text, which is refused when the patch is applied.
+	}
+	bad := &Invalid{}
+	for field, kept := range map[string]bool{
+		"auth": before.Auth != nil, "client_certificate": before.Certificate != nil,
+		"headers": len(withoutSecrets(before.Headers, before.Headers)) != len(before.Headers),
+	} {
+		if kept && !patch.Has(field) {
+			bad.addf(field, "must be given again, or cleared by null: the URL has another scheme, host or port")
+		}
+	}
+	return true, bad.orNil()
 }
 
 func (s *Store) deleteSubscription(ctx context.Context, in *changeInput) (*struct{}, error) {

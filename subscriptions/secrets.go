@@ -141,19 +141,46 @@ type confidential struct {
 	Secrets     []Secret           `json:"secrets,omitempty"`
 	Auth        *Auth              `json:"auth,omitempty"`
 	Certificate *ClientCertificate `json:"client_certificate,omitempty"`
+	// Headers and URL are absent in rows of earlier versions, which have them in columns in the clear, and URL also
+	// where nothing in it needs to be masked.
+	Headers map[string]string `json:"headers,omitempty"`
+	URL     string            `json:"url,omitempty"`
+}
+
+// confidentialOf is what of a subscription is sealed.
+func confidentialOf(s *Subscription) confidential {
+	c := confidential{Secrets: s.Secrets, Auth: s.Auth, Certificate: s.Certificate}
+	if len(s.Headers) > 0 {
+		c.Headers = s.Headers
+	}
+	if maskURL(s.URL) != s.URL {
+		c.URL = s.URL
+	}
+	return c
+}
+
+func (c confidential) isEmpty() bool {
+	return len(c.Secrets) == 0 && c.Auth == nil && c.Certificate == nil && len(c.Headers) == 0 && c.URL == ""
 }
 
 // into sets what was opened.
 func (c confidential) into(s *Subscription) {
 	s.Secrets, s.Auth, s.Certificate = c.Secrets, c.Auth, c.Certificate
+	if len(c.Headers) > 0 {
+		s.Headers = c.Headers
+	}
+	if c.URL != "" {
+		s.URL = c.URL
+	}
 }
 
 // sealSecrets encrypts what is confidential for its row; nothing is no bytes.
 func sealSecrets(ring *seal.Ring, s *Subscription) ([]byte, error) {
-	if len(s.Secrets) == 0 && s.Auth == nil && s.Certificate == nil {
+	c := confidentialOf(s)
+	if c.isEmpty() {
 		return []byte{}, nil
 	}
-	plain, err := json.Marshal(confidential{s.Secrets, s.Auth, s.Certificate})
+	plain, err := json.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("encode secrets: %w", err)
 	}

@@ -144,7 +144,7 @@ func TestSealedSecretsAreBoundToTheirRow(t *testing.T) {
 		t.Error("a secret can be read in the sealed bytes")
 	}
 	opened, err := openSecrets(ring, sealed, s.Tenant, s.ID)
-	if err != nil || !reflect.DeepEqual(opened, confidential{s.Secrets, s.Auth, s.Certificate}) {
+	if err != nil || !reflect.DeepEqual(opened, confidentialOf(s)) {
 		t.Errorf("got %v, %v", opened, err)
 	}
 	if _, err := openSecrets(ring, sealed, "globex", s.ID); !errors.Is(err, seal.ErrCorrupt) {

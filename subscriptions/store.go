@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -170,7 +171,7 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 		if sealed, err = sealSecrets(s.ring, sub); err != nil {
 			return err
 		}
-	case sub.Auth != nil, sub.Certificate != nil:
+	case sub.Auth != nil, sub.Certificate != nil, sub.URL != before.URL && maskURL(sub.URL) != sub.URL, !maps.Equal(sub.Headers, before.Headers):
 		return ErrSealed
 	}
 	sub.UpdatedAt = s.now()

@@ -57,8 +57,8 @@ WHERE length(secrets) > 2 AND get_byte(secrets, 0) = 1 GROUP BY key`)
 // rekeyChunk is how many rows Rekey reads at once.
 const rekeyChunk = 500
 
-// Rekey seals the secrets of every row that is not sealed with the ring's first key anew, and reports how
-// many it has done after each chunk. It may be ended at any time and started again, and run while everything else
+// Rekey seals the secrets of every row that is not sealed with the ring's first key anew, seals headers and URLs that an
+// earlier version stored in the clear, and reports how many it has done after each chunk. It may be ended at any time and started again, and run while everything else
 // runs: a row that changes meanwhile is sealed with the first key by whoever changes it. Nothing else about
 // the rows changes, their revision included. Rows that do not open are left as they are and told in the error.
 func (s *Store) Rekey(ctx context.Context, progress func(done int)) (done int, err error) {
@@ -69,7 +69,7 @@ func (s *Store) Rekey(ctx context.Context, progress func(done int)) (done int, e
 		err := readRows(ctx, s.db, func(r *row) error {
 			chunk = append(chunk, *r)
 			return nil
-		}, `WHERE id > $1 AND length(secrets) > 0 ORDER BY id LIMIT $2`, after, rekeyChunk)
+		}, `WHERE id > $1 AND NOT deleted ORDER BY id LIMIT $2`, after, rekeyChunk)
 		if err != nil {
 			return done, err
 		}
@@ -95,6 +95,12 @@ func (s *Store) Rekey(ctx context.Context, progress func(done int)) (done int, e
 }
 
 func (s *Store) rekeyRow(ctx context.Context, r *row) (int, error) {
+	if r.settings.headers != "{}" || maskURL(r.url) != r.url {
+		return s.sealRow(ctx, r)
+	}
+	if len(r.sealed) == 0 {
+		return 0, nil
+	}
 	if id, err := s.ring.KeyID(r.sealed); err == nil && id == s.ring.Current() {
 		return 0, nil
 	}
@@ -108,6 +114,26 @@ func (s *Store) rekeyRow(ctx context.Context, r *row) (int, error) {
 		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
 	}
 	if _, err := s.db.ExecContext(ctx, `UPDATE subscriptions SET secrets = $2 WHERE id = $1 AND secrets = $3`, r.id, sealed, r.sealed); err != nil {
+		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
+	}
+	return 1, nil
+}
+
+// sealRow seals what a row has in the clear.
+func (s *Store) sealRow(ctx context.Context, r *row) (int, error) {
+	sub, err := s.open(r)
+	if err == nil {
+		err = sub.Err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
+	}
+	sealed, err := sealSecrets(s.ring, sub)
+	if err != nil {
+		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
+	}
+	if _, err := s.db.ExecContext(ctx, `UPDATE subscriptions SET secrets = $2, url = $3, headers = '{}' WHERE id = $1 AND revision = $4 AND NOT deleted`,
+		r.id, sealed, maskURL(sub.URL), r.revision); err != nil {
 		return 0, fmt.Errorf("rekey subscription %s: %w", r.id, err)
 	}
 	return 1, nil

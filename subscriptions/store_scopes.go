@@ -50,7 +50,7 @@ func (s *Store) Rescope(ctx context.Context, before, after *Subscription, held [
 	if !away && len(fresh) == 0 {
 		return nil
 	}
-	types, err := s.scopedTypes(ctx, after.Tenant)
+	types, err := s.ScopedTypes(ctx, after.Tenant)
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,9 @@ func moved(before, after *Subscription) bool {
 		!reflect.DeepEqual(before.Auth, after.Auth) || !reflect.DeepEqual(before.Certificate, after.Certificate)
 }
 
-// scopedTypes are the names and scopes of the event types that demand scopes of a tenant's subscriptions; of
+// ScopedTypes are the names and scopes of the event types that demand scopes of a tenant's subscriptions; of
 // two of one name the tenant's own counts.
-func (s *Store) scopedTypes(ctx context.Context, tenant string) ([]*EventType, error) {
+func (s *Store) ScopedTypes(ctx context.Context, tenant string) ([]*EventType, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT name, scopes FROM (
 	SELECT DISTINCT ON (name) name, scopes FROM event_types WHERE tenant IN ($1, '') AND NOT deleted ORDER BY name, tenant DESC
 ) own WHERE cardinality(scopes) > 0`, tenant)

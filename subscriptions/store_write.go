@@ -25,16 +25,20 @@ SET (` + written + `, settings, bytes, revision) = (` + updatedValues + `, subsc
 	$27 + octet_length(coalesce($18, secrets)), r.value) FROM r
 WHERE id = $1 AND tenant = $2 AND subscriptions.revision = $26 AND NOT deleted RETURNING subscriptions.revision`
 
-// writtenArgs are the arguments of both statements, up to settings.
+// writtenArgs are the arguments of both statements, up to settings. A nil sealed leaves what is sealed as it is.
 func writtenArgs(s *Subscription, sealed []byte) []any {
 	r := rowOf(s)
 	c := &r.settings
+	url := s.URL
+	if sealed != nil { // Then headers and the whole URL are among what is sealed.
+		url, c.headers = maskURL(s.URL), "{}"
+	}
 	delays := make(pq.Int64Array, len(s.Retry.Schedule))
 	for i, d := range s.Retry.Schedule {
 		delays[i] = d.Milliseconds()
 	}
 	return []any{
-		s.ID, s.Tenant, s.Name, s.Description, s.URL, array(s.EventTypes), s.ResourceID, array(s.Changed), s.Filter,
+		s.ID, s.Tenant, s.Name, s.Description, url, array(s.EventTypes), s.ResourceID, array(s.Changed), s.Filter,
 		c.headers, s.PayloadFormat, delays, sql.Null[int32]{V: c.maxRetries, Valid: c.maxRetries >= 0},
 		c.timeoutMS, c.maxInFlight, sql.Null[int32]{V: c.rateLimit, Valid: s.RateLimit != nil},
 		sql.Null[int64]{V: c.ratePerMS, Valid: s.RateLimit != nil}, sealed, string(s.Status), s.DisabledReason,

@@ -97,6 +97,7 @@ func (s *Store) validate(sub *Subscription) error {
 	s.validateURL(sub, bad)
 	validateMatching(sub, bad)
 	validateHeaders(sub.Headers, bad)
+	validateMasks(sub, bad)
 	validateContentType(sub, bad)
 	s.validateAuth(sub, bad)
 	validateCertificate(sub, bad)

@@ -50,16 +50,6 @@ func (c *Call) authenticate() error {
 	return nil
 }
 
-// Require refuses a caller that holds none of the scopes.
-func (c *Call) Require(scopes ...string) error {
-	for _, scope := range scopes {
-		if c.Caller.Has(scope) {
-			return nil
-		}
-	}
-	return Forbidden("The key lacks the scope " + scopes[0] + ".")
-}
-
 // Input decodes the body; see Input.
 func (c *Call) Input() (Input, error) { return readInput(c.W, c.R) }
 

@@ -43,9 +43,21 @@ const maxListed = 10_000
 
 // All are the caller's, the oldest first.
 func (s *Subscriptions) All(c *Call) ([]*subscriptions.Subscription, error) {
-	return s.store.List(c.R.Context(), subscriptions.Query{
+	list, err := s.store.List(c.R.Context(), subscriptions.Query{
 		Tenant: c.Caller.Tenant, Dialect: s.dialect, Asc: true, Limit: maxListed,
 	})
+	for i := range list {
+		list[i] = c.seen(list[i])
+	}
+	return list, err
+}
+
+// seen is a subscription as the caller may see it: with secrets, headers and tokens only who may change it.
+func (c *Call) seen(sub *subscriptions.Subscription) *subscriptions.Subscription {
+	if c.Has(WriteSubscriptions) {
+		return sub
+	}
+	return sub.Masked()
 }
 
 // ByID is the one that the path's id names.
@@ -65,7 +77,7 @@ func (s *Subscriptions) byID(c *Call, id uuid.UUID) (*subscriptions.Subscription
 	if found.Dialect != s.dialect {
 		return nil, s.words.Missing()
 	}
-	return found, nil
+	return c.seen(found), nil
 }
 
 // ByNumber is the one that the path's number names.
@@ -78,7 +90,7 @@ func (s *Subscriptions) ByNumber(c *Call, param string) (*subscriptions.Subscrip
 	if err != nil {
 		return nil, s.refused(err)
 	}
-	return found, nil
+	return c.seen(found), nil
 }
 
 // Create stores a new one.
@@ -114,6 +126,7 @@ func (s *Subscriptions) Update(c *Call, sub *subscriptions.Subscription, change 
 		if err := change(&after); err != nil {
 			return nil, err
 		}
+		subscriptions.DropCredentials(sub, &after)
 		// Whoever changes where events go, or which, must be allowed to see them.
 		if err := s.store.Rescope(ctx, sub, &after, c.held()); err != nil {
 			return nil, s.refused(err)

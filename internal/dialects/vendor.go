@@ -65,6 +65,20 @@ func (v *Vendor) HandlePublic(path string, methods Methods) {
 	v.routes = append(v.routes, route{segments: segments(path), methods: methods, public: true})
 }
 
+// Routes are the vendor's paths with their methods, as in "GET /v1/hooks/{id}"; those that need no key are left out.
+func (v *Vendor) Routes() []string {
+	var list []string
+	for _, r := range v.routes {
+		for method := range r.methods {
+			if !r.public {
+				list = append(list, method+" /"+strings.Join(r.segments, "/"))
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 // owns says whether the clean path is the vendor's.
 func (v *Vendor) owns(path string) bool {
 	return slices.ContainsFunc(v.Prefixes, func(prefix string) bool {

@@ -62,7 +62,7 @@ func New(deps Deps) *dialects.Vendor {
 
 // list answers the subscriptions that pass the filter, a page of them.
 func (b *babelfor) list(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	q, err := parseQuery(c.R.URL.Query(), subscriptionFields, "id")
@@ -78,6 +78,9 @@ func (b *babelfor) list(c *dialects.Call) error {
 		rows[i] = show(s)
 	}
 	if q.events {
+		if err := c.Require(dialects.ReadDeliveries); err != nil {
+			return err
+		}
 		q.take = min(q.take, maxIncluded)
 	}
 	page, total := q.page(q.filter(rows))
@@ -102,11 +105,11 @@ func (b *babelfor) include(c *dialects.Call, s *subscription, room *int) (err er
 	if s.WebhookEvents, err = b.newest(c.R.Context(), *s, maxIncluded); err != nil {
 		return err
 	}
-	return b.fill(c.R.Context(), s.WebhookEvents, room)
+	return b.fill(c, s.WebhookEvents, room)
 }
 
 func (b *babelfor) create(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	in, err := inputOf(c)
@@ -137,7 +140,7 @@ func (b *babelfor) create(c *dialects.Call) error {
 }
 
 func (b *babelfor) get(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	s, err := b.one(c)
@@ -150,6 +153,9 @@ func (b *babelfor) get(c *dialects.Call) error {
 	}
 	shown := show(s)
 	if withEvents {
+		if err := c.Require(dialects.ReadDeliveries); err != nil {
+			return err
+		}
 		room := maxPayloads
 		if err := b.include(c, &shown, &room); err != nil {
 			return err
@@ -160,7 +166,7 @@ func (b *babelfor) get(c *dialects.Call) error {
 }
 
 func (b *babelfor) update(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := b.one(c)
@@ -191,7 +197,7 @@ func (b *babelfor) update(c *dialects.Call) error {
 }
 
 func (b *babelfor) delete(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := b.one(c)

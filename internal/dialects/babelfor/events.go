@@ -102,7 +102,7 @@ var eventFields = fields[event]{
 
 // events answers a subscription's log.
 func (b *babelfor) events(c *dialects.Call) error {
-	if err := c.Require("deliveries:read", "subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadDeliveries); err != nil {
 		return err
 	}
 	s, err := b.one(c)
@@ -113,12 +113,15 @@ func (b *babelfor) events(c *dialects.Call) error {
 	if err != nil {
 		return dialects.BadRequest("%v", err)
 	}
+	if q.costly && !c.Has(dialects.ReadEvents) {
+		return c.Require(dialects.ReadEvents) // A filter would tell of payloads.
+	}
 	log, err := b.newest(c.R.Context(), show(s), maxEvents)
 	if err != nil {
 		return err
 	}
 	if q.costly {
-		log, err = b.search(c.R.Context(), log, q.pass)
+		log, err = b.search(c, log, q.pass)
 	} else {
 		log = q.filter(log)
 	}
@@ -128,7 +131,7 @@ func (b *babelfor) events(c *dialects.Call) error {
 	page, total := q.page(log)
 	if q.prints("payload") || q.prints("response") {
 		room := maxPayloads
-		if err := b.fill(c.R.Context(), page, &room); err != nil {
+		if err := b.fill(c, page, &room); err != nil {
 			return err
 		}
 	}
@@ -154,11 +157,11 @@ func (b *babelfor) newest(ctx context.Context, s subscription, limit int) ([]eve
 }
 
 // search filters a log by payloads or responses, of which it keeps none.
-func (b *babelfor) search(ctx context.Context, log []event, pass predicate[event]) ([]event, error) {
+func (b *babelfor) search(c *dialects.Call, log []event, pass predicate[event]) ([]event, error) {
 	found := []event{}
 	for some := range slices.Chunk(log[:min(len(log), maxSearched)], chunk) {
 		room := maxPayloads
-		if err := b.fill(ctx, some, &room); err != nil {
+		if err := b.fill(c, some, &room); err != nil {
 			return nil, err
 		}
 		for _, e := range some {
@@ -175,12 +178,13 @@ func (b *babelfor) search(ctx context.Context, log []event, pass predicate[event
 }
 
 // fill reads payloads and responses as long as there is room for their bytes.
-func (b *babelfor) fill(ctx context.Context, log []event, room *int) error {
+func (b *babelfor) fill(c *dialects.Call, log []event, room *int) error {
+	ctx := c.R.Context()
 	for some := range slices.Chunk(log, chunk) {
 		if *room <= 0 {
 			return nil
 		}
-		payloads, err := b.payloads(ctx, some)
+		payloads, err := b.payloads(c, some)
 		if err != nil {
 			return err
 		}
@@ -211,12 +215,22 @@ func keep(field **string, bytes []byte, room *int) {
 	}
 }
 
-// payloads reads the data of events; nil of those that are gone.
-func (b *babelfor) payloads(ctx context.Context, log []event) ([][]byte, error) {
-	read, ctx := errgroup.WithContext(ctx)
-	read.SetLimit(readers)
+// payloads reads the data of events; nil of those that are gone, and of those that the caller may not read.
+func (b *babelfor) payloads(c *dialects.Call, log []event) ([][]byte, error) {
 	all := make([][]byte, len(log))
+	if !c.Has(dialects.ReadEvents) {
+		return all, nil
+	}
+	closed, err := b.closedTypes(c)
+	if err != nil {
+		return nil, err
+	}
+	read, ctx := errgroup.WithContext(c.R.Context())
+	read.SetLimit(readers)
 	for i := range log {
+		if closed[log[i].EventType] {
+			continue
+		}
 		read.Go(func() (err error) {
 			all[i], err = b.deps.Deliveries.Data(ctx, log[i].logged)
 			if errors.Is(err, deliver.ErrEventGone) {
@@ -230,7 +244,7 @@ func (b *babelfor) payloads(ctx context.Context, log []event) ([][]byte, error) 
 
 // deleteEvent takes a delivery off the log, and cancels it if it is pending.
 func (b *babelfor) deleteEvent(c *dialects.Call) error {
-	if err := c.Require("deliveries:write", "subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteDeliveries); err != nil {
 		return err
 	}
 	s, err := b.one(c)
@@ -259,4 +273,19 @@ func (b *babelfor) deleteEvent(c *dialects.Call) error {
 	}
 	reply(c, done)
 	return nil
+}
+
+// closedTypes are the event types that demand a scope which the caller lacks.
+func (b *babelfor) closedTypes(c *dialects.Call) (map[string]bool, error) {
+	types, err := b.deps.Store.ScopedTypes(c.R.Context(), c.Caller.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	closed := map[string]bool{}
+	for _, t := range types {
+		for _, scope := range t.Scopes {
+			closed[t.Name] = closed[t.Name] || !c.Caller.Has(scope)
+		}
+	}
+	return closed, nil
 }

@@ -28,7 +28,7 @@ const testPatience = 5 * time.Second
 
 // test sends an event to one subscription, active or not, by the same way as any other.
 func (b *babelfor) test(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := b.one(c)

@@ -17,7 +17,7 @@ type eventType struct {
 
 // eventTypes answers the tenant's registered types.
 func (b *babelfor) eventTypes(c *dialects.Call) error {
-	if err := c.Require("events:read", "subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadEvents); err != nil {
 		return err
 	}
 	types, err := b.deps.Store.ListEventTypes(c.R.Context(), subscriptions.EventTypeQuery{Tenant: c.Caller.Tenant, Asc: true})

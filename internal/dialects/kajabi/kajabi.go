@@ -40,7 +40,7 @@ func New(deps dialects.Deps) *dialects.Vendor {
 }
 
 func (k *kajabi) list(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	all, err := k.subscriptions.All(c)
@@ -66,7 +66,7 @@ func (k *kajabi) list(c *dialects.Call) error {
 }
 
 func (k *kajabi) create(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	in, err := c.Input()
@@ -78,7 +78,7 @@ func (k *kajabi) create(c *dialects.Call) error {
 		return dialects.Invalid(wrong...)
 	}
 	for _, scope := range events[s.EventTypes[0]].scopes {
-		if err := c.Require(scope); err != nil {
+		if err := c.RequireScope(scope); err != nil {
 			return err
 		}
 	}
@@ -90,7 +90,7 @@ func (k *kajabi) create(c *dialects.Call) error {
 }
 
 func (k *kajabi) get(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	s, err := k.subscriptions.ByNumber(c, "id")
@@ -102,7 +102,7 @@ func (k *kajabi) get(c *dialects.Call) error {
 }
 
 func (k *kajabi) delete(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := k.subscriptions.ByNumber(c, "id")
@@ -120,7 +120,7 @@ func (k *kajabi) delete(c *dialects.Call) error {
 func sample(event string) dialects.Handler {
 	return func(c *dialects.Call) error {
 		for _, scope := range events[event].scopes {
-			if err := c.Require(scope); err != nil {
+			if err := c.RequireScope(scope); err != nil {
 				return err
 			}
 		}

@@ -40,7 +40,7 @@ func New(cfg Config, deps dialects.Deps) *dialects.Vendor {
 
 // list answers all of the account's subscriptions, the oldest first; Leat knows no pages.
 func (l *leat) list(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	query := c.R.URL.Query()
@@ -70,7 +70,7 @@ func (l *leat) list(c *dialects.Call) error {
 }
 
 func (l *leat) create(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	in, err := c.Input()
@@ -106,7 +106,7 @@ func (l *leat) create(c *dialects.Call) error {
 }
 
 func (l *leat) get(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	s, err := l.subscriptions.ByID(c, "uuid")
@@ -120,7 +120,7 @@ func (l *leat) get(c *dialects.Call) error {
 // update changes what is sent and may be changed; event_type and secret are taken and ignored, since the
 // vendor's own plugin sends them.
 func (l *leat) update(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := l.subscriptions.ByID(c, "uuid")
@@ -150,7 +150,7 @@ func (l *leat) update(c *dialects.Call) error {
 }
 
 func (l *leat) delete(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := l.subscriptions.ByID(c, "uuid")

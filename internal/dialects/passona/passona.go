@@ -34,7 +34,7 @@ func New(cfg Config, deps dialects.Deps) *dialects.Vendor {
 }
 
 func (p *passona) list(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	all, err := p.subscriptions.All(c)
@@ -46,7 +46,7 @@ func (p *passona) list(c *dialects.Call) error {
 }
 
 func (p *passona) create(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	in, err := c.Input()
@@ -77,7 +77,7 @@ func (p *passona) create(c *dialects.Call) error {
 }
 
 func (p *passona) get(c *dialects.Call) error {
-	if err := c.Require("subscriptions:read"); err != nil {
+	if err := c.Require(dialects.ReadSubscriptions); err != nil {
 		return err
 	}
 	s, err := p.subscriptions.ByID(c, "uuid")
@@ -89,7 +89,7 @@ func (p *passona) get(c *dialects.Call) error {
 }
 
 func (p *passona) update(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := p.subscriptions.ByID(c, "uuid")
@@ -114,7 +114,7 @@ func (p *passona) update(c *dialects.Call) error {
 }
 
 func (p *passona) delete(c *dialects.Call) error {
-	if err := c.Require("subscriptions:write"); err != nil {
+	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
 	s, err := p.subscriptions.ByID(c, "uuid")
