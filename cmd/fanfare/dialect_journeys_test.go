@@ -214,7 +214,7 @@ func testKajabi(t *testing.T, d *deployment) {
 	mine := "/v1/hooks/" + one.Data.ID
 	in.ask("GET "+mine, "", 200, `"id":"`+one.Data.ID+`"`)
 	in.ask("GET /v1/hooks?page[number]=1&page[size]=10&filter[event_eq]=tag_added", "", 200, `"id":"`+one.Data.ID+`"`,
-		`"self":"`+d.at.API+`/v1/hooks?page[number]=1&page[size]=10&filter[event_eq]=tag_added"`, `"meta":{"total_pages":1,"total_count":1,"current_page":1}`)
+		`"self":"`+d.at.API+`/v1/hooks?page[number]=1&page[size]=10&filter[event_eq]=tag_added"`, `"meta":{"total_pages":1,"total_count":1,"current_page":1,"total":1}`)
 	in.ask("GET /api/v1/hooks/tag_added_sample", "", 200, `"type": "contact_tags"`)
 
 	publish(t, d, key, `{"type":"tag_added","object_id":"9","resource_ids":["7"],"data":{}}`)

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
+	"mime/multipart"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -41,7 +44,11 @@ func readInput(w http.ResponseWriter, r *http.Request) (Input, error) {
 	if len(body) == 0 {
 		return Input{}, nil
 	}
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == "application/x-www-form-urlencoded" && body[0] != '{' {
+	kind, parameters, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if kind == "multipart/form-data" {
+		return readMultipart(body, parameters["boundary"])
+	}
+	if kind == "application/x-www-form-urlencoded" && body[0] != '{' {
 		form, err := parseForm(string(body))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errMalformed, err)
@@ -49,6 +56,34 @@ func readInput(w http.ResponseWriter, r *http.Request) (Input, error) {
 		return form, nil
 	}
 	return decodeJSON(body)
+}
+
+// readMultipart reads the fields of multipart/form-data by the same names as those of a form; files are no fields.
+func readMultipart(body []byte, boundary string) (Input, error) {
+	form, err := multipart.NewReader(bytes.NewReader(body), boundary).ReadForm(maxBody)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	defer form.RemoveAll() //nolint:errcheck // nothing was written: the body fits into memory
+	fields, err := parseForm(url.Values(form.Value).Encode())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return fields, nil
+}
+
+// InputWithQuery is Input, where fields may also stand in the query; those of the body win.
+func (c *Call) InputWithQuery() (Input, error) {
+	in, err := c.Input()
+	if err != nil {
+		return nil, err
+	}
+	fields, err := parseForm(c.R.URL.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	maps.Copy(fields, in)
+	return fields, nil
 }
 
 // readBody reads all of the body, within a time, or fails.

@@ -26,7 +26,7 @@ func oauthFailure(status int, code, message string) *Failure {
 	return &Failure{Status: status, Code: code, Message: message}
 }
 
-// Token answers the grants client_credentials and refresh_token.
+// Token answers the grants client_credentials, password (the key's id as username, the key as password) and refresh_token.
 func (t *Tokens) Token(c *Call) error {
 	in, err := c.Input()
 	if errors.Is(err, errMalformed) {
@@ -37,7 +37,7 @@ func (t *Tokens) Token(c *Call) error {
 	grant, _ := in.Text("grant_type")
 	var made access.Grant
 	switch grant {
-	case "client_credentials":
+	case "client_credentials", "password":
 		made, err = t.exchange(c, in)
 	case "refresh_token":
 		text, _ := in.Text("refresh_token")
@@ -65,11 +65,15 @@ func (t *Tokens) Token(c *Call) error {
 func (t *Tokens) exchange(c *Call, in Input) (access.Grant, error) {
 	id, _ := in.Text("client_id")
 	secret, _ := in.Text("client_secret")
+	if grant, _ := in.Text("grant_type"); grant == "password" {
+		id, _ = in.Text("username")
+		secret, _ = in.Text("password")
+	}
 	if user, password, ok := c.R.BasicAuth(); ok && secret == "" {
 		id, secret = user, password
 	}
 	if secret == "" {
-		return access.Grant{}, oauthFailure(http.StatusBadRequest, "invalid_request", "client_id and client_secret are needed.")
+		return access.Grant{}, oauthFailure(http.StatusBadRequest, "invalid_request", "client_id and client_secret, or username and password, are needed.")
 	}
 	caller, made, err := t.auth.Exchange(c.R.Context(), secret)
 	number := t.AnyNumber && id != "" && strings.Trim(id, "0123456789") == ""

@@ -61,7 +61,7 @@ func (k *kajabi) list(c *dialects.Call) error {
 	for _, s := range all[p.From:p.To] {
 		hooks = append(hooks, show(s))
 	}
-	reply(c, http.StatusOK, listDocument{Data: hooks, Links: linksOf(c, p), Meta: meta{p.Last, len(all), p.Number}})
+	reply(c, http.StatusOK, listDocument{Data: hooks, Links: linksOf(c, p), Meta: meta{p.Last, len(all), p.Number, len(all)}})
 	return nil
 }
 

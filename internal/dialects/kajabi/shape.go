@@ -147,7 +147,7 @@ func reply(c *dialects.Call, status int, document any) {
 // failure is one error of a JSON:API document; the status is a string there.
 type failure struct {
 	Status string  `json:"status"`
-	Source *source `json:"source"`
+	Source *source `json:"source,omitempty"`
 	Title  string  `json:"title"`
 	Detail string  `json:"detail"`
 }
@@ -184,6 +184,7 @@ type meta struct {
 	TotalPages  int `json:"total_pages"`
 	TotalCount  int `json:"total_count"`
 	CurrentPage int `json:"current_page"`
+	Total       int `json:"total"` // the same as TotalCount: clients read the one or the other
 }
 
 // links are URLs with literal brackets; prev and next only where there is such a page.

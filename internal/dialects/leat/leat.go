@@ -73,7 +73,7 @@ func (l *leat) create(c *dialects.Call) error {
 	if err := c.Require(dialects.WriteSubscriptions); err != nil {
 		return err
 	}
-	in, err := c.Input()
+	in, err := c.InputWithQuery()
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (l *leat) update(c *dialects.Call) error {
 	if err != nil {
 		return err
 	}
-	in, err := c.Input()
+	in, err := c.InputWithQuery()
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ var shapes = []shape{
 		return `{"message":"` + message + `","code":` + status + `,"status_code":` + status + `}`
 	}},
 	{"kajabi", "/v1/hooks", "application/vnd.api+json", func(status, title, message string) string {
-		return `{"errors":[{"status":"` + status + `","source":null,"title":"` + title + `","detail":"` + message + `"}]}`
+		return `{"errors":[{"status":"` + status + `","title":"` + title + `","detail":"` + message + `"}]}`
 	}},
 	{"passona", "/api/2.0/webhooks", "application/json", func(_, _, message string) string { return `{"message":"` + message + `"}` }},
 	{"babelfor", "/v1/webhooks/subscriptions", "application/json; charset=utf-8", func(_, _, message string) string {
