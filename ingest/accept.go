@@ -158,6 +158,9 @@ func (in *Ingest) unstored(items []*item, err error) {
 }
 
 func unstoredDetail(err error) string {
+	if errors.Is(err, jetstream.ErrNoRoom) {
+		return "too little disk space is left for events; nothing was stored: send it again later"
+	}
 	if errors.Is(err, jetstream.ErrFull) {
 		return "the storage for events is full; nothing was stored: send it again later"
 	}

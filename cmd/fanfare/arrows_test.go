@@ -45,6 +45,7 @@ func arrows() map[string][]string {
 		"internal/jetstream":  {"internal/group"},
 		"internal/postgres":   {"internal/group"},
 		"internal/quota":      {"internal/api", "internal/postgres"},
+		"internal/processes":  {"internal/postgres"},
 		"internal/seal":       {},
 		"internal/servertest": {"internal/embedded", "internal/jetstream", "internal/postgres"},
 

@@ -59,6 +59,15 @@ func (a *assembly) close() error {
 	return errors.Join(errs...)
 }
 
+// trouble is why a publisher of the process could not send lately.
+func (a *assembly) trouble(context.Context) error {
+	var errs []error
+	for _, p := range a.publishers {
+		errs = append(errs, p.Trouble())
+	}
+	return errors.Join(errs...)
+}
+
 // publisher makes one that is closed with the assembly.
 func (a *assembly) publisher(g ground, cfg jetstream.PublisherConfig) (*jetstream.Publisher, error) {
 	p, err := jetstream.NewPublisher(g.js, cfg)
@@ -141,7 +150,11 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 
 // serveHTTP makes the API, or the part of it that publishes.
 func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
-	publisher, err := a.publisher(sh.ground, jetstream.PublisherConfig{Dedupe: true})
+	cfg := jetstream.PublisherConfig{Dedupe: true}
+	if sh.disk != nil {
+		cfg.Room = sh.disk.Room
+	}
+	publisher, err := a.publisher(sh.ground, cfg)
 	if err != nil {
 		return err
 	}

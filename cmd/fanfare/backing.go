@@ -18,16 +18,20 @@ import (
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/processes"
 )
 
 // backing is what the stages stand on: NATS and Postgres, each this process's own or another's.
 type backing struct {
 	nats    *embedded.NATS     // nil if FANFARE_NATS_URL is set
 	private *embedded.Postgres // nil if FANFARE_POSTGRES_URL is set
+	disk    *embedded.Disk     // of the embedded servers; nil if there are none
 	nc      *nats.Conn
 	js      natsjs.JetStream
 	db      *sql.DB
-	url     string // of Postgres
+	// heartbeat writes the row of this process.
+	heartbeat *processes.Heartbeat
+	url       string // of Postgres
 }
 
 // startTimeout bounds how long a start waits for NATS and for Postgres.
@@ -42,6 +46,9 @@ func openBacking(ctx context.Context, s *settings, log *slog.Logger, undo *clean
 	group.Go(func() error { return b.openNATS(ctx, s, log) })
 	group.Go(func() error { return b.openPostgres(ctx, s, log) })
 	err := group.Wait()
+	if err == nil && (b.nats != nil || b.private != nil) {
+		b.disk, err = embedded.NewDisk(s.server.DataDir, s.server.DiskReserve)
+	}
 	if b.private != nil {
 		undo.add("Postgres", b.private.Stop)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,10 @@ type ops struct {
 	metrics  *prometheus.Registry
 	pprof    bool
 	stopping atomic.Bool // set when the process has been asked to stop: it is no longer ready
+
+	mu     sync.Mutex // held while the dependencies are asked
+	last   readiness
+	lastAt time.Time
 }
 
 // check asks one dependency whether it is there.
@@ -28,8 +33,12 @@ type check struct {
 	ask  func(context.Context) error
 }
 
-// checkTimeout bounds one answer of /readyz.
-const checkTimeout = 3 * time.Second
+const (
+	// checkTimeout bounds one answer of /readyz.
+	checkTimeout = 3 * time.Second
+	// answerFor is how long an answer of /readyz is given again: it takes no key, and each asks NATS and Postgres.
+	answerFor = time.Second
+)
 
 // readiness is the answer of /readyz.
 type readiness struct {
@@ -55,26 +64,9 @@ func (o *ops) handler() http.Handler {
 	return mux
 }
 
-// ready asks every dependency.
+// ready answers /readyz.
 func (o *ops) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
-	defer cancel()
-	answer := readiness{Status: "ready", Role: o.role, Dependencies: map[string]string{}, Durability: "degraded"}
-	for _, c := range o.checks {
-		answer.Dependencies[c.name] = "ok"
-		if err := c.ask(ctx); err != nil {
-			answer.Dependencies[c.name] = err.Error()
-			answer.Status = "not ready"
-		}
-	}
-	synced, detail, err := o.durable(ctx)
-	answer.Detail = detail
-	switch {
-	case err != nil:
-		answer.Durability, answer.Detail = "unknown", err.Error()
-	case synced:
-		answer.Durability = "synced"
-	}
+	answer := o.readiness(r.Context())
 	if o.stopping.Load() {
 		answer.Status = "stopping"
 	}
@@ -83,4 +75,38 @@ func (o *ops) ready(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// readiness asks every dependency, unless they were asked just now.
+func (o *ops) readiness(ctx context.Context) readiness {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.lastAt) < answerFor {
+		return o.last
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	answer := readiness{Status: "ready", Role: o.role, Dependencies: map[string]string{}, Durability: "degraded"}
+	errs := make([]error, len(o.checks))
+	var asked sync.WaitGroup
+	for i, c := range o.checks {
+		asked.Go(func() { errs[i] = c.ask(ctx) })
+	}
+	synced, detail, err := o.durable(ctx)
+	asked.Wait()
+	for i, c := range o.checks {
+		answer.Dependencies[c.name] = "ok"
+		if errs[i] != nil {
+			answer.Dependencies[c.name], answer.Status = errs[i].Error(), "not ready"
+		}
+	}
+	answer.Detail = detail
+	switch {
+	case err != nil:
+		answer.Durability, answer.Detail = "unknown", err.Error()
+	case synced:
+		answer.Durability = "synced"
+	}
+	o.last, o.lastAt = answer, time.Now()
+	return answer
 }

@@ -10,12 +10,12 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/processes"
 )
 
 // role is what a process does; `all` is every role.
@@ -77,6 +77,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err != nil {
 		return err
 	}
+	back.heartbeat = processes.NewHeartbeat(back.db, string(r), version())
 	if err := back.topology(ctx, s, r); err != nil {
 		return err
 	}
@@ -86,10 +87,19 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		return err
 	}
 	undo.add("publishing", p.close)
-	o := newOps(s, r, back, registry)
+	o := &ops{
+		role: string(r), metrics: registry, pprof: s.server.OpsPprof, checks: append(back.checks(s, r), check{"publishing", p.trouble}),
+		durable: func(ctx context.Context) (bool, string, error) {
+			return jetstream.Durability(ctx, back.nc, back.js, names(needed(s, r))...)
+		},
+	}
 
 	group, running := errgroup.WithContext(ctx)
 	context.AfterFunc(running, func() { o.stopping.Store(true) })
+	p.add("heartbeat", back.heartbeat.Run)
+	if r == roleAll {
+		p.add("topology", func(ctx context.Context) error { return back.keepTopology(ctx, s, by.log) })
+	}
 	for _, run := range p.runs {
 		group.Go(func() error { return named(run.name, run.run(running)) })
 	}
@@ -175,48 +185,4 @@ func (d doors) at(back *backing, s *settings) running {
 		at.PostgresPID = back.private.PID()
 	}
 	return at
-}
-
-// topology makes the streams in `all`; other roles only look whether they are there.
-func (b *backing) topology(ctx context.Context, s *settings, r role) error {
-	if r != roleAll {
-		return jetstream.Check(ctx, b.js, inboxes(s)...)
-	}
-	if b.nats != nil {
-		s.fit(b.nats.MaxStore())
-	}
-	return jetstream.Apply(ctx, b.js, inboxes(s)...)
-}
-
-// fit makes the streams smaller where the volume of the data directory does not have the room that they may take.
-func (s *settings) fit(room int64) {
-	bounds := []*int64{&s.fanout.EventsMaxBytes, &s.deliver.TasksMaxBytes, &s.deliver.AttemptsMaxBytes}
-	var sum int64
-	for _, b := range bounds {
-		sum += *b
-	}
-	if sum <= room {
-		return
-	}
-	share := float64(room) / float64(sum)
-	for _, b := range bounds {
-		*b = int64(share * float64(*b))
-	}
-}
-
-// newOps asks NATS and Postgres as /readyz wants it.
-func newOps(s *settings, r role, b *backing, metrics *prometheus.Registry) *ops {
-	return &ops{
-		role: string(r), metrics: metrics, pprof: s.server.OpsPprof,
-		checks: []check{
-			{"nats", func(context.Context) error {
-				if status := b.nc.Status(); status != nats.CONNECTED {
-					return fmt.Errorf("connection %s", status)
-				}
-				return nil
-			}},
-			{"postgres", b.db.PingContext},
-		},
-		durable: func(ctx context.Context) (bool, string, error) { return jetstream.Durability(ctx, b.nc, b.js) },
-	}
 }

@@ -40,6 +40,7 @@ type serverConfig struct {
 	OpsAddr          string `envconfig:"OPS_ADDR" default:"127.0.0.1:9464" desc:"where /healthz, /readyz and /metrics are served, without a key"`
 	OpsPprof         bool   `envconfig:"OPS_PPROF" default:"false" desc:"serve Go's profiles at /debug/pprof of FANFARE_OPS_ADDR"`
 	DataDir          string `envconfig:"DATA_DIR" default:"./fanfare-data" desc:"what all keeps: the embedded NATS, the private Postgres, the first keys"`
+	DiskReserve      int64  `envconfig:"DISK_RESERVE" default:"1073741824" desc:"bytes of the volume of FANFARE_DATA_DIR that stay free: with less, all refuses new events (503); at most a twentieth of the volume; 0: none"`
 	NATSListen       string `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"where the embedded NATS takes publishers of this machine; off: nowhere"`
 	NATSLocalPublish string `envconfig:"NATS_LOCAL_PUBLISH" default:"on" desc:"whether clients of this machine may publish events to the embedded NATS without credentials (and nothing else); off: they need those of nats.key in FANFARE_DATA_DIR"`
 	StreamReplicas   int    `envconfig:"STREAM_REPLICAS" default:"1" desc:"how many servers of a NATS cluster hold each stream; set it before topology apply"`
@@ -58,6 +59,8 @@ func (c serverConfig) Validate() error {
 	switch {
 	case c.NATSLocalPublish != "on" && c.NATSLocalPublish != "off":
 		return fmt.Errorf("FANFARE_NATS_LOCAL_PUBLISH must be on or off, not %q", c.NATSLocalPublish)
+	case c.DiskReserve < 0:
+		return fmt.Errorf("FANFARE_DISK_RESERVE must be 0 or more, not %d", c.DiskReserve)
 	case c.StreamReplicas < 1 || c.StreamReplicas > 5:
 		return fmt.Errorf("FANFARE_STREAM_REPLICAS must be 1 to 5, not %d", c.StreamReplicas)
 	case c.PostgresMaxConns < 4:

@@ -15,6 +15,35 @@ const (
 	roomToRestart = 16 << 20
 )
 
+// Disk is the volume of the data directory, of which a part is kept free: below that, new events are refused while there is
+// still room to finish what was accepted.
+type Disk struct {
+	dir     string
+	reserve int64
+}
+
+// NewDisk makes the Disk of a directory. Of a small volume at most a twentieth is reserved; 0 reserves nothing.
+func NewDisk(dir string, reserve int64) (*Disk, error) {
+	var volume unix.Statfs_t
+	if err := unix.Statfs(dir, &volume); err != nil {
+		return nil, fmt.Errorf("measure the volume of %s: %w", dir, err)
+	}
+	return &Disk{dir, min(reserve, int64(volume.Blocks)*int64(volume.Bsize)/20)}, nil
+}
+
+// Room returns an error that says why, if less than the reserve is free.
+func (d *Disk) Room() error {
+	free, err := FreeSpace(d.dir)
+	if err != nil {
+		return err
+	}
+	if free < d.reserve {
+		return fmt.Errorf("the disk of %s has %d MiB left, less than the reserve of %d MiB (FANFARE_DISK_RESERVE)",
+			d.dir, free>>20, d.reserve>>20)
+	}
+	return nil
+}
+
 // FreeSpace returns how many bytes an ordinary user may still write on the volume of dir.
 func FreeSpace(dir string) (int64, error) {
 	var volume unix.Statfs_t

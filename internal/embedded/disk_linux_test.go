@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +78,13 @@ func fillAndFree(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	disk, err := embedded.NewDisk(dir, 1<<40)
+	if err != nil {
+		return err
+	}
+	if err := disk.Room(); err != nil {
+		return err
+	}
 	ballast := filepath.Join(dir, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 32<<20), 0o600); err != nil {
 		return err
@@ -98,7 +106,13 @@ func fillAndFree(ctx context.Context, dir string) error {
 	if acked == 1000 {
 		return errors.New("the disk was never full")
 	}
+	if err := disk.Room(); err == nil || !strings.Contains(err.Error(), "FANFARE_DISK_RESERVE") {
+		return fmt.Errorf("room on a full disk: got %v", err)
+	}
 	if err := os.Remove(ballast); err != nil {
+		return err
+	}
+	if err := disk.Room(); err != nil {
 		return err
 	}
 	for {

@@ -24,11 +24,13 @@ const (
 
 // Durability says whether a message of these streams, once acknowledged, survives a power cut: each stream must be in the
 // files of three servers, or of one that syncs every write. Without names, all streams of the account count. Where it is not
-// so, or cannot be known, detail says why.
+// so, or cannot be known, detail says why; a stream that is named and missing is none that survives.
 func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, streams ...string) (synced bool, detail string, err error) {
 	var weak, servers []string
+	missing := slices.Clone(streams)
 	list := js.ListStreams(ctx)
 	for info := range list.Info() {
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == info.Config.Name })
 		if len(streams) > 0 && !slices.Contains(streams, info.Config.Name) || info.Config.Replicas >= replicasEnough {
 			continue
 		}
@@ -44,6 +46,9 @@ func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, streams
 	}
 	if err := list.Err(); err != nil {
 		return false, "", fmt.Errorf("list streams: %w", classify(err))
+	}
+	for _, name := range missing {
+		weak = append(weak, "stream "+name+" is missing")
 	}
 	slices.Sort(servers)
 	for _, name := range slices.Compact(servers) {

@@ -18,6 +18,8 @@ var (
 	// ErrFull says that the stream, its account or its broker takes no more messages, by their limits. Nothing was stored.
 	// A disk that is full before those are reached is ErrUnavailable: then the broker does not answer any more.
 	ErrFull = errors.New("the stream is full")
+	// ErrNoRoom is the ErrFull of a Publisher whose Room refused.
+	ErrNoRoom = fmt.Errorf("%w: too little space is left", ErrFull)
 	// ErrTooLarge says that the message exceeds what the broker takes. Nothing was stored.
 	ErrTooLarge = errors.New("the message is too large")
 	// ErrClosed says that the Publisher or Subscriber was closed before the call.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -20,6 +21,8 @@ type PublisherConfig struct {
 	MaxBatch int
 	// Timeout bounds one commit, and so how long a send waits for a broker that is away; 0 means 5 s.
 	Timeout time.Duration
+	// Room is asked before anything is sent: its error refuses the messages, as ErrNoRoom. nil means that there always is.
+	Room func() error
 }
 
 // Ack is a message's place in its stream.
@@ -35,6 +38,7 @@ type Publisher struct {
 	cfg PublisherConfig
 
 	routes *routes
+	failed atomic.Pointer[failure] // the last send failed
 
 	stopping sync.RWMutex
 	closed   bool
@@ -119,6 +123,14 @@ func (p *Publisher) SendAll(ctx context.Context, out []Outgoing) {
 		return
 	}
 	defer p.sends.Done()
+	if p.cfg.Room != nil {
+		if err := p.cfg.Room(); err != nil {
+			for i := range out {
+				out[i].Err = fmt.Errorf("publish to %s: %w: %w", out[i].Subject, ErrNoRoom, err)
+			}
+			return
+		}
+	}
 	var next parcel
 	var away error // why none of the rest can be sent: not each is to wait for as long again
 	for i := range out {
@@ -172,6 +184,7 @@ func (p *Publisher) send(ctx context.Context, sent parcel) {
 		return
 	}
 	gone := false
+	var failed error
 	left := sent.to.committer.Do(ctx, sent.letters)
 	for i, o := range sent.of {
 		err := left // If the caller left, the commit may be writing to the letters still.
@@ -180,12 +193,42 @@ func (p *Publisher) send(ctx context.Context, sent parcel) {
 		}
 		if err != nil {
 			o.Err = fmt.Errorf("publish to %s: %w", o.Subject, unanswered(err))
+			failed = o.Err
 		}
 		gone = gone || errors.Is(err, natsjs.ErrNoStreamResponse)
 	}
 	if gone { // Its subjects may be another stream's by now.
 		p.routes.forget(sent.to)
 	}
+	p.note(failed)
+}
+
+// failure is a send that failed, and when.
+type failure struct {
+	err error
+	at  time.Time
+}
+
+// troubled is how long a failure counts: a process that is not ready gets nothing to send, so it cannot show that sending works
+// again.
+const troubled = 15 * time.Second
+
+// note remembers how the last send ended.
+func (p *Publisher) note(err error) {
+	switch {
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrFull):
+		p.failed.Store(&failure{err, time.Now()})
+	case err == nil && p.failed.Load() != nil:
+		p.failed.Store(nil)
+	}
+}
+
+// Trouble returns why the last send failed, if that was within the last 15 s.
+func (p *Publisher) Trouble() error {
+	if f := p.failed.Load(); f != nil && time.Since(f.at) < troubled {
+		return f.err
+	}
+	return nil
 }
 
 // unanswered says of a caller's deadline that it is the broker who did not answer.

@@ -578,3 +578,51 @@ func TestSendAll(t *testing.T) {
 		t.Errorf("after Close: got %v", out[0].Err)
 	}
 }
+
+// A publisher without room sends nothing, and says why.
+func TestAPublisherWithoutRoomRefuses(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	apply(t, js, inbox())
+	full := errors.New("the disk is full")
+	room := full
+	p, err := jetstream.NewPublisher(js, jetstream.PublisherConfig{Room: func() error { return room }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	_, err = p.Send(t.Context(), "events.a", message.NewMessage("1", nil))
+	if !errors.Is(err, jetstream.ErrNoRoom) || !errors.Is(err, jetstream.ErrFull) || !errors.Is(err, full) {
+		t.Errorf("got %v", err)
+	}
+	room = nil
+	if _, err := p.Send(t.Context(), "events.a", message.NewMessage("1", nil)); err != nil || p.Trouble() != nil {
+		t.Errorf("with room: got %v, trouble %v", err, p.Trouble())
+	}
+	if got := len(stored(t, js)); got != 1 {
+		t.Errorf("%d messages are stored, want the one that there was room for", got)
+	}
+}
+
+// CanPublish tells whether a message would be stored, and stores none.
+func TestCanPublish(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	b := inbox()
+	b.Stream.MaxBytes = 3 << 20
+	apply(t, js, b)
+	if err := jetstream.CanPublish(t.Context(), js, "EVENTS", "events.a"); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if got := len(stored(t, js)); got != 0 {
+		t.Errorf("%d messages are stored", got)
+	}
+	for range 3 {
+		if _, err := js.Publish(t.Context(), "events.a", make([]byte, 900<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := jetstream.CanPublish(t.Context(), js, "EVENTS", "events.a"); err == nil || !strings.Contains(err.Error(), "is full") {
+		t.Errorf("of a full stream: got %v", err)
+	}
+}

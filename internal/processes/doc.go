@@ -1,0 +1,10 @@
+// Package processes keeps a row in Postgres for each process of an installation.
+//
+// In come a process's role, host and version. Out goes the table processes: who runs, since when, and when it last wrote.
+//
+// Its second use is readiness: a row that was written lately shows that Postgres takes writes from this process, which a ping
+// does not. While Postgres is away the row ages, and Check returns why.
+//
+// Run writes the row until its context ends, and then removes it. Rows of processes that were killed are removed by the others
+// after an hour.
+package processes

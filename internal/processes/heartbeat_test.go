@@ -1,0 +1,62 @@
+package processes_test
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/processes"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+func TestMain(m *testing.M) { servertest.Main(m) }
+
+func rows(t *testing.T, db *sql.DB) (n int) {
+	t.Helper()
+	if err := db.QueryRow("SELECT count(*) FROM processes").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestAProcessHasItsRowWhileItRuns(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	if _, err := db.Exec(`INSERT INTO processes (id, role, host, version, seen_at) VALUES
+	  (gen_random_uuid(), 'deliver', 'killed', '1', now() - interval '2 hours'), (gen_random_uuid(), 'deliver', 'alive', '1', now())`); err != nil {
+		t.Fatal(err)
+	}
+	h := processes.NewHeartbeat(db, "api", "v1")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	if err := h.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var role, version string
+	if err := db.QueryRow("SELECT role, version FROM processes WHERE host <> 'alive'").Scan(&role, &version); err != nil || role != "api" || version != "v1" {
+		t.Errorf("got %s %s, error %v", role, version, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := rows(t, db); n != 1 {
+		t.Errorf("%d rows are left, want that of the process that is alive", n)
+	}
+}
+
+// A database that answers but takes no writes is not enough.
+func TestAReadOnlyDatabaseFailsTheCheck(t *testing.T) {
+	t.Parallel()
+	own := servertest.PostgresURL(t)
+	db, err := postgres.Open(t.Context(), own+"&default_transaction_read_only=on", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := processes.NewHeartbeat(db, "api", "v1").Check(t.Context()); !postgres.IsUnavailable(err) {
+		t.Errorf("got %v", err)
+	}
+}
