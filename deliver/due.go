@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type due struct {
 	worker *Worker
 	flying atomic.Int64  // leases in hand
 	wake   chan struct{} // holds one when a near deferral was written
+
+	solo sync.RWMutex // held for writing by a delivery that is made alone
 
 	mu   sync.Mutex
 	near time.Time // until when to look often
@@ -215,11 +218,36 @@ func (d *due) startNow(list []*claimed) {
 		}
 		w.flights.Go(func() {
 			defer d.flying.Add(-1)
-			if !errors.Is(err, errPanicked) {
+			defer d.beside(c)()
+			if c.lapses > maxLapses {
+				w.cancelSeat(s)
+				r, err = w.condemn(f, fmt.Sprintf("%d workers in a row died with delivery %s in hand", c.lapses, f.delivery))
+			} else if !errors.Is(err, errPanicked) {
 				r, err = w.guarded(f, func() (*Record, error) { return d.through(f, s, r, err) })
 			}
 			d.land(f, r, err)
 		})
+	}
+}
+
+// maxLapses is after how many deaths in a row of its worker a delivery is made alone. At the next one it is quarantined.
+const maxLapses = 3
+
+// beside waits until a lease may be flown beside others, or, of a delivery that seems to kill its workers, alone: so that those
+// that were in hand with it are told apart from it. It returns what ends that.
+func (d *due) beside(c *claimed) (done func()) {
+	if c.lapses < maxLapses {
+		d.solo.RLock()
+		return d.solo.RUnlock
+	}
+	d.solo.Lock()
+	return d.solo.Unlock
+}
+
+// cancelSeat gives a seat back that is not used; nil is none.
+func (w *Worker) cancelSeat(s *seat) {
+	if s != nil {
+		s.ticket.Leave()
 	}
 }
 

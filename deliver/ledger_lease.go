@@ -38,17 +38,19 @@ RETURNING id`
 // deliveries might be read to look for a few.
 const claim = `
 WITH due AS (
-    SELECT id, claim_at FROM deferrals
+    SELECT id, claim_at, worker FROM deferrals
     WHERE NOT held AND claim_at > now() - $5 * interval '1 millisecond' AND claim_at <= now() + $6 * interval '1 millisecond'
         AND (worker = '' OR claim_at <= $2)
     ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1
+UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1,
+    lapses = least(d.lapses + (due.worker <> '')::int, 1000)
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation, d.attempts, d.step,
     d.test, d.created_at, due.claim_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
     greatest(ceil(extract(epoch FROM due.claim_at - now()) * 1000000), 0)::bigint,
-    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL, d.by_hand`
+    EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL, d.by_hand,
+    d.lapses`
 
 // dropLeftovers removes rows whose deliveries ended.
 const dropLeftovers = `
@@ -118,6 +120,8 @@ type claimed struct {
 	due  time.Time     // by which those that are due are ordered
 	late time.Duration // how long it was due
 	wait time.Duration // until it is due, from when it was claimed
+	// lapses is how often a worker lost its lease, without an outcome since.
+	lapses int
 }
 
 // dueSpan says which deferrals are claimed: those that became due no longer ago than back, or will be within ahead.
@@ -141,7 +145,7 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 			var late, wait int64
 			var over bool
 			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered, &c.byHand); err != nil {
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered, &c.byHand, &c.lapses); err != nil {
 				return err
 			}
 			c.late, c.wait = time.Duration(late)*time.Millisecond, time.Duration(wait)*time.Microsecond

@@ -53,7 +53,7 @@ SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[],
         test, held, created_at, due_at)
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
-    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '',
+    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '', lapses = 0,
     by_hand = deferrals.by_hand AND NOT excluded.held AND deferrals.attempts = excluded.attempts
 WHERE deferrals.step < excluded.step`
 

@@ -77,3 +77,48 @@ func TestAPanicInTheBackgroundIsSurvived(t *testing.T) {
 	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
 	r.eventually("the panic to be counted", func() bool { return metric(t, s.metrics.panics) == 1 })
 }
+
+// A delivery whose workers died one after the other is made alone after the third, and quarantined after the fourth; the others of
+// those workers are delivered.
+func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		deaths int
+		state  Outcome
+		reason Reason
+	}{{maxLapses, OutcomeDelivered, ReasonOK}, {maxLapses + 1, OutcomeDead, ReasonProtocol}} {
+		t.Run(fmt.Sprint(tt.deaths, " deaths"), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			receiver := servertest.NewReceiver(t)
+			sub := r.subscribe(receiver.URL, nil)
+			e, other := r.event(), r.event()
+			var ids []uuid.UUID
+			for _, e := range []*Event{e, other} {
+				f := &flight{delivery: ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
+				later := f.record(OutcomeLater, ReasonServer, time.Now())
+				later.Step = 1
+				r.put(later)
+				ids = append(ids, f.delivery)
+			}
+			l := newLedger(r.db)
+			for n := range tt.deaths {
+				// A lease of no length is that of a worker that died at once.
+				got := claimAll(t, l, 1, dueSpan{back: everDue, lapsed: time.Now().Add(time.Hour)}, lease{worker: fmt.Sprint("dead ", n)})
+				if len(got) != 1 || got[0].delivery != ids[0] || got[0].lapses != n {
+					t.Fatalf("death %d: got %+v", n, got)
+				}
+				if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() - interval '1 minute' WHERE id = $1`, ids[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.worker(quick())
+			r.recorder()
+			r.ended(ids[0], tt.state, tt.reason)
+			r.ended(ids[1], OutcomeDelivered, ReasonOK)
+			if n := r.count(`SELECT count(*) FROM quarantine`); (n == 1) != (tt.state == OutcomeDead) {
+				t.Errorf("%d rows in quarantine", n)
+			}
+		})
+	}
+}
