@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -100,6 +101,36 @@ func TestManyWrongKeys(t *testing.T) {
 		_, key := h.key("acme", allScopes)
 		if a := h.call(key, "GET "+s.list, ""); a.status != http.StatusOK {
 			t.Errorf("%s: a valid key got %d", s.vendor, a.status)
+		}
+	}
+}
+
+// A tenant that has as many subscriptions as it may is told so in the vendor's way.
+func TestLimitReached(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	q, err := quota.New(quota.Config{}, quota.Deps{DB: h.db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.store.Limit(q)
+	_, key := h.key("acme", allScopes)
+	if _, err := h.db.Exec(`INSERT INTO tenants (tenant, limits, limits_at) VALUES ('acme', '{"subscriptions": 0}', now())
+		ON CONFLICT (tenant) DO UPDATE SET limits = excluded.limits, limits_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range shapes {
+		c := creations[s.vendor]
+		a := h.call(key, c.what, strings.ReplaceAll(c.body, "$url", h.receiver.URL))
+		status, says := http.StatusUnprocessableEntity, "the limit subscriptions is reached"
+		switch s.vendor {
+		case "leat":
+			says = `"code":1003` // its shape has no more words
+		case "babelfor":
+			status = http.StatusBadRequest // its answer to any input that cannot be taken
+		}
+		if a.status != status || !strings.Contains(a.body, says) || a.header.Get("Content-Type") != s.contentType {
+			t.Errorf("%s: got %d %s %s", s.vendor, a.status, a.header.Get("Content-Type"), a.body)
 		}
 	}
 }
