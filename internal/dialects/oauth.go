@@ -16,6 +16,8 @@ type Tokens struct {
 	// AnyNumber takes any number for a client_id: the type that a vendor's clients hold it in may have no room for a
 	// key's id. The secret names the key anyway.
 	AnyNumber bool
+	// Passwords takes the grant password as well: the key's id as username, the key as password.
+	Passwords bool
 }
 
 // Tokens are the endpoints of a vendor.
@@ -26,7 +28,7 @@ func oauthFailure(status int, code, message string) *Failure {
 	return &Failure{Status: status, Code: code, Message: message}
 }
 
-// Token answers the grants client_credentials, password (the key's id as username, the key as password) and refresh_token.
+// Token answers the grants client_credentials and refresh_token, and password where the vendor has it.
 func (t *Tokens) Token(c *Call) error {
 	in, err := c.Input()
 	if errors.Is(err, errMalformed) {
@@ -37,13 +39,19 @@ func (t *Tokens) Token(c *Call) error {
 	grant, _ := in.Text("grant_type")
 	var made access.Grant
 	switch grant {
-	case "client_credentials", "password":
+	case "client_credentials":
 		made, err = t.exchange(c, in)
 	case "refresh_token":
 		text, _ := in.Text("refresh_token")
 		if _, made, err = t.auth.Refresh(c.R.Context(), text); errors.Is(err, api.ErrUnauthenticated) {
 			err = oauthFailure(http.StatusBadRequest, "invalid_grant", "The refresh token is not valid.")
 		}
+	case "password":
+		if !t.Passwords {
+			err = oauthFailure(http.StatusBadRequest, "unsupported_grant_type", "The grant_type is not supported.")
+			break
+		}
+		made, err = t.exchange(c, Input{"client_id": in["username"], "client_secret": in["password"]})
 	case "":
 		err = oauthFailure(http.StatusBadRequest, "invalid_request", "grant_type is missing.")
 	default:
@@ -65,15 +73,11 @@ func (t *Tokens) Token(c *Call) error {
 func (t *Tokens) exchange(c *Call, in Input) (access.Grant, error) {
 	id, _ := in.Text("client_id")
 	secret, _ := in.Text("client_secret")
-	if grant, _ := in.Text("grant_type"); grant == "password" {
-		id, _ = in.Text("username")
-		secret, _ = in.Text("password")
-	}
 	if user, password, ok := c.R.BasicAuth(); ok && secret == "" {
 		id, secret = user, password
 	}
 	if secret == "" {
-		return access.Grant{}, oauthFailure(http.StatusBadRequest, "invalid_request", "client_id and client_secret, or username and password, are needed.")
+		return access.Grant{}, oauthFailure(http.StatusBadRequest, "invalid_request", "client_id and client_secret are needed.")
 	}
 	caller, made, err := t.auth.Exchange(c.R.Context(), secret)
 	number := t.AnyNumber && id != "" && strings.Trim(id, "0123456789") == ""

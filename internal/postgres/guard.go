@@ -116,8 +116,8 @@ func (c *guardedConn) PrepareContext(ctx context.Context, query string) (driver.
 		return nil, c.judge(err)
 	}
 	full, ok := stmt.(pqStmt)
-	if !ok {
-		return nil, errors.Join(errors.New("the Postgres driver lacks a method that it had"), stmt.Close())
+	if !ok { // COPY's statement takes no context; the connection of its transaction is watched.
+		return stmt, nil
 	}
 	return &guardedStmt{full, c}, nil
 }

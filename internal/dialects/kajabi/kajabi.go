@@ -27,6 +27,7 @@ func New(deps dialects.Deps) *dialects.Vendor {
 	v.Malformed = func(err error) *dialects.Failure { return dialects.BadRequest("%v", err) }
 	k := &kajabi{subscriptions: deps.Subscriptions(Name, words())}
 	tokens := deps.Tokens()
+	tokens.Passwords = true
 	for _, prefix := range []string{"/v1", "/api/v1"} {
 		v.Handle(prefix+"/hooks", dialects.Methods{http.MethodGet: k.list, http.MethodPost: k.create})
 		for event := range events {

@@ -290,11 +290,11 @@ func TestBabelforsTestsAndHeaders(t *testing.T) {
 	for _, test := range []struct {
 		body, says string
 	}{
-		{`{"payload":"` + strings.Repeat("x", 300<<10) + `"}`, "must be at most"},
+		{`{"payload":"` + strings.Repeat("x", 300<<10) + `"}`, "larger than"},
 		{`{"payload":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`, ""},
 	} {
 		a := h.call(key, path, test.body)
-		if test.says == "" && a.status != http.StatusOK || test.says != "" && (a.status != http.StatusBadRequest || !strings.Contains(a.body, test.says)) {
+		if test.says == "" && a.status != http.StatusOK || test.says != "" && (a.status != http.StatusRequestEntityTooLarge || !strings.Contains(a.body, test.says)) {
 			t.Errorf("%.40s: %d %s", test.body, a.status, a.body)
 		}
 	}
