@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Eraser removes what the ledger of deliveries knows of contents: pending deliveries are cancelled, responses and
@@ -17,17 +20,81 @@ type Eraser struct {
 // NewEraser makes an Eraser.
 func NewEraser(db *sql.DB) *Eraser { return &Eraser{ledger: newLedger(db)} }
 
-// EraseTenant erases all deliveries of a tenant.
+// EraseTenant removes all deliveries of a tenant, with their attempts. It goes on where it was stopped.
 func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
-	if err := e.ledger.erase(ctx, erasure{
-		pending:   `tenant = $1`,
-		responses: `tenant = $1`,
-		kept:      `uid IN (SELECT d.uid FROM event_data d JOIN events v ON v.uid = d.uid WHERE v.tenant = $1 LIMIT $2)`,
-		args:      []any{tenant},
-	}); err != nil {
-		return fmt.Errorf("erase deliveries of tenant %s: %w", tenant, err)
+	for _, table := range []string{"deferrals", "deliveries"} {
+		if err := e.ledger.forget(ctx, table, tenant); err != nil {
+			return fmt.Errorf("erase %s of tenant %s: %w", table, tenant, err)
+		}
 	}
 	return nil
+}
+
+// CountTenant counts what EraseTenant has to remove.
+func (e *Eraser) CountTenant(ctx context.Context, tenant string) (n int64, err error) {
+	err = e.ledger.db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM deferrals WHERE tenant = $1) + (SELECT count(*) FROM deliveries WHERE tenant = $1)`,
+		tenant).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count deliveries of tenant %s: %w", tenant, err)
+	}
+	return n, nil
+}
+
+// EraseEvents removes the kept bytes of events.
+func (e *Eraser) EraseEvents(ctx context.Context, events []uuid.UUID) error {
+	if _, err := e.ledger.db.ExecContext(ctx, `DELETE FROM event_data WHERE uid = ANY($1)`, pq.Array(events)); err != nil {
+		return fmt.Errorf("erase kept events: %w", err)
+	}
+	return nil
+}
+
+// forget removes all rows of a tenant from one of the tables of deliveries, and what belongs to them: a range of ids in one
+// transaction, so that none is long and each looks into few partitions.
+func (l *ledger) forget(ctx context.Context, table, tenant string) error {
+	for {
+		n := 0
+		err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+			n, err = forgetRange(ctx, tx, table, tenant)
+			return err
+		})
+		if err != nil || n < followChunk {
+			return err
+		}
+	}
+}
+
+func forgetRange(ctx context.Context, tx *sql.Tx, table, tenant string) (n int, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id FROM `+table+` WHERE tenant = $1 ORDER BY id LIMIT $2`, tenant, followChunk)
+	if err != nil {
+		return 0, err
+	}
+	ids, err := collectIDs(rows)
+	if err != nil || len(ids) == 0 {
+		return 0, err
+	}
+	first, last := ids[0], ids[len(ids)-1]
+	for _, statement := range []string{
+		`DELETE FROM attempts WHERE delivery_id BETWEEN $1 AND $2 AND delivery_id = ANY($3)`,
+		`DELETE FROM hidden_deliveries WHERE delivery_id BETWEEN $1 AND $2 AND delivery_id = ANY($3)`,
+		`DELETE FROM ` + table + ` WHERE id BETWEEN $1 AND $2 AND id = ANY($3)`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement, first, last, pq.Array(ids)); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
+func collectIDs(rows *sql.Rows) (ids []uuid.UUID, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
 }
 
 // EraseEvent erases all deliveries of an event.
@@ -57,27 +124,29 @@ func (l *ledger) erase(ctx context.Context, of erasure) error {
 		`WITH chunk AS (
     SELECT a.delivery_id, a.number FROM attempts a
     WHERE a.delivery_id IN (SELECT id FROM deferrals WHERE ` + of.pending + ` UNION ALL SELECT id FROM deliveries WHERE ` + of.responses + `)
-        AND (a.response IS NOT NULL OR a.error <> '') LIMIT $2)
-UPDATE attempts a SET response = NULL, error = '' FROM chunk WHERE a.delivery_id = chunk.delivery_id AND a.number = chunk.number`,
+        AND (a.response IS NOT NULL OR a.error <> '') LIMIT $2),
+done AS (UPDATE attempts a SET response = NULL, error = '' FROM chunk WHERE a.delivery_id = chunk.delivery_id AND a.number = chunk.number)
+SELECT count(*) FROM chunk`,
 		`WITH gone AS (
     DELETE FROM deferrals WHERE id IN (SELECT id FROM deferrals WHERE ` + of.pending + ` LIMIT $2)
     RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at
-)
+), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, duration_us, status, error)
 SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', 'cancelled',
     attempts, created_at, now(), 0, 0, '' FROM gone
-ON CONFLICT DO NOTHING`,
-		`UPDATE deliveries SET response = NULL, error = '' WHERE id IN (
-    SELECT id FROM deliveries WHERE ` + of.responses + ` AND (response IS NOT NULL OR error <> '') LIMIT $2)`,
-		`DELETE FROM event_data WHERE ` + of.kept,
+ON CONFLICT DO NOTHING)
+SELECT count(*) FROM gone`, // Some may have ended meanwhile: a chunk is counted by what it removed.
+		`WITH chunk AS (
+    SELECT id FROM deliveries WHERE ` + of.responses + ` AND (response IS NOT NULL OR error <> '') LIMIT $2),
+done AS (UPDATE deliveries SET response = NULL, error = '' WHERE id IN (SELECT id FROM chunk))
+SELECT count(*) FROM chunk`,
+		`WITH gone AS (DELETE FROM event_data WHERE ` + of.kept + ` RETURNING uid) SELECT count(*) FROM gone`,
 	} {
 		if _, err := l.chunks(ctx, func(ctx context.Context, tx *sql.Tx) (int64, error) {
-			res, err := tx.ExecContext(ctx, statement, append(of.args, followChunk)...)
-			if err != nil {
-				return 0, err
-			}
-			return res.RowsAffected()
+			var n int64
+			err := tx.QueryRowContext(ctx, statement, append(of.args, followChunk)...).Scan(&n)
+			return n, err
 		}); err != nil {
 			return err
 		}

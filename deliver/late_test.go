@@ -33,8 +33,12 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 		"it succeeded after a cancel": {200, func(r *rig, id uuid.UUID) error {
 			return newLedger(r.db).cancel(r.t.Context(), id)
 		}},
-		"it failed after an erasure": {500, func(r *rig, _ uuid.UUID) error {
-			return NewEraser(r.db).EraseTenant(r.t.Context(), "acme")
+		"it failed after an erasure": {500, func(r *rig, id uuid.UUID) error {
+			var event uuid.UUID
+			if err := r.db.QueryRow(`SELECT event_uid FROM deferrals WHERE id = $1`, id).Scan(&event); err != nil {
+				return err
+			}
+			return NewEraser(r.db).EraseEvent(r.t.Context(), event)
 		}},
 		"its subscription was deleted and its lease was over": {500, func(r *rig, id uuid.UUID) error {
 			l, ctx := newLedger(r.db), r.t.Context()

@@ -37,60 +37,22 @@ type EraserDeps struct {
 type Erasing interface {
 	EraseTenant(ctx context.Context, tenant string) error
 	EraseEvent(ctx context.Context, event uuid.UUID) error
+	EraseEvents(ctx context.Context, events []uuid.UUID) error
+	CountTenant(ctx context.Context, tenant string) (int64, error)
 }
 
 // NewEraser makes an Eraser.
 func NewEraser(deps EraserDeps) *Eraser { return &Eraser{EraserDeps: deps, ledger: NewLedger(deps.DB)} }
 
 const (
-	// tenantPatience is how long one round of a tenant's erasure waits for deliveries that are under way.
-	tenantPatience = 2 * time.Second
-	// eventPatience is how long the erasure of one event does.
+	// eventPatience is how long the erasure of one event waits for deliveries that are under way.
 	eventPatience = 5 * time.Second
 )
-
-// EraseTenant removes the bytes of all events of a tenant: from the stream, from quarantine, and what deliver kept.
-// What is under way may yet bring something back, so it is waited for and all is removed once more; errUnderWay
-// says that it has to be repeated.
-func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
-	stream, err := e.JetStream.Stream(ctx, Stream)
-	if err == nil {
-		err = stream.Purge(ctx, natsjs.WithPurgeSubject(event.SubjectPrefix+tenant+".>"))
-	}
-	if err != nil {
-		return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
-	}
-	if err := e.wipe(ctx, tenant); err != nil {
-		return err
-	}
-	if err := e.settled(ctx, tenantPatience); err != nil {
-		return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
-	}
-	return e.wipe(ctx, tenant)
-}
 
 // settled returns when the ledger has what was under way.
 func (e *Eraser) settled(ctx context.Context, patience time.Duration) error {
 	at := settling{js: e.JetStream, books: e.Books}
 	return at.wait(ctx, patience)
-}
-
-// wipe removes what Postgres holds of a tenant's events.
-func (e *Eraser) wipe(ctx context.Context, tenant string) error {
-	if err := e.Deliveries.EraseTenant(ctx, tenant); err != nil {
-		return err
-	}
-	for _, statement := range []string{
-		`DELETE FROM quarantine WHERE tenant = $1`,
-		`DELETE FROM event_keys WHERE tenant = $1`,
-		`UPDATE replays SET state = 'cancelled', ended_at = now() WHERE tenant = $1 AND state IN ('counting', 'running', 'paused')`,
-		`UPDATE events SET erased_at = now() WHERE tenant = $1 AND erased_at IS NULL`,
-	} {
-		if _, err := e.DB.ExecContext(ctx, statement, tenant); err != nil {
-			return fmt.Errorf("erase events of tenant %s: %w", tenant, err)
-		}
-	}
-	return nil
 }
 
 // Register adds the erasing of one event to an API.

@@ -29,7 +29,7 @@ func (a *Access) Routes(to huma.API) {
 
 	tag = huma.OperationTags("Tenants")
 	huma.Get(to, "/v1/tenants/{tenant}", a.getTenant, tag, api.Scope(api.Admin), describe("get-tenant", "Read a tenant",
-		"A tenant exists from its first use.", http.StatusOK))
+		"A tenant exists from its first use. While it is erased, the answer says how far that is; then it is gone (404).", http.StatusOK))
 	huma.Put(to, "/v1/tenants/{tenant}", a.putTenant, tag, api.Scope(api.Admin), describe("put-tenant", "Describe a tenant",
 		"Sets name, metadata and limits, and makes the tenant if there is none. The name of a deleted tenant is not given again (409).",
 		http.StatusOK))
@@ -221,12 +221,20 @@ func (a *Access) revokeKey(ctx context.Context, in *struct {
 
 type tenantJSON struct {
 	Tenant    string            `json:"tenant" example:"acme"`
+	State     string            `json:"state,omitempty" enum:"erasing" doc:"erasing while a deleted tenant is erased; else left out"`
+	Progress  *erasingJSON      `json:"progress,omitempty" doc:"of the erasure; else left out"`
 	Name      string            `json:"name" example:"Acme Inc."`
 	Metadata  map[string]string `json:"metadata" nullable:"false"`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
 	Limits    limitsJSON        `json:"limits" doc:"What the tenant was given; null where the default of the settings holds."`
 	Usage     usageJSON         `json:"usage" doc:"What the tenant has of it."`
+}
+
+// erasingJSON counts rows and messages.
+type erasingJSON struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total" doc:"0 until it is counted"`
 }
 
 type tenantPath struct {
@@ -262,6 +270,21 @@ func (a *Access) presentTenant(ctx context.Context, t *Tenant) (*tenantOutput, e
 }
 
 func (a *Access) getTenant(ctx context.Context, in *tenantPath) (*tenantOutput, error) {
+	if !api.ValidTenant(in.Tenant) {
+		return nil, api.NotFound()
+	}
+	gone, at, err := a.store.erasing(ctx, in.Tenant)
+	if err != nil {
+		return nil, away(err)
+	}
+	if gone != nil {
+		out, err := a.presentTenant(ctx, gone)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.State, out.Body.Progress = "erasing", &erasingJSON{Done: at.done, Total: at.total}
+		return out, nil
+	}
 	t, err := a.find(ctx, in.Tenant)
 	if err != nil {
 		return nil, err

@@ -3,20 +3,9 @@ package access
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
-
-// Eraser removes what a stage holds of a deleted tenant. It is called again until it returns nil, possibly by several
-// processes at once, so it must be safe to repeat.
-type Eraser interface {
-	EraseTenant(ctx context.Context, tenant string) error
-}
-
-// OnErase names who must erase a deleted tenant before it counts as erased. Call it before Run. A process that names
-// nobody leaves the erasing to others.
-func (a *Access) OnErase(erasers ...Eraser) { a.erasers = append(a.erasers, erasers...) }
 
 // flushTimeout bounds the last writing after the end of Run's context.
 const flushTimeout = 3 * time.Second
@@ -32,6 +21,9 @@ func (a *Access) Run(ctx context.Context) error {
 		background.Go(func() { a.tokens.run(ctx) })
 	}
 	background.Go(func() { a.watch(ctx) })
+	if len(a.erasers) > 0 {
+		background.Go(func() { a.eraseTenants(ctx) })
+	}
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
 	var trouble bool
@@ -61,39 +53,7 @@ func (a *Access) round(ctx context.Context) error {
 	if err := a.tenants.refresh(ctx); err != nil {
 		return err
 	}
-	if err := a.keys.flush(ctx); err != nil {
-		return err
-	}
-	return a.erase(ctx)
-}
-
-// erase does the job that DELETE of a tenant promised.
-func (a *Access) erase(ctx context.Context) error {
-	if len(a.erasers) == 0 {
-		return nil
-	}
-	names, err := a.store.unerased(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, tenant := range names { // One that has to wait keeps no other.
-		if err := a.eraseOne(ctx, tenant); err != nil {
-			errs = append(errs, fmt.Errorf("erase tenant %s: %w", tenant, err))
-			continue
-		}
-		a.log.InfoContext(ctx, "tenant erased", "tenant", tenant)
-	}
-	return errors.Join(errs...)
-}
-
-func (a *Access) eraseOne(ctx context.Context, tenant string) error {
-	for _, eraser := range a.erasers {
-		if err := eraser.EraseTenant(ctx, tenant); err != nil {
-			return err
-		}
-	}
-	return a.store.eraseTenant(ctx, tenant)
+	return a.keys.flush(ctx)
 }
 
 func (a *Access) lastFlush(ctx context.Context) error {

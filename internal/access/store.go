@@ -352,27 +352,3 @@ func (s store) deleted(ctx context.Context, tenants []string) (map[string]bool, 
 	}
 	return deleted, nil
 }
-
-// unerased are deleted tenants of whom something may be left.
-func (s store) unerased(ctx context.Context) ([]string, error) {
-	rows, err := s.db.QueryContext(ctx,
-		`SELECT tenant FROM tenants WHERE deleted_at IS NOT NULL AND erased_at IS NULL ORDER BY deleted_at LIMIT 100`)
-	if err != nil {
-		return nil, fmt.Errorf("list tenants to erase: %w", err)
-	}
-	return collect(rows, scanText)
-}
-
-// eraseTenant removes what this package holds of the tenant but its name, and ends the job.
-func (s store) eraseTenant(ctx context.Context, tenant string) error {
-	return postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM keys WHERE tenant = $1 AND NOT admin`, tenant); err != nil {
-			return fmt.Errorf("delete keys: %w", err)
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE tenants SET name = '', metadata = '{}', erased_at = now() WHERE tenant = $1`, tenant)
-		if err != nil {
-			return fmt.Errorf("end the erasure: %w", err)
-		}
-		return nil
-	})
-}

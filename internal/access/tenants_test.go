@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -118,7 +119,14 @@ func TestDeletedTenantIsErased(t *testing.T) {
 	if status := p.call(t, adminKey, "DELETE /v1/tenants/acme", "", &out); status != 202 || out.State != "erasing" {
 		t.Errorf("delete: %d %+v", status, out)
 	}
-	for what, want := range map[string]int{"GET": 404, "DELETE": 404, "PUT": 409} {
+	var seen struct {
+		State    string
+		Progress struct{ Done, Total int64 }
+	}
+	if status := p.call(t, adminKey, "GET /v1/tenants/acme", "", &seen); status != 200 || seen.State != "erasing" {
+		t.Errorf("while it is erased: %d %+v", status, seen)
+	}
+	for what, want := range map[string]int{"DELETE": 404, "PUT": 409} {
 		if status := p.call(t, adminKey, what+" /v1/tenants/acme", "{}", nil); status != want {
 			t.Errorf("%s after it: want %d, got %d", what, want, status)
 		}
@@ -152,4 +160,98 @@ func TestDeletedTenantIsErased(t *testing.T) {
 	if status := p.call(t, adminKey, "GET /v1/tenants/acme", "", nil); status != 404 {
 		t.Errorf("after the erasure: %d", status)
 	}
+}
+
+// slow has many things, and removes one of them at a time until it is told to stop.
+type slow struct {
+	left  atomic.Int64
+	asked chan struct{}
+}
+
+func (s *slow) EraseTenant(ctx context.Context, _ string) error {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	if s.left.Add(-1) > 0 {
+		return errors.New("there is more")
+	}
+	return nil
+}
+
+func (s *slow) CountTenant(context.Context, string) (int64, error) { return max(s.left.Load(), 0), nil }
+
+// stuck never ends.
+type stuck struct{ begun chan struct{} }
+
+func (s stuck) EraseTenant(ctx context.Context, tenant string) error {
+	if tenant != "large" {
+		return nil
+	}
+	close(s.begun)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// An erasure shows its progress, which only grows, and then the tenant is gone.
+func TestAnErasureShowsItsProgress(t *testing.T) {
+	t.Parallel()
+	p := start(t, servertest.Postgres(t))
+	e := &slow{asked: make(chan struct{}, 1)}
+	e.left.Store(5)
+	p.OnErase(e)
+	if err := p.UseTenant(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if status := p.call(t, adminKey, "DELETE /v1/tenants/acme", "", nil); status != 202 {
+		t.Fatal(status)
+	}
+	p.run(t)
+	type answer struct {
+		State    string
+		Progress struct{ Done, Total int64 }
+	}
+	var before answer
+	p.eventually(t, "the end", func() bool {
+		var now answer
+		status := p.call(t, adminKey, "GET /v1/tenants/acme", "", &now)
+		if status == 200 && (now.Progress.Done < before.Progress.Done || now.Progress.Total < before.Progress.Total || now.Progress.Done > now.Progress.Total) {
+			t.Errorf("progress went from %+v to %+v", before, now)
+		}
+		if status == 200 {
+			before = now
+		}
+		return status == 404
+	})
+	if before.Progress.Total != 5 {
+		t.Errorf("the last progress was %+v, want a total of 5", before)
+	}
+}
+
+// While a tenant is erased that takes long, keys and tenants stay fresh.
+func TestErasingStarvesNoRefresh(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	p, other := start(t, db), start(t, db)
+	e := stuck{begun: make(chan struct{})}
+	p.OnErase(e)
+	key := p.create(t, adminKey, acmeKeys)
+	if err := p.UseTenant(t.Context(), "large"); err != nil {
+		t.Fatal(err)
+	}
+	if status := p.call(t, adminKey, "DELETE /v1/tenants/large", "", nil); status != 202 {
+		t.Fatal(status)
+	}
+	p.run(t)
+	<-e.begun
+	if _, err := p.who(t, key.Key); err != nil {
+		t.Fatal(err)
+	}
+	if status := other.call(t, adminKey, "DELETE /v1/tenants/acme", "", nil); status != 202 {
+		t.Fatal(status)
+	}
+	p.eventually(t, "the process that erases learns of a deletion", func() bool {
+		_, err := p.who(t, key.Key)
+		return errors.Is(err, api.ErrUnauthenticated)
+	})
 }
