@@ -11,6 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -59,7 +60,7 @@ func declare(ctx context.Context, names []string, store *subscriptions.Store, lo
 // withVendors puts vendors before the handler of a server, which bears no slashes that their clients send.
 func withVendors(server *http.Server, apis []*dialects.Vendor) *http.Server {
 	if len(apis) > 0 {
-		server.Handler = dialects.Mux(server.Handler, apis...)
+		server.Handler = api.ReadOn(dialects.Mux(server.Handler, apis...))
 	}
 	return server
 }

@@ -32,7 +32,7 @@ const (
 // A path that is not in its shortest form, such as /v1/keys/../x, is 404: a http.ServeMux would redirect it.
 func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	s := &http.Server{
-		Handler:           shortestPaths(handler),
+		Handler:           ReadOn(shortestPaths(handler)),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
