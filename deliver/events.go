@@ -128,8 +128,10 @@ func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, e
 	if err != nil && !errors.Is(err, ErrEventGone) {
 		return nil, err
 	}
-	if err == nil && event.UID == uid {
-		return event, nil
+	if err == nil {
+		if found := event.As(uid); found != nil {
+			return found, nil
+		}
 	}
 	return e.Kept(ctx, uid)
 }

@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -148,11 +149,14 @@ SELECT DISTINCT ON (id) id, response FROM (
 	return responses, nil
 }
 
-// Data returns the data of a delivery's event; ErrEventGone if it is nowhere any more.
+// Data returns the data of a delivery's event as JSON, in base64 if it is something else; ErrEventGone if it is nowhere any more.
 func (l *Log) Data(ctx context.Context, d Logged) ([]byte, error) {
 	e, err := l.events.Get(ctx, d.EventUID, d.Seq)
 	if err != nil {
 		return nil, err
+	}
+	if !e.JSON() {
+		return json.Marshal(e.Data)
 	}
 	return e.Data, nil
 }

@@ -166,6 +166,9 @@ func (pl *plan) ownHeaders(m Message) (http.Header, error) {
 	if trace := m.Event.TraceParent; validTraceParent(trace) {
 		header["Traceparent"] = []string{trace}
 	}
+	if media := m.Event.ContentType; media != "" && pl.format.Published && pl.header.Get("Content-Type") == pl.format.ContentType {
+		header["Content-Type"] = []string{media}
+	}
 	if err := pl.signer.Sign(header, m); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package deliver
 
 import (
+	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"sync"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -15,6 +18,9 @@ import (
 type Format struct {
 	Name        string
 	ContentType string
+	// Published says that the body is the data as it was published, so that it has the data's own content type if there
+	// is one.
+	Published bool
 	// Body returns the event's bytes, always the same ones for the same event. It may return e.Data
 	// itself: nobody writes to what it returns.
 	Body func(e *Event) ([]byte, error)
@@ -25,9 +31,9 @@ type Format struct {
 // Formats returns Fanfare's own formats. Those of dialects are given to NewPoster beside them.
 func Formats() []Format {
 	return []Format{
-		{Name: "standard", ContentType: "application/json", Body: standardBody, Signer: newStandardSigner},
+		{Name: "standard", ContentType: "application/json", Body: OfJSON(standardBody), Signer: newStandardSigner},
 		{Name: "cloudevents", ContentType: "application/cloudevents+json", Body: cloudEventBody, Signer: newStandardSigner},
-		{Name: "raw", ContentType: "application/json", Body: rawBody, Signer: newStandardSigner},
+		{Name: "raw", ContentType: "application/json", Published: true, Body: rawBody, Signer: newStandardSigner},
 	}
 }
 
@@ -64,9 +70,30 @@ func (b *Bodies) of(f *Format, e *Event) ([]byte, error) {
 
 var errNoData = errors.New("the event has no data")
 
-// rawBody is the data as it was published.
+// needJSON refuses the data that a payload of JSON cannot carry.
+func needJSON(e *Event) error {
+	switch {
+	case !e.JSON():
+		return fmt.Errorf("the data is %s: only the payload formats raw and cloudevents carry data that is not JSON", e.ContentType)
+	case len(e.Data) == 0:
+		return errNoData
+	}
+	return nil
+}
+
+// OfJSON is a format's Body that carries JSON alone.
+func OfJSON(body func(e *Event) ([]byte, error)) func(e *Event) ([]byte, error) {
+	return func(e *Event) ([]byte, error) {
+		if err := needJSON(e); err != nil {
+			return nil, err
+		}
+		return body(e)
+	}
+}
+
+// rawBody is the data as it was published, whatever it is.
 func rawBody(e *Event) ([]byte, error) {
-	if len(e.Data) == 0 {
+	if len(e.Data) == 0 && e.JSON() {
 		return nil, errNoData
 	}
 	return e.Data, nil
@@ -76,9 +103,6 @@ func rawBody(e *Event) ([]byte, error) {
 // the order of its keys and its spaces stay as they were published.
 func standardBody(e *Event) ([]byte, error) {
 	const frame = len(`{"type":"","timestamp":"","data":}`) + len(time.RFC3339Nano)
-	if len(e.Data) == 0 {
-		return nil, errNoData
-	}
 	w := jsonWriter{buf: make([]byte, 0, frame+len(e.Type)+len(e.Data))}
 	w.raw(`{"type":`)
 	w.text(e.Type)
@@ -90,30 +114,70 @@ func standardBody(e *Event) ([]byte, error) {
 	return w.buf, w.err
 }
 
-// cloudEventBody is a CloudEvents 1.0 event in structured mode. Its source names the tenant, within which
-// ids are unique, so that source and id identify the event as the specification demands.
+// cloudEventBody is a CloudEvents 1.0 event in structured mode: that which was published, with all its attributes. The source
+// of an event that was none names the tenant, within which ids are unique, so that source and id identify the event as the
+// specification demands.
 func cloudEventBody(e *Event) ([]byte, error) {
-	const frame = 256
-	if len(e.Data) == 0 {
+	const frame = 512
+	if len(e.Data) == 0 && e.JSON() {
 		return nil, errNoData
 	}
-	w := jsonWriter{buf: make([]byte, 0, frame+len(e.Data))}
+	w := jsonWriter{buf: make([]byte, 0, frame+len(e.Data)+len(e.Data)/3)}
+	c := e.Cloud
+	if c == nil {
+		c = &event.Cloud{Source: "/tenants/" + e.Tenant, Subject: e.ObjectID}
+	}
 	w.raw(`{"specversion":"1.0","id":`)
-	w.text(e.ID)
+	w.text(cmp.Or(c.ID, e.ID))
 	w.raw(`,"source":`)
-	w.text("/tenants/" + e.Tenant)
+	w.text(c.Source)
 	w.raw(`,"type":`)
 	w.text(e.Type)
-	if e.ObjectID != "" {
-		w.raw(`,"subject":`)
-		w.text(e.ObjectID)
-	}
+	w.optional("subject", c.Subject)
 	w.raw(`,"time":`)
 	w.time(e.Time)
-	w.raw(`,"datacontenttype":"application/json","data":`)
-	w.buf = append(w.buf, e.Data...)
+	w.optional("dataschema", c.DataSchema)
+	for _, x := range c.Extensions {
+		if x.Literal {
+			w.raw(`,"` + x.Name + `":` + x.Value)
+		} else {
+			w.raw(`,"` + x.Name + `":`)
+			w.text(x.Value)
+		}
+	}
+	w.cloudData(e)
 	w.raw(`}`)
 	return w.buf, w.err
+}
+
+// cloudData appends the data and its type: what is not JSON, as base64.
+func (w *jsonWriter) cloudData(e *Event) {
+	switch {
+	case !e.JSON():
+		w.optional("datacontenttype", e.ContentType)
+		if len(e.Data) > 0 {
+			w.raw(`,"data_base64":"`)
+			w.buf = base64.StdEncoding.AppendEncode(w.buf, e.Data)
+			w.raw(`"`)
+		}
+		return
+	case e.Cloud == nil:
+		w.raw(`,"datacontenttype":"application/json"`)
+	case e.ContentType == "" && string(e.Data) == "null": // It has none.
+		return
+	default:
+		w.optional("datacontenttype", e.ContentType)
+	}
+	w.raw(`,"data":`)
+	w.buf = append(w.buf, e.Data...)
+}
+
+// optional appends a further member that is a string, unless it is empty.
+func (w *jsonWriter) optional(name, value string) {
+	if value != "" {
+		w.raw(`,"` + name + `":`)
+		w.text(value)
+	}
 }
 
 // jsonWriter appends JSON; its first error stays.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // wireVersion is the version of the messages in TASKS and ATTEMPTS and of stored events. Fields may be added
@@ -177,6 +179,13 @@ func readTarget(in *cborReader) (t Target) {
 // eventRoom is how many bytes the event takes at most, as a part of a task.
 func eventRoom(e *Event) int {
 	n := taskRoom + len(e.ID) + len(e.Tenant) + len(e.Type) + len(e.Data) + len(e.ObjectID) + len(e.TraceParent)
+	n += len(e.ContentType)
+	if c := e.Cloud; c != nil {
+		n += 6*headRoom + len(c.ID) + len(c.Source) + len(c.Subject) + len(c.DataSchema)
+		for _, x := range c.Extensions {
+			n += 3*headRoom + len(x.Name) + len(x.Value)
+		}
+	}
 	for _, list := range [...][]string{e.ResourceIDs, e.Changed} {
 		for _, item := range list {
 			n += headRoom + len(item)
@@ -186,34 +195,105 @@ func eventRoom(e *Event) int {
 }
 
 func writeEvent(w *cborWriter, e *Event) {
-	event := w.fields()
-	w.field(event, 1)
+	fields := w.fields()
+	w.field(fields, 1)
 	w.bytes(e.UID[:])
-	w.field(event, 2)
+	w.field(fields, 2)
 	w.text(e.ID)
-	w.field(event, 3)
+	w.field(fields, 3)
 	w.text(e.Tenant)
-	w.field(event, 4)
+	w.field(fields, 4)
 	w.text(e.Type)
-	w.field(event, 5)
+	w.field(fields, 5)
 	w.time(e.Time)
-	w.field(event, 6)
+	w.field(fields, 6)
 	w.bytes(e.Data)
 	if e.ObjectID != "" {
-		w.field(event, 7)
+		w.field(fields, 7)
 		w.text(e.ObjectID)
 	}
-	w.texts(event, 8, e.ResourceIDs)
-	w.texts(event, 9, e.Changed)
+	w.texts(fields, 8, e.ResourceIDs)
+	w.texts(fields, 9, e.Changed)
 	if e.TraceParent != "" {
-		w.field(event, 10)
+		w.field(fields, 10)
 		w.text(e.TraceParent)
 	}
-	w.field(event, 11)
+	w.field(fields, 11)
 	w.uint(e.Seq)
-	w.field(event, 12)
+	w.field(fields, 12)
 	w.time(e.AcceptedAt)
-	w.flag(event, 13, e.Test)
+	w.flag(fields, 13, e.Test)
+	if e.ContentType != "" {
+		w.field(fields, 14)
+		w.text(e.ContentType)
+	}
+	if e.Cloud != nil {
+		w.field(fields, 15)
+		writeCloud(w, e.Cloud)
+	}
+}
+
+// writeCloud writes what a CloudEvent says of itself. Values of an extension that are no strings stand in field 3.
+func writeCloud(w *cborWriter, c *event.Cloud) {
+	cloud := w.fields()
+	for i, text := range [...]string{c.ID, c.Source, c.Subject, c.DataSchema} {
+		if text != "" {
+			w.field(cloud, byte(i+1))
+			w.text(text)
+		}
+	}
+	if len(c.Extensions) == 0 {
+		return
+	}
+	w.field(cloud, 5)
+	w.array(len(c.Extensions))
+	for _, x := range c.Extensions {
+		extension := w.fields()
+		w.field(extension, 1)
+		w.text(x.Name)
+		w.field(extension, 2)
+		w.text(x.Value)
+		w.flag(extension, 3, x.Literal)
+	}
+}
+
+func readCloud(in *cborReader) *event.Cloud {
+	c := &event.Cloud{}
+	for key := range in.fields() {
+		switch key {
+		case 1:
+			c.ID = in.text("")
+		case 2:
+			c.Source = in.text("")
+		case 3:
+			c.Subject = in.text("")
+		case 4:
+			c.DataSchema = in.text("")
+		case 5:
+			for n := in.array(0, maxWireItems); n > 0 && in.err == nil; n-- {
+				c.Extensions = append(c.Extensions, readExtension(in))
+			}
+		default:
+			in.skip(maxWireDepth)
+		}
+	}
+	return c
+}
+
+func readExtension(in *cborReader) (x event.Extension) {
+	for key := range in.fields() {
+		switch key {
+		case 1:
+			x.Name = in.text("")
+		case 2:
+			x.Value = in.text("")
+		case 3:
+			x.Literal = in.flag()
+		default:
+			in.skip(maxWireDepth)
+		}
+	}
+	return x
 }
 
 // readEvent reads an event. Texts that are those of the event before are shared with it; the data is copied, or one slow
@@ -247,6 +327,10 @@ func readEvent(in *cborReader, e, before *Event) {
 			e.AcceptedAt = in.time()
 		case 13:
 			e.Test = in.flag()
+		case 14:
+			e.ContentType = in.text(before.ContentType)
+		case 15:
+			e.Cloud = readCloud(in)
 		default:
 			in.skip(maxWireDepth)
 		}

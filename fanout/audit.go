@@ -255,7 +255,7 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
 func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
-	refusal := a.Rules.checkStored(e)
+	refusal := a.Rules.admit(w, e)
 	if refusal == nil && !e.Checked {
 		refusal = a.Rules.Check(e)
 	}

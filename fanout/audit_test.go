@@ -52,7 +52,7 @@ func newAuditing(t *testing.T) *auditing {
 	}
 	h.bytes, h.events, h.books = events, events, books
 	h.auditor = fanout.NewAuditor(fanout.AuditorDeps{
-		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir),
+		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir, marks),
 		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Order: h.queue, Logger: slog.New(slog.DiscardHandler),
 	})
 	h.subs = []*subscriptions.Subscription{h.subscribe("acme", "order.*"), h.subscribe("acme", "order.created")}

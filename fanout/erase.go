@@ -106,7 +106,7 @@ func (e *Eraser) eraseEvent(ctx context.Context, row recorded) error {
 	// The place may be another event's, if the stream was lost and made anew.
 	raw, err := stream.GetMsg(ctx, row.seq)
 	if err == nil {
-		if found, refusal := event.Decode(event.Stored(raw)); refusal == nil && found.UID == row.uid {
+		if found, refusal := event.Decode(event.Stored(raw)); refusal == nil && found.As(row.uid) != nil {
 			err = stream.SecureDeleteMsg(ctx, row.seq)
 		}
 	}

@@ -80,7 +80,7 @@ func (h *house) apply() {
 func (h *house) run() (stop func()) {
 	h.t.Helper()
 	stage, err := fanout.New(h.cfg, fanout.Deps{
-		JetStream: h.js, Directory: h.dir, Rules: fanout.NewRules(h.cfg, h.dir), Outbox: h.tray, Order: h.queue, Ledger: h.ledger,
+		JetStream: h.js, Directory: h.dir, Rules: fanout.NewRules(h.cfg, h.dir, marks), Outbox: h.tray, Order: h.queue, Ledger: h.ledger,
 		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: h.now,
 	})
 	if err != nil {
@@ -373,3 +373,6 @@ func (h *house) status(s *subscriptions.Subscription, status subscriptions.Statu
 		h.t.Fatal(err)
 	}
 }
+
+// marks are those of the tests.
+var marks = event.NewMarks([]byte("marks"))

@@ -174,12 +174,39 @@ type getOutput struct{ Body eventDetail }
 
 type eventDetail struct {
 	eventJSON
-	Data        json.RawMessage `json:"data,omitempty" doc:"Absent if it is no longer kept, or the key lacks a scope of the type"`
+	Data        json.RawMessage `json:"data,omitempty" doc:"Absent if it is no longer kept, if it is not JSON, or if the key lacks a scope of the type"`
+	DataBase64  []byte          `json:"data_base64,omitempty" doc:"Data that is not JSON"`
+	CloudEvent  *cloudJSON      `json:"cloudevent,omitempty" doc:"What a CloudEvent said of itself; absent for other events"`
 	ResourceIDs []string        `json:"resource_ids"`
 	ObjectID    string          `json:"object_id"`
 	Changed     []string        `json:"changed"`
 	Targets     []uuid.UUID     `json:"targets" doc:"Where not empty, only these subscriptions got the event"`
 	Deliveries  map[string]int  `json:"deliveries" doc:"Deliveries by state: pending, delivered, dead, cancelled"`
+}
+
+// cloudJSON is a CloudEvent's attributes.
+type cloudJSON struct {
+	ID              string            `json:"id,omitempty" doc:"As its producer gave it; unique within the source" example:"partition:0/offset:1"`
+	Source          string            `json:"source" example:"/shop"`
+	Subject         string            `json:"subject,omitempty"`
+	DataSchema      string            `json:"dataschema,omitempty"`
+	DataContentType string            `json:"datacontenttype,omitempty" example:"application/json"`
+	Extensions      map[string]string `json:"extensions,omitempty" doc:"The other attributes"`
+}
+
+func cloudOf(e *Event) *cloudJSON {
+	c := e.Cloud
+	if c == nil {
+		return nil
+	}
+	shown := &cloudJSON{ID: c.ID, Source: c.Source, Subject: c.Subject, DataSchema: c.DataSchema, DataContentType: e.ContentType}
+	for _, x := range c.Extensions {
+		if shown.Extensions == nil {
+			shown.Extensions = make(map[string]string, len(c.Extensions))
+		}
+		shown.Extensions[x.Name] = x.Value
+	}
+	return shown
 }
 
 func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
@@ -212,7 +239,11 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	d := &out.Body
 	d.ObjectID = e.ObjectID
 	if r.Directory.Covers(viewOf(ctx).Scopes, row.tenant, row.eventType) {
-		d.Data = e.Data
+		if d.CloudEvent = cloudOf(e); e.JSON() {
+			d.Data = e.Data
+		} else {
+			d.DataBase64 = e.Data
+		}
 	}
 	d.ResourceIDs, d.Changed, d.Targets = append(d.ResourceIDs, e.ResourceIDs...), append(d.Changed, e.Changed...), append(d.Targets, e.Targets...)
 	return out, nil
@@ -244,8 +275,10 @@ func readEvent(ctx context.Context, from *Reader, bytes Bytes, row recorded) (*E
 	if row.erased {
 		return bytes.Kept(ctx, row.uid)
 	}
-	if e, err := from.Read(ctx, row.seq); err == nil && e.UID == row.uid {
-		return e, nil
+	if e, err := from.Read(ctx, row.seq); err == nil {
+		if found := e.As(row.uid); found != nil {
+			return found, nil
+		}
 	}
 	return bytes.Get(ctx, row.uid, row.seq)
 }

@@ -19,6 +19,7 @@ type Rules struct {
 	maxData int
 	strict  bool
 	dir     directory
+	marks   event.Marks
 }
 
 // directory is what the rules and the matching ask of the subscriptions. What it answers is as new as its last
@@ -28,10 +29,13 @@ type directory interface {
 	EventType(tenant, name string) (*subscriptions.EventType, bool)
 }
 
-// NewRules makes the rules of a configuration.
-func NewRules(cfg Config, dir *subscriptions.Directory) *Rules {
-	return &Rules{maxData: cfg.MaxData, strict: cfg.EventTypes == Strict, dir: dir}
+// NewRules makes the rules of a configuration. Fanfare's own events are known by their marks.
+func NewRules(cfg Config, dir *subscriptions.Directory, marks event.Marks) *Rules {
+	return &Rules{maxData: cfg.MaxData, strict: cfg.EventTypes == Strict, dir: dir, marks: marks}
 }
+
+// Marks are the marks of Fanfare's own events.
+func (r *Rules) Marks() event.Marks { return r.marks }
 
 // Check judges all of an event but whether its data is JSON at all: its parts, its type, the type's schema, its
 // targets. The caller has made the directory fresh.
@@ -58,13 +62,28 @@ func checkSize(data []byte, most int) *event.Refusal {
 // CheckData judges whether data is one JSON text within the bounds, without duplicate names or invalid UTF-8.
 func (r *Rules) CheckData(data []byte) *event.Refusal { return checkData(data, r.maxData) }
 
+// admit judges of a message of the stream what no header that anybody can write makes good.
+func (r *Rules) admit(w event.Wire, e *Event) *event.Refusal {
+	if refusal := event.CheckMessageID(w, e); refusal != nil {
+		return refusal
+	}
+	if refusal := r.marks.Check(e); refusal != nil {
+		return refusal
+	}
+	return r.checkStored(e)
+}
+
 // checkStored judges the data of a message of the stream. What comes after fan-out relies on it to be JSON and to fit into
 // a message, so a header alone is not taken for it. But ingest may have answered for more than the bound is here and now.
 func (r *Rules) checkStored(e *Event) *event.Refusal {
+	most := r.maxData
 	if e.Checked {
-		return checkData(e.Data, mostData)
+		most = mostData
 	}
-	return checkData(e.Data, r.maxData)
+	if !e.JSON() {
+		return checkSize(e.Data, most)
+	}
+	return checkData(e.Data, most)
 }
 
 func checkData(data []byte, most int) *event.Refusal {
@@ -103,6 +122,9 @@ func (r *Rules) checkType(e *Event) *event.Refusal {
 	case declared.Archived:
 		return event.Refuse(event.ArchivedType, "type", "is archived")
 	}
+	if !e.JSON() {
+		return checkNoSchema(declared)
+	}
 	violations := declared.Validate(e.Data)
 	if len(violations) == 0 {
 		return nil
@@ -112,6 +134,14 @@ func (r *Rules) checkType(e *Event) *event.Refusal {
 		refusal.Faults = append(refusal.Faults, event.Fault(v))
 	}
 	return refusal
+}
+
+// checkNoSchema refuses data that is not JSON of a type that has a schema.
+func checkNoSchema(declared *subscriptions.EventType) *event.Refusal {
+	if len(declared.Schema) == 0 {
+		return nil
+	}
+	return event.Refuse(event.SchemaViolation, "data", "must be JSON, as its type has a schema")
 }
 
 // checkTargets judges whether the targets are the tenant's.

@@ -113,9 +113,10 @@ func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, er
 	if !ok {
 		return nil, nil, errNotRead
 	}
-	e, refusal := event.Decode(received(from, msg))
+	w := received(from, msg)
+	e, refusal := event.Decode(w)
 	if refusal == nil {
-		refusal = s.rules.checkStored(e)
+		refusal = s.rules.admit(w, e)
 	}
 	if refusal != nil {
 		return nil, refusal, nil

@@ -68,15 +68,26 @@ func (in *Ingest) judge(it *item) {
 	if e.ID == "" {
 		e.ID, e.Made = uuid.Must(uuid.NewV7()).String(), true
 	}
-	if it.unread {
+	if it.unread && e.JSON() {
 		it.refuse(in.rules.CheckData(e.Data))
 	} else {
 		it.refuse(in.rules.CheckSize(e.Data))
 	}
 	if it.problem == nil {
+		it.refuse(in.reserved(e))
+	}
+	if it.problem == nil {
 		it.refuse(in.rules.Check(e))
 	}
 	e.Checked = true
+}
+
+// reserved refuses events of the types that are Fanfare's own. Only the test event is sent from here.
+func (in *Ingest) reserved(e *fanout.Event) *event.Refusal {
+	if e.Test && e.Type == testType {
+		in.rules.Marks().Sign(e)
+	}
+	return in.rules.Marks().Check(e)
 }
 
 // claim settles which of the events are new and returns those that are to be sent. Ids that Fanfare made are.

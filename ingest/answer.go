@@ -21,8 +21,8 @@ func answerOne(w http.ResponseWriter, it *item) {
 	writeJSON(w, http.StatusAccepted, appendResult(make([]byte, 0, 256), it))
 }
 
-// answerMany answers for the events of an array, in their order. If storage failed for one of them the answer is
-// 503, and says what became of each.
+// answerMany answers for the events of an array, in their order: 422 where none of them was accepted. If storage failed for
+// one of them the answer is 503, and says what became of each.
 func answerMany(w http.ResponseWriter, items []*item) {
 	accepted, unstored := 0, false
 	events := make([]byte, 0, 64*len(items)+2)
@@ -48,12 +48,16 @@ func answerMany(w http.ResponseWriter, items []*item) {
 		writeProblem(w, p.Status, partly{Problem: p, Events: events})
 		return
 	}
+	status := http.StatusAccepted
+	if accepted == 0 && len(items) > 0 {
+		status = http.StatusUnprocessableEntity
+	}
 	b := make([]byte, 0, len(events)+64)
 	b = append(b, `{"accepted":`...)
 	b = strconv.AppendInt(b, int64(accepted), 10)
 	b = append(b, `,"events":`...)
 	b = append(append(b, events...), '}')
-	writeJSON(w, http.StatusAccepted, b)
+	writeJSON(w, status, b)
 }
 
 // partly is the problem of an array of which only a part could be stored.

@@ -8,20 +8,20 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
-// cloud reads a CloudEvent in its JSON form (structured mode, or one of a batch).
+// cloud reads a CloudEvent in its JSON form (structured mode, or one of a batch). Its members may stand in any order, so its
+// data is judged when all of them are read.
 func cloud(p *parser, it *item) error {
+	it.cloud = true
 	var a event.Attributes
-	var dated bool
+	var d cloudData
 	err := p.members(func(name []byte) error {
 		switch string(name) {
 		case "data":
-			dated = true
+			d.plain = true
 			return p.data(it)
 		case "data_base64":
-			if dated {
-				it.fault(event.BadData, "data_base64", "must not stand beside data")
-			}
-			return p.base64(it)
+			d.encoded = true
+			return p.optional(it, "data_base64", &d.base64)
 		}
 		if !attributeName(name) {
 			it.fault(event.BadAttribute, clip(string(name)), "unknown field: attributes of CloudEvents are a-z 0-9")
@@ -30,11 +30,15 @@ func cloud(p *parser, it *item) error {
 		}
 		return p.attribute(it, &a, string(name))
 	})
+	if err != nil {
+		return err
+	}
 	it.cloudEvent(&a)
-	return err
+	it.cloudData(d)
+	return nil
 }
 
-// attribute reads one attribute; numbers and booleans count as their text.
+// attribute reads one attribute. Numbers and booleans of extensions stay what they are, of others they count as their text.
 func (p *parser) attribute(it *item, a *event.Attributes, name string) error {
 	switch p.dec.PeekKind() {
 	case '"':
@@ -50,40 +54,68 @@ func (p *parser) attribute(it *item, a *event.Attributes, name string) error {
 		raw, err := p.value()
 		if string(raw) != "null" {
 			a.Set(name, string(raw))
+			a.Literals += "," + name
 		}
 		return err
 	}
 }
 
-// base64 reads data that is sent as bytes; they must be JSON none the less.
-func (p *parser) base64(it *item) error {
-	var text string
-	if err := p.optional(it, "data_base64", &text); err != nil || text == "" {
-		return err
+// cloudData is how a CloudEvent in JSON says its data.
+type cloudData struct {
+	plain, encoded bool // has a member data, data_base64
+	base64         string
+}
+
+// cloudData makes the event's data of what was read.
+func (it *item) cloudData(d cloudData) {
+	e := &it.event
+	switch {
+	case d.plain && d.encoded:
+		it.fault(event.BadData, "data_base64", "must not stand beside data")
+	case d.encoded:
+		data, err := base64.StdEncoding.DecodeString(d.base64)
+		if err != nil {
+			it.fault(event.BadData, "data_base64", "must be base64")
+			return
+		}
+		e.Data, it.unread = data, true
+	case !e.JSON() && len(e.Data) > 0 && string(e.Data) != "null":
+		if e.Data[0] != '"' {
+			it.fault(event.BadData, "data", "must be a string, as datacontenttype is not JSON")
+			return
+		}
+		text, err := unquote(e.Data)
+		if err != nil {
+			it.fault(event.BadData, "data", "must be a string")
+		}
+		e.Data = text
+		return
+	case !e.JSON():
+		e.Data = nil
 	}
-	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		it.fault(event.BadData, "data_base64", "must be base64")
-		return nil
+	it.dataless()
+}
+
+// dataless gives an event without data what stands for none: data is optional in CloudEvents.
+func (it *item) dataless() {
+	if len(it.event.Data) == 0 && it.event.JSON() {
+		it.event.Data, it.unread = []byte("null"), false
 	}
-	it.event.Data, it.unread = data, true
-	return nil
 }
 
 // binary makes a CloudEvent of a request in binary mode: attributes in ce- headers, data as the body.
 func binary(h http.Header, body []byte) *item {
 	it := &item{at: inHeaders, unread: true}
 	var a event.Attributes
-	for name, values := range h {
-		if len(values) > 0 {
-			a.Header(name, values[0])
-		}
+	for name, value := range event.Lines(h) {
+		a.Header(name, value)
 	}
-	a.DataContentType = "" // That is the Content-Type, which was judged already.
+	a.DataContentType = h.Get("Content-Type")
 	if len(body) > 0 {
 		it.event.Data = body
 	}
 	it.cloudEvent(&a)
+	it.dataless()
 	return it
 }
 
@@ -97,9 +129,6 @@ func (it *item) cloudEvent(a *event.Attributes) {
 		}
 	}
 	it.refuse(a.Into(&it.event))
-	if it.event.Data == nil {
-		it.event.Data, it.unread = []byte("null"), false // Data is optional in CloudEvents.
-	}
 }
 
 // attributeName reports whether CloudEvents allows the name.

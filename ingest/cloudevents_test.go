@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,12 +67,13 @@ func TestTheCloudEventsClient(t *testing.T) {
 	if len(byID) != 4 {
 		t.Fatalf("%d events are stored, want 4: the subject of one has a comma", len(byID))
 	}
+	batch := map[string]bool{event.CloudID("/shop", "batch1"): true, event.CloudID("/shop", "batch2"): true}
 	for id, m := range byID {
 		if m.Subject != "events.acme.order.created" || string(m.Data) != `{"total":12.5}` || m.Header.Get(event.HeaderChanged) != "status,total" ||
 			m.Header.Get(event.HeaderTime) != "2026-11-20T10:00:00Z" {
 			t.Errorf("%s is stored as %s %v %s", id, m.Subject, m.Header, m.Data)
 		}
-		if !strings.HasPrefix(id, "batch") && m.Header.Get(event.HeaderObjectID) != "o_17" {
+		if !batch[id] && m.Header.Get(event.HeaderObjectID) != "o_17" {
 			t.Errorf("%s is about %q", id, m.Header.Get(event.HeaderObjectID))
 		}
 	}
@@ -134,7 +136,18 @@ func TestCloudEventsByHand(t *testing.T) {
 		{name: "base64 of no JSON", media: structured, body: `{` + head + `,"data_base64":"eyJhI"}`, status: 422, at: "body.data_base64"},
 		{name: "base64 of bad JSON", media: structured, body: `{` + head + `,"data_base64":"eyI="}`, status: 422, at: "body.data"},
 		{name: "both data", media: structured, body: `{` + head + `,"data":1,"data_base64":"MQ=="}`, status: 422, at: "body.data_base64"},
-		{name: "xml", media: structured, body: `{` + head + `,"datacontenttype":"application/xml","data":"<a/>"}`, status: 422, at: "body.datacontenttype"},
+		{name: "xml", media: structured, body: `{` + head + `,"datacontenttype":"application/xml","data":"<a b=\"1\"/>"}`, status: 202, data: `<a b="1"/>`},
+		{name: "xml that is no text", media: structured, body: `{` + head + `,"datacontenttype":"application/xml","data":{}}`, status: 422, at: "body.data"},
+		{name: "bytes", media: structured, body: `{` + head + `,"data_base64":"AP8=","datacontenttype":"application/octet-stream"}`, status: 202, data: "\x00\xff"},
+		{name: "no data of XML", media: structured, body: `{` + head + `,"datacontenttype":"text/xml"}`, status: 202, data: ``},
+		{name: "no media type", media: structured, body: `{` + head + `,"datacontenttype":"a b","data":"1"}`, status: 422, at: "body.datacontenttype"},
+		{name: "both data the other way round", media: structured, body: `{` + head + `,"data_base64":"MQ==","data":1}`, status: 422, at: "body.data_base64"},
+		{name: "subject", media: structured, body: `{` + head + `,"subject":"a,b","data":1}`, status: 422, at: "body.subject"},
+		{name: "resource ids", media: structured, body: `{` + head + `,"resourceids":"a,` + strings.Repeat("b", 300) + `","data":1}`, status: 422, at: "body.resourceids[1]"},
+		{name: "long id", media: structured, body: `{"specversion":"1.0","id":"` + strings.Repeat("x", 257) + `","source":"/","type":"a","data":1}`, status: 422, at: "body.id"},
+		{name: "control character", media: structured, body: `{` + head + `,"ext":"a\u0001","data":1}`, status: 422, at: "body.ext"},
+		{name: "reserved type", media: structured, body: `{"specversion":"1.0","id":"ID","source":"/shop","type":"fanfare.a","data":1}`, status: 422, at: "body.type"},
+		{name: "lower-case time", media: structured, body: `{` + head + `,"time":"2026-11-20t10:00:60z","data":1}`, status: 202, data: `1`},
 		{name: "no version", media: structured, body: `{"id":"ID","source":"/","type":"a","data":1}`, status: 422, at: "body.specversion"},
 		{name: "old version", media: structured, body: `{"specversion":"0.3","id":"ID","source":"/","type":"a","data":1}`, status: 422, at: "body.specversion"},
 		{name: "no source", media: structured, body: `{"specversion":"1.0","id":"ID","type":"a","data":1}`, status: 422, at: "body.source"},
@@ -153,7 +166,8 @@ func TestCloudEventsByHand(t *testing.T) {
 		{name: "binary of bad JSON", media: "application/json", headers: []string{"ce-specversion", "1.0", "ce-id", "ID", "ce-source", "/", "ce-type", "a"}, body: `{`, status: 422, at: "body"},
 		{name: "binary without source", media: "application/json", headers: []string{"ce-specversion", "1.0", "ce-id", "ID", "ce-type", "a"}, body: `1`, status: 422, at: "header.ce-source"},
 		{name: "binary of bad type", media: "application/json", headers: []string{"ce-specversion", "1.0", "ce-id", "ID", "ce-source", "/", "ce-type", "a b"}, body: `1`, status: 422, at: "header.ce-type"},
-		{name: "binary of XML", media: "text/xml", headers: []string{"ce-specversion", "1.0", "ce-id", "ID", "ce-source", "/", "ce-type", "a"}, body: `<a/>`, status: 415},
+		{name: "binary of XML", media: "text/xml", headers: []string{"ce-specversion", "1.0", "ce-id", "ID", "ce-source", "/", "ce-type", "a"}, body: `<a/>`, status: 202, data: `<a/>`},
+		{name: "other form of CloudEvents", media: "application/cloudevents+avro", headers: []string{"ce-specversion", "1.0"}, body: `1`, status: 415},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			id := strings.Repeat("x", i+1)
@@ -176,7 +190,7 @@ func TestCloudEventsByHand(t *testing.T) {
 				}
 				return
 			}
-			if m := all[len(all)-1]; string(m.Data) != test.data || m.Header.Get("Nats-Msg-Id") != "acme."+id {
+			if m := all[len(all)-1]; string(m.Data) != test.data || !slices.Contains([]string{"acme." + event.CloudID("/shop", id), "acme." + event.CloudID("/", id)}, m.Header.Get("Nats-Msg-Id")) {
 				t.Errorf("stored %s as %s, want %s as %s", m.Data, m.Header.Get("Nats-Msg-Id"), test.data, id)
 			}
 		})

@@ -22,6 +22,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/embedded"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
@@ -102,7 +103,7 @@ func (h *house) build() {
 	}
 	h.t.Cleanup(func() { _ = publisher.Close() })
 	h.ingest, err = ingest.New(h.cfg, ingest.Deps{
-		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir), Ledger: h.ledger,
+		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir, marks), Ledger: h.ledger,
 		Reader: fanout.NewReader(h.js), Quotas: h.quotas, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -301,3 +302,6 @@ func (h *house) subscribe(tenant string, types ...string) *subscriptions.Subscri
 	}
 	return s
 }
+
+// marks are those of the tests.
+var marks = event.NewMarks([]byte("marks"))

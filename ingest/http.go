@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -161,14 +162,16 @@ func (in *Ingest) address(ctx context.Context, r *http.Request, req request) *ap
 
 // keyed takes the id from the Idempotency-Key header, which is for one event.
 func keyed(r *http.Request, req request) *api.Problem {
-	key := r.Header.Get("Idempotency-Key")
-	if key == "" {
+	key, message := idempotencyKey(r.Header)
+	if key == "" && message == "" {
 		return nil
 	}
-	message := ""
 	switch it := req.items; {
+	case message != "":
 	case !req.single:
 		message = "is for one event: give each event of an array its id"
+	case it[0].event.Cloud != nil && it[0].event.Cloud.ID == key:
+		return nil
 	case it[0].event.ID != "" && it[0].event.ID != key:
 		message = "must be the event's id, if both are given"
 	case event.CheckID(key) != nil:
@@ -180,6 +183,21 @@ func keyed(r *http.Request, req request) *api.Problem {
 	p := problem(http.StatusUnprocessableEntity, "the event is not valid")
 	p.Errors = append(p.Errors, &api.Detail{Location: "header.Idempotency-Key", Message: message})
 	return p
+}
+
+// idempotencyKey reads the Idempotency-Key header: a bare key, or a string in quotes as structured fields have it.
+func idempotencyKey(h http.Header) (key, message string) {
+	text := strings.Trim(strings.Join(h.Values("Idempotency-Key"), ","), " \t")
+	if !strings.HasPrefix(text, `"`) {
+		return text, ""
+	}
+	inner, closed := strings.CutSuffix(text[1:], `"`)
+	// In a structured string only quotes and backslashes are escaped.
+	key = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(inner)
+	if !closed || key == "" {
+		return "", "must be a key, or a key in quotes"
+	}
+	return key, ""
 }
 
 // refuse answers a request as a whole.

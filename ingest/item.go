@@ -16,6 +16,8 @@ type item struct {
 	at    string // where it stands in the request: "body", "body[3]"
 	// unread says that the data was not part of the JSON that was parsed, so that it must be judged by itself.
 	unread bool
+	// cloud says that it is a CloudEvent in JSON, whose attributes have no underscores.
+	cloud bool
 
 	// problem ends the item's way: it is its answer. reason is its word in the metrics.
 	problem *api.Problem
@@ -60,7 +62,7 @@ func (it *item) refuse(r *event.Refusal) {
 		if len(it.problem.Errors) == maxFaults {
 			return
 		}
-		it.problem.Errors = append(it.problem.Errors, &api.Detail{Location: join(it.at, f.Location), Message: f.Message})
+		it.problem.Errors = append(it.problem.Errors, &api.Detail{Location: it.location(f.Location), Message: f.Message})
 	}
 }
 
@@ -68,6 +70,17 @@ func (it *item) refuse(r *event.Refusal) {
 func (it *item) fault(reason event.Reason, location, message string) {
 	it.refuse(&event.Refusal{Reason: reason, Faults: []event.Fault{{Location: location, Message: message}}})
 }
+
+// location is where in the request a part of the event stands.
+func (it *item) location(part string) string {
+	if it.cloud && !strings.HasPrefix(part, "data") {
+		part = cloudNames.Replace(part)
+	}
+	return join(it.at, part)
+}
+
+// cloudNames are what the attributes of CloudEvents are called that stand for fields of the native form.
+var cloudNames = strings.NewReplacer("object_id", "objectid", "resource_ids", "resourceids")
 
 // inHeaders stands for the place of an event whose attributes are headers and whose data is the body.
 const inHeaders = "header"
@@ -95,7 +108,7 @@ func (it *item) conflict() {
 	it.reason = reasonConflict
 	it.problem = problem(http.StatusConflict, "the id was used for another event within the last 24 hours")
 	it.problem.Errors = append(it.problem.Errors,
-		&api.Detail{Location: join(it.at, "id"), Message: "stands for other content"})
+		&api.Detail{Location: it.location("id"), Message: "stands for other content"})
 }
 
 func problem(status int, detail string) *api.Problem {

@@ -38,14 +38,16 @@ func read(h http.Header, body []byte, maxEvents int) (request, error) {
 		return request{}, err
 	}
 	switch {
-	case media == mediaNDJSON:
-		return lines(body, maxEvents)
 	case media == mediaCloud:
 		return whole(newParser(body, 1, cloud), false)
 	case media == mediaCloudBatch:
 		return whole(newParser(body, maxEvents, cloud), true)
-	case h.Get("Ce-Specversion") != "" && strings.HasSuffix(media, "json"):
+	case strings.HasPrefix(media, "application/cloudevents"):
+		return request{}, errMedia
+	case h.Get("Ce-Specversion") != "":
 		return request{items: []*item{binary(h, body)}, single: true}, nil
+	case media == mediaNDJSON:
+		return lines(body, maxEvents)
 	case media != mediaJSON:
 		return request{}, errMedia
 	}
@@ -85,7 +87,7 @@ func whole(p *parser, array bool) (request, error) {
 func lines(body []byte, maxEvents int) (request, error) {
 	var items []*item
 	for line := range bytes.Lines(body) {
-		line = bytes.TrimSpace(line)
+		line = bytes.Trim(line, " \t\r\n") // the blanks that JSON knows
 		if len(line) == 0 {
 			continue
 		}

@@ -49,9 +49,9 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 		Description: "Answers 202 once the events are on disk. Any other answer means that it is unknown whether they were " +
 			"stored: send them again, with the same ids.\n\n" +
 			"One event is one JSON object; an array, or newline-delimited JSON, is up to " + strconv.Itoa(in.cfg.MaxEvents) +
-			" events and " + strconv.FormatInt(in.cfg.MaxBytes, 10) + " bytes, each judged on its own merit and answered in order. " +
+			" events and " + strconv.FormatInt(in.cfg.MaxBytes, 10) + " bytes, each judged on its own merit and answered in order: 202 if any was accepted, else 422. " +
 			"CloudEvents 1.0 are taken structured, as a batch, and in binary mode (attributes in `ce-*` headers, data as the " +
-			"body); their `subject` becomes `object_id`, and the extensions `tenant`, `resourceids`, `objectid`, `changed` and " +
+			"body); `source` and `id` together identify them, and the answer's `id` is made of both. Their `subject` becomes `object_id`, and the extensions `tenant`, `resourceids`, `objectid`, `changed` and " +
 			"`targets` (comma lists) say what the fields of the native form say.\n\n" +
 			"An id that you give, in the event or as `Idempotency-Key`, makes publishing idempotent for 24 hours: the same " +
 			"content again is answered with `duplicate: true`, other content with 409. Content is all but `time`.\n\n" +
@@ -76,6 +76,13 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 					Schema:  &huma.Schema{OneOf: []*huma.Schema{resultSchema(), resultsSchema(problem)}},
 					Example: map[string]any{"id": "evt_17", "duplicate": false},
 				}},
+			},
+			"422": {
+				Description: "The event is not valid, or none of an array was accepted: then `accepted` is 0, and `events` say why",
+				Content: map[string]*huma.MediaType{
+					"application/problem+json": {Schema: problem},
+					mediaJSON:                  {Schema: resultsSchema(problem)},
+				},
 			},
 			"409": {
 				Description: "The id was used for other content within the last 24 hours",

@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -104,7 +105,7 @@ func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *testBody) fan
 		Tenant: sub.Tenant, Type: testType, Data: []byte(testData), Targets: []uuid.UUID{sub.ID}, Test: true,
 	}
 	for _, pattern := range sub.EventTypes {
-		if !strings.ContainsAny(pattern, "*>") {
+		if !strings.ContainsAny(pattern, "*>") && !event.Reserved(pattern) {
 			e.Type = pattern
 			break
 		}

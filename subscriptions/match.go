@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"time"
 
@@ -33,12 +34,19 @@ type MatchEvent struct {
 	resources   []string // ResourceIDs, each once; see distinctResources
 }
 
+// errNotJSON is why nothing can be asked of the data of an event.
+var errNotJSON = errors.New("the data is not JSON")
+
 // Matching is what matching looks at of an event.
 func Matching(e *event.Event) *MatchEvent {
-	return &MatchEvent{
+	m := &MatchEvent{
 		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data,
 		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets, Test: e.Test,
 	}
+	if !e.JSON() {
+		m.Data, m.undecodable = nil, errNotJSON
+	}
+	return m
 }
 
 // step is one thing that a subscription asks of an event.

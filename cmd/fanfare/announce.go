@@ -14,6 +14,7 @@ import (
 type announcer struct {
 	to        *jetstream.Publisher // with deduplication
 	directory *subscriptions.Directory
+	marks     event.Marks
 }
 
 // Announce publishes a notice to those of its tenant's subscriptions that want it, but for the one that it is about,
@@ -26,7 +27,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	e := &fanout.Event{
 		ID: n.ID, Tenant: n.Tenant, Type: n.Type, Time: n.Time, Data: n.Data, ObjectID: n.Subscription.String(), Checked: true,
 	}
-	wanted, _ := a.directory.Match(&subscriptions.MatchEvent{Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data})
+	wanted, _ := a.directory.Match(subscriptions.Matching(e))
 	for _, s := range wanted {
 		if s.ID != n.Subscription && len(e.Targets) < event.MaxAttributes {
 			e.Targets = append(e.Targets, s.ID)
@@ -35,6 +36,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	if len(e.Targets) == 0 && n.Type != deliver.TypeDisabled {
 		return nil
 	}
+	a.marks.Sign(e)
 	_, _, err := fanout.Send(ctx, a.to, e)
 	return err
 }

@@ -129,7 +129,11 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 		ledger: fanout.NewLedger(g.db), reader: fanout.NewReader(g.js),
 	}
 	sh.turns = deliver.NewTurns(deliver.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
-	sh.rules = fanout.NewRules(s.fanout, sh.directory)
+	marks, err := noticeMarks(s.server.SecretKeys)
+	if err != nil {
+		return nil, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	sh.rules = fanout.NewRules(s.fanout, sh.directory, marks)
 	if sh.quotas, err = quota.New(s.limits, quota.Deps{DB: g.db, Logger: g.log}); err != nil {
 		return nil, err
 	}
@@ -237,8 +241,8 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Turns: sh.turns, Announcer: announcer{to: telling, directory: sh.directory}, Quotas: sh.quotas,
-		Metrics: metrics, Logger: sh.log,
+		Events: sh.events, Turns: sh.turns, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log,
+		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()},
 	})
 	if err != nil {
 		return err

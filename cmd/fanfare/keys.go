@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
@@ -49,6 +52,23 @@ func (s *settings) keepFile(name string, generate func() string) (value string, 
 		return "", false, fmt.Errorf("read the key of an earlier start: %w", err)
 	}
 	return strings.TrimSpace(string(content)), false, nil
+}
+
+// noticeMarks are the marks of Fanfare's own events: the same in every process that shares the key ring. The ring's first key
+// marks and each checks, so that a ring can be rotated.
+func noticeMarks(secretKeys string) (event.Marks, error) {
+	peppers, err := access.ParsePeppers(secretKeys)
+	if err != nil {
+		return event.Marks{}, err
+	}
+	keys := make([][]byte, len(peppers))
+	for i, p := range peppers {
+		keys[i], err = hkdf.Key(sha256.New, p.Key, nil, "fanfare: marks of notices", sha256.Size)
+		if err != nil {
+			return event.Marks{}, fmt.Errorf("derive mark key: %w", err)
+		}
+	}
+	return event.NewMarks(keys...), nil
 }
 
 // cursorKey signs the cursors of lists: the same in every process that shares the key ring.

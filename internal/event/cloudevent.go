@@ -1,23 +1,73 @@
 package event
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"mime"
 	"net/textproto"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 )
 
+// Cloud is what a CloudEvent says of itself that no other field of the event holds. It is kept and sent on by the payload
+// format cloudevents.
+type Cloud struct {
+	ID         string // as its producer gave it: unique within Source alone; may be empty over NATS
+	Source     string // never empty
+	Subject    string
+	DataSchema string
+	Extensions []Extension // ascending by name
+}
+
+// Extension is an attribute that CloudEvents does not define.
+type Extension struct {
+	Name, Value string
+	// Literal says that the value was a number or a boolean, which Value holds as JSON.
+	Literal bool
+}
+
+// The bounds of a CloudEvent's attributes. They keep the headers of a message below the 64 KiB that NATS takes.
+const (
+	MaxCloudID        = 256  // bytes of its id
+	MaxCloudAttribute = 1024 // bytes of its source, its schema's URI and each extension
+	MaxExtensions     = 32
+	maxExtensionName  = 64
+	maxExtensionBytes = 8 << 10 // names and values of all
+	maxMedia          = 256     // bytes of its content type
+)
+
+// CloudID is the id that a CloudEvent has within its tenant: "ce_" and the first 32 hexadecimal digits of the SHA-256 of its
+// source, a zero byte and its id. An id alone is unique only within its source, and may hold what no header of a webhook can.
+func CloudID(source, id string) string {
+	h := sha256.New()
+	h.Write([]byte(source))
+	h.Write([]byte{0})
+	h.Write([]byte(id))
+	return "ce_" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
 // Attributes are an event's context as text, in the words of CloudEvents 1.0: headers of a NATS message or an
-// HTTP request, or members of a JSON envelope. Extensions that mean nothing to Fanfare are passed over, as the
-// specification demands.
+// HTTP request, or members of a JSON envelope.
 type Attributes struct {
-	SpecVersion, ID, Source, Type, Time, Subject string
-	// DataContentType must be JSON where given.
+	SpecVersion, ID, Source, Type, Time, Subject, DataSchema string
+	// DataContentType is that of the data, whatever it is.
 	DataContentType string
 	// Extensions of Fanfare: the tenant, and comma lists.
 	Tenant, ResourceIDs, ObjectID, Changed, Targets, TraceParent string
+	// Extensions are all others, and those of Fanfare that are no address.
+	Extensions []Extension
+	// Literals is a comma list of the extensions whose value is no string.
+	Literals string
 }
 
 // Set takes one attribute by its name, in lower case.
@@ -35,36 +85,83 @@ func (a *Attributes) Set(name, value string) {
 		a.Time = value
 	case "subject":
 		a.Subject = value
+	case "dataschema":
+		a.DataSchema = value
 	case "datacontenttype":
 		a.DataContentType = value
 	case "tenant":
 		a.Tenant = value
-	case "resourceids":
-		a.ResourceIDs = value
-	case "objectid":
-		a.ObjectID = value
-	case "changed":
-		a.Changed = value
 	case "targets":
 		a.Targets = value
-	case "traceparent":
-		a.TraceParent = value
+	default:
+		a.Extend(Extension{Name: name, Value: value})
 	}
 }
 
+// Extend takes one extension.
+func (a *Attributes) Extend(x Extension) {
+	switch x.Name {
+	case "resourceids":
+		a.ResourceIDs = x.Value
+	case "objectid":
+		a.ObjectID = x.Value
+	case "changed":
+		a.Changed = x.Value
+	case "traceparent":
+		a.TraceParent = x.Value
+	}
+	a.Extensions = append(a.Extensions, x)
+}
+
 // Header takes one attribute from a header whose name begins with "ce-" in any case, and reports whether it
-// does. Values may be percent-encoded, as the HTTP and NATS bindings say.
+// does. Values may be quoted and percent-encoded, as the HTTP and NATS bindings say.
 func (a *Attributes) Header(name, value string) bool {
 	if len(name) < 4 || name[2] != '-' || !strings.EqualFold(name[:2], "ce") {
 		return false
 	}
+	a.Set(strings.ToLower(name[3:]), headerText(value))
+	return true
+}
+
+// headerText decodes a header's value: first the quotes, then the percent-encoding. What is malformed stays as it is.
+func headerText(value string) string {
+	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
+		value = unquote(value[1 : len(value)-1])
+	}
 	if strings.Contains(value, "%") {
 		if plain, err := url.PathUnescape(value); err == nil {
-			value = plain
+			return plain
 		}
 	}
-	a.Set(strings.ToLower(name[3:]), value)
-	return true
+	return value
+}
+
+// unquote resolves the escapes of a quoted string.
+func unquote(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// headerValue encodes an attribute for a header, as the bindings demand.
+func headerValue(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c > '~' || c == '"' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // Into writes the attributes into the event; what is empty leaves the event as it is. It judges what Event
@@ -74,19 +171,28 @@ func (a *Attributes) Into(e *Event) *Refusal {
 	if a.SpecVersion != "" && a.SpecVersion != "1.0" {
 		r = Refuse(BadMode, "specversion", `must be "1.0"`)
 	}
-	if a.DataContentType != "" && !jsonMedia(a.DataContentType) {
-		r = Join(r, Refuse(BadMode, "datacontenttype", "must be JSON"))
-	}
 	set := func(to *string, value string) {
 		if value != "" {
 			*to = value
 		}
 	}
-	set(&e.ID, a.ID)
+	if a.Source == "" {
+		set(&e.ID, a.ID)
+	} else {
+		a.cloud(e)
+	}
 	set(&e.Type, a.Type)
 	set(&e.Tenant, a.Tenant)
-	set(&e.ObjectID, a.Subject)
-	set(&e.ObjectID, a.ObjectID)
+	switch {
+	case a.ObjectID != "":
+		e.ObjectID = a.ObjectID
+	case a.Subject != "":
+		if fault := CheckAttribute("subject", a.Subject); fault != nil {
+			r = Join(r, fault)
+		} else {
+			e.ObjectID = a.Subject
+		}
+	}
 	if a.Time != "" {
 		at, err := ParseTime(a.Time)
 		e.Time, r = at, Join(r, err)
@@ -107,13 +213,110 @@ func (a *Attributes) Into(e *Event) *Refusal {
 	return r
 }
 
-// ParseTime reads RFC 3339, strictly.
+// cloud makes the event a CloudEvent.
+func (a *Attributes) cloud(e *Event) {
+	e.ContentType = a.DataContentType
+	e.Cloud = &Cloud{ID: a.ID, Source: a.Source, Subject: a.Subject, DataSchema: a.DataSchema, Extensions: a.Extensions}
+	if a.ID != "" {
+		e.ID = CloudID(a.Source, a.ID)
+	}
+	slices.SortFunc(e.Cloud.Extensions, func(x, y Extension) int { return cmp.Compare(x.Name, y.Name) })
+	for _, name := range splitList(a.Literals) {
+		for i := range e.Cloud.Extensions {
+			if x := &e.Cloud.Extensions[i]; x.Name == name && literal(x.Value) {
+				x.Literal = true
+			}
+		}
+	}
+}
+
+// literal reports whether a text is a JSON number or boolean.
+func literal(text string) bool {
+	switch jsontext.Value(text).Kind() {
+	case '0', 't', 'f':
+		return jsontext.Value(text).IsValid()
+	}
+	return false
+}
+
+// check judges the attributes of a CloudEvent.
+func (c *Cloud) check() *Refusal {
+	r := Join(c.text(BadID, "id", c.ID, MaxCloudID), c.text(BadAttribute, "source", c.Source, MaxCloudAttribute))
+	r = Join(r, c.text(BadAttribute, "subject", c.Subject, MaxAttribute))
+	r = Join(r, c.text(BadAttribute, "dataschema", c.DataSchema, MaxCloudAttribute))
+	if len(c.Extensions) > MaxExtensions {
+		return Join(r, Refuse(BadAttribute, "extensions", "must be at most "+strconv.Itoa(MaxExtensions)))
+	}
+	size := 0
+	for i, x := range c.Extensions {
+		size += len(x.Name) + len(x.Value)
+		switch {
+		case len(x.Name) > maxExtensionName || !all(x.Name, extensionCharacter):
+			r = Join(r, Refuse(BadAttribute, "extensions", "must have names of 1 to "+strconv.Itoa(maxExtensionName)+" characters of a-z 0-9"))
+		case i > 0 && c.Extensions[i-1].Name == x.Name:
+			r = Join(r, Refuse(BadAttribute, x.Name, "must be given once"))
+		default:
+			r = Join(r, c.text(BadAttribute, x.Name, x.Value, MaxCloudAttribute))
+		}
+	}
+	if size > maxExtensionBytes {
+		r = Join(r, Refuse(BadAttribute, "extensions", "must be at most "+strconv.Itoa(maxExtensionBytes)+" bytes together"))
+	}
+	return r
+}
+
+func (c *Cloud) text(reason Reason, location, value string, most int) *Refusal {
+	bad := func(r rune) bool { return unicode.IsControl(r) }
+	if len(value) <= most && utf8.ValidString(value) && !strings.ContainsFunc(value, bad) {
+		return nil
+	}
+	return Refuse(reason, location, "must be at most "+strconv.Itoa(most)+" bytes of UTF-8 without control characters")
+}
+
+func extensionCharacter(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
+
+// checkMedia judges the content type of data.
+func checkMedia(value string) *Refusal {
+	if value == "" {
+		return nil
+	}
+	_, _, err := mime.ParseMediaType(value)
+	if err == nil && len(value) <= maxMedia && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil
+	}
+	return Refuse(BadMode, "datacontenttype", "must be a media type such as application/json")
+}
+
+// ParseTime reads RFC 3339: also t and z in lower case, and second 60, which becomes the next minute's first.
 func ParseTime(text string) (time.Time, *Refusal) {
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || !strict(text) {
+	plain, leap := plainTime(text)
+	t, err := time.Parse(time.RFC3339, plain)
+	if err != nil || !strict(plain) {
 		return time.Time{}, Refuse(BadTime, "time", "must be RFC 3339, such as 2026-11-20T10:00:00Z")
 	}
+	if leap {
+		t = t.Truncate(time.Second).Add(time.Second)
+	}
 	return t.UTC(), CheckTime(t)
+}
+
+// plainTime writes a time the way that Go reads it, and reports whether its second is 60.
+func plainTime(text string) (plain string, leap bool) {
+	const date, seconds = len("2006-01-02"), len("2006-01-02T15:04:")
+	b := []byte(text)
+	if len(b) <= seconds+2 {
+		return text, false
+	}
+	if b[date] == 't' {
+		b[date] = 'T'
+	}
+	if last := len(b) - 1; b[last] == 'z' {
+		b[last] = 'Z'
+	}
+	if leap = string(b[seconds:seconds+2]) == "60"; leap {
+		copy(b[seconds:], "59")
+	}
+	return string(b), leap
 }
 
 // strict reports whether a text that Go takes for RFC 3339 is: Go also takes a comma before the fraction, an hour of

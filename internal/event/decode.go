@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -70,6 +69,7 @@ type headers struct {
 	made        bool
 	checked     bool
 	test        bool
+	mark        string
 }
 
 // read takes one header and reports whether it knows the name, spelled like this.
@@ -95,6 +95,10 @@ func (h *headers) read(name, value string) bool {
 		h.checked = value == "1"
 	case HeaderTest:
 		h.test = value == "1"
+	case HeaderMark:
+		h.mark = value
+	case HeaderLiterals:
+		h.ce.Literals = value
 	case natsjs.MsgIDHeader:
 		h.msgID = value
 	case "Content-Type":
@@ -107,13 +111,8 @@ func (h *headers) read(name, value string) bool {
 
 // into writes the headers into the event: our own before those of CloudEvents, the message id last.
 func (h *headers) into(e *Event) *Refusal {
-	if h.contentType != "" {
-		if strings.HasPrefix(strings.ToLower(h.contentType), "application/cloudevents") {
-			return Refuse(BadMode, "Content-Type", "must be that of the data: send CloudEvents in binary mode, with ce- headers")
-		}
-		if !jsonMedia(h.contentType) {
-			return Refuse(BadMode, "Content-Type", "must be JSON")
-		}
+	if r := h.mode(); r != nil {
+		return r
 	}
 	if h.ce.Type != "" && h.ce.Type != e.Type {
 		return Refuse(BadSubject, "ce-type", "must be the type that the subject names")
@@ -125,8 +124,42 @@ func (h *headers) into(e *Event) *Refusal {
 		e.ID = id
 	}
 	r := Join(h.ce.Into(e), h.own.Into(e))
-	e.Made, e.Checked, e.Test = h.made && makes(e.ID), h.checked, h.test
+	e.Made, e.Checked, e.Test, e.Mark = h.made && makes(e.ID), h.checked, h.test, h.mark
 	return r
+}
+
+// mode judges the content type: data that is not JSON is taken of CloudEvents alone.
+func (h *headers) mode() *Refusal {
+	if strings.HasPrefix(strings.ToLower(h.contentType), "application/cloudevents") {
+		return Refuse(BadMode, headerMedia, "must be that of the data: send CloudEvents in binary mode, with ce- headers")
+	}
+	if h.ce.Source == "" {
+		if h.contentType != "" && !jsonMedia(h.contentType) {
+			return Refuse(BadMode, headerMedia, "must be JSON, unless the event is a CloudEvent with ce-source")
+		}
+		return nil
+	}
+	if h.contentType != "" {
+		h.ce.DataContentType = h.contentType
+	}
+	return nil
+}
+
+// CheckMessageID judges the Nats-Msg-Id of an event that came straight from NATS. The stream takes two messages of one id for
+// the same, whoever sent them, so an id must begin with its tenant; and that of a CloudEvent, with its source.
+func CheckMessageID(w Wire, e *Event) *Refusal {
+	rest, ok := strings.CutPrefix(w.MsgID, e.Tenant+".")
+	switch {
+	case w.MsgID == "":
+		return nil
+	case !ok || rest == "":
+		return Refuse(MessageID, natsjs.MsgIDHeader, "must be the tenant, a dot and the event's id: "+e.Tenant+".<id>")
+	case e.Cloud != nil && e.Cloud.ID != "" && rest != e.ID && rest != e.Cloud.Source+" "+e.Cloud.ID:
+		return Refuse(MessageID, natsjs.MsgIDHeader, "must be "+e.Tenant+"."+e.ID+" or the tenant, a dot, ce-source, a space and ce-id")
+	case e.Cloud == nil && e.Made && !makes(rest):
+		return Refuse(MessageID, natsjs.MsgIDHeader, "must be the tenant, a dot and 1 to 128 characters of A-Z a-z 0-9 _ -")
+	}
+	return nil
 }
 
 // makes reports whether an id is of the kind that Fanfare makes, which nobody can guess: a UUID of version 7.
@@ -137,14 +170,17 @@ func makes(id string) bool {
 
 // Stored is a message that was read by its sequence.
 func Stored(raw *natsjs.RawStreamMsg) Wire {
-	return Wire{Subject: raw.Subject, Seq: raw.Sequence, At: raw.Time, Headers: firstValues(raw.Header), Data: raw.Data}
+	return Wire{
+		Subject: raw.Subject, Seq: raw.Sequence, At: raw.Time, MsgID: raw.Header.Get(natsjs.MsgIDHeader),
+		Headers: Lines(raw.Header), Data: raw.Data,
+	}
 }
 
-// firstValues are the headers with the first value of each.
-func firstValues(h nats.Header) iter.Seq2[string, string] {
+// Lines are the headers of a message or a request: the values of one that stands in several lines, joined by commas.
+func Lines(h map[string][]string) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for name, values := range h {
-			if len(values) > 0 && !yield(name, values[0]) {
+			if len(values) > 0 && !yield(name, strings.Join(values, ",")) {
 				return
 			}
 		}

@@ -145,12 +145,16 @@ func TestHeadersOfOthers(t *testing.T) {
 			headers: map[string]string{
 				"ce-specversion": "1.0", "ce-id": "evt_2", "ce-type": "order.created", "ce-source": "/shop",
 				"ce-time": "2026-11-19T08:00:00+01:00", "ce-subject": "o%2017", "ce-tenant": "acme", "ce-resourceids": "1, 2,,",
-				"ce-changed": "status", "ce-targets": target.String(), "ce-comexample": "passed over",
+				"ce-changed": "status", "ce-targets": target.String(), "ce-comexample": `"passed%20on"`,
 				"content-type": "application/json; charset=utf-8",
 				"traceparent":  "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 			},
 			want: event.Event{
-				ID: "evt_2", Time: time.Date(2026, 11, 19, 7, 0, 0, 0, time.UTC), ObjectID: "o 17", ResourceIDs: []string{"1", "2"},
+				ID: event.CloudID("/shop", "evt_2"), ContentType: "application/json; charset=utf-8",
+				Cloud: &event.Cloud{ID: "evt_2", Source: "/shop", Subject: "o 17", Extensions: []event.Extension{
+					{Name: "changed", Value: "status"}, {Name: "comexample", Value: "passed on"}, {Name: "resourceids", Value: "1, 2,,"},
+				}},
+				Time: time.Date(2026, 11, 19, 7, 0, 0, 0, time.UTC), ObjectID: "o 17", ResourceIDs: []string{"1", "2"},
 				Changed: []string{"status"}, Targets: []uuid.UUID{target},
 				TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 			},
@@ -205,7 +209,7 @@ func TestWhatIsNoEvent(t *testing.T) {
 		{"many changed", "events.acme.order", map[string]string{"Fanfare-Changed": strings.Repeat("a,", 101)}, event.BadAttribute, "changed"},
 		{"object id with a comma", "events.acme.order", map[string]string{"Fanfare-Object-Id": "a,b"}, event.BadAttribute, "object_id"},
 		{"object id that is no UTF-8", "events.acme.order", map[string]string{"Fanfare-Object-Id": "a\xff"}, event.BadAttribute, "object_id"},
-		{"object id with a line break", "events.acme.order", map[string]string{"ce-subject": "a%0Ab"}, event.BadAttribute, "object_id"},
+		{"object id with a line break", "events.acme.order", map[string]string{"ce-subject": "a%0Ab"}, event.BadAttribute, "subject"},
 		{"target that is no id", "events.acme.order", map[string]string{"Fanfare-Targets": "1"}, event.BadTarget, "targets"},
 		{"many targets", "events.acme.order", map[string]string{"Fanfare-Targets": strings.Repeat(uuid.Nil.String()+",", 101)}, event.BadTarget, "targets"},
 		{"another type", "events.acme.order", map[string]string{"ce-type": "invoice"}, event.BadSubject, "ce-type"},

@@ -19,11 +19,14 @@ import (
 // events.<tenant>.<type> whose body is Data and whose headers are the rest, so that any NATS client can
 // publish one.
 type Event struct {
-	ID     string // 1-128 of [A-Za-z0-9_-]; unique within the tenant for 24 hours
+	ID     string // 1-128 of [A-Za-z0-9_-]; unique within the tenant for 24 hours; of a CloudEvent, see CloudID
 	Tenant string // 1-64 of [A-Za-z0-9_-]
 	Type   string // 1-128 of [A-Za-z0-9_] with dots
 	Time   time.Time
-	Data   []byte // JSON, kept to the byte
+	Data   []byte // kept to the byte; JSON, unless ContentType says otherwise
+	// ContentType is that of a CloudEvent's data, as it was given; empty means JSON.
+	ContentType string
+	Cloud       *Cloud // of a CloudEvent; nil for others
 
 	ResourceIDs []string
 	ObjectID    string
@@ -40,6 +43,9 @@ type Event struct {
 	Checked bool
 	// Test marks the event of a subscription's test call: it reaches its target although that is paused.
 	Test bool
+
+	// Mark proves that an event of a type that only Fanfare publishes is Fanfare's own; see Marks.
+	Mark string
 
 	// UID is the event's key in the ledger and in all that is made of it; nil until it is stored. See UID.
 	UID uuid.UUID
@@ -60,7 +66,11 @@ const (
 	HeaderMade        = "Fanfare-Made"
 	HeaderChecked     = "Fanfare-Checked"
 	HeaderTest        = "Fanfare-Test"
+	HeaderMark        = "Fanfare-Mark"
+	HeaderLiterals    = "Fanfare-Literals"
 	HeaderTraceParent = "traceparent"
+	headerMedia       = "Content-Type"
+	headerVersion     = "ce-specversion"
 )
 
 // SubjectPrefix begins the subjects of events: events.<tenant>.<type>.
@@ -95,6 +105,10 @@ func (e *Event) Encode() *message.Message {
 		}
 		set(HeaderTargets, strings.Join(ids, ","))
 	}
+	set(HeaderMark, e.Mark)
+	if e.Cloud != nil {
+		e.encodeCloud(meta)
+	}
 	flag := func(header string, on bool) {
 		if on {
 			meta[header] = "1"
@@ -104,6 +118,51 @@ func (e *Event) Encode() *message.Message {
 	flag(HeaderChecked, e.Checked)
 	flag(HeaderTest, e.Test)
 	return &message.Message{UUID: e.Tenant + "." + e.ID, Metadata: meta, Payload: e.Data}
+}
+
+// encodeCloud writes the attributes of a CloudEvent as the NATS binding does in binary mode.
+func (e *Event) encodeCloud(meta message.Metadata) {
+	set := func(header, value string) {
+		if value != "" {
+			meta[header] = headerValue(value)
+		}
+	}
+	c := e.Cloud
+	meta[headerVersion] = "1.0"
+	set("ce-id", c.ID)
+	set("ce-source", c.Source)
+	set("ce-subject", c.Subject)
+	set("ce-dataschema", c.DataSchema)
+	var literals []string
+	for _, x := range c.Extensions {
+		set("ce-"+x.Name, x.Value)
+		if x.Literal {
+			literals = append(literals, x.Name)
+		}
+	}
+	if len(literals) > 0 {
+		meta[HeaderLiterals] = strings.Join(literals, ",")
+	}
+	if e.ContentType != "" {
+		meta[headerMedia] = e.ContentType
+	}
+}
+
+// JSON reports whether the data is JSON.
+func (e *Event) JSON() bool { return e.ContentType == "" || jsonMedia(e.ContentType) }
+
+// As returns the event if uid is its key, else nil. Until the source of a CloudEvent was a part of its identity, one that
+// came straight from NATS had the key of its id alone.
+func (e *Event) As(uid uuid.UUID) *Event {
+	if e.UID == uid {
+		return e
+	}
+	if e.Cloud == nil || UID(e.Tenant, e.Cloud.ID, e.AcceptedAt) != uid {
+		return nil
+	}
+	former := *e
+	former.ID, former.UID = e.Cloud.ID, uid
+	return &former
 }
 
 // Key names the event within the idempotency window.

@@ -29,6 +29,10 @@ const (
 	ArchivedType Reason = "archived_type"
 	// SchemaViolation: the data does not fit its type's JSON Schema.
 	SchemaViolation Reason = "schema_violation"
+	// MessageID: the Nats-Msg-Id does not begin with the tenant, so that it could make another tenant's event a duplicate.
+	MessageID Reason = "message_id"
+	// ReservedType: only Fanfare publishes types that begin with "fanfare.".
+	ReservedType Reason = "reserved_type"
 	// Conflict: the id was used for another event.
 	Conflict Reason = "id_conflict"
 	// BadMode: a CloudEvent in a mode that is not read.

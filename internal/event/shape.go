@@ -63,6 +63,9 @@ func CheckShape(e *Event) *Refusal {
 	if e.ObjectID != "" {
 		r = Join(r, CheckAttribute("object_id", e.ObjectID))
 	}
+	if e.Cloud != nil {
+		r = Join(Join(r, e.Cloud.check()), checkMedia(e.ContentType))
+	}
 	if len(e.Targets) > MaxAttributes {
 		r = Join(r, Refuse(BadTarget, "targets", "must be at most 100"))
 	}

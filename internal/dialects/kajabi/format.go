@@ -2,7 +2,6 @@ package kajabi
 
 import (
 	"bytes"
-	"errors"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -12,16 +11,11 @@ import (
 // Format is the webhook that Kajabi sends: {"id","event","payload":[...]}, unsigned. The id is that of the
 // object that the event is about, where the publisher named one; the payload is the event's data, as a list.
 func Format() deliver.Format {
-	return deliver.Format{Name: Name, ContentType: "application/json", Body: body, Signer: deliver.NoSigner}
+	return deliver.Format{Name: Name, ContentType: "application/json", Body: deliver.OfJSON(body), Signer: deliver.NoSigner}
 }
-
-var errNoData = errors.New("the event has no data")
 
 // body copies the data as it was published.
 func body(e *deliver.Event) ([]byte, error) {
-	if len(e.Data) == 0 {
-		return nil, errNoData
-	}
 	id := e.ObjectID
 	if id == "" {
 		id = e.ID

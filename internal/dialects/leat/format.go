@@ -1,8 +1,6 @@
 package leat
 
 import (
-	"errors"
-
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fanfarehq/fanfare/deliver"
@@ -14,18 +12,13 @@ func Format() deliver.Format {
 	return deliver.Format{
 		Name:        Name,
 		ContentType: "application/json",
-		Body:        body,
+		Body:        deliver.OfJSON(body),
 		Signer:      dialects.Signer{Header: "X-Piggy-Signature", EventHeader: "X-Piggy-Event"}.With,
 	}
 }
 
-var errNoData = errors.New("the event has no data")
-
 // body copies the data as it was published.
 func body(e *deliver.Event) ([]byte, error) {
-	if len(e.Data) == 0 {
-		return nil, errNoData
-	}
 	out := make([]byte, 0, len(e.Type)+len(e.Data)+24)
 	out = append(out, `{"type":`...)
 	out, err := jsontext.AppendQuote(out, e.Type)

@@ -28,6 +28,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
@@ -123,7 +124,7 @@ func (h *house) build() {
 	if h.strict {
 		events.EventTypes = fanout.Strict
 	}
-	rules, ledger, reader := fanout.NewRules(events, h.dir), fanout.NewLedger(h.db), fanout.NewReader(h.js)
+	rules, ledger, reader := fanout.NewRules(events, h.dir, event.NewMarks([]byte("marks"))), fanout.NewLedger(h.db), fanout.NewReader(h.js)
 	bytesOf := must(deliver.NewEvents(deliver.EventsConfig{Read: readEvents(reader)}, h.db))(t)
 	metrics := must(deliver.NewMetrics(prometheus.NewRegistry()))(t)
 
