@@ -53,7 +53,7 @@
 // While Postgres is away, nothing is sent to who has a rate limit, and what succeeds of others goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
 // task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
 // kept. If ATTEMPTS is full the same happens, and so no more tasks are taken. What cannot be read goes to quarantine. A
-// receiver can do no harm beyond its own slots.
+// receiver can do no harm beyond its own slots, and a tenant none beyond its share (see throttle).
 //
 // To stop, Run's context ends: nothing new is begun, what waits is handed back, attempts in flight may end within
 // Config.DrainTimeout and are then broken off and handed back. A worker that is killed loses its messages after

@@ -25,6 +25,7 @@ type flight struct {
 	subscription uuid.UUID
 	generation   int
 	attempts     int // made before this one
+	excused      int // of those made before, not counted among attempts
 	test         bool
 	byHand       bool // its retry was asked for: it is attempted although the subscription is paused
 	created      time.Time
@@ -71,6 +72,9 @@ type seat struct {
 	ticket *throttle.Ticket
 }
 
+// due reports whether it came from a lease, not from a task: then its event is read once it has a place.
+func (f *flight) due() bool { return f.event == nil }
+
 // waitsForWorker reports whether nothing but the worker itself holds the flight up.
 func (f *flight) waitsForWorker() bool {
 	if f.queued.Load() {
@@ -95,7 +99,7 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
 		return nil, w.hold(f), nil
 	}
-	ticket, err := w.gate.Line(throttle.Request{Subscription: sub, Delivery: f.delivery, Limited: f.limited, Start: &f.start})
+	ticket, err := w.gate.Line(throttle.Request{Subscription: sub, Delivery: f.delivery, Due: f.due(), Limited: f.limited, Excused: f.excused, Start: &f.start})
 	if err != nil {
 		r := w.tooLate(f, sub, err)
 		if r != nil {
@@ -113,7 +117,6 @@ func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 	if err := s.ticket.Enter(w.draining); err != nil {
 		return nil, err
 	}
-	begun := time.Now()
 	attempting := true
 	defer func() {
 		if attempting { // It panics, or nothing was attempted.
@@ -125,7 +128,7 @@ func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
 		return nil, err
 	}
 	attempting = false
-	return w.judge(f, s, result, time.Since(begun)), nil
+	return w.judge(f, s, result), nil
 }
 
 // attempt makes the attempt.
@@ -182,7 +185,7 @@ func (f *flight) record(outcome Outcome, reason Reason, at time.Time) *Record {
 	return &Record{
 		Delivery: f.delivery, EventUID: f.eventUID, EventID: f.eventID, EventType: f.eventType, Tenant: f.tenant,
 		Seq: f.seq, Subscription: f.subscription, Generation: f.generation,
-		Outcome: outcome, Reason: reason, Attempts: f.attempts, CreatedAt: f.created, At: at, Test: f.test,
+		Outcome: outcome, Reason: reason, Attempts: f.attempts, Excused: f.excused, CreatedAt: f.created, At: at, Test: f.test,
 	}
 }
 

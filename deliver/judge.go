@@ -46,16 +46,17 @@ func longest(r subscriptions.Retry) time.Duration {
 }
 
 // judge makes a record of an attempt. It reports the result to the gate and to the failure rule, and queues notices.
-func (w *Worker) judge(f *flight, s *seat, result Result, took time.Duration) *Record {
+func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
 	if result.Reason == ReasonGone && s.sub.Dialect != subscriptions.Native {
 		result.Reason = ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
 	}
-	wait, excused := s.ticket.Release(w.draining, resultFor(result), took)
+	wait, excused := s.ticket.Release(w.draining, resultFor(result))
 	now := w.now()
 	if excused {
 		v := Verdict{Outcome: OutcomeLater, Reason: result.Reason, At: now.Add(wait)}
 		w.metrics.attempted(result, v)
 		r := f.record(v.Outcome, v.Reason, v.At)
+		r.Excused++
 		w.keepBytes(f, r)
 		return r
 	}

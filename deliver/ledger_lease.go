@@ -50,7 +50,7 @@ RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscr
     d.test, d.created_at, due.claim_at, greatest(extract(epoch FROM now() - d.due_at) * 1000, 0)::bigint,
     greatest(ceil(extract(epoch FROM due.claim_at - now()) * 1000000), 0)::bigint,
     EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL, d.by_hand,
-    d.lapses`
+    d.lapses, d.excused`
 
 // dropLeftovers removes rows whose deliveries ended.
 const dropLeftovers = `
@@ -145,7 +145,7 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 			var late, wait int64
 			var over bool
 			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered, &c.byHand, &c.lapses); err != nil {
+				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered, &c.byHand, &c.lapses, &c.excused); err != nil {
 				return err
 			}
 			c.late, c.wait = time.Duration(late)*time.Millisecond, time.Duration(wait)*time.Microsecond

@@ -46,14 +46,14 @@ SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o O
 // attempt was made.
 const putOff = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at)
+    test, held, created_at, due_at, excused, claim_at)
 SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
-    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[])
+    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[], $16::smallint[])
     AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-        test, held, created_at, due_at)
+        test, held, created_at, due_at, excused)
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
-    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '', lapses = 0,
+    held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '', lapses = 0, excused = excluded.excused,
     by_hand = deferrals.by_hand AND NOT excluded.held AND deferrals.attempts = excluded.attempts
 WHERE deferrals.step < excluded.step`
 
@@ -185,7 +185,7 @@ func sortOut(records []*Record) batch {
 }
 
 func laterColumns(records []*Record, paused map[uuid.UUID]bool) []postgres.Column {
-	c := postgres.Columns(15, len(records))
+	c := postgres.Columns(16, len(records))
 	for _, r := range records {
 		c[0].UUID(r.Delivery)
 		c[1].Text(r.Tenant)
@@ -202,6 +202,7 @@ func laterColumns(records []*Record, paused map[uuid.UUID]bool) []postgres.Colum
 		c[12].Bool(r.Held && paused[r.Subscription])
 		c[13].Time(r.CreatedAt)
 		c[14].Time(r.At)
+		c[15].Int16(r.Excused)
 	}
 	return c
 }

@@ -3,8 +3,12 @@ package deliver
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -340,18 +344,19 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	r := newRig(t)
 	w := r.worker(sparing())
 	r.recorder()
-	var subs []*subscriptions.Subscription
-	for i := range 8 {
-		subs = append(subs, r.subscribe(fmt.Sprintf("http://127.0.7.%d:1/", i+1), once))
-	}
+	subs := r.vanished(8, "127.0.7", once)
+	before := r.count(`SELECT count(*) FROM deliveries`)
 	e := r.event()
 	r.send(e, subs...)
 	for _, s := range subs {
 		r.waits(ID(e.UID, s.ID, 0, e.AcceptedAt), ReasonConnect)
 	}
 	r.settled()
-	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) + r.count(`SELECT count(*) FROM failing`); n != 0 {
+	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) - before + r.count(`SELECT count(*) FROM failing`); n != 0 {
 		t.Errorf("the outage cost %d attempts, ends and failures", n)
+	}
+	if n := r.count(`SELECT sum(excused) FROM deferrals`); n < outageHosts {
+		t.Errorf("%d excused attempts are counted", n)
 	}
 	// One answer from anybody, and a failure to connect is the receiver's again.
 	receiver := servertest.NewReceiver(t)
@@ -384,32 +389,69 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	}
 }
 
+// outageHosts is how many hosts that answered lately make an outage.
+const outageHosts = 5
+
+// vanished makes subscriptions to hosts that answer once and then are not there any more.
+func (r *rig) vanished(n int, net24 string, change func(*subscriptions.Subscription)) []*subscriptions.Subscription {
+	r.t.Helper()
+	var subs []*subscriptions.Subscription
+	var servers []*httptest.Server
+	for i := range n {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		_ = s.Listener.Close()
+		s.Listener = must(net.Listen("tcp", fmt.Sprintf("%s.%d:0", net24, i+1)))(r.t)
+		s.Start()
+		servers = append(servers, s)
+		subs = append(subs, r.subscribe(s.URL, change))
+	}
+	e := r.eventOf(subs[0].Tenant)
+	r.send(e, subs...)
+	for _, s := range subs {
+		r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	}
+	for _, s := range servers {
+		s.Close()
+	}
+	return subs
+}
+
 // A network that swallows everything is an outage as well: nobody is refused, nobody is resolved, the time just passes.
 func TestAnOutageInSilenceCostsNobody(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	p := r.parts(sparing())
-	silence := newNameServer(t, func(dnsmessage.Question, int) *dnsmessage.Message { return nil })
-	client := egress.NewClient(allowLoopback(t), egress.DefaultConfig(), egress.WithResolver(silence))
+	var silent atomic.Bool
+	names := newNameServer(t, func(q dnsmessage.Question, _ int) *dnsmessage.Message {
+		if silent.Load() {
+			return nil
+		}
+		return addresses(q, "127.0.0.1")
+	})
+	client := egress.NewClient(allowLoopback(t), egress.DefaultConfig(), egress.WithResolver(names))
 	t.Cleanup(client.CloseIdleConnections)
 	p.deps.Poster = must(NewPoster(client, DefaultPosterConfig(), time.Now))(t)
 	w := r.start(p)
 	r.recorder()
 	var subs []*subscriptions.Subscription
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(servertest.NewReceiver(t).URL, "http://"))
 	for i := range 8 {
-		subs = append(subs, r.subscribe(fmt.Sprintf("http://receiver%d.test/", i), func(s *subscriptions.Subscription) {
+		subs = append(subs, r.subscribe(fmt.Sprintf("http://receiver%d.test:%s/", i, port), func(s *subscriptions.Subscription) {
 			once(s)
 			s.Timeout = time.Second
 		}))
 	}
-	e := r.event()
-	r.send(e, subs...)
+	r.send(r.event(), subs...)
+	r.eventually("all hosts to have answered", func() bool { return r.count(`SELECT count(*) FROM deliveries`) == len(subs) })
+	silent.Store(true)
+	client.CloseIdleConnections()
+	r.send(r.event(), subs...)
 	r.eventually("the outage to be noticed", w.worker.gate.Down)
 	r.eventually("all to wait", func() bool {
 		return r.count(`SELECT count(*) FROM deferrals WHERE reason IN ('dns', 'connect')`) == len(subs)
 	})
 	r.settled()
-	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) + r.count(`SELECT count(*) FROM failing`); n != 0 {
+	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) - len(subs) + r.count(`SELECT count(*) FROM failing`); n != 0 {
 		t.Errorf("the outage cost %d attempts, ends and failures", n)
 	}
 }

@@ -3,6 +3,7 @@ package deliver
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ type Record struct {
 	Outcome   Outcome
 	Reason    Reason
 	Attempts  int // made so far, Attempt included
+	Excused   int // attempts made that an outage of our own network excused; they are not among Attempts
 	CreatedAt time.Time
 	At        time.Time // of the end; of OutcomeLater, when it is due
 	Held      bool      // OutcomeLater, until somebody acts
@@ -57,6 +59,7 @@ const (
 	maxRecords   = 1 << 14 // in one message
 
 	flagHeld, flagTest = 1, 2
+	excusedShift       = 2 // the bits above the flags count what was excused
 )
 
 // append writes the record.
@@ -77,7 +80,7 @@ func (r *Record) append(buf []byte) []byte {
 	w.uint(uint64(r.Attempts))
 	w.int(r.CreatedAt.UnixMicro())
 	w.int(r.At.UnixMicro())
-	flags := uint64(0)
+	flags := uint64(min(r.Excused, math.MaxInt16)) << excusedShift
 	if r.Held {
 		flags |= flagHeld
 	}
@@ -146,6 +149,7 @@ func (r *Record) read(in *cborReader, before *Record, room *Made) {
 	r.At = time.UnixMicro(in.int()).UTC()
 	flags := in.uint()
 	r.Held, r.Test = flags&flagHeld != 0, flags&flagTest != 0
+	r.Excused = int(min(flags>>excusedShift, math.MaxInt16))
 	if !in.null() {
 		more := in.array(madeFields, madeFields+moreFields) - madeFields
 		room.Number = int(in.int())

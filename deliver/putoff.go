@@ -10,12 +10,6 @@ import (
 // laterOf tells from an error whether a delivery is only to come back, when and why.
 func laterOf(err error) (throttle.Refusal, bool) { return errors.AsType[throttle.Refusal](err) }
 
-// reasonOfWait is the reason of a delivery that waits.
-func reasonOfWait(err error) Reason {
-	p, _ := laterOf(err)
-	return Reason(p.Reason)
-}
-
 // puttingOff is the record of a delivery that was put off.
 func (w *Worker) puttingOff(f *flight, p throttle.Refusal) *Record {
 	r := f.record(OutcomeLater, Reason(p.Reason), w.now().Add(p.Wait))

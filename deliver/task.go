@@ -177,7 +177,7 @@ func (w *Worker) take(flights []*flight) error {
 // start has a flight fly once a request may begin.
 func (l *load) start(f *flight) {
 	f.queued.Store(true)
-	l.worker.gate.Go(&f.start, func(may bool) {
+	l.worker.gate.Go(f.tenant, &f.start, func(may bool) {
 		f.queued.Store(false)
 		l.fly(f, may)
 	})

@@ -146,21 +146,33 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 	const limit, workers, n = 8, 3, 200
 	r := newRig(t)
 	cfg := quick()
-	cfg.HandOff = 100 * time.Millisecond
+	cfg.HandOff, cfg.Lease = 100*time.Millisecond, time.Minute // longer than the longest attempt
 	for range workers {
 		r.worker(cfg)
 	}
 	r.recorder()
 	release := make(chan struct{})
 	var now, most atomic.Int64
+	var hang atomic.Bool
 	receiver := servertest.NewReceiver(t, servertest.By(func(servertest.Request) servertest.Answer {
+		if !hang.Load() {
+			return servertest.Delay(20*time.Millisecond, servertest.Status(200))
+		}
 		most.Store(max(most.Load(), now.Add(1)))
 		return servertest.After(release, servertest.By(func(servertest.Request) servertest.Answer {
 			now.Add(-1)
 			return servertest.Status(200)
 		}))
 	}))
-	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = limit })
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.MaxInFlight, s.Timeout = limit, subscriptions.MaxTimeout
+	})
+	// A new subscription may have more at once with each answer.
+	for range n {
+		r.send(r.event(), sub)
+	}
+	r.all(sub, n, OutcomeDelivered)
+	hang.Store(true)
 	for range n {
 		r.send(r.event(), sub)
 	}
@@ -169,7 +181,7 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-limit*workers
 	})
 	close(release)
-	r.all(sub, n, OutcomeDelivered)
+	r.all(sub, 2*n, OutcomeDelivered)
 	if got := most.Load(); got > limit*workers {
 		t.Errorf("%d requests were in flight, want %d at most", got, limit*workers)
 	}

@@ -48,10 +48,9 @@ func receiverOf(sub *subscriptions.Subscription) receiverURL { return receiverUR
 // health is what a worker knows of the endpoints that have been failing, by subscription, or by host. Each worker has its own: where there are
 // several, each finds out for itself, with one probe at a time. Of those that do well it keeps nothing.
 type health[K comparable] struct {
-	now     func() time.Time
-	random  func() float64 // 0 to 1
-	changed func(to breaker)
-	after   int // failures in a row open a breaker; never if negative
+	now    func() time.Time
+	random func() float64 // 0 to 1
+	after  int            // failures in a row open a breaker; never if negative
 
 	mu   sync.Mutex
 	subs map[K]*condition
@@ -81,8 +80,14 @@ type admission struct {
 	probe bool // it is the one that finds out whether the endpoint is back; it must be reported or forgone
 }
 
-func newHealth[K comparable](after int, now func() time.Time, random func() float64, changed func(breaker)) *health[K] {
-	return &health[K]{after: after, now: now, random: random, changed: changed, subs: make(map[K]*condition)}
+// change is what became of a breaker; both are the same if it did not change.
+type change struct{ from, to breaker }
+
+func (c change) opened() bool { return c.from == closed && c.to == open }
+func (c change) closed() bool { return c.from != closed && c.to == closed }
+
+func newHealth[K comparable](after int, now func() time.Time, random func() float64) *health[K] {
+	return &health[K]{after: after, now: now, random: random, subs: make(map[K]*condition)}
 }
 
 // admit judges whether a request may be made now. Its error is a Refusal.
@@ -104,7 +109,7 @@ func (h *health[K]) admit(id K, limit int) (admission, error) {
 	if now.Before(c.until) {
 		return admission{}, h.later(c, now)
 	}
-	h.turn(c, halfOpen)
+	c.state = halfOpen
 	c.until = now.Add(probeTime)
 	return admission{limit: 1, probe: true}, nil
 }
@@ -135,35 +140,32 @@ func (h *health[K]) forgo(id K, a admission) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c := h.subs[id]; c != nil && c.state == halfOpen {
-		h.turn(c, open)
-		c.until = h.now()
+		c.state, c.until = open, h.now()
 	}
 }
 
-// report takes note of an attempt's result, and reports whether the breaker closed by it. Limit is how many requests at
-// once the subscription may have.
-func (h *health[K]) report(id K, a admission, r Result, limit int) (recovered bool) {
+// report takes note of an attempt's result. Limit is how many requests at once the subscription may have.
+func (h *health[K]) report(id K, a admission, r Result, limit int) change {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.subs[id]
 	good := r.Endpoint == Works
 	if c == nil {
 		if good {
-			return false
+			return change{closed, closed}
 		}
 		c = &condition{state: closed}
 		h.subs[id] = c
 	}
 	c.touched = h.now()
-	if good {
-		before := c.state
-		if h.succeed(c, a, limit) {
-			delete(h.subs, id)
-		}
-		return before != c.state
+	from := c.state
+	switch {
+	case !good:
+		h.fail(c, a, r, limit)
+	case h.succeed(c, a, limit):
+		delete(h.subs, id)
 	}
-	h.fail(c, a, r, limit)
-	return false
+	return change{from, c.state}
 }
 
 // succeed notes a success and reports whether there is nothing left to be remembered.
@@ -173,7 +175,7 @@ func (h *health[K]) succeed(c *condition, a admission, limit int) bool {
 	case c.state != closed && c.told && !a.probe:
 		return false // It was asked before the receiver said when to come back.
 	case c.state != closed:
-		h.turn(c, closed)
+		c.state = closed
 		c.trips, c.told = 0, false
 		h.ramp(c, limit)
 		return false
@@ -221,17 +223,7 @@ func (h *health[K]) openUntil(c *condition, until time.Time, reason string) {
 	} else if until.After(c.until) {
 		c.until = until
 	}
-	c.reason = reason
-	if c.state != open {
-		h.turn(c, open)
-	}
-}
-
-func (h *health[K]) turn(c *condition, to breaker) {
-	if c.state != to {
-		c.state = to
-		h.changed(to)
-	}
+	c.reason, c.state = reason, open
 }
 
 // ease lets what has waited for a subscription begin one by one.
@@ -253,9 +245,6 @@ func (h *health[K]) sweep() (opened int) {
 	now := h.now()
 	for id, c := range h.subs {
 		if now.Sub(c.touched) > 2*putOffMost && now.After(c.until) {
-			if c.state != closed {
-				h.turn(c, closed)
-			}
 			delete(h.subs, id)
 		} else if c.state != closed {
 			opened++
@@ -264,11 +253,11 @@ func (h *health[K]) sweep() (opened int) {
 	return opened
 }
 
-// reset forgets all.
-func (h *health[K]) reset() {
+// drop forgets what is known of an endpoint.
+func (h *health[K]) drop(id K) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	clear(h.subs)
+	delete(h.subs, id)
 }
 
 // knows reports whether anything is remembered.

@@ -1,112 +1,67 @@
-package throttle
+package throttle_test
 
 import (
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// patient is a health whose clock is the test's, with one endpoint.
-type patient struct {
-	t *testing.T
-	*health[uuid.UUID]
-	id      uuid.UUID
-	changes []breaker
-}
+const most = 32
 
-const patientLimit = 32
-
-func newPatient(t *testing.T) *patient {
-	p := &patient{t: t, id: uuid.New()}
-	p.health = newHealth[uuid.UUID](10, time.Now, func() float64 { return 0 }, func(to breaker) { p.changes = append(p.changes, to) })
-	return p
-}
-
-// sends makes attempts with a result and demands that each is let through.
-func (p *patient) sends(n int, r Result) (recovered bool) {
-	p.t.Helper()
-	for range n {
-		a, err := p.admit(p.id, patientLimit)
-		if err != nil {
-			p.t.Fatalf("got %v, want a request", err)
-		}
-		recovered = p.report(p.id, a, r, patientLimit)
-	}
-	return recovered
-}
-
-// refuses demands that nothing is sent, for a reason.
-func (p *patient) refuses(reason string) time.Duration {
-	p.t.Helper()
-	_, err := p.admit(p.id, patientLimit)
-	var later Refusal
-	if !errors.As(err, &later) || later.Reason != reason {
-		p.t.Fatalf("got %v, want that it is put off: %s", err, reason)
-	}
-	return later.Wait
+func newPatient(t *testing.T) (*desk, *subscriptions.Subscription) {
+	return newDesk(t, throttle.Config{InFlight: 1024, BreakerAfter: 10}, nil), subOf("a", "https://a.test/", most)
 }
 
 // window demands how many requests at once are let through.
-func (p *patient) window(want int) {
-	p.t.Helper()
-	a, err := p.admit(p.id, patientLimit)
-	if err != nil || a.limit != want {
-		p.t.Errorf("got %d requests at once (%v), want %d", a.limit, err, want)
+func (d *desk) window(sub *subscriptions.Subscription, want int) {
+	d.t.Helper()
+	ticket, err := d.Line(throttle.Request{Subscription: sub})
+	if err != nil {
+		d.t.Fatal(err)
 	}
+	if got := ticket.Limit(); got != want {
+		d.t.Errorf("got %d requests at once, want %d", got, want)
+	}
+	ticket.Leave()
 }
-
-var (
-	fine  = Result{Connection: Reached, Endpoint: Works}
-	oops  = Result{Connection: Reached, Endpoint: Fails}
-	bad   = Result{Connection: Reached, Endpoint: Works}
-	heavy = Result{Connection: Reached, Endpoint: Fails, Crowded: true}
-)
 
 func TestBreakerOpensProbesAndRamps(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		p.sends(9, oops)
-		p.sends(1, fine)
-		p.sends(9, oops)
-		p.window(patientLimit)
-		p.sends(1, oops)
-		if wait := p.refuses(BreakerOpen); wait != firstOpen {
-			t.Errorf("the first comes back in %s, want %s", wait, firstOpen)
+		d, sub := newPatient(t)
+		d.send(9, sub, oops)
+		d.send(1, sub, fine)
+		d.send(9, sub, oops)
+		d.window(sub, most)
+		d.send(1, sub, oops)
+		if wait := d.refused(sub, throttle.BreakerOpen); wait < throttle.FirstOpen || wait > throttle.FirstOpen*12/10 {
+			t.Errorf("the first comes back in %s, want about %s", wait, throttle.FirstOpen)
 		}
-		time.Sleep(firstOpen)
-		// One probe, and while it is away nobody else.
-		a, err := p.admit(p.id, patientLimit)
-		if err != nil || !a.probe || a.limit != 1 {
-			t.Fatalf("got %+v (%v), want a probe", a, err)
+		time.Sleep(throttle.FirstOpen * 11 / 10)
+		// One probe, and while it is away no other request.
+		probe := d.enter(sub)
+		if !probe.Probe() || probe.Limit() != 1 {
+			t.Fatal("got no probe")
 		}
-		p.refuses(BreakerOpen)
-		p.report(p.id, a, oops, patientLimit)
-		time.Sleep(2*firstOpen - time.Millisecond)
-		p.refuses(BreakerOpen)
-		time.Sleep(time.Millisecond)
-		if !p.sends(1, fine) {
-			t.Error("the probe succeeded, but the endpoint has not recovered")
+		d.refused(sub, throttle.BreakerOpen)
+		probe.Release(t.Context(), oops)
+		time.Sleep(2*throttle.FirstOpen - time.Millisecond)
+		d.refused(sub, throttle.BreakerOpen)
+		time.Sleep(throttle.FirstOpen)
+		d.send(1, sub, fine)
+		for want := 1; want < most; want++ {
+			d.window(sub, want)
+			d.send(1, sub, fine)
 		}
-		for want := 1; want < patientLimit; want++ {
-			p.window(want)
-			p.sends(1, fine)
+		d.window(sub, most)
+		if endpoints, _, _, _ := d.Remembered(); endpoints != 0 {
+			t.Errorf("%d endpoints are remembered that do well", endpoints)
 		}
-		p.window(patientLimit)
-		if len(p.subs) != 0 {
-			t.Errorf("%d endpoints are remembered that do well", len(p.subs))
-		}
-		want := []breaker{open, halfOpen, open, halfOpen, closed}
-		if len(p.changes) != len(want) {
-			t.Fatalf("got changes %v, want %v", p.changes, want)
-		}
-		for i := range want {
-			if p.changes[i] != want[i] {
-				t.Fatalf("got changes %v, want %v", p.changes, want)
-			}
+		if d.said("breaker opened") != 1 || d.said("breaker closed") != 1 || len(d.recovered) != 1 || d.recovered[0] != sub {
+			t.Errorf("logged %q and told of %d", d.logged, len(d.recovered))
 		}
 	})
 }
@@ -114,94 +69,75 @@ func TestBreakerOpensProbesAndRamps(t *testing.T) {
 func TestBreakerWaitsLongerEachTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		p.sends(10, oops)
+		d, sub := newPatient(t)
+		d.send(10, sub, oops)
 		for _, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300, 300} {
-			c := p.subs[p.id]
-			if got := time.Until(c.until); got != want*time.Second {
-				t.Errorf("got open for %s, want %d s", got, want)
+			least := want * time.Second
+			if wait := d.refused(sub, throttle.BreakerOpen); wait < least || wait > least*11/10+time.Second {
+				t.Errorf("got open for %s, want %s", wait, least)
 			}
-			time.Sleep(time.Until(c.until))
-			p.sends(1, oops)
+			time.Sleep(least * 11 / 10)
+			d.send(1, sub, oops)
 		}
-	})
-}
-
-// What an endpoint thinks of a delivery says nothing of the endpoint.
-func TestRefusalsOpenNoBreaker(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		p.sends(100, bad)
-		p.sends(9, oops)
-		p.sends(1, bad)
-		p.sends(9, oops)
-		p.window(patientLimit)
 	})
 }
 
 func TestRetryAfterHoldsForTheWholeEndpoint(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		before, err := p.admit(p.id, patientLimit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.sends(1, Result{Connection: Reached, Endpoint: Fails, Crowded: true, RetryAfter: time.Minute})
-		if wait := p.refuses(RetryAfter); wait != time.Minute {
+		d, sub := newPatient(t)
+		before := d.enter(sub)
+		said := heavy
+		said.RetryAfter = time.Minute
+		d.send(1, sub, said)
+		if wait := d.refused(sub, throttle.RetryAfter); wait != time.Minute {
 			t.Errorf("comes back in %s, want a minute", wait)
 		}
 		// One that had been sent before says nothing against it.
-		p.report(p.id, before, fine, patientLimit)
+		before.Release(t.Context(), fine)
 		time.Sleep(time.Minute - time.Millisecond)
-		p.refuses(RetryAfter)
+		d.refused(sub, throttle.RetryAfter)
 		time.Sleep(time.Millisecond)
-		p.sends(1, fine)
-		p.window(1)
-		p.sends(1, Result{Connection: Reached, Endpoint: Fails, Crowded: true, RetryAfter: 1000 * time.Hour})
+		d.send(1, sub, fine)
+		d.window(sub, 1)
+		said.RetryAfter = 1000 * time.Hour
+		d.send(1, sub, said)
 		time.Sleep(24*time.Hour - time.Millisecond)
-		p.refuses(RetryAfter)
+		d.refused(sub, throttle.RetryAfter)
 		time.Sleep(time.Millisecond)
-		p.sends(1, fine)
+		d.send(1, sub, fine)
 	})
 }
 
 func TestACrowdedEndpointGetsLessAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		p.sends(5, heavy) // all at once: that is one sign
-		p.window(patientLimit / 2)
-		time.Sleep(backOffEvery)
-		p.sends(1, heavy)
-		p.window(patientLimit / 4)
-		p.sends(9, fine)
-		p.window(patientLimit/4 + 1)
-		for range 10 * patientLimit * patientLimit {
-			p.sends(1, fine)
-		}
-		p.window(patientLimit)
-		if len(p.subs) != 0 {
-			t.Errorf("%d endpoints are remembered that do well", len(p.subs))
-		}
+		d, sub := newPatient(t)
+		d.send(5, sub, heavy) // all at once: that is one sign
+		d.window(sub, most/2)
+		time.Sleep(throttle.BackOffEvery)
+		d.send(1, sub, heavy)
+		d.window(sub, most/4)
+		d.send(9, sub, fine)
+		d.window(sub, most/4+1)
+		d.send(10*most*most, sub, fine)
+		d.window(sub, most)
 	})
 }
 
-// What is put off is spread, in order, and never beyond a bound, however much it is.
+// What is refused is spread, in order, and never beyond a bound, however much it is.
 func TestABacklogIsSpread(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		p.random = func() float64 { return 0.5 }
-		p.sends(10, oops)
+		d, sub := newPatient(t)
+		d.send(10, sub, oops)
 		last := time.Duration(0)
-		for i := range 100_000 {
-			wait := p.refuses(BreakerOpen)
-			if wait > firstOpen*11/10+putOffMost {
+		for i := range 60_000 {
+			wait := d.refused(sub, throttle.BreakerOpen)
+			if wait > throttle.FirstOpen*11/10+throttle.PutOffMost {
 				t.Fatalf("delivery %d comes back in %s", i, wait)
 			}
-			if i < 40_000 && wait < last+putOffGap && i > 0 {
+			if i < 40_000 && wait < last+throttle.PutOffGap && i > 0 {
 				t.Fatalf("delivery %d comes back %s after the one before", i, wait-last)
 			}
 			last = wait
@@ -209,26 +145,22 @@ func TestABacklogIsSpread(t *testing.T) {
 	})
 }
 
-// A probe that never comes back, or is not made, keeps nobody out for ever.
-func TestALostProbe(t *testing.T) {
+// A probe that is not made leaves its turn to another.
+func TestAProbeThatIsNotMade(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPatient(t)
-		p.sends(10, oops)
-		time.Sleep(firstOpen)
-		a, _ := p.admit(p.id, patientLimit)
-		p.refuses(BreakerOpen)
-		p.forgo(p.id, a)
-		a, err := p.admit(p.id, patientLimit)
-		if err != nil || !a.probe {
-			t.Fatalf("got %+v (%v), want another probe", a, err)
+		d, sub := newPatient(t)
+		d.send(10, sub, oops)
+		time.Sleep(throttle.FirstOpen * 11 / 10)
+		probe := d.enter(sub)
+		d.refused(sub, throttle.BreakerOpen)
+		probe.Cancel()
+		other := d.enter(sub)
+		if !other.Probe() {
+			t.Fatal("got no other probe")
 		}
-		p.refuses(BreakerOpen)
-		time.Sleep(probeTime)
-		p.sends(1, fine)
-		time.Sleep(3 * putOffMost)
-		if n := p.sweep(); n != 0 || len(p.subs) != 0 {
-			t.Errorf("%d breakers are open and %d endpoints remembered", n, len(p.subs))
-		}
+		d.refused(sub, throttle.BreakerOpen)
+		other.Release(t.Context(), fine)
+		d.send(1, sub, fine)
 	})
 }

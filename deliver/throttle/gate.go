@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,89 +32,111 @@ type Deps struct {
 type Gate struct {
 	cfg       Config
 	metrics   *Metrics
+	log       *slog.Logger
 	recovered func([]*subscriptions.Subscription)
 	now       func() time.Time
 
 	store   *store
-	starts  *starts
-	slots   *slots
-	hosts   *hosts
-	health  *health[receiverURL]
-	network *network
 	permits *permits
+	starts  *starts
+	health  *health[receiverURL]
+
+	mu    sync.Mutex // guards the rest; nothing is called out under it
+	pool  pool
+	lines lines
+	reach *reach
 }
 
 // Request asks for one attempt.
 type Request struct {
 	Subscription *subscriptions.Subscription
 	Delivery     uuid.UUID
+	Due          bool   // it was put off before; of these, few of one tenant wait at a time
 	Limited      bool   // it has been refused for the rate limit before
+	Excused      int    // how many of its attempts have been excused
 	Start        *Start // of the errand that asks; nil if it is not within one
 }
 
 // New returns a Gate.
 func New(cfg Config, deps Deps) *Gate {
-	g := &Gate{cfg: cfg, metrics: deps.Metrics, recovered: deps.Recovered, now: deps.Now, store: &store{deps.DB}}
-	g.starts = newStarts(deps.Go)
-	g.slots = newSlots(cfg.InFlight, g.starts, deps.Now)
-	g.health = newHealth[receiverURL](cfg.BreakerAfter, deps.Now, rand.Float64, func(to breaker) {
-		g.metrics.breakers.WithLabelValues(string(to)).Inc()
-	})
-	g.hosts = newHosts(cfg, deps.Now)
+	g := &Gate{
+		cfg: cfg, metrics: deps.Metrics, log: deps.Logger, recovered: deps.Recovered, now: deps.Now,
+		store: &store{deps.DB}, starts: newStarts(deps.Go), pool: newPool(cfg.InFlight),
+		health: newHealth[receiverURL](cfg.BreakerAfter, deps.Now, rand.Float64),
+		reach:  newReach(cfg, deps.Now, rand.Float64),
+	}
 	if deps.TenantRate == nil {
 		deps.TenantRate = func(string) int { return 0 }
 	}
 	g.permits = newPermits(g.store, deps.TenantRate, deps.Now)
-	g.network = newNetwork(deps.Now, rand.Float64, func(down bool) {
-		if held := g.hosts.reset(); !down && len(held) > 0 {
-			g.recovered(held)
-		}
-		if down {
-			g.metrics.outage.Set(1)
-			deps.Logger.Error("no endpoint can be reached: failures to connect count for nobody until one answers")
-		} else {
-			g.metrics.outage.Set(0)
-			deps.Logger.Info("endpoints can be reached again")
-		}
-	})
+	g.lines = lines{pool: &g.pool, crowded: g.starts.crowded, all: make(map[uuid.UUID]*line)}
 	return g
 }
 
 // Go runs do once a request may begin: few requests begin at the same time, so that they do not wait for
-// each other's processor. May is false if the gate has been stopped.
-func (g *Gate) Go(start *Start, do func(may bool)) { g.starts.Go(errand{start: start, do: do}) }
+// each other's processor. Tenants take turns. May is false if the gate has been stopped.
+func (g *Gate) Go(tenant string, start *Start, do func(may bool)) {
+	g.starts.Go(tenant, errand{start: start, do: do})
+}
 
 // Stop refuses the errands that have not begun.
 func (g *Gate) Stop() { g.starts.stop() }
 
-// Line takes a place in the line of a subscription, in the order of the calls, without waiting. The error
-// is a Refusal. The ticket must be used: by Enter and Release, or by Leave.
-func (g *Gate) Line(r Request) (*Ticket, error) {
-	t := &Ticket{gate: g, Request: r, limit: most(r.Subscription), host: hostOf(r.Subscription)}
-	if err := g.admit(t); err != nil {
+// Enter returns when the attempt may be made. The error is a Refusal or the cause of the context's end.
+func (g *Gate) Enter(ctx context.Context, r Request) (*Ticket, error) {
+	t, err := g.Line(r)
+	if err != nil {
 		return nil, err
 	}
-	var err error
-	if t.waiter, err = g.slots.take(r.Subscription.ID, t.admission.limit); err != nil {
+	return t, t.Enter(ctx)
+}
+
+// Line takes a place in the line of a subscription, in the order of the calls, without waiting. The error
+// is a Refusal. The ticket must be used: by Enter, or by Leave.
+func (g *Gate) Line(r Request) (*Ticket, error) {
+	t := &Ticket{gate: g, Request: r, most: most(r.Subscription)}
+	now := g.now()
+	if err := g.admitHost(t, now); err != nil {
+		return nil, err
+	}
+	a, err := g.admitEndpoint(t)
+	if err == nil {
+		t.admission = a
+		g.mu.Lock()
+		err = g.lines.take(t, a.limit, now)
+		g.mu.Unlock()
+	}
+	if err != nil {
 		t.forgo()
 		return nil, err
 	}
 	return t, nil
 }
 
-// admit asks the network, the host and the endpoint.
-func (g *Gate) admit(t *Ticket) error {
-	err := g.network.admit()
+// admitHost asks the network and the host.
+func (g *Gate) admitHost(t *Ticket, now time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reach.find(t, now)
+	err := g.reach.outage.admit(t.Subscription.Tenant, t.host, now)
+	if err == nil {
+		err = g.reach.admit(t)
+	}
 	if err != nil {
+		g.reach.leave(t)
 		return err
 	}
-	if t.way, err = g.hosts.admit(t.host, t.Subscription); err != nil {
-		return err
+	t.share = g.pool.of(t.Subscription.Tenant, now)
+	return nil
+}
+
+// admitEndpoint asks the endpoint.
+func (g *Gate) admitEndpoint(t *Ticket) (admission, error) {
+	a, err := g.health.admit(receiverOf(t.Subscription), t.most)
+	if a.probe {
+		g.metrics.turned(halfOpen)
 	}
-	if t.admission, err = g.health.admit(receiverOf(t.Subscription), t.limit); err != nil {
-		g.hosts.health.forgo(t.host, t.way)
-	}
-	return err
+	return a, err
 }
 
 // Ease lets the deliveries that a subscription held begin one by one.
@@ -133,23 +156,45 @@ func (g *Gate) Retune(ctx context.Context, sub *subscriptions.Subscription) (cha
 func (g *Gate) Forget(ctx context.Context) error { return g.store.forget(ctx) }
 
 // Free returns how many places of the worker are not taken.
-func (g *Gate) Free() int { return g.slots.free() }
+func (g *Gate) Free() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.pool.free
+}
 
-// InFlight returns how many places are taken, and how many deliveries wait for one.
-func (g *Gate) InFlight() (taken, waiting int) { return g.slots.inFlight() }
+// InFlight returns how many places are taken, and how many deliveries wait in line.
+func (g *Gate) InFlight() (taken, waiting int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.pool.size - g.pool.free, g.lines.waiting
+}
 
-// Down reports whether there is an outage of the worker's own network.
-func (g *Gate) Down() bool { return g.network.isDown() }
+// Down reports whether there is an outage of the worker's own network, for some tenant at least.
+func (g *Gate) Down() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.reach.outage.down
+}
 
 // Sweep forgets what is stale and sets the gauges. It is to be called every few seconds.
 func (g *Gate) Sweep() {
-	g.slots.sweep()
 	g.permits.sweep()
-	g.metrics.open.Set(float64(g.health.sweep()))
-	g.metrics.hosts.Set(float64(g.hosts.sweep()))
-	taken, waiting := g.slots.inFlight()
+	open := g.health.sweep()
+	taken, waiting, away := g.sweep()
+	g.metrics.open.Set(float64(open))
+	g.metrics.hosts.Set(float64(away))
 	g.metrics.inFlight.Set(float64(taken))
 	g.metrics.waiting.Set(float64(waiting))
+}
+
+func (g *Gate) sweep() (taken, waiting, away int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	g.pool.sweep(now)
+	g.lines.sweep(now)
+	away = g.reach.sweep(now)
+	return g.pool.size - g.pool.free, g.lines.waiting, away
 }
 
 // most is how many requests at once a subscription may have.

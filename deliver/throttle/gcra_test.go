@@ -1,4 +1,4 @@
-package throttle
+package throttle_test
 
 import (
 	"slices"
@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -33,8 +34,8 @@ func TestRateLimitsAreKeptAndUsed(t *testing.T) {
 		{Limit: 1, Per: time.Minute}, {Limit: 30, Per: time.Minute}, {Limit: 1, Per: time.Second}, {Limit: 7, Per: time.Second},
 		{Limit: 100, Per: time.Second}, {Limit: 1000, Per: time.Second}, {Limit: 6000, Per: time.Minute}, {Limit: 3, Per: 100 * time.Millisecond},
 	} {
-		p, m := paceOf(limit), &meter{}
-		m.gap = p.gap
+		m := throttle.NewMeter(limit)
+		gap := m.Gap().Microseconds()
 		begun := time.Unix(1_800_000_000, 0).UnixMicro()
 		length := max(time.Minute, 20*limit.Per).Microseconds()
 		var sent, waits []int64
@@ -44,19 +45,19 @@ func TestRateLimitsAreKeptAndUsed(t *testing.T) {
 				due++
 			}
 			waits = waits[due:]
-			a := ask{queued: due}
+			a := throttle.Ask{Queued: due}
 			if len(waits) < 2000 {
-				a.fresh = 3 + int(20_000/p.gap)
+				a.Fresh = 3 + int(20_000/gap)
 			}
-			g := p.take(m, now, a)
-			sent = append(sent, g.permits...)
-			waits = append(waits, g.waits...)
+			g := m.Take(now, a)
+			sent = append(sent, g.Permits...)
+			waits = append(waits, g.Waits...)
 			slices.Sort(waits)
 		}
 		if e := excess(sent, limit); e > 0.1001 {
 			t.Errorf("%+v: %.0f%% too many in ten seconds", limit, 100*e)
 		}
-		want := float64(length) / float64(p.gap)
+		want := float64(length) / float64(gap)
 		if got := float64(len(sent)); got < 0.9*want-1 {
 			t.Errorf("%+v: %.0f requests were permitted, want about %.0f", limit, got, want)
 		}
@@ -71,33 +72,32 @@ func TestRateLimitsWhateverIsAsked(t *testing.T) {
 			Limit: rapid.IntRange(1, 1000).Draw(t, "limit"),
 			Per:   time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second,
 		}
-		p, m := paceOf(limit), &meter{}
-		m.gap = p.gap
+		m := throttle.NewMeter(limit)
 		now := time.Unix(1_800_000_000, 0).UnixMicro()
 		var sent []int64
 		var last int64
 		for range rapid.IntRange(1, 50).Draw(t, "times") {
 			now += rapid.Int64Range(0, 5_000_000).Draw(t, "pause")
-			a := ask{
-				queued: rapid.IntRange(0, 50).Draw(t, "queued"), fresh: rapid.IntRange(0, 50).Draw(t, "fresh"),
-				spare: rapid.IntRange(0, 50).Draw(t, "spare"),
+			a := throttle.Ask{
+				Queued: rapid.IntRange(0, 50).Draw(t, "queued"), Fresh: rapid.IntRange(0, 50).Draw(t, "fresh"),
+				Spare: rapid.IntRange(0, 50).Draw(t, "spare"),
 			}
-			g := p.take(m, now, a)
-			if n := a.queued + a.fresh; len(g.permits) < n && len(g.permits)+len(g.waits) != n || len(g.permits) >= n && len(g.waits) != 0 {
-				t.Fatalf("%+v asked: got %d permits and %d times", a, len(g.permits), len(g.waits))
+			g := m.Take(now, a)
+			if n := a.Queued + a.Fresh; len(g.Permits) < n && len(g.Permits)+len(g.Waits) != n || len(g.Permits) >= n && len(g.Waits) != 0 {
+				t.Fatalf("%+v asked: got %d permits and %d times", a, len(g.Permits), len(g.Waits))
 			}
-			for _, at := range g.permits {
-				if at < now || at > now+permitSoon {
+			for _, at := range g.Permits {
+				if at < now || at > now+throttle.PermitSoon {
 					t.Fatalf("permitted in %d us", at-now)
 				}
 			}
-			for _, at := range g.waits {
+			for _, at := range g.Waits {
 				if at < now || at <= last {
 					t.Fatalf("told to come back at %d, now it is %d, the one before was told %d", at, now, last)
 				}
 				last = at
 			}
-			sent = append(sent, g.permits...)
+			sent = append(sent, g.Permits...)
 		}
 		if e := excess(sent, limit); e > 0.1001+1/float64(limit.Limit) {
 			t.Fatalf("%+v: %.0f%% too many in ten seconds", limit, 100*e)
@@ -105,16 +105,16 @@ func TestRateLimitsWhateverIsAsked(t *testing.T) {
 	})
 }
 
-// Who raises a limit need not wait for the times that were given by the old one.
+// A raised limit holds at once for what waits by the old one.
 func TestARateLimitThatIsChanged(t *testing.T) {
 	t.Parallel()
-	slow, quick := paceOf(subscriptions.RateLimit{Limit: 1, Per: time.Hour}), paceOf(subscriptions.RateLimit{Limit: 100, Per: time.Second})
 	now := time.Unix(1_800_000_000, 0).UnixMicro()
-	m := &meter{gap: slow.gap}
-	if g := slow.take(m, now, ask{fresh: 10}); len(g.permits) != 1 || len(g.waits) != 9 {
+	m := throttle.NewMeter(subscriptions.RateLimit{Limit: 1, Per: time.Hour})
+	if g := m.Take(now, throttle.Ask{Fresh: 10}); len(g.Permits) != 1 || len(g.Waits) != 9 {
 		t.Fatalf("got %+v", g)
 	}
-	if g := quick.take(m, now, ask{fresh: 10}); len(g.permits) != 10 {
-		t.Errorf("got %d permits at once after the limit was raised, want 10", len(g.permits))
+	m.Retune(subscriptions.RateLimit{Limit: 100, Per: time.Second})
+	if g := m.Take(now, throttle.Ask{Fresh: 10}); len(g.Permits) != 10 {
+		t.Errorf("got %d permits at once after the limit was raised, want 10", len(g.Permits))
 	}
 }

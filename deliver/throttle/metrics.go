@@ -41,3 +41,6 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	}
 	return m, nil
 }
+
+// turned counts the change of a breaker.
+func (m *Metrics) turned(to breaker) { m.breakers.WithLabelValues(string(to)).Inc() }

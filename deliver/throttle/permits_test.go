@@ -1,33 +1,32 @@
-package throttle
+package throttle_test
 
 import (
-	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	_ "github.com/lib/pq" // the driver
 
-	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// While Postgres is away nothing is sent beyond the limit.
+// While Postgres is away, a subscription that has a rate limit gets nothing.
 func TestWithoutPostgresARateLimitLetsNothingThrough(t *testing.T) {
 	t.Parallel()
-	p := newPermits(nil, nil, time.Now)
-	p.group = failingGroup()
-	limit := &subscriptions.RateLimit{Limit: 1000, Per: time.Second}
-	q := &Request{Subscription: &subscriptions.Subscription{ID: uuid.New(), RateLimit: limit}, Delivery: uuid.New()}
-	for range 10 {
-		var later Refusal
-		if err := p.wait(t.Context(), q); !errors.As(err, &later) || later.Wait <= 0 || later.Reason != RateLimited {
-			t.Fatalf("got %v, want that it is put off", err)
-		}
+	db, err := sql.Open("postgres", "postgres://127.0.0.1:1/none?sslmode=disable&connect_timeout=1")
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// failingGroup is a Postgres that is away.
-func failingGroup() *group.Committer[*applicant] {
-	return group.New(group.Limits{}, nil, func(context.Context, []*applicant) error { return errors.New("away") })
+	t.Cleanup(func() { _ = db.Close() })
+	d := newDesk(t, throttle.Config{InFlight: 10}, db)
+	sub := subOf("a", "https://a.test/", 10)
+	sub.RateLimit = &subscriptions.RateLimit{Limit: 1000, Per: time.Second}
+	_, err = d.Enter(t.Context(), throttle.Request{Subscription: sub, Delivery: uuid.New()})
+	if refusal, ok := errors.AsType[throttle.Refusal](err); !ok || refusal.Reason != throttle.RateLimited || refusal.Wait <= 0 {
+		t.Errorf("got %v, want that it is refused", err)
+	}
+	d.idle()
 }

@@ -3,7 +3,6 @@ package throttle
 import (
 	"context"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 )
@@ -18,7 +17,7 @@ const (
 )
 
 // starts let requests begin one after the other when the processors are the bottleneck. So however many are in flight to
-// slow receivers, those to quick ones do not crowd each other. Who waits is served in order.
+// slow receivers, those to quick ones do not crowd each other. Those that wait are served by tenant in turn, in order.
 type starts struct {
 	most  int
 	spawn func(func()) // runs a function in a goroutine
@@ -29,7 +28,7 @@ type starts struct {
 	// not known and taken for the oldest; one that is young no more makes room as well when it ends, which is harmless.
 	begun   [2]int
 	tick    int
-	queue   []starter
+	queue   ring[string, starter] // by tenant
 	stopped bool
 	ticking bool
 }
@@ -54,7 +53,7 @@ func newStarts(spawn func(func())) *starts {
 }
 
 // begin returns when a request may begin. Who gets nil calls end.
-func (s *starts) begin(ctx context.Context) error {
+func (s *starts) begin(ctx context.Context, tenant string) error {
 	s.mu.Lock()
 	if s.mayBegin() {
 		s.count()
@@ -62,20 +61,20 @@ func (s *starts) begin(ctx context.Context) error {
 		return nil
 	}
 	turn := make(chan struct{})
-	s.wait(starter{turn: turn})
+	s.wait(tenant, starter{turn: turn})
 	s.mu.Unlock()
 	select {
 	case <-turn:
 		return nil
 	case <-ctx.Done():
-		s.leave(turn)
+		s.leave(tenant, turn)
 		return context.Cause(ctx)
 	}
 }
 
 // Go has an errand done once it may begin. Until then it has no goroutine, and afterwards that of one that ended: a thousand
 // goroutines that only wait, and are woken by each other, cost more than what they wait for.
-func (s *starts) Go(e errand) {
+func (s *starts) Go(tenant string, e errand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -85,7 +84,7 @@ func (s *starts) Go(e errand) {
 		s.count()
 		s.spawn(func() { s.work(e) })
 	default:
-		s.wait(starter{errand: e})
+		s.wait(tenant, starter{errand: e})
 	}
 }
 
@@ -110,7 +109,7 @@ func (s *starts) next(placed bool) (errand, bool) {
 	if placed {
 		s.uncount()
 	}
-	for len(s.queue) > 0 && s.young < s.most {
+	for s.queue.size > 0 && s.young < s.most {
 		first := s.take()
 		if first.turn == nil {
 			return first.errand, true
@@ -125,12 +124,14 @@ func (s *starts) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	for _, w := range s.queue {
+	for n := s.queue.size; n > 0; n-- {
+		tenant, w := s.queue.pop()
 		if w.turn == nil {
 			s.spawn(func() { w.run(false) })
+		} else {
+			s.queue.push(tenant, w)
 		}
 	}
-	s.queue = slices.DeleteFunc(s.queue, func(w starter) bool { return w.turn == nil })
 }
 
 // end notes that a request ended.
@@ -145,21 +146,19 @@ func (s *starts) end() {
 func (s *starts) crowded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.queue) > 0
+	return s.queue.size > 0
 }
 
-func (s *starts) mayBegin() bool { return s.young < s.most && len(s.queue) == 0 }
+func (s *starts) mayBegin() bool { return s.young < s.most && s.queue.size == 0 }
 
-func (s *starts) wait(w starter) {
-	s.queue = append(s.queue, w)
+func (s *starts) wait(tenant string, w starter) {
+	s.queue.push(tenant, w)
 	s.watch()
 }
 
 // take gives the first of the queue a place.
 func (s *starts) take() starter {
-	first := s.queue[0]
-	s.queue[0] = starter{}
-	s.queue = s.queue[1:]
+	_, first := s.queue.pop()
 	s.count()
 	return first
 }
@@ -181,7 +180,7 @@ func (s *starts) uncount() {
 
 // serve lets those begin for whom there is room.
 func (s *starts) serve() {
-	for len(s.queue) > 0 && s.young < s.most {
+	for s.queue.size > 0 && s.young < s.most {
 		if first := s.take(); first.turn == nil {
 			s.spawn(func() { s.work(first.errand) })
 		} else {
@@ -204,17 +203,16 @@ func (s *starts) age() {
 
 // watch keeps the ticks coming while anybody waits.
 func (s *starts) watch() {
-	if !s.ticking && len(s.queue) > 0 {
+	if !s.ticking && s.queue.size > 0 {
 		s.ticking = true
 		time.AfterFunc(youngFor, s.age)
 	}
 }
 
 // leave takes one who gives up out of the queue; if its turn came at that moment, it goes to the next.
-func (s *starts) leave(turn chan struct{}) {
+func (s *starts) leave(tenant string, turn chan struct{}) {
 	s.mu.Lock()
-	if i := slices.IndexFunc(s.queue, func(w starter) bool { return w.turn == turn }); i >= 0 {
-		s.queue = slices.Delete(s.queue, i, i+1)
+	if s.queue.remove(tenant, func(w starter) bool { return w.turn == turn }) {
 		s.mu.Unlock()
 		return
 	}

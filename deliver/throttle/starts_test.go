@@ -1,202 +1,150 @@
-package throttle
+package throttle_test
 
 import (
-	"context"
-	"errors"
-	"slices"
+	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 )
 
-func TestRequestsToQuickReceiversBeginOneAfterTheOther(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := startsOf(4)
-		var now, most atomic.Int64
-		var wg sync.WaitGroup
-		for range 200 {
-			wg.Go(func() {
-				if err := s.begin(t.Context()); err != nil {
-					t.Error(err)
-				}
-				if n := now.Add(1); n > most.Load() {
-					most.Store(n)
-				}
-				time.Sleep(time.Millisecond)
-				now.Add(-1)
-				s.end()
-			})
-		}
-		wg.Wait()
-		s.mu.Lock() // The last tick may be under way.
-		defer s.mu.Unlock()
-		if most.Load() > 4 || s.young != 0 || len(s.queue) > 0 {
-			t.Errorf("%d at once, want at most 4; %d are left", most.Load(), s.young)
-		}
-	})
+// errands counts those that run.
+type errands struct {
+	mu                 sync.Mutex
+	now, most, may, no int
+	order              []int
 }
 
-// Requests to slow receivers are soon not counted: any number of them may be in flight.
-func TestSlowRequestsMakeRoom(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := startsOf(4)
-		var begun atomic.Int64
-		var wg sync.WaitGroup
-		for range 100 {
-			wg.Go(func() {
-				if err := s.begin(t.Context()); err != nil {
-					t.Error(err)
-				}
-				begun.Add(1)
-				time.Sleep(time.Hour)
-				s.end()
-			})
+// do returns an errand that takes a time.
+func (e *errands) do(n int, takes time.Duration) func(bool) {
+	return func(may bool) {
+		e.mu.Lock()
+		if !may {
+			e.no++
+			e.mu.Unlock()
+			return
 		}
-		time.Sleep(2 * 100 / 4 * youngFor)
-		synctest.Wait()
-		if begun.Load() != 100 {
-			t.Errorf("%d of 100 have begun", begun.Load())
-		}
-		wg.Wait()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.young != 0 || s.begun != [2]int{} {
-			t.Errorf("%d are left, %v", s.young, s.begun)
-		}
-	})
+		e.may++
+		e.now++
+		e.most = max(e.most, e.now)
+		e.order = append(e.order, n)
+		e.mu.Unlock()
+		time.Sleep(takes)
+		e.mu.Lock()
+		e.now--
+		e.mu.Unlock()
+	}
 }
 
-func TestWhoLeavesTakesNoTurn(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := startsOf(1)
-		if err := s.begin(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		left := make(chan error, 1)
-		go func() { left <- s.begin(ctx) }()
-		synctest.Wait()
-		cancel()
-		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v, want that it was cancelled", err)
-		}
-		s.end()
-		if err := s.begin(t.Context()); err != nil {
-			t.Error(err)
-		}
-		s.end()
-		time.Sleep(time.Second) // lets the last tick pass
-	})
-}
+func atOnce() int { return throttle.YoungPerCore * runtime.GOMAXPROCS(0) }
 
-// Errands begin in their order, as few at once as may; what waits has no goroutine, and one goroutine does several.
+// Few quick requests begin at once, in their order.
 func TestErrandsBeginInTheirOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var goroutines, now, most int
-		var order []int
-		var mu sync.Mutex
-		s := startsOf(3)
-		s.spawn = func(f func()) { goroutines++; go f() }
-		for i := range 100 {
-			goErrand(s, func(may bool) bool {
-				mu.Lock()
-				order = append(order, i)
-				now++
-				most = max(most, now)
-				mu.Unlock()
-				time.Sleep(time.Millisecond)
-				mu.Lock()
-				now--
-				mu.Unlock()
-				return may
+		d := newDesk(t, throttle.Config{InFlight: 10_000}, nil)
+		e := new(errands)
+		n := 10 * atOnce()
+		for i := range n {
+			d.Go("a", new(throttle.Start), e.do(i, time.Millisecond))
+		}
+		time.Sleep(time.Second)
+		if e.may != n || e.most != atOnce() {
+			t.Errorf("%d of %d errands, %d at once, want %d", e.may, n, e.most, atOnce())
+		}
+		for i, n := range e.order {
+			if n < i-atOnce() || n > i+atOnce() { // Those that begin together may do so in any order.
+				t.Fatalf("errand %d came as number %d", n, i)
+			}
+		}
+	})
+}
+
+// Slow requests are soon not counted: any number of them may be in flight.
+func TestSlowRequestsMakeRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, throttle.Config{InFlight: 10_000}, nil)
+		e := new(errands)
+		for range 10 * atOnce() {
+			d.Go("a", new(throttle.Start), e.do(0, time.Hour))
+		}
+		time.Sleep(time.Second)
+		if e.most != 10*atOnce() {
+			t.Errorf("%d of %d have begun", e.most, 10*atOnce())
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// Tenants take turns to begin.
+func TestErrandsOfTenantsTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, throttle.Config{InFlight: 10_000}, nil)
+		e := new(errands)
+		for range 5 * atOnce() {
+			d.Go("a", new(throttle.Start), e.do(0, time.Millisecond))
+		}
+		d.Go("b", new(throttle.Start), e.do(1, time.Millisecond))
+		time.Sleep(time.Second)
+		for i, n := range e.order {
+			if n == 1 && i > 2*atOnce() {
+				t.Errorf("the other tenant's errand came as number %d", i)
+			}
+		}
+	})
+}
+
+// Once a gate is stopped, each errand learns that it may not begin.
+func TestErrandsLearnOfTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, throttle.Config{InFlight: 10_000}, nil)
+		e := new(errands)
+		for range atOnce() + 3 {
+			d.Go("a", new(throttle.Start), e.do(0, time.Millisecond))
+		}
+		synctest.Wait()
+		d.Stop()
+		d.Go("a", new(throttle.Start), e.do(0, time.Millisecond))
+		time.Sleep(time.Second)
+		if e.may != atOnce() || e.no != 4 {
+			t.Errorf("%d began and %d learned that they may not; want %d and 4", e.may, e.no, atOnce())
+		}
+	})
+}
+
+// An errand that has to wait lets another begin.
+func TestAnErrandThatWaitsLetsAnotherBegin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, throttle.Config{InFlight: 10_000}, nil)
+		sub := subOf("a", "https://a.test/", 1)
+		holder := d.enter(sub)
+		e := new(errands)
+		for range 8 {
+			start := new(throttle.Start)
+			d.Go("a", start, func(bool) {
+				ticket, err := d.Enter(t.Context(), throttle.Request{Subscription: sub, Start: start})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ticket.Release(t.Context(), fine)
 			})
 		}
-		time.Sleep(time.Second)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		// Three that begin together may do so in any order.
-		for i, n := range order {
-			if n < i-2 || n > i+2 {
-				t.Errorf("errand %d came as number %d", n, i)
-			}
-		}
-		if len(order) != 100 || most != 3 || goroutines != 3 || s.young != 0 {
-			t.Errorf("%d errands, %d at once, in %d goroutines, %d places left taken; want 100, 3, 3, 0", len(order), most, goroutines, s.young)
-		}
-	})
-}
-
-// A errand that gave its place back itself takes no second one with it, and those who wait themselves are served in between.
-func TestErrandsAndOthersShareTheQueue(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := startsOf(1)
-		var order []string
-		goErrand(s, func(bool) bool { time.Sleep(time.Millisecond); order = append(order, "first"); return true })
-		synctest.Wait()
-		goErrand(s, func(bool) bool { order = append(order, "second"); s.end(); time.Sleep(time.Millisecond); return false })
-		var waiting sync.WaitGroup
-		waiting.Go(func() {
-			if err := s.begin(t.Context()); err != nil {
-				t.Error(err)
-			}
-			order = append(order, "third")
-			s.end()
-		})
-		waiting.Wait()
-		time.Sleep(time.Second)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !slices.Equal(order, []string{"first", "second", "third"}) || s.young != 0 || s.begun != [2]int{} {
-			t.Errorf("got %v, and %d places are left taken", order, s.young)
-		}
-	})
-}
-
-// Once nothing may begin any more, every errand hears of it.
-func TestErrandsHearOfTheEnd(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := startsOf(1)
-		var may, not atomic.Int64
-		errand := func(m bool) bool {
-			if !m {
-				not.Add(1)
-				return false
-			}
-			may.Add(1)
-			time.Sleep(time.Millisecond)
-			return true
-		}
-		for range 3 {
-			goErrand(s, errand)
+		for range atOnce() {
+			d.Go("a", new(throttle.Start), e.do(0, time.Hour))
 		}
 		synctest.Wait()
-		s.stop()
-		goErrand(s, errand)
-		time.Sleep(time.Second)
-		if may.Load() != 1 || not.Load() != 3 {
-			t.Errorf("%d began and %d heard that they may not; want 1 and 3", may.Load(), not.Load())
+		if e.most < atOnce()-1 {
+			t.Errorf("%d of %d have begun", e.most, atOnce())
 		}
+		holder.Release(t.Context(), fine)
+		time.Sleep(2 * time.Hour)
+		d.idle()
 	})
-}
-
-func startsOf(most int) *starts {
-	s := newStarts(inGoroutine)
-	s.most = most
-	return s
-}
-
-func inGoroutine(f func()) { go f() }
-
-// goErrand has a function done that returns whether its place is left.
-func goErrand(s *starts, do func(may bool) bool) {
-	start := new(Start)
-	s.Go(errand{start: start, do: func(may bool) { start.placed = do(may) }})
 }

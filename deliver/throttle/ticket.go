@@ -1,102 +1,180 @@
 package throttle
 
 import (
-	"cmp"
 	"context"
-	"sync/atomic"
+	"math/rand/v2"
 	"time"
 
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// Ticket is a delivery's place in line and then its place in flight.
+// Ticket is a delivery's place: first in the line of its subscription, then in the lane of its host, then
+// in flight. The mutex of the gate guards it, but for what only its owner uses.
 type Ticket struct {
 	Request
-	gate   *Gate
-	waiter *waiter
-	limit  int // requests at once that the subscription may have
+	gate *Gate
+	most int // requests at once that the subscription may have
 	admission
-	host string
-	way  admission // to the host
-	// queued says that it waits for a place of the worker, which is not the fault of its subscription.
-	queued atomic.Bool
+	way way
+
+	host    *host
+	visitor *visitor
+	line    *line
+	lane    *share // of the host
+	share   *share // of the worker
+	ready   chan struct{}
+	asked   time.Time // when it began to wait
+	waitsIn *share    // the pool that it waits for
+	entered time.Time
 }
 
-// Queued reports whether the delivery waits for the worker alone.
-func (t *Ticket) Queued() bool { return t.queued.Load() }
+// grant ends a wait.
+func (t *Ticket) grant() {
+	t.waitsIn = nil
+	close(t.ready)
+	t.ready = nil
+}
 
-// Enter waits until the attempt may be made. On an error the ticket is void: it is a Refusal, or the
-// cause of the context's end.
-func (t *Ticket) Enter(ctx context.Context) error {
+// Queued reports whether the delivery waits for the worker, and its tenant is not the cause: it holds less
+// than its share, or its requests are quick.
+func (t *Ticket) Queued() bool {
 	g := t.gate
-	if t.waiter != nil || t.Subscription.RateLimit != nil {
-		t.yield()
-	}
-	if err := g.slots.wait(ctx, t.Subscription.ID, t.waiter, g.cfg.Patience); err != nil {
-		t.forgo()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return t.queued(g.now())
+}
+
+func (t *Ticket) queued(now time.Time) bool {
+	return t.waitsIn == t.share && t.share != nil && (t.share.below() || !t.share.slow(now))
+}
+
+// Enter waits until the attempt may be made. On an error the ticket is void: it is a Refusal, or the cause
+// of the context's end.
+func (t *Ticket) Enter(ctx context.Context) error {
+	waited, err := t.awaitTurn(ctx)
+	if err != nil {
+		t.Leave()
 		return err
 	}
-	err := g.permits.wait(ctx, &t.Request)
-	if err == nil {
-		err = t.admitAgain()
-	}
-	if err == nil {
-		err = t.begin(ctx)
-	}
-	if err != nil {
-		g.slots.exit(t.Subscription.ID)
-		t.forgo()
-	}
-	return err
-}
-
-// admitAgain asks once more after a delivery has waited: its endpoint may have got into trouble since.
-func (t *Ticket) admitAgain() error {
-	if t.probe || t.waiter == nil && t.Subscription.RateLimit == nil {
-		return nil
-	}
-	a, err := t.gate.health.admit(receiverOf(t.Subscription), t.limit)
-	if err == nil {
-		t.admission = a
-	}
-	return err
-}
-
-// begin waits until the host has room, and then the worker.
-func (t *Ticket) begin(ctx context.Context) error {
-	g := t.gate
-	if turn := g.hosts.take(t.host, t.way.limit); turn != nil {
-		t.yield()
-		if err := g.hosts.wait(ctx, t.host, turn, g.cfg.Patience); err != nil {
+	if waited && !t.probe {
+		a, err := t.gate.admitEndpoint(t) // It may have got into trouble since.
+		if err != nil {
+			t.Leave()
 			return err
 		}
+		t.admission = a
 	}
-	err := t.admitHostAgain()
-	if err == nil {
-		t.queued.Store(true)
-		if t.placed() {
-			err = g.slots.occupy(ctx)
-		} else {
-			err = g.slots.start(ctx)
+	return t.enterLane(ctx, waited)
+}
+
+// awaitTurn waits in line, and for the rate limit.
+func (t *Ticket) awaitTurn(ctx context.Context) (waited bool, err error) {
+	g := t.gate
+	g.mu.Lock()
+	ready := t.ready
+	g.mu.Unlock()
+	if ready != nil {
+		t.yield()
+		if err := t.wait(ctx, ready); err != nil {
+			return true, err
 		}
-		t.queued.Store(false)
+	}
+	limited := t.Subscription.RateLimit != nil
+	if limited {
+		t.yield()
+	}
+	return ready != nil || limited, g.permits.wait(ctx, &t.Request)
+}
+
+// enterLane takes a place in the lane of the host, and then one of the worker.
+func (t *Ticket) enterLane(ctx context.Context, waited bool) error {
+	inLane, err := t.occupy(ctx, t.lane)
+	if err != nil {
+		t.Leave()
+		return err
+	}
+	if waited || inLane {
+		err = t.admitHostAgain()
+	}
+	if err == nil {
+		_, err = t.occupy(ctx, t.share)
+	}
+	if err == nil && !t.placed() {
+		if err = t.gate.starts.begin(ctx, t.Subscription.Tenant); err != nil {
+			t.vacate(t.share)
+		}
 	}
 	if err != nil {
-		g.hosts.exit(t.host)
+		t.vacate(t.lane)
+		t.Leave()
+		return err
 	}
-	return err
+	t.entered = t.gate.now()
+	return nil
+}
+
+// occupy takes a place of a pool.
+func (t *Ticket) occupy(ctx context.Context, s *share) (waited bool, err error) {
+	g := t.gate
+	now := g.now()
+	g.mu.Lock()
+	if s.take(t, now) {
+		g.mu.Unlock()
+		return false, nil
+	}
+	ready := make(chan struct{})
+	t.ready, t.asked, t.waitsIn = ready, now, s
+	g.mu.Unlock()
+	t.yield()
+	return true, t.wait(ctx, ready)
+}
+
+// wait waits until ready is closed. On an error nothing is held that was waited for.
+func (t *Ticket) wait(ctx context.Context, ready <-chan struct{}) error {
+	timer := time.NewTimer(t.gate.cfg.Patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ready:
+			return nil
+		case <-ctx.Done():
+			if t.giveUp(true) != nil {
+				return context.Cause(ctx)
+			}
+			return nil
+		case <-timer.C:
+			if err := t.giveUp(false); err != nil {
+				return err
+			}
+			timer.Reset(t.gate.cfg.Patience)
+		}
+	}
+}
+
+// giveUp leaves the queue of a pool, unless the ticket was granted its place meanwhile or its tenant is
+// not the cause of the wait. A ticket that waits in line stays there: Leave takes it out.
+func (t *Ticket) giveUp(must bool) error {
+	g := t.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	switch s := t.waitsIn; {
+	case t.ready == nil, !must && t.queued(now):
+		return nil
+	case s == nil:
+		return t.line.later(g.lines.limit(t.line), now)
+	default:
+		s.abandon(t)
+		t.waitsIn, t.ready = nil, nil
+		return busy(minBusy + rand.N(g.cfg.Patience))
+	}
 }
 
 // admitHostAgain asks once more after a wait: the host may have become unreachable since.
 func (t *Ticket) admitHostAgain() error {
-	if t.way.probe {
-		return nil
-	}
-	way, err := t.gate.hosts.admit(t.host, t.Subscription)
-	if err == nil {
-		t.way = way
-	}
-	return err
+	t.gate.mu.Lock()
+	defer t.gate.mu.Unlock()
+	return t.gate.reach.admitAgain(t)
 }
 
 func (t *Ticket) placed() bool { return t.Start != nil && t.Start.placed }
@@ -109,68 +187,111 @@ func (t *Ticket) yield() {
 	}
 }
 
+// vacate gives a place of a pool back that was held for no request.
+func (t *Ticket) vacate(s *share) {
+	g := t.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.put(g.now(), s.hold)
+}
+
 // Leave gives the place in line back without an attempt.
 func (t *Ticket) Leave() {
-	t.gate.slots.leave(t.Subscription.ID, t.waiter)
+	g := t.gate
+	now := g.now()
+	g.mu.Lock()
+	g.lines.leave(t, now)
+	g.mu.Unlock()
 	t.forgo()
 }
 
 // Cancel gives the place back after Enter, as no attempt was made.
 func (t *Ticket) Cancel() {
-	t.gate.hosts.exit(t.host)
-	t.free()
+	g := t.gate
+	now := g.now()
+	g.mu.Lock()
+	t.share.put(now, t.share.hold)
+	t.lane.put(now, t.lane.hold)
+	g.lines.exit(t.line, now)
+	g.mu.Unlock()
+	t.ended()
 	t.forgo()
 }
 
 // Release gives the place back after an attempt and learns from its result. Excused says that the failure
 // is that of the worker's own network: it counts for nobody, and the attempt is to be repeated after wait.
 // It may take a second to find out.
-func (t *Ticket) Release(ctx context.Context, r Result, took time.Duration) (wait time.Duration, excused bool) {
-	g := t.gate
-	g.slots.took(t.Subscription.ID, took)
-	g.hosts.exit(t.host)
+func (t *Ticket) Release(ctx context.Context, r Result) (wait time.Duration, excused bool) {
 	if r.Connection == Reached {
 		// The breaker learns of the answer before the next request takes the place.
-		defer t.free()
-	} else {
-		t.free()
+		t.learn(r)
+		t.free(r)
+		return 0, false
 	}
-	t.reportHost(r)
-	if g.network.excuses(ctx, cmp.Or(r.Elsewhere, t.host), r) {
-		t.forgo()
-		return g.network.excuse(), true
+	said := t.free(r)
+	if wait, excused = t.excuse(ctx, said, r); excused {
+		t.gate.health.forgo(receiverOf(t.Subscription), t.admission)
+		return wait, true
 	}
-	if r.Endpoint == Nothing {
-		t.forgo()
-	} else if g.health.report(receiverOf(t.Subscription), t.admission, r, t.limit) {
-		g.recovered([]*subscriptions.Subscription{t.Subscription})
-	}
+	t.learn(r)
 	return 0, false
 }
 
-// reportHost reports whether the host can be connected to. It does not wait until it is known whose fault
-// a failure is: meanwhile all others would try it as well. In an outage it is forgotten again.
-func (t *Ticket) reportHost(r Result) {
+// learn tells the breaker of the endpoint.
+func (t *Ticket) learn(r Result) {
 	g := t.gate
-	if g.network.isDown() {
-		g.hosts.health.forgo(t.host, t.way)
-	} else if list := g.hosts.report(t.host, t.way, r); len(list) > 0 {
-		g.recovered(list)
+	if r.Endpoint == Nothing {
+		g.health.forgo(receiverOf(t.Subscription), t.admission)
+		return
 	}
-	t.way.probe = false // It is reported.
+	c := g.health.report(receiverOf(t.Subscription), t.admission, r, t.most)
+	if c.from == c.to {
+		return
+	}
+	g.metrics.turned(c.to)
+	switch {
+	case c.opened():
+		g.log.Warn("breaker opened", "subscription", t.Subscription.ID, "tenant", t.Subscription.Tenant, "host", t.host.key)
+	case c.closed():
+		g.log.Info("breaker closed", "subscription", t.Subscription.ID, "tenant", t.Subscription.Tenant, "host", t.host.key)
+		g.recovered([]*subscriptions.Subscription{t.Subscription})
+	}
 }
 
-// free gives back the places of the worker and of the subscription.
-func (t *Ticket) free() {
-	if t.placed() {
-		t.gate.slots.vacate(t.Subscription.ID)
-	} else {
-		t.gate.slots.release(t.Subscription.ID)
+// free gives the places back and tells the host's breaker and the outage of the result. What others are to
+// be told of it, is told after the mutex was left.
+func (t *Ticket) free(r Result) news {
+	g := t.gate
+	now := g.now()
+	took := now.Sub(t.entered)
+	g.mu.Lock()
+	n := g.reach.learn(t, r, now)
+	t.share.put(now, took)
+	t.lane.put(now, took)
+	g.lines.learn(t.line, took, r.Connection == Reached)
+	g.lines.exit(t.line, now)
+	g.reach.leave(t)
+	t.share.users--
+	g.mu.Unlock()
+	t.ended()
+	g.spread(t, n)
+	return n
+}
+
+// ended lets another request begin.
+func (t *Ticket) ended() {
+	if !t.placed() {
+		t.gate.starts.end()
 	}
 }
 
-// forgo gives back what the breakers allowed, as no request was made.
+// forgo gives back what the breakers allowed and lets go of the host, as no request was made.
 func (t *Ticket) forgo() {
-	t.gate.health.forgo(receiverOf(t.Subscription), t.admission)
-	t.gate.hosts.health.forgo(t.host, t.way)
+	g := t.gate
+	g.health.forgo(receiverOf(t.Subscription), t.admission)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reach.forgo(t)
+	g.reach.leave(t)
+	t.share.users--
 }
