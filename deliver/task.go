@@ -54,7 +54,23 @@ func (w *Worker) handle(msg *message.Message) error {
 	if err := w.catchUpWith(tasks); err != nil {
 		return err
 	}
+	if meta.NumDelivered > maxLapses {
+		return w.apart(flights)
+	}
 	return w.take(flights)
+}
+
+// apart gives each delivery of a message that comes again and again a row of its own, so that the one at fault is told apart from the
+// others: it may kill every worker that has it in hand.
+func (w *Worker) apart(flights []*flight) error {
+	records := make([]*Record, len(flights))
+	now := w.now()
+	for i, f := range flights {
+		records[i] = f.record(OutcomeLater, ReasonBusy, now)
+		records[i].Step = 1
+		w.keepBytes(f, records[i])
+	}
+	return w.write(records...)
 }
 
 // board makes the flights of tasks.
