@@ -10,8 +10,8 @@ import (
 type Config struct {
 	MaxEvents  int           `envconfig:"INGEST_MAX_EVENTS" default:"1000" desc:"the most events of one request"`
 	MaxBytes   int64         `envconfig:"INGEST_MAX_BYTES" default:"4194304" desc:"the most bytes of one request"`
-	Memory     int64         `envconfig:"INGEST_MEMORY" default:"268435456" desc:"bytes that requests under way may take together, about; further ones wait"`
-	MaxWaiting int           `envconfig:"INGEST_MAX_WAITING" default:"1024" desc:"how many requests may wait; further ones get 503"`
+	Memory     int64         `envconfig:"INGEST_MEMORY" default:"268435456" desc:"bytes that requests under way may take together, about, and a tenant a quarter of them; further ones wait"`
+	MaxWaiting int           `envconfig:"INGEST_MAX_WAITING" default:"1024" desc:"how many requests may wait, and a quarter of them of a tenant; further ones get 503"`
 	Timeout    time.Duration `envconfig:"INGEST_TIMEOUT" default:"4s" desc:"how long a request may wait for its turn, Postgres and the broker before it gets 503"`
 }
 
@@ -27,9 +27,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("FANFARE_INGEST_MAX_EVENTS must be 1 or more, not %d", c.MaxEvents)
 	case c.MaxBytes < 1:
 		return fmt.Errorf("FANFARE_INGEST_MAX_BYTES must be 1 or more, not %d", c.MaxBytes)
-	case c.Memory < weight(c.MaxBytes):
-		return fmt.Errorf("FANFARE_INGEST_MEMORY must be %d or more for requests of %d bytes, not %d",
-			weight(c.MaxBytes), c.MaxBytes, c.Memory)
+	case c.Memory < shares*weight(c.MaxBytes):
+		return fmt.Errorf("FANFARE_INGEST_MEMORY must be %d or more for requests of %d bytes, of which a tenant has a quarter, not %d",
+			shares*weight(c.MaxBytes), c.MaxBytes, c.Memory)
 	case c.MaxWaiting < 0:
 		return fmt.Errorf("FANFARE_INGEST_MAX_WAITING must not be negative, not %d", c.MaxWaiting)
 	case c.Timeout <= 0:

@@ -19,11 +19,9 @@ func Read(h http.Header, body []byte, maxEvents int) (events []fanout.Event, pro
 	return events, problems, nil
 }
 
-// Full says whether requests under way take all the room there is.
-func (in *Ingest) Full() bool {
-	if in.door.room.TryAcquire(1) {
-		in.door.room.Release(1)
-		return false
-	}
-	return true
+// Full says whether requests under way take all the room that a tenant may have.
+func (in *Ingest) Full(tenant string) bool {
+	in.door.mu.Lock()
+	defer in.door.mu.Unlock()
+	return int64(in.door.share(tenant, in.door.total))-in.door.used[tenant] < weight(0)
 }

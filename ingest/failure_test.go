@@ -109,7 +109,7 @@ func TestStreamFull(t *testing.T) {
 func TestTooManyRequestsWait(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(h *house) {
-		h.cfg.MaxBytes, h.cfg.Memory, h.cfg.MaxWaiting, h.cfg.Timeout = 1<<10, 40<<10, 1, 4*time.Second
+		h.cfg.MaxBytes, h.cfg.Memory, h.cfg.MaxWaiting, h.cfg.Timeout = 1<<10, 160<<10, 1, 4*time.Second
 	})
 	// Two bodies that do not arrive take all the room there is; one more may wait.
 	var wg sync.WaitGroup
@@ -126,7 +126,7 @@ func TestTooManyRequestsWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.eventually("there is no room", h.ingest.Full)
+	h.eventually("there is no room", func() bool { return h.ingest.Full("acme") })
 	crowded := make(chan answer, 20)
 	for range 20 {
 		wg.Go(func() { crowded <- h.post("acme", "/v1/events", `{"type":"a","data":1}`) })
@@ -137,6 +137,9 @@ func TestTooManyRequestsWait(t *testing.T) {
 		if a := <-crowded; a.status == http.StatusServiceUnavailable && a.header.Get("Retry-After") != "" {
 			refused++
 		}
+	}
+	if a := h.post("globex", "/v1/events", `{"type":"a","data":1}`); a.status != http.StatusAccepted {
+		t.Errorf("another tenant is answered %d %s", a.status, a.body)
 	}
 	for _, w := range slow {
 		if _, err := io.WriteString(w, `"data":1}`); err != nil {

@@ -1,14 +1,11 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -28,28 +25,18 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.refuse(w, p)
 		return
 	}
-	// The time limit is for what Fanfare does, not for what the caller's line takes.
-	began := time.Now()
-	waiting, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout)
-	leave, err := in.door.enter(waiting, size)
-	cancel()
-	waited := time.Since(began)
-	if err != nil {
-		in.refuse(w, problem(http.StatusServiceUnavailable, "too many requests wait; nothing was stored: send it again later"))
-		return
-	}
-	defer leave()
-	body, p := in.body(r)
-	if p != nil {
+	up := &upload{in: in, w: w, r: r, tenant: api.CallerFrom(r.Context()).Tenant}
+	defer up.leave()
+	if p := up.receive(size); p != nil {
 		in.refuse(w, p)
 		return
 	}
-	req, err := read(r.Header, body, in.cfg.MaxEvents)
+	req, err := read(r.Header, up.body, in.cfg.MaxEvents)
 	if err != nil {
 		in.refuse(w, in.unreadable(err))
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout-waited)
+	ctx, cancel := context.WithTimeout(r.Context(), in.cfg.Timeout-up.waited)
 	defer cancel()
 	if p := in.address(ctx, r, req); p != nil {
 		in.refuse(w, p)
@@ -96,21 +83,6 @@ func (in *Ingest) size(r *http.Request) (int64, *api.Problem) {
 func (in *Ingest) tooLarge() *api.Problem {
 	return problem(http.StatusRequestEntityTooLarge, "a request may have "+strconv.FormatInt(in.cfg.MaxBytes, 10)+
 		" bytes and "+strconv.Itoa(in.cfg.MaxEvents)+" events at most")
-}
-
-// body reads the request's body, all of it or none.
-func (in *Ingest) body(r *http.Request) ([]byte, *api.Problem) {
-	var body bytes.Buffer
-	// Room for the body and for the read that finds its end, so that it is not copied.
-	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	if _, err := body.ReadFrom(io.LimitReader(r.Body, in.cfg.MaxBytes+1)); err != nil {
-		p, _ := api.ProblemOf(r.Context(), err)
-		return nil, p
-	}
-	if int64(body.Len()) > in.cfg.MaxBytes {
-		return nil, in.tooLarge()
-	}
-	return body.Bytes(), nil
 }
 
 // unreadable is the problem of a body that could not be read as events.

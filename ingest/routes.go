@@ -4,16 +4,12 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
-
-// bodyTimeout is how long a request's body may take to arrive: 4 MiB at 1 Mbit/s are 34 s.
-const bodyTimeout = 45 * time.Second
 
 // Routes adds the operations of ingest.
 func (in *Ingest) Routes(to huma.API) {
@@ -45,7 +41,7 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 	return huma.Operation{
 		OperationID: "publish-events", Method: http.MethodPost, Path: "/v1/events",
 		Tags: []string{"Events"}, Summary: "Publish events",
-		MaxBodyBytes: in.cfg.MaxBytes, BodyReadTimeout: bodyTimeout,
+		MaxBodyBytes: in.cfg.MaxBytes, BodyReadTimeout: -1, // see upload
 		Description: "Answers 202 once the events are on disk. Any other answer means that it is unknown whether they were " +
 			"stored: send them again, with the same ids.\n\n" +
 			"One event is one JSON object; an array, or newline-delimited JSON, is up to " + strconv.Itoa(in.cfg.MaxEvents) +
