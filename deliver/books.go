@@ -166,33 +166,43 @@ func (b *Books) GiveUp(ctx context.Context, s Shortage, eventType string, subscr
 // Live returns the events that are in tasks which no worker has acknowledged, with their targets: their deliveries
 // are on their way.
 func (b *Books) Live(ctx context.Context) (map[uuid.UUID]map[uuid.UUID]bool, error) {
-	stream, err := b.js.Stream(ctx, Stream)
-	if err != nil {
-		return nil, fmt.Errorf("look at stream %s: %w", Stream, err)
-	}
-	consumer, err := stream.Consumer(ctx, Durable)
-	if err != nil {
-		return nil, fmt.Errorf("look at consumer %s: %w", Durable, err)
-	}
 	live := map[uuid.UUID]map[uuid.UUID]bool{}
-	last := stream.CachedInfo().State.LastSeq
-	for seq := consumer.CachedInfo().AckFloor.Stream + 1; seq <= last; {
-		next, err := b.liveBatch(ctx, seq, live)
+	for _, name := range []string{Stream, BacklogStream} {
+		stream, err := b.js.Stream(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("read tasks: %w", err)
+			return nil, fmt.Errorf("look at stream %s: %w", name, err)
 		}
-		if next == 0 {
-			break
+		places, err := queuePlaces(ctx, stream)
+		if err != nil {
+			return nil, err
 		}
-		seq = next
+		for _, p := range places {
+			if err := b.liveOf(ctx, p, stream.CachedInfo().State.LastSeq, live); err != nil {
+				return nil, fmt.Errorf("read tasks of %s: %w", name, err)
+			}
+		}
 	}
 	return live, nil
 }
 
+// liveOf reads the messages of one consumer that are not acknowledged, up to a place of its stream.
+func (b *Books) liveOf(ctx context.Context, p queuePlace, last uint64, live map[uuid.UUID]map[uuid.UUID]bool) error {
+	for seq := p.done + 1; seq <= last; {
+		next, err := b.liveBatch(ctx, p.taskQueue, seq, live)
+		if next == 0 || err != nil {
+			return err
+		}
+		seq = next
+	}
+	return nil
+}
+
 // liveBatch reads some messages of tasks and returns where the next ones begin, 0 at the end.
-func (b *Books) liveBatch(ctx context.Context, seq uint64, live map[uuid.UUID]map[uuid.UUID]bool) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, b.js, Stream, 100, jetstreamext.GetBatchSeq(seq),
-		jetstreamext.GetBatchSubject("tasks.>"), jetstreamext.GetBatchMaxBytes(8<<20))
+func (b *Books) liveBatch(
+	ctx context.Context, q taskQueue, seq uint64, live map[uuid.UUID]map[uuid.UUID]bool,
+) (next uint64, err error) {
+	messages, err := jetstreamext.GetBatch(ctx, b.js, q.stream, 100, jetstreamext.GetBatchSeq(seq),
+		jetstreamext.GetBatchSubject(q.filter), jetstreamext.GetBatchMaxBytes(8<<20))
 	if err != nil {
 		return 0, err
 	}
@@ -220,23 +230,39 @@ func (b *Books) liveBatch(ctx context.Context, seq uint64, live map[uuid.UUID]ma
 	return next, nil
 }
 
-// TasksEnd returns the place of the last message of tasks.
-func (b *Books) TasksEnd(ctx context.Context) (uint64, error) {
-	stream, err := b.js.Stream(ctx, Stream)
-	if err != nil {
-		return 0, fmt.Errorf("look at stream %s: %w", Stream, err)
+// TasksPlace is a moment of the streams of tasks: the last message of each.
+type TasksPlace [2]uint64
+
+// TasksEnd returns the place after all tasks that are on disk now.
+func (b *Books) TasksEnd(ctx context.Context) (place TasksPlace, err error) {
+	for i, name := range []string{Stream, BacklogStream} {
+		stream, err := b.js.Stream(ctx, name)
+		if err != nil {
+			return place, fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		place[i] = stream.CachedInfo().State.LastSeq
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return place, nil
 }
 
 // TasksDone reports whether all tasks up to a place are acknowledged: their outcomes are on disk.
-func (b *Books) TasksDone(ctx context.Context, place uint64) (bool, error) {
-	consumer, err := b.js.Consumer(ctx, Stream, Durable)
-	if err != nil {
-		return false, fmt.Errorf("look at consumer %s: %w", Durable, err)
+func (b *Books) TasksDone(ctx context.Context, place TasksPlace) (bool, error) {
+	for i, name := range []string{Stream, BacklogStream} {
+		stream, err := b.js.Stream(ctx, name)
+		if err != nil {
+			return false, fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		places, err := queuePlaces(ctx, stream)
+		if err != nil {
+			return false, err
+		}
+		for _, p := range places {
+			if p.done < place[i] && p.pending > 0 {
+				return false, nil
+			}
+		}
 	}
-	at := consumer.CachedInfo()
-	return at.AckFloor.Stream >= place || at.NumPending == 0 && at.NumAckPending == 0, nil
+	return true, nil
 }
 
 // CaughtUp returns once the ledger holds all outcomes that were on disk when it was called; it fails if that takes

@@ -20,8 +20,10 @@ type Config struct {
 	Lease time.Duration `envconfig:"DELIVER_LEASE" default:"60s" desc:"how long a dead worker's retries wait for another worker; at least 50s"`
 	// DrainTimeout is how long attempts in flight may take to end after the worker was told to stop.
 	DrainTimeout time.Duration `envconfig:"DELIVER_DRAIN_TIMEOUT" default:"25s" desc:"how long deliveries in flight may take after SIGTERM"`
-	// TasksMaxBytes and AttemptsMaxBytes bound the streams. A full TASKS stops fan-out, a full ATTEMPTS stops workers.
+	// TasksMaxBytes, BacklogMaxBytes and AttemptsMaxBytes bound the streams. A full TASKS stops fan-out, a full ATTEMPTS stops
+	// workers. Of BACKLOG a tenant may have as much as is free besides.
 	TasksMaxBytes    int64 `envconfig:"TASKS_MAX_BYTES" default:"1073741824" desc:"bytes that the TASKS stream holds at most"`
+	BacklogMaxBytes  int64 `envconfig:"BACKLOG_MAX_BYTES" default:"1073741824" desc:"bytes that the BACKLOG stream holds at most; one tenant has half of it at most, and then its further events wait"`
 	AttemptsMaxBytes int64 `envconfig:"ATTEMPTS_MAX_BYTES" default:"1073741824" desc:"bytes that the ATTEMPTS stream holds at most"`
 	// AttemptsKeep is how long outcomes stay in their stream after they were recorded.
 	AttemptsKeep time.Duration `envconfig:"ATTEMPTS_KEEP" default:"10m" desc:"how long recorded outcomes stay in the ATTEMPTS stream"`
@@ -39,7 +41,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		InFlight: 1024, Messages: 1024, HandOff: time.Second, Lease: time.Minute, DrainTimeout: 25 * time.Second,
-		TasksMaxBytes: 1 << 30, AttemptsMaxBytes: 1 << 30, AttemptsKeep: 10 * time.Minute, EventsMaxAge: 7 * 24 * time.Hour,
+		TasksMaxBytes: 1 << 30, BacklogMaxBytes: 1 << 30, AttemptsMaxBytes: 1 << 30, AttemptsKeep: 10 * time.Minute, EventsMaxAge: 7 * 24 * time.Hour,
 		BreakerAfter: 10, DisableAfter: 5 * 24 * time.Hour, DisableFailures: 50,
 	}
 }
@@ -52,6 +54,7 @@ func (c Config) or(d Config) Config {
 	set(&c.Lease, d.Lease)
 	set(&c.DrainTimeout, d.DrainTimeout)
 	set(&c.TasksMaxBytes, d.TasksMaxBytes)
+	set(&c.BacklogMaxBytes, d.BacklogMaxBytes)
 	set(&c.AttemptsMaxBytes, d.AttemptsMaxBytes)
 	set(&c.AttemptsKeep, d.AttemptsKeep)
 	set(&c.EventsMaxAge, d.EventsMaxAge)
@@ -83,6 +86,7 @@ func (c Config) Validate() error {
 	bad(c.Lease < least, "FANFARE_DELIVER_LEASE must be %s or more, so that it outlasts every attempt", least)
 	bad(c.DrainTimeout < 0, "FANFARE_DELIVER_DRAIN_TIMEOUT must not be negative")
 	bad(c.TasksMaxBytes < 16<<20, "FANFARE_TASKS_MAX_BYTES must be 16 MiB or more")
+	bad(c.BacklogMaxBytes < 16<<20, "FANFARE_BACKLOG_MAX_BYTES must be 16 MiB or more")
 	bad(c.AttemptsMaxBytes < 16<<20, "FANFARE_ATTEMPTS_MAX_BYTES must be 16 MiB or more")
 	bad(c.DisableAfter > 0 && c.DisableAfter < time.Hour, "FANFARE_DELIVER_DISABLE_AFTER must be 1h or more, or negative")
 	bad(c.DisableFailures < 1, "FANFARE_DELIVER_DISABLE_FAILURES must be 1 or more")
@@ -97,4 +101,4 @@ const patience = 10 * time.Second
 // their goroutines take little memory.
 const targetsPerSlot = 4
 
-func (c Config) maxTargets() int { return max(targetsPerSlot*c.InFlight, maxMessageTargets) }
+func (c Config) maxTargets() int { return max(targetsPerSlot*c.InFlight, 2*maxMessageTargets) }

@@ -28,7 +28,7 @@ type victim struct {
 // impatient lets another worker have a killed one's messages after a second.
 func (r *rig) impatient() {
 	r.t.Helper()
-	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), AttemptsInbox(64 << 20)} {
+	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), BacklogInbox(64 << 20), AttemptsInbox(64 << 20)} {
 		inbox.Consumers[0].AckWait = time.Second
 		if err := jetstream.Apply(r.t.Context(), r.js, inbox); err != nil {
 			r.t.Fatal(err)

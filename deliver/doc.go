@@ -6,6 +6,11 @@
 // have a slot, and acknowledges the message when each has its outcome on disk. What takes longer than a second
 // becomes a row of its own, so that a slow receiver holds back nobody's task.
 //
+// Fairness is by tenant. What a tenant hands over beyond its allowance goes to the stream BACKLOG instead, under a
+// subject of its own, which several consumers share. A worker reads all of them; what it has in hand is shared
+// between tenants, and an eighth of it is kept for TASKS. So a tenant's backlog is its own. Of BACKLOG's bytes a tenant
+// may have as many as are free; then its further events wait in fan-out.
+//
 // Out go signed POSTs (Poster), and outcomes (the stream ATTEMPTS), which a Recorder writes into the ledger in
 // Postgres: deliveries that ended, deferrals that wait, attempts. Deferrals that are due are leased and flown by
 // workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all; a

@@ -164,7 +164,7 @@ func TestAttemptsIsFull(t *testing.T) {
 	}
 	receiver.Wait(40)
 	r.recorder()
-	trimmer := NewTrimmer(Config{}, r.js, r.log)
+	trimmer := NewTrimmer(Config{}, r.js, r.parts(Config{}).deps.Metrics, r.log)
 	for _, id := range ids {
 		r.await(id, "over", func(e entry) bool {
 			if err := trimmer.trim(t.Context()); err != nil {

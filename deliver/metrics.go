@@ -30,6 +30,7 @@ type Metrics struct {
 	handled     *prometheus.CounterVec // handler, result
 	writtenRows prometheus.Counter
 	groupSize   prometheus.Histogram
+	pending     *prometheus.GaugeVec // stream
 	limits      limitMetrics
 	throttle    *throttle.Metrics
 }
@@ -66,6 +67,9 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		writtenRows: counter("outcomes_recorded_total", "Outcomes written to the ledger."),
 		groupSize:   histogram("outcomes_per_transaction", "Outcomes written together.", prometheus.ExponentialBuckets(1, 4, 8)),
 	}
+	m.pending = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "fanfare", Name: "tasks_pending", Help: "Messages of tasks that no worker has finished, by stream.",
+	}, []string{"stream"})
 	m.limits = newLimitMetrics()
 	var err error
 	if m.throttle, err = throttle.NewMetrics(to); err != nil {
@@ -74,7 +78,7 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	m.preset()
 	for _, c := range append(m.limits.collectors(),
 		m.attempts, m.ended, m.duration, m.latency, m.late, m.overdue, m.waitingTurn, m.stopped, m.handedOff, m.skipped,
-		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize,
+		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize, m.pending,
 	) {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of deliver: %w", err)
@@ -85,6 +89,9 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 
 // preset makes each series exist before its first count, so that a rate over it is never blind to the first.
 func (m *Metrics) preset() {
+	for _, stream := range []string{Stream, BacklogStream} {
+		m.pending.WithLabelValues(stream)
+	}
 	m.attemptOK = m.attempts.WithLabelValues(string(ReasonOK), string(OutcomeDelivered))
 	m.endedOK = m.ended.WithLabelValues(string(OutcomeDelivered), string(ReasonOK))
 	for _, reason := range Reasons() {

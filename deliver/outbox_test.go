@@ -18,20 +18,22 @@ import (
 func outboxOn(t *testing.T) (*Outbox, natsjs.JetStream) {
 	t.Helper()
 	js := must(natsjs.New(servertest.Connect(t, servertest.NATS(t))))(t)
-	if err := jetstream.Apply(t.Context(), js, Inbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), js, Inbox(64<<20), BacklogInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
-	return NewOutbox(must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t)), js
+	return NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t)), js
 }
 
-// messages reads all tasks of the stream, by message.
+// messages reads all tasks of both streams, by message.
 func messages(t *testing.T, js natsjs.JetStream) (list [][]Task, sizes []int) {
 	t.Helper()
-	stream := must(js.Stream(t.Context(), Stream))(t)
-	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		msg := must(stream.GetMsg(t.Context(), seq))(t)
-		list = append(list, must(unpackTasks(msg.Data))(t))
-		sizes = append(sizes, len(msg.Data))
+	for _, name := range []string{Stream, BacklogStream} {
+		stream := must(js.Stream(t.Context(), name))(t)
+		for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+			msg := must(stream.GetMsg(t.Context(), seq))(t)
+			list = append(list, must(unpackTasks(msg.Data))(t))
+			sizes = append(sizes, len(msg.Data))
+		}
 	}
 	return list, sizes
 }
@@ -51,7 +53,7 @@ func TestTasksThatComeTogetherShareMessages(t *testing.T) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if err := outbox.Send(t.Context(), Task{Event: Event{ID: "e", Data: bytes.Repeat([]byte("x"), 1024)}, Targets: targets(10)}); err != nil {
+			if err := outbox.Send(t.Context(), Task{Event: Event{Tenant: "acme", ID: "e", Data: bytes.Repeat([]byte("x"), 1024)}, Targets: targets(10)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -81,9 +83,9 @@ func TestALargeTaskGoesAlone(t *testing.T) {
 	t.Parallel()
 	outbox, js := outboxOn(t)
 	big := func() Task {
-		return Task{Event: Event{ID: "big", Data: bytes.Repeat([]byte("x"), maxMessageBytes+1)}, Targets: targets(1)}
+		return Task{Event: Event{Tenant: "acme", ID: "big", Data: bytes.Repeat([]byte("x"), maxMessageBytes+1)}, Targets: targets(1)}
 	}
-	small := Task{Event: Event{ID: "small"}, Targets: targets(1)}
+	small := Task{Event: Event{Tenant: "acme", ID: "small"}, Targets: targets(1)}
 	if err := outbox.Send(t.Context(), small, big(), small); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func TestTheTasksOfOneEventAreSentTogether(t *testing.T) {
 	outbox, js := outboxOn(t)
 	var tasks []Task
 	for range 16 {
-		tasks = append(tasks, Task{Event: Event{ID: "wide", Data: []byte("{}")}, Targets: targets(MaxTargets)})
+		tasks = append(tasks, Task{Event: Event{Tenant: "acme", ID: "wide", Data: []byte("{}")}, Targets: targets(MaxTargets)})
 	}
 	if err := outbox.Send(t.Context(), tasks...); err != nil {
 		t.Fatal(err)
@@ -125,11 +127,11 @@ func TestTasksWithoutOrWithTooManyTargetsAreRefused(t *testing.T) {
 func TestSendFailsWhenTheStreamIsFull(t *testing.T) {
 	t.Parallel()
 	js := must(natsjs.New(servertest.Connect(t, servertest.NATS(t))))(t)
-	if err := jetstream.Apply(t.Context(), js, Inbox(64<<10)); err != nil {
+	if err := jetstream.Apply(t.Context(), js, Inbox(64<<10), BacklogInbox(64<<10)); err != nil {
 		t.Fatal(err)
 	}
-	outbox := NewOutbox(must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t))
-	task := Task{Event: Event{Data: bytes.Repeat([]byte("x"), 30<<10)}, Targets: targets(1)}
+	outbox := NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t))
+	task := Task{Event: Event{Tenant: "acme", Data: bytes.Repeat([]byte("x"), 30<<10)}, Targets: targets(1)}
 	var err error
 	for range 4 {
 		err = errors.Join(err, outbox.Send(t.Context(), task))

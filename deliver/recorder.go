@@ -75,10 +75,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer stop(errStopping)
 	r.stopping = stopping
 	router, err := newRouter(ctx, route{
-		name: "recorder", handle: r.handle, putAway: r.quarantine, js: r.js, metrics: r.metrics,
-		subscriber: jetstream.SubscriberConfig{
-			Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages,
-			DrainTimeout: recorderDrain, Logger: r.log,
+		name: "recorder", handle: r.handle, putAway: r.quarantine, js: r.js, metrics: r.metrics, drain: recorderDrain, log: r.log,
+		subscribers: []jetstream.SubscriberConfig{
+			{Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages},
 		},
 	})
 	if err != nil {

@@ -269,7 +269,7 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	r.settled()
 	messages := func(stream string) uint64 { return must(r.js.Stream(t.Context(), stream))(t).CachedInfo().State.Msgs }
 
-	keeping := NewTrimmer(Config{AttemptsKeep: time.Hour}, r.js, r.log)
+	keeping := NewTrimmer(Config{AttemptsKeep: time.Hour}, r.js, r.parts(Config{}).deps.Metrics, r.log)
 	if err := keeping.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -54,13 +54,13 @@ func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 		r.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
 	r.js = must(natsjs.New(nc))(t)
-	if err := jetstream.Apply(t.Context(), r.js, Inbox(64<<20), AttemptsInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), r.js, Inbox(64<<20), BacklogInbox(64<<20), AttemptsInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	r.db = r.open()
 	r.ring = must(seal.ParseRing(seal.NewKey()))(t)
 	r.store = subscriptions.New(r.db, r.ring, allowLoopback(t))
-	r.outbox = NewOutbox(r.publisher(r.js))
+	r.outbox = NewOutbox(r.js, r.publisher(r.js))
 	return r
 }
 
@@ -312,9 +312,9 @@ func (r *rig) waits(id uuid.UUID, reason Reason) entry {
 // settled waits until all tasks are acknowledged and all outcomes recorded.
 func (r *rig) settled() {
 	r.t.Helper()
-	for stream, durable := range map[string]string{Stream: Durable, AttemptsStream: RecorderDurable} {
-		r.eventually(stream+" to be done", func() bool {
-			c, err := r.js.Consumer(context.Background(), stream, durable)
+	for _, q := range append(taskQueues(), taskQueue{stream: AttemptsStream, durable: RecorderDurable}) {
+		r.eventually(q.stream+" to be done", func() bool {
+			c, err := r.js.Consumer(context.Background(), q.stream, q.durable)
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 		})
 	}
@@ -329,14 +329,14 @@ func (r *rig) count(query string, args ...any) (n int) {
 	return n
 }
 
-// metric reads a counter.
+// metric reads a counter or a gauge.
 func metric(t testing.TB, c prometheus.Metric) float64 {
 	t.Helper()
 	var m dto.Metric
 	if err := c.Write(&m); err != nil {
 		t.Fatal(err)
 	}
-	return m.GetCounter().GetValue()
+	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }
 
 // breakers returns how often breakers came to a state.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -14,36 +15,48 @@ import (
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
-// route is what one Router of Watermill does: it hands the messages of a consumer to a handler.
+// route says what a Router of Watermill does: it hands the messages of consumers to a handler.
 type route struct {
-	name       string
-	handle     message.NoPublishHandlerFunc
-	putAway    func(meta jetstream.Delivery, cause error, data []byte) error // quarantines a message
-	js         natsjs.JetStream
-	metrics    *Metrics
-	subscriber jetstream.SubscriberConfig
+	name        string
+	handle      message.NoPublishHandlerFunc
+	putAway     func(meta jetstream.Delivery, cause error, data []byte) error // quarantines a message
+	js          natsjs.JetStream
+	metrics     *Metrics
+	drain       time.Duration // how long the messages in flight may take at the end
+	log         *slog.Logger
+	subscribers []jetstream.SubscriberConfig
 }
 
 // newRouter makes the Router of a route.
 func newRouter(ctx context.Context, r route) (*message.Router, error) {
-	// A Router whose first subscription fails leaves a goroutine behind for ever, so this is looked at before. A broker that is
-	// away does not make it fail.
-	_, err := r.js.Consumer(ctx, r.subscriber.Stream, r.subscriber.Durable)
-	if errors.Is(err, natsjs.ErrConsumerNotFound) || errors.Is(err, natsjs.ErrStreamNotFound) {
-		return nil, fmt.Errorf("bind to consumer %s of %s (\"fanfare topology apply\" makes it): %w", r.subscriber.Durable, r.subscriber.Stream, err)
-	}
-	subscriber, err := jetstream.NewSubscriber(r.js, r.subscriber)
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to %s: %w", r.subscriber.Stream, err)
-	}
-	config := message.RouterConfig{CloseTimeout: r.subscriber.DrainTimeout}
-	router, err := message.NewRouter(config, routerLogger(r.subscriber.Logger))
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: r.drain}, routerLogger(r.log))
 	if err != nil {
 		return nil, fmt.Errorf("make router of %s: %w", r.name, err)
 	}
 	router.AddMiddleware(handBack, r.metrics.middleware(r.name), r.poison, middleware.Recoverer)
-	router.AddConsumerHandler(r.name, r.subscriber.Stream, subscriber, r.handle)
+	for _, cfg := range r.subscribers {
+		cfg.DrainTimeout, cfg.Logger = r.drain, r.log
+		if err := r.bind(ctx, router, cfg); err != nil {
+			return nil, err
+		}
+	}
 	return router, nil
+}
+
+// bind adds a consumer to a Router.
+func (r route) bind(ctx context.Context, router *message.Router, cfg jetstream.SubscriberConfig) error {
+	// A Router whose first subscription fails leaves a goroutine behind for ever, so this is looked at before. A broker that is
+	// away does not make it fail.
+	_, err := r.js.Consumer(ctx, cfg.Stream, cfg.Durable)
+	if errors.Is(err, natsjs.ErrConsumerNotFound) || errors.Is(err, natsjs.ErrStreamNotFound) {
+		return fmt.Errorf("bind to consumer %s of %s (\"fanfare topology apply\" makes it): %w", cfg.Durable, cfg.Stream, err)
+	}
+	subscriber, err := jetstream.NewSubscriber(r.js, cfg)
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", cfg.Stream, err)
+	}
+	router.AddConsumerHandler(cfg.Durable, cfg.Stream, subscriber, r.handle)
+	return nil
 }
 
 // poison quarantines a message whose handler panics whenever it comes. It is outside of Recoverer, which makes an error of the
@@ -57,7 +70,7 @@ func (r route) poison(next message.HandlerFunc) message.HandlerFunc {
 		}
 		meta, _ := jetstream.Meta(msg)
 		r.metrics.panics.Inc()
-		r.subscriber.Logger.Error("message panicked", "seq", meta.Sequence, "error", panicked.Error(), "stack", panicked.Stacktrace)
+		r.log.Error("message panicked", "seq", meta.Sequence, "error", panicked.Error(), "stack", panicked.Stacktrace)
 		if meta.NumDelivered < maxPanics {
 			return out, err
 		}

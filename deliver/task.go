@@ -42,13 +42,16 @@ func (w *Worker) handle(msg *message.Message) error {
 	if err != nil {
 		return w.quarantine(meta, err, msg.Payload)
 	}
-	flights := w.board(tasks)
-	weight := int64(min(len(flights), w.cfg.maxTargets()))
-	if err := w.targets.Acquire(w.draining, weight); err != nil {
+	tenant, weight := "", min(targetsOf(tasks), w.inHand.most)
+	if meta.Stream == BacklogStream {
+		tenant, weight = tasks[0].Event.Tenant, min(weight, w.inHand.backlogMost())
+	}
+	if err := w.inHand.acquire(w.draining, tenant, weight); err != nil {
 		return errStopping
 	}
-	defer w.targets.Release(weight)
-	if flights, err = w.unknown(tasks, flights, meta.Suspect); err != nil {
+	defer w.inHand.release(tenant, weight)
+	flights, err := w.unknown(tasks, w.board(tasks), meta.Suspect)
+	if err != nil {
 		return err
 	}
 	if err := w.catchUpWith(tasks); err != nil {
@@ -73,12 +76,17 @@ func (w *Worker) apart(flights []*flight) error {
 	return w.write(records...)
 }
 
-// board makes the flights of tasks.
-func (w *Worker) board(tasks []Task) []*flight {
-	n := 0
+// targetsOf returns how many deliveries tasks ask for.
+func targetsOf(tasks []Task) (n int) {
 	for i := range tasks {
 		n += len(tasks[i].Targets)
 	}
+	return n
+}
+
+// board makes the flights of tasks.
+func (w *Worker) board(tasks []Task) []*flight {
+	n := targetsOf(tasks)
 	room := make([]flight, n)
 	flights := make([]*flight, 0, n)
 	epoch := w.pulse.now()

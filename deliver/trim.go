@@ -12,11 +12,12 @@ import (
 // trimEvery is how often what is done leaves the streams: one purge costs an fsync, an acknowledgement none.
 const trimEvery = 5 * time.Second
 
-// Trimmer removes from TASKS what every worker is done with, and from ATTEMPTS what is recorded and a while old.
+// Trimmer removes from TASKS and BACKLOG what every worker is done with, and from ATTEMPTS what is recorded and a while old.
 // Several may run.
 type Trimmer struct {
 	js      natsjs.JetStream
 	keep    time.Duration
+	metrics *Metrics
 	trouble *trouble
 	now     func() time.Time
 	// floors are where the recorders were before, the oldest first, by which time becomes a place in the stream.
@@ -29,9 +30,9 @@ type floor struct {
 }
 
 // NewTrimmer makes a Trimmer; Run starts it.
-func NewTrimmer(cfg Config, js natsjs.JetStream, logger *slog.Logger) *Trimmer {
+func NewTrimmer(cfg Config, js natsjs.JetStream, metrics *Metrics, logger *slog.Logger) *Trimmer {
 	cfg = cfg.or(DefaultConfig())
-	return &Trimmer{js: js, keep: cfg.AttemptsKeep, trouble: newTrouble(logger.With("stage", "trim")), now: time.Now}
+	return &Trimmer{js: js, keep: cfg.AttemptsKeep, metrics: metrics, trouble: newTrouble(logger.With("stage", "trim")), now: time.Now}
 }
 
 // Run trims until ctx ends. While NATS is away there is nothing to trim.
@@ -51,8 +52,10 @@ func (t *Trimmer) Run(ctx context.Context) error {
 }
 
 func (t *Trimmer) trim(ctx context.Context) error {
-	if err := t.trimTasks(ctx); err != nil {
-		return fmt.Errorf("trim %s: %w", Stream, err)
+	for _, name := range []string{Stream, BacklogStream} {
+		if err := t.trimTasks(ctx, name); err != nil {
+			return fmt.Errorf("trim %s: %w", name, err)
+		}
 	}
 	if err := t.trimAttempts(ctx); err != nil {
 		return fmt.Errorf("trim %s: %w", AttemptsStream, err)
@@ -60,12 +63,43 @@ func (t *Trimmer) trim(ctx context.Context) error {
 	return nil
 }
 
-func (t *Trimmer) trimTasks(ctx context.Context) error {
-	stream, done, err := t.look(ctx, Stream, Durable)
+// trimTasks removes what all consumers of a stream are done with. One that is far behind keeps what the others did
+// after it; where that becomes much, it is removed from between, which costs more.
+func (t *Trimmer) trimTasks(ctx context.Context, name string) error {
+	stream, err := t.js.Stream(ctx, name)
 	if err != nil {
 		return err
 	}
-	return purge(ctx, stream, done)
+	places, err := queuePlaces(ctx, stream)
+	if err != nil {
+		return err
+	}
+	lowest := stream.CachedInfo().State.LastSeq
+	pending := uint64(0)
+	for _, p := range places {
+		lowest = min(lowest, p.done)
+		pending += p.pending
+	}
+	t.metrics.pending.WithLabelValues(name).Set(float64(pending))
+	if err := purge(ctx, stream, lowest); err != nil || !t.crowded(stream) {
+		return err
+	}
+	for _, p := range places {
+		if p.done <= lowest {
+			continue
+		}
+		err := stream.Purge(ctx, natsjs.WithPurgeSubject(p.filter), natsjs.WithPurgeSequence(p.done+1))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crowded reports whether a stream is more than half full.
+func (t *Trimmer) crowded(stream natsjs.Stream) bool {
+	info := stream.CachedInfo()
+	return info.Config.MaxBytes > 0 && info.State.Bytes > uint64(info.Config.MaxBytes)/2
 }
 
 // trimAttempts keeps what was recorded a short while ago, for those who watch; unless the stream becomes full.
@@ -83,8 +117,7 @@ func (t *Trimmer) trimAttempts(ctx context.Context) error {
 		old = t.floors[0].seq
 		t.floors = t.floors[1:]
 	}
-	info := stream.CachedInfo()
-	if max := info.Config.MaxBytes; max > 0 && info.State.Bytes > uint64(max)/2 {
+	if t.crowded(stream) {
 		old = done
 	}
 	return purge(ctx, stream, old)

@@ -13,7 +13,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/group"
@@ -81,7 +80,7 @@ type Worker struct {
 	now       func() time.Time
 
 	gate      *throttle.Gate
-	targets   *semaphore.Weighted // bounds the deliveries of tasks in hand
+	inHand    *inHand // bounds the deliveries of tasks in hand
 	suspects  *suspects
 	handing   *group.Committer[*handOffs]
 	returning *group.Committer[returned]
@@ -115,7 +114,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		js: deps.JS, ledger: newLedger(deps.DB), journal: newJournal(deps.Publisher), gathering: newGathering(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
-		targets: semaphore.NewWeighted(int64(cfg.maxTargets())),
+		inHand: newInHand(cfg.maxTargets()),
 	}
 	w.trouble = newTrouble(w.log)
 	w.flights.panicked = func(cause any) { w.outlived("flight", cause) }
@@ -208,16 +207,24 @@ func (w *Worker) landAll(feeders *sync.WaitGroup) {
 // commitGrace is how long what was attempted may take to reach the disk after the last attempt ended.
 const commitGrace = 2 * time.Second
 
-// router is Watermill's, with one handler for tasks.
+// router is Watermill's, with one handler for all tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
-	return newRouter(ctx, route{
+	r := route{
 		name: "deliver", handle: w.handle, putAway: w.quarantine, js: w.js, metrics: w.metrics,
-		subscriber: jetstream.SubscriberConfig{
-			Stream: Stream, Durable: Durable, MaxInFlight: w.cfg.Messages,
-			DrainTimeout: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
-		},
-	})
+		drain: w.cfg.DrainTimeout + commitGrace, log: w.log,
+	}
+	for _, q := range taskQueues() {
+		cfg := jetstream.SubscriberConfig{Stream: q.stream, Durable: q.durable, MaxInFlight: w.cfg.Messages}
+		if q.stream == BacklogStream {
+			cfg.MaxBytes = backlogBytes
+		}
+		r.subscribers = append(r.subscribers, cfg)
+	}
+	return newRouter(ctx, r)
 }
+
+// backlogBytes bounds what a worker holds of one lane of the backlog: several times of what it may have in hand.
+const backlogBytes = 32 << 20
 
 // patience is how long a delivery waits for a slot of its subscription; less with a short lease, so that what
 // is left of it still outlasts the attempt.

@@ -31,7 +31,7 @@ type auditing struct {
 func newAuditing(t *testing.T) *auditing {
 	t.Helper()
 	h := &auditing{house: newHouse(t)}
-	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{})
@@ -39,7 +39,7 @@ func newAuditing(t *testing.T) *auditing {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = publisher.Close() })
-	outbox := deliver.NewOutbox(publisher)
+	outbox := deliver.NewOutbox(h.js, publisher)
 	// What fan-out hands over goes on to the stream of tasks.
 	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
 	h.tray.before.Store(&send)

@@ -19,7 +19,7 @@ const eventsAge = 24 * time.Hour
 func newBackfilling(t *testing.T) *replaying {
 	t.Helper()
 	h := &replaying{house: newHouse(t)}
-	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	h.store.OnSince(fanout.Backfill{DB: h.db, MaxAge: eventsAge}.Begin)

@@ -44,8 +44,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("FANFARE_EVENTS_MAX_AGE must be 1h or more, not %s", c.EventsMaxAge)
 	case c.EventsMaxBytes < 1<<20:
 		return fmt.Errorf("FANFARE_EVENTS_MAX_BYTES must be 1048576 or more, not %d", c.EventsMaxBytes)
-	case c.MaxInFlight < 1 || c.MaxInFlight > maxAckPending:
-		return fmt.Errorf("FANFARE_FANOUT_MAX_IN_FLIGHT must be 1 to %d, not %d", maxAckPending, c.MaxInFlight)
+	case c.MaxInFlight < 1 || c.MaxInFlight > maxInFlight:
+		return fmt.Errorf("FANFARE_FANOUT_MAX_IN_FLIGHT must be 1 to %d, not %d", maxInFlight, c.MaxInFlight)
 	case c.DrainTimeout < 0:
 		return fmt.Errorf("FANFARE_FANOUT_DRAIN_TIMEOUT must not be negative, not %s", c.DrainTimeout)
 	}

@@ -20,8 +20,16 @@ const (
 	Durable = "fanout"
 )
 
-// maxAckPending bounds the events in flight over all processes.
-const maxAckPending = 4096
+const (
+	// maxAckPending bounds the events that all processes hold.
+	maxAckPending = 16384
+	// maxInFlight bounds the events that one process may be set to match at once.
+	maxInFlight = 4096
+	// readAhead and readAheadBytes bound the events that one process holds beside those. Among them it looks for the
+	// tenants whose events are matched next, so that one tenant's flood does not delay the others'.
+	readAhead      = 8192
+	readAheadBytes = 64 << 20
+)
 
 // Inbox is the stream and the durable consumer that hold events for fan-out, for `fanfare topology`.
 // maxAge is how long events are kept, maxBytes how many bytes; when full, publishing fails.

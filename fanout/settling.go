@@ -29,8 +29,8 @@ type settling struct {
 	events uint64    // the last event that was in the stream
 	until  time.Time // just after its acceptance
 
-	matched bool   // all up to there are matched
-	tasks   uint64 // the last message of tasks then
+	matched bool               // all up to there are matched
+	tasks   deliver.TasksPlace // the end of tasks then
 }
 
 // over reports whether the moment has come. It is asked again and again.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -67,6 +68,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 func (s *Stage) Run(ctx context.Context) error {
 	sub, err := jetstream.NewSubscriber(s.js, jetstream.SubscriberConfig{
 		Stream: Stream, Durable: Durable, MaxInFlight: s.cfg.MaxInFlight, DrainTimeout: s.cfg.DrainTimeout, Logger: s.log,
+		Ahead: readAhead, MaxBytes: readAheadBytes, Key: tenantOf,
 	})
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
@@ -88,6 +90,13 @@ func (s *Stage) Run(ctx context.Context) error {
 		return fmt.Errorf("fan out: %w", err)
 	}
 	return nil
+}
+
+// tenantOf returns the tenant that an event's subject names.
+func tenantOf(subject string) string {
+	_, rest, _ := strings.Cut(subject, ".")
+	tenant, _, _ := strings.Cut(rest, ".")
+	return tenant
 }
 
 // errNotRead says that a message came by another way than the stream.

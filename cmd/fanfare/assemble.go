@@ -206,7 +206,7 @@ func (a *assembly) match(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	outbox := deliver.NewOutbox(publisher)
+	outbox := deliver.NewOutbox(sh.js, publisher)
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
 		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
 		Logger: sh.log, Metrics: sh.metrics,
@@ -256,7 +256,7 @@ func (a *assembly) send(sh *shared) error {
 		return worker.Run(ctx)
 	})
 	a.add("recorder", recorder.Run)
-	a.add("trim", deliver.NewTrimmer(cfg, sh.js, sh.log).Run)
+	a.add("trim", deliver.NewTrimmer(cfg, sh.js, metrics, sh.log).Run)
 	return nil
 }
 

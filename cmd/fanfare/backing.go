@@ -120,6 +120,7 @@ func inboxes(s *settings) []jetstream.Inbox {
 	all := []jetstream.Inbox{
 		fanout.Inbox(s.fanout.EventsMaxAge, s.fanout.EventsMaxBytes),
 		deliver.Inbox(s.deliver.TasksMaxBytes),
+		deliver.BacklogInbox(s.deliver.BacklogMaxBytes),
 		deliver.AttemptsInbox(s.deliver.AttemptsMaxBytes),
 	}
 	for i := range all {

@@ -41,8 +41,9 @@ func TestDefaultsAgree(t *testing.T) {
 		"FANFARE_JWT_MAX_TTL":       s.access.JWTMaxTTL,
 		"FANFARE_INGEST_MAX_EVENTS": s.ingest.MaxEvents, "FANFARE_INGEST_MAX_BYTES": s.ingest.MaxBytes, "FANFARE_EVENT_TYPES": s.fanout.EventTypes,
 		"FANFARE_EVENT_MAX_DATA": s.fanout.MaxData, "FANFARE_EVENTS_MAX_AGE": s.fanout.EventsMaxAge, "FANFARE_EVENTS_MAX_BYTES": s.fanout.EventsMaxBytes,
-		"FANFARE_TASKS_MAX_BYTES": s.deliver.TasksMaxBytes, "FANFARE_ATTEMPTS_MAX_BYTES": s.deliver.AttemptsMaxBytes,
-		"FANFARE_DELIVER_IN_FLIGHT": s.deliver.InFlight, "FANFARE_DELIVER_LEASE": s.deliver.Lease,
+		"FANFARE_TASKS_MAX_BYTES": s.deliver.TasksMaxBytes, "FANFARE_BACKLOG_MAX_BYTES": s.deliver.BacklogMaxBytes,
+		"FANFARE_ATTEMPTS_MAX_BYTES": s.deliver.AttemptsMaxBytes,
+		"FANFARE_DELIVER_IN_FLIGHT":  s.deliver.InFlight, "FANFARE_DELIVER_LEASE": s.deliver.Lease,
 	} {
 		want := fmt.Sprint(is)
 		if d, ok := is.(time.Duration); ok {
@@ -64,7 +65,8 @@ func TestStreamSettings(t *testing.T) {
 	s := testSettings(t.TempDir())
 	s.server.StreamReplicas, s.fanout.EventsMaxAge = 3, 48*time.Hour
 	s.fanout.EventsMaxBytes, s.deliver.TasksMaxBytes, s.deliver.AttemptsMaxBytes = 1<<30, 2<<30, 3<<30
-	want := map[string]int64{"EVENTS": 1 << 30, "TASKS": 2 << 30, "ATTEMPTS": 3 << 30}
+	s.deliver.BacklogMaxBytes = 4 << 30
+	want := map[string]int64{"EVENTS": 1 << 30, "TASKS": 2 << 30, "BACKLOG": 4 << 30, "ATTEMPTS": 3 << 30}
 	for _, inbox := range inboxes(s) {
 		stream := inbox.Stream
 		if stream.Replicas != 3 || stream.MaxBytes != want[stream.Name] {

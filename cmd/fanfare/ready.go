@@ -40,10 +40,12 @@ func needed(s *settings, r role) []jetstream.Inbox {
 	var all []jetstream.Inbox
 	for _, in := range inboxes(s) {
 		reads := map[string]bool{
-			fanout.Stream: r.is(roleFanout), deliver.Stream: r.is(roleDeliver), deliver.AttemptsStream: r.is(roleDeliver),
+			fanout.Stream: r.is(roleFanout), deliver.Stream: r.is(roleDeliver), deliver.BacklogStream: r.is(roleDeliver),
+			deliver.AttemptsStream: r.is(roleDeliver),
 		}
 		uses := map[string]bool{
-			fanout.Stream: true, deliver.Stream: r.is(roleFanout, roleDeliver), deliver.AttemptsStream: r.is(roleAPI, roleDeliver),
+			fanout.Stream: true, deliver.Stream: r.is(roleFanout, roleDeliver),
+			deliver.BacklogStream: r.is(roleFanout, roleDeliver), deliver.AttemptsStream: r.is(roleAPI, roleDeliver),
 		}
 		if !reads[in.Stream.Name] {
 			in.Consumers = nil

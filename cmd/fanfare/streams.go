@@ -45,7 +45,7 @@ func (b *backing) keepTopology(ctx context.Context, s *settings, log *slog.Logge
 
 // fit makes the streams smaller where the volume of the data directory does not have the room that they may take.
 func (s *settings) fit(room int64) {
-	bounds := []*int64{&s.fanout.EventsMaxBytes, &s.deliver.TasksMaxBytes, &s.deliver.AttemptsMaxBytes}
+	bounds := []*int64{&s.fanout.EventsMaxBytes, &s.deliver.TasksMaxBytes, &s.deliver.BacklogMaxBytes, &s.deliver.AttemptsMaxBytes}
 	var sum int64
 	for _, b := range bounds {
 		sum += *b

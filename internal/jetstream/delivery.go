@@ -46,6 +46,8 @@ type delivery struct {
 	Delivery
 
 	of       *subscription
+	key      string // of its queue, while it waits for a handler
+	size     int    // of its payload
 	msg      *message.Message
 	cancel   context.CancelFunc // ends the message's context
 	answered atomic.Bool
@@ -79,6 +81,7 @@ func newDelivery(of *subscription, m *nats.Msg) (*delivery, error) {
 			NumDelivered: meta.NumDelivered,
 		},
 		of:    of,
+		size:  len(m.Data),
 		msg:   decode(m),
 		reply: m.Reply,
 	}

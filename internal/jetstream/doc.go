@@ -6,7 +6,7 @@
 // or one by one; see pace.
 //
 // Out come the messages of a durable consumer. The Subscriber asks the broker for no more than it has room for,
-// keeps alive whatever it was given, and answers as the message is answered: acked, or nacked and handed out again a
+// keeps alive whatever it was given, hands it out by keys in turn where keys are asked for, and answers as the message is answered: acked, or nacked and handed out again a
 // little later. Streams and consumers are bound to, never made, except by Apply.
 //
 // Promised: a message whose Send returned without an error is in its stream, and on disk if Durability says so;

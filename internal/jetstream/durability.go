@@ -45,7 +45,7 @@ func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, streams
 		servers = append(servers, name)
 	}
 	if err := list.Err(); err != nil {
-		return false, "", fmt.Errorf("list streams: %w", classify(err))
+		return false, "", fmt.Errorf("list streams: %w", Classify(err))
 	}
 	for _, name := range missing {
 		weak = append(weak, "stream "+name+" is missing")
@@ -87,7 +87,7 @@ func flawOfServer(ctx context.Context, nc *nats.Conn, name string) (string, erro
 		return "may or may not sync every write: it does not tell this account; set sync_always there and export " +
 			settingsSubject + " to it, or replicate the streams", nil
 	case err != nil:
-		return "", fmt.Errorf("ask server %s for its settings: %w", name, classify(err))
+		return "", fmt.Errorf("ask server %s for its settings: %w", name, Classify(err))
 	case !settings.SyncAlways:
 		return "does not sync every write; set sync_always there, or replicate the streams", nil
 	default:

@@ -40,8 +40,8 @@ const (
 	statusUnavailable                     = 503
 )
 
-// classify puts the sentinel before an error of the client or the broker.
-func classify(err error) error {
+// Classify puts the sentinel before an error of the client or the broker.
+func Classify(err error) error {
 	if sentinel := sentinelOf(err); sentinel != nil {
 		return fmt.Errorf("%w: %w", sentinel, err)
 	}

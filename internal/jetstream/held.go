@@ -11,6 +11,7 @@ import (
 type held struct {
 	mu         sync.Mutex
 	deliveries map[place]*delivery
+	bytes      int // of their payloads
 }
 
 // place tells messages apart, also those of a stream that was deleted and made anew.
@@ -21,7 +22,7 @@ type place struct {
 
 func (d *delivery) place() place { return place{d.Sequence, d.Timestamp.UnixNano()} }
 
-func newHeld(size int) *held { return &held{deliveries: make(map[place]*delivery, size)} }
+func newHeld() *held { return &held{deliveries: make(map[place]*delivery)} }
 
 // take adds a message. It returns false if the message is held already, because the broker gave it out
 // again: the answer to the first is then the answer to both.
@@ -33,6 +34,7 @@ func (h *held) take(d *delivery) bool {
 		return false
 	}
 	h.deliveries[d.place()] = d
+	h.bytes += d.size
 	return true
 }
 
@@ -47,13 +49,17 @@ func (h *held) replyOf(d *delivery) string {
 func (h *held) release(d *delivery) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.deliveries, d.place())
+	if h.deliveries[d.place()] == d {
+		delete(h.deliveries, d.place())
+		h.bytes -= d.size
+	}
 }
 
-func (h *held) len() int {
+// size returns how many messages there are, and their bytes.
+func (h *held) size() (messages, bytes int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.deliveries)
+	return len(h.deliveries), h.bytes
 }
 
 // slow returns where the broker hears of the progress of the messages that were held at the last call already.

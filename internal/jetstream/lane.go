@@ -89,12 +89,12 @@ func connected(ctx context.Context, nc *nats.Conn) error {
 	defer nc.RemoveStatusListener(status)
 	for !nc.IsConnected() {
 		if nc.IsClosed() {
-			return classify(nats.ErrConnectionClosed)
+			return Classify(nats.ErrConnectionClosed)
 		}
 		select {
 		case <-status:
 		case <-ctx.Done():
-			return classify(nats.ErrConnectionReconnecting)
+			return Classify(nats.ErrConnectionReconnecting)
 		}
 	}
 	return nil
@@ -103,7 +103,7 @@ func connected(ctx context.Context, nc *nats.Conn) error {
 func (l *lane) publish(ctx context.Context, letters []*letter) {
 	if ctx.Err() != nil { // Those before took all the time.
 		for _, x := range letters {
-			x.err = classify(nats.ErrTimeout)
+			x.err = Classify(nats.ErrTimeout)
 		}
 		return
 	}
@@ -131,7 +131,7 @@ func (l *lane) singly(ctx context.Context, letters []*letter) {
 			x.ack, x.err = wait(ctx, acks[i])
 		}
 		if x.err != nil {
-			x.err = classify(x.err)
+			x.err = Classify(x.err)
 		} else if !x.ack.Duplicate {
 			stored++
 		}
@@ -162,7 +162,7 @@ func (l *lane) together(ctx context.Context, letters []*letter) {
 		delete(x.msg.Header, headerBatchSequence)
 		delete(x.msg.Header, headerBatchCommit)
 	}
-	switch err = classify(err); {
+	switch err = Classify(err); {
 	case isCode(err, codeDuplicateInBatch):
 		l.rejections++
 		half := len(letters) / 2

@@ -89,11 +89,11 @@ func (r *routes) find(ctx context.Context, subject string) (*lane, error) {
 		return nil, fmt.Errorf("no stream takes this subject; %s: %w", remedy, err)
 	}
 	if err != nil {
-		return nil, classify(err)
+		return nil, Classify(err)
 	}
 	stream, err := r.js.Stream(ctx, name)
 	if err != nil {
-		return nil, classify(err)
+		return nil, Classify(err)
 	}
 	cfg := stream.CachedInfo().Config
 	found := newLane(r.js, cfg, r.cfg)

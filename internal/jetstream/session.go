@@ -41,7 +41,9 @@ type session struct {
 	status    chan nats.Status
 	suspectTo uint64 // the last message that was stored before the session began
 	asked     int    // how many messages the broker was asked for and did not send yet
-	heard     bool   // anything, since the last look
+	// askedBytes is how many bytes they may have, about: the broker counts headers as well.
+	askedBytes int
+	heard      bool // anything, since the last look
 }
 
 // open binds to the consumer.
@@ -95,7 +97,7 @@ func missing(err error, what string) error {
 	if errors.Is(err, natsjs.ErrStreamNotFound) || errors.Is(err, natsjs.ErrConsumerNotFound) {
 		return fmt.Errorf("%s is missing; %s: %w", what, remedy, err)
 	}
-	return fmt.Errorf("look up %s: %w", what, classify(err))
+	return fmt.Errorf("look up %s: %w", what, Classify(err))
 }
 
 // run reads until ctx ends, which is no error, or until the session does.
@@ -108,8 +110,9 @@ func (o *session) run(ctx context.Context) error {
 		}
 		var out chan<- *message.Message
 		var next *message.Message
-		if o.mayHandOut() {
-			out, next = o.out, o.ready[0].msg
+		d := o.ready.next()
+		if d != nil {
+			out, next = o.out, d.msg
 		}
 		select {
 		case m := <-o.in:
@@ -118,7 +121,7 @@ func (o *session) run(ctx context.Context) error {
 			}
 			o.offer()
 		case out <- next:
-			o.handedOut()
+			o.handedOut(d)
 		case <-o.freed:
 		case <-pulse.C:
 			if o.asked > 0 && !o.heard {
@@ -136,11 +139,17 @@ func (o *session) run(ctx context.Context) error {
 // ask asks the broker for as many messages as there is room for. It waits until that is worth a request: there is
 // always room for those that handlers could take.
 func (o *session) ask() error {
-	room := o.room - o.held.len() - o.asked
-	if room < max(1, (o.room-o.cfg.MaxInFlight)/2) {
+	if o.asked == 0 {
+		o.askedBytes = 0
+	}
+	held, heldBytes := o.held.size()
+	room, bytes := o.room-held-o.asked, o.cfg.MaxBytes-heldBytes-o.askedBytes
+	// A request that is smaller than the next message would be refused, again and again.
+	if room < max(1, min(o.cfg.Ahead, 256)/2) || bytes < o.cfg.MaxBytes/4 {
 		return nil
 	}
-	request, err := json.Marshal(pull{Batch: room, MaxBytes: pullBytes, Expires: pullExpiry, Heartbeat: o.cfg.silence / 2})
+	bytes = min(bytes, pullBytes)
+	request, err := json.Marshal(pull{Batch: room, MaxBytes: bytes, Expires: pullExpiry, Heartbeat: o.cfg.silence / 2})
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
@@ -148,6 +157,7 @@ func (o *session) ask() error {
 		return fmt.Errorf("ask for messages: %w", err)
 	}
 	o.asked += room
+	o.askedBytes += bytes
 	o.heard = true // It was not asked before, and so need not have said anything.
 	return nil
 }
@@ -165,6 +175,7 @@ func (o *session) hear(m *nats.Msg) error {
 	o.heard = true
 	if m.Reply != "" {
 		o.asked--
+		o.askedBytes -= len(m.Data)
 		o.receive(m, o.suspectTo)
 		return nil
 	}
@@ -174,6 +185,9 @@ func (o *session) hear(m *nats.Msg) error {
 	}
 	if left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages")); err == nil {
 		o.asked -= left // A request ended, by its age or its bytes, with so many messages not sent.
+		if left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Bytes")); err == nil {
+			o.askedBytes -= left
+		}
 		return nil
 	}
 	return fmt.Errorf("the broker ended a request: %s %s", status, m.Header.Get("Description"))
@@ -196,7 +210,7 @@ func (o *session) close() {
 		case m := <-o.in:
 			_ = o.hear(m)
 		default:
-			for _, d := range o.ready {
+			for _, d := range o.ready.all() {
 				d.Suspect = true
 			}
 			return

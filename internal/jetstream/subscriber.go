@@ -20,9 +20,16 @@ type SubscriberConfig struct {
 	// Durable names the consumer, which must exist and demand explicit acks. Its subscribers share the messages.
 	Durable string
 	// MaxInFlight is how many messages of one subscription may be handed out and not yet acked or nacked; 0
-	// means 256. A subscription holds half as many again ready, up to 256. With 1, and a consumer whose MaxAckPending
+	// means 256. With 1, and a consumer whose MaxAckPending
 	// is 1, messages are handled in the order of the stream.
 	MaxInFlight int
+	// Ahead is how many messages a subscription holds that wait for a handler; 0 means half of MaxInFlight, up to 256.
+	Ahead int
+	// MaxBytes bounds the bytes of all messages that a subscription holds, by no more than one message; 0 means 256 MiB.
+	MaxBytes int
+	// Key returns the key of a message by its subject. The messages of each key are handed out in their order, the keys
+	// in turn, and no key takes all handlers. Nil: all messages are handed out in their order.
+	Key func(subject string) string
 	// Heartbeat is how often the broker hears that a message is still held; 0 means a third of the consumer's AckWait,
 	// which is also the most.
 	Heartbeat time.Duration
@@ -43,6 +50,12 @@ func (c SubscriberConfig) withDefaults() (SubscriberConfig, error) {
 	}
 	if c.MaxInFlight <= 0 {
 		c.MaxInFlight = 256
+	}
+	if c.Ahead <= 0 {
+		c.Ahead = min(c.MaxInFlight/2, 256)
+	}
+	if c.MaxBytes <= 0 {
+		c.MaxBytes = 256 << 20
 	}
 	if c.NackDelay <= 0 {
 		c.NackDelay = time.Second

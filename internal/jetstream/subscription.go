@@ -35,13 +35,11 @@ type subscription struct {
 	out   chan *message.Message
 	nack  []byte // the answer to a nacked message
 
-	held     *held
-	room     int           // how many messages may be held
-	inFlight atomic.Int64  // how many of them are handed out
-	freed    chan struct{} // holds a token when a message was answered
+	held  *held
+	room  int           // how many messages may be held
+	freed chan struct{} // holds a token when a message was answered
 
-	ready      []*delivery // held, to be handed out; of the goroutine of run
-	empty      []*delivery // where ready begins anew when it is empty
+	ready      *ready // held, to be handed out
 	interval   time.Duration
 	prompt     *atomic.Bool   // handlers answer by themselves; see Subscriber.Answer
 	unanswered sync.WaitGroup // messages that are handed out
@@ -49,7 +47,7 @@ type subscription struct {
 }
 
 func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberConfig, topic string) *subscription {
-	room := cfg.MaxInFlight + min(cfg.MaxInFlight/2, 256)
+	room := cfg.MaxInFlight + cfg.Ahead
 	return &subscription{
 		cfg:       cfg,
 		js:        js,
@@ -58,8 +56,8 @@ func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberCo
 		base:      base,
 		out:       make(chan *message.Message),
 		nack:      fmt.Appendf(nil, `-NAK {"delay":%d}`, cfg.NackDelay.Nanoseconds()),
-		held:      newHeld(room),
-		empty:     make([]*delivery, 0, room),
+		held:      newHeld(),
+		ready:     newReady(cfg.MaxInFlight, cfg.Key),
 		room:      room,
 		freed:     make(chan struct{}, 1),
 		abandoned: make(chan struct{}),
@@ -121,34 +119,24 @@ func (s *subscription) receive(m *nats.Msg, suspectTo uint64) {
 		return
 	}
 	d.Suspect = d.NumDelivered > 1 || d.Sequence <= suspectTo
-	s.ready = append(s.ready, d)
+	s.ready.add(d)
 }
 
 // offer hands out what is wanted at once.
 func (s *subscription) offer() {
-	for s.mayHandOut() {
+	for d := s.ready.next(); d != nil; d = s.ready.next() {
 		select {
-		case s.out <- s.ready[0].msg:
-			s.handedOut()
+		case s.out <- d.msg:
+			s.handedOut(d)
 		default:
 			return
 		}
 	}
 }
 
-// mayHandOut says whether there is a message to hand out, and a handler may have it.
-func (s *subscription) mayHandOut() bool {
-	return len(s.ready) > 0 && s.inFlight.Load() < int64(s.cfg.MaxInFlight)
-}
-
-// handedOut is called when a handler has the first message that was ready.
-func (s *subscription) handedOut() {
-	d := s.ready[0]
-	s.ready[0] = nil
-	if s.ready = s.ready[1:]; len(s.ready) == 0 {
-		s.ready = s.empty
-	}
-	s.inFlight.Add(1)
+// handedOut is called when a handler has the message that was next.
+func (s *subscription) handedOut(d *delivery) {
+	s.ready.take()
 	s.unanswered.Add(1)
 	if !s.prompt.Load() {
 		go s.watch(d)
@@ -171,7 +159,7 @@ func (s *subscription) watch(d *delivery) {
 func (s *subscription) acked(d *delivery) {
 	if !d.answered.Swap(true) {
 		s.ack(d)
-		s.free()
+		s.free(d)
 	}
 }
 
@@ -179,13 +167,13 @@ func (s *subscription) acked(d *delivery) {
 func (s *subscription) nacked(d *delivery, answer []byte) {
 	if !d.answered.Swap(true) {
 		s.handBack(d, answer)
-		s.free()
+		s.free(d)
 	}
 }
 
 // free makes the room of a message that was handed out another's.
-func (s *subscription) free() {
-	s.inFlight.Add(-1)
+func (s *subscription) free(d *delivery) {
+	s.ready.done(d)
 	s.unanswered.Done()
 	select {
 	case s.freed <- struct{}{}:
@@ -241,10 +229,9 @@ func (s *subscription) beat(interval time.Duration, stop <-chan struct{}) {
 // drain hands back what was not handed out, waits for what was, and hands back what takes too long.
 func (s *subscription) drain() {
 	close(s.out)
-	for _, d := range s.ready {
+	for _, d := range s.ready.all() {
 		s.handBack(d, answerNak)
 	}
-	s.ready = nil
 	done := make(chan struct{})
 	go func() {
 		s.unanswered.Wait()
@@ -255,7 +242,7 @@ func (s *subscription) drain() {
 	select {
 	case <-done:
 	case <-timer.C:
-		s.cfg.Logger.Warn("messages in flight handed back", "consumer", s.cfg.Durable, "count", s.held.len())
+		s.cfg.Logger.Warn("messages in flight handed back", "consumer", s.cfg.Durable, "count", len(s.held.all()))
 		s.abandon()
 		<-done
 	}

@@ -82,7 +82,7 @@ func newHouse(t testing.TB, changes ...func(*house)) *house {
 	_, _ = rand.Read(key) // it never fails
 	h.ring = "k1:" + base64.StdEncoding.EncodeToString(key)
 	h.js = must(natsjs.New(servertest.Connect(t, servertest.NATS(t))))(t)
-	inboxes := []jetstream.Inbox{fanout.Inbox(24*time.Hour, 256<<20), deliver.Inbox(64 << 20), deliver.AttemptsInbox(64 << 20)}
+	inboxes := []jetstream.Inbox{fanout.Inbox(24*time.Hour, 256<<20), deliver.Inbox(64 << 20), deliver.BacklogInbox(64 << 20), deliver.AttemptsInbox(64 << 20)}
 	if err := jetstream.Apply(t.Context(), h.js, inboxes...); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func (h *house) build() {
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	stage := must(fanout.New(events, fanout.Deps{
-		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: deliver.NewOutbox(h.publisher(false)), Ledger: ledger,
+		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: deliver.NewOutbox(h.js, h.publisher(false)), Ledger: ledger,
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	poster := deliver.DefaultPosterConfig()
