@@ -48,16 +48,17 @@ func answerMany(w http.ResponseWriter, items []*item) {
 		writeProblem(w, p.Status, partly{Problem: p, Events: events})
 		return
 	}
-	status := http.StatusAccepted
 	if accepted == 0 && len(items) > 0 {
-		status = http.StatusUnprocessableEntity
+		p := problem(http.StatusUnprocessableEntity, "none of the events was accepted")
+		writeProblem(w, p.Status, partly{Problem: p, Events: events})
+		return
 	}
 	b := make([]byte, 0, len(events)+64)
 	b = append(b, `{"accepted":`...)
 	b = strconv.AppendInt(b, int64(accepted), 10)
 	b = append(b, `,"events":`...)
 	b = append(append(b, events...), '}')
-	writeJSON(w, status, b)
+	writeJSON(w, http.StatusAccepted, b)
 }
 
 // partly is the problem of an array of which only a part could be stored.

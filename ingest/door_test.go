@@ -18,7 +18,7 @@ func TestTricklesShutNobodyOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		if _, err := fmt.Fprintf(conn, "POST /v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer acme\r\nContent-Length: %d\r\n\r\n[", h.cfg.MaxBytes); err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func TestTricklesShutNobodyOut(t *testing.T) {
 	}
 	// A body that stands still is given up after seconds.
 	r, w := io.Pipe()
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	go func() { _, _ = io.WriteString(w, `{"type":"a",`) }()
 	if a := h.send("acme", "/v1/events", r); a.status != http.StatusRequestTimeout {
 		t.Errorf("a body that stands still is answered %d %s", a.status, a.body)

@@ -75,10 +75,7 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 			},
 			"422": {
 				Description: "The event is not valid, or none of an array was accepted: then `accepted` is 0, and `events` say why",
-				Content: map[string]*huma.MediaType{
-					"application/problem+json": {Schema: problem},
-					mediaJSON:                  {Schema: resultsSchema(problem)},
-				},
+				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: problem}},
 			},
 			"409": {
 				Description: "The id was used for other content within the last 24 hours",

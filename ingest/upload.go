@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -84,7 +85,7 @@ func (u *upload) read(most int) (ended bool, p *api.Problem) {
 		n, err := u.r.Body.Read(u.body[len(u.body):min(most, cap(u.body))])
 		u.body = u.body[:len(u.body)+n]
 		u.reading += time.Since(began)
-		if err == io.EOF { //nolint:errorlint // Readers return it bare.
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return true, nil
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -127,7 +128,7 @@ func testWords(t *testing.T, d *deployment) {
 		{key, "POST /v1/events", `{"type":"a","data":"` + strings.Repeat("a", 256<<10-2) + `"}`, 202, ""},
 		{key, "POST /v1/events", `{"type":"a","data":"` + strings.Repeat("a", 256<<10-1) + `"}`, 413, ""},
 		{key, "POST /v1/events", `{"type":"a","data":{},"targets":["0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"]}`, 422, "body.targets"},
-		{key, "POST /v1/events", `[{"type":"a"},{"type":"b"}]`, 202, `"accepted":0`},
+		{key, "POST /v1/events", `[{"type":"a"},{"type":"b"}]`, 422, `"accepted":0`},
 		{key, "POST /v1/events", `[{"type":"a","id":"w2","data":1},{"type":"a","id":"w2","data":1},{"type":"!","data":1}]`, 202, `"accepted":2`},
 		{key, "POST /v1/events", `[` + strings.Repeat(`{},`, 1000) + `{}]`, 413, ""},
 		{key, "POST /v1/events", `[` + strings.Repeat(" ", 4<<20) + `]`, 413, ""},
@@ -231,9 +232,9 @@ func testBatches(t *testing.T, d *deployment) {
 		{"application/x-ndjson", `{"type":"batch.line","id":"l1","data":1}` + "\n" + `{"type":"batch.line"}` + "\n" + `{"type":"batch.line","id":"l1","data":1}` + "\n",
 			`{"accepted":2,"events":[{"id":"l1","duplicate":false},{"error":{`, nil},
 		{"application/json", `[{"type":"batch.array","id":"a1","data":1}]`, `{"accepted":1,"events":[{"id":"a1","duplicate":false}]}`, nil},
-		{"application/cloudevents+json", cloud, `{"id":"c1","duplicate":false}`, nil},
-		{"application/cloudevents-batch+json", "[" + strings.ReplaceAll(cloud, "c1", "c2") + "]", `"id":"c2"`, nil},
-		{"application/json", `{"a":1}`, `"id":"c3"`, http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"c3"}, "Ce-Source": {"/s"}, "Ce-Type": {"batch.binary"}}},
+		{"application/cloudevents+json", cloud, `{"id":"` + event.CloudID("/s", "c1") + `","duplicate":false}`, nil},
+		{"application/cloudevents-batch+json", "[" + strings.ReplaceAll(cloud, "c1", "c2") + "]", `"id":"` + event.CloudID("/s", "c2") + `"`, nil},
+		{"application/json", `{"a":1}`, `"id":"` + event.CloudID("/s", "c3") + `"`, http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"c3"}, "Ce-Source": {"/s"}, "Ce-Type": {"batch.binary"}}},
 		{"application/json", `{"type":"batch.header","data":1}`, `"id":"h1"`, http.Header{"Idempotency-Key": {"h1"}}},
 	} {
 		header := tc.header.Clone()

@@ -85,6 +85,7 @@ func checkList(location string, items []string) *Refusal {
 	return r
 }
 
+// CheckAttribute refuses what no attribute of an event may be.
 func CheckAttribute(location, value string) *Refusal {
 	if attribute(value) {
 		return nil
