@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/docs"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
@@ -182,6 +183,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 
 	a.mux = http.NewServeMux()
 	routes := api.New(a.mux, apiConfig(sh.s, sh.log), keys)
+	api.ServeGuides(routes, docs.Guides)
 	in.Routes(routes)
 	if !r.is(roleAPI) {
 		return nil

@@ -12,7 +12,7 @@ import (
 
 // docsFiles is the page that shows the document: Swagger UI, see docs/README.md.
 //
-//go:embed docs/index.html docs/start.js docs/swagger-ui-bundle.js.gz docs/swagger-ui.css.gz
+//go:embed docs/index.html docs/start.js docs/guides.css docs/swagger-ui-bundle.js.gz docs/swagger-ui.css.gz
 var docsFiles embed.FS
 
 // docsPolicy lets the page run its own script and read the document, and nothing else.
