@@ -51,7 +51,7 @@ func TestAllMakesItsStreamsAgain(t *testing.T) {
 	broker := servertest.NATS(t, servertest.Listen)
 	receiver := newTally(t)
 	dir := dataDir(t)
-	_, at := startAll(t, dir, "FANFARE_NATS_URL="+broker.ClientURL())
+	_, at := startAll(t, dir, "FANFARE_NATS_URL="+broker.AdminURL())
 	admin := adminClient(t, at, dir)
 	subscribe(t, admin, "all", receiver.url, "*")
 	js := connectJetStream(t, servertest.Connect(t, broker))
@@ -79,7 +79,7 @@ func TestReadinessOfEachRole(t *testing.T) {
 	broker := servertest.NATS(t, servertest.Listen)
 	url := servertest.EmptyPostgresURL(t)
 	env := []string{
-		"FANFARE_NATS_URL=" + broker.ClientURL(), "FANFARE_POSTGRES_URL=" + url,
+		"FANFARE_NATS_URL=" + broker.AdminURL(), "FANFARE_POSTGRES_URL=" + url,
 		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=the-admin-key-of-this-test",
 	}
 	apply := func() {

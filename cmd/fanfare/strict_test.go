@@ -18,6 +18,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -74,14 +75,14 @@ func testStrictTypes(t *testing.T, here, there *deployment) {
 		"ce-subject", "o_17", "ce-time", "2026-11-20T10:00:00Z")
 	publish("order.created", `{"sum":2}`)
 	publish("order.unknown", `{}`)
-	var event struct {
+	var taken struct {
 		Time     time.Time
 		ObjectID string `json:"object_id"`
 		Data     json.RawMessage
 	}
-	there.until(t, key, "GET /v1/events/over_nats", func(r reply) bool { return r.status == 200 }).decode(t, &event)
-	if event.ObjectID != "o_17" || !event.Time.Equal(time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)) || string(event.Data) != `{"total":2}` {
-		t.Errorf("the event of CloudEvents headers is %+v", event)
+	there.until(t, key, "GET /v1/events/"+event.CloudID("/shop", "over_nats"), func(r reply) bool { return r.status == 200 }).decode(t, &taken)
+	if taken.ObjectID != "o_17" || !taken.Time.Equal(time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)) || string(taken.Data) != `{"total":2}` {
+		t.Errorf("the event of CloudEvents headers is %+v", taken)
 	}
 	there.until(t, key, "GET /v1/quarantine", func(r reply) bool {
 		return strings.Contains(r.body, `"reason":"schema_violation"`) && strings.Contains(r.body, `"reason":"unknown_type"`)

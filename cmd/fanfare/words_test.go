@@ -258,7 +258,7 @@ func testErasedTenant(t *testing.T, d *deployment) {
 	key := d.key(t, tenant)
 	sub := someSubscription(t, d, tenant).path["id"]
 	d.call(t, testAdminKey, "DELETE /v1/tenants/"+tenant, nil, 202)
-	d.call(t, testAdminKey, "GET /v1/tenants/"+tenant, nil, 404)
+	d.until(t, testAdminKey, "GET /v1/tenants/"+tenant, func(r reply) bool { return r.status == http.StatusNotFound })
 	d.call(t, key, "GET /v1/subscriptions", nil, 401)
 	d.call(t, testAdminKey, "POST /v1/events?tenant="+tenant, map[string]any{"type": "a", "data": 1}, 404)
 	d.until(t, testAdminKey, "GET /v1/subscriptions/"+sub, func(r reply) bool { return r.status == http.StatusNotFound })
