@@ -257,7 +257,10 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
 	refusal := a.Rules.admit(w, e)
 	if refusal == nil && !e.Checked {
-		refusal = a.Rules.Check(e)
+		var err error
+		if refusal, err = a.Rules.Check(ctx, e); err != nil {
+			return err
+		}
 	}
 	if refusal != nil {
 		return a.Ledger.quarantine(ctx, newQuarantined(w, refusal))

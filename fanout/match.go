@@ -43,8 +43,8 @@ func (j *job) run() (*event.Refusal, error) {
 		return nil, err
 	}
 	if !j.event.Checked {
-		if refusal := j.rules.Check(j.event); refusal != nil {
-			return refusal, nil
+		if refusal, err := j.rules.Check(j.patience.ends, j.event); refusal != nil || err != nil {
+			return refusal, err
 		}
 	}
 	if j.suspect || !j.event.Made {

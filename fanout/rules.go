@@ -2,14 +2,18 @@ package fanout
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -20,6 +24,7 @@ type Rules struct {
 	strict  bool
 	dir     directory
 	marks   event.Marks
+	places  *fair.Places // of validations at once
 }
 
 // directory is what the rules and the matching ask of the subscriptions. What it answers is as new as its last
@@ -31,22 +36,26 @@ type directory interface {
 
 // NewRules makes the rules of a configuration. Fanfare's own events are known by their marks.
 func NewRules(cfg Config, dir *subscriptions.Directory, marks event.Marks) *Rules {
-	return &Rules{maxData: cfg.MaxData, strict: cfg.EventTypes == Strict, dir: dir, marks: marks}
+	return &Rules{
+		maxData: cfg.MaxData, strict: cfg.EventTypes == Strict, dir: dir, marks: marks,
+		places: fair.NewPlaces(runtime.GOMAXPROCS(0)),
+	}
 }
 
 // Marks are the marks of Fanfare's own events.
 func (r *Rules) Marks() event.Marks { return r.marks }
 
 // Check judges all of an event but whether its data is JSON at all: its parts, its type, the type's schema, its
-// targets. The caller has made the directory fresh.
-func (r *Rules) Check(e *Event) *event.Refusal {
+// targets. The caller has made the directory fresh. The error is the context's.
+func (r *Rules) Check(ctx context.Context, e *Event) (*event.Refusal, error) {
 	if refusal := event.CheckShape(e); refusal != nil {
-		return refusal
+		return refusal, nil
 	}
 	if e.Test {
-		return r.checkTargets(e) // Its type need not even be one that the subscription takes.
+		return r.checkTargets(e), nil // Its type need not even be one that the subscription takes.
 	}
-	return event.Join(r.checkType(e), r.checkTargets(e))
+	refusal, err := r.checkType(ctx, e)
+	return event.Join(refusal, r.checkTargets(e)), err
 }
 
 // CheckSize judges how large data is.
@@ -112,28 +121,44 @@ func syntaxError(data []byte) string {
 }
 
 // checkType judges whether the type may be published, and the data by the type's schema.
-func (r *Rules) checkType(e *Event) *event.Refusal {
+func (r *Rules) checkType(ctx context.Context, e *Event) (*event.Refusal, error) {
 	declared, ok := r.dir.EventType(e.Tenant, e.Type)
 	switch {
 	case !ok && r.strict:
-		return event.Refuse(event.UnknownType, "type", "is not declared")
-	case !ok:
-		return nil
+		return event.Refuse(event.UnknownType, "type", "is not declared"), nil
+	case !ok || len(declared.Schema) == 0 && !declared.Archived:
+		return nil, nil
 	case declared.Archived:
-		return event.Refuse(event.ArchivedType, "type", "is archived")
+		return event.Refuse(event.ArchivedType, "type", "is archived"), nil
 	}
 	if !e.JSON() {
-		return checkNoSchema(declared)
+		return checkNoSchema(declared), nil
 	}
-	violations := declared.Validate(e.Data)
-	if len(violations) == 0 {
-		return nil
+	return r.checkSchema(ctx, e, declared)
+}
+
+// checkSchema judges data by the schema of its type. Not more events at once than there are cores are judged, so that memory is
+// bounded; tenants take turns.
+func (r *Rules) checkSchema(ctx context.Context, e *Event, declared *subscriptions.EventType) (*event.Refusal, error) {
+	leave, err := r.places.Enter(ctx, e.Tenant)
+	if err != nil {
+		return nil, fmt.Errorf("wait to judge event %s by its schema: %w", e.ID, err)
+	}
+	defer leave()
+	violations, err := declared.Validate(ctx, e.Data)
+	switch {
+	case errors.Is(err, subscriptions.ErrTooCostly):
+		return event.Refuse(event.TooCostly, "data", err.Error()), nil
+	case err != nil:
+		return nil, fmt.Errorf("judge event %s by its schema: %w", e.ID, err)
+	case len(violations) == 0:
+		return nil, nil
 	}
 	refusal := &event.Refusal{Reason: event.SchemaViolation}
 	for _, v := range violations {
 		refusal.Faults = append(refusal.Faults, event.Fault(v))
 	}
-	return refusal
+	return refusal, nil
 }
 
 // checkNoSchema refuses data that is not JSON of a type that has a schema.

@@ -99,31 +99,33 @@ func TestWhatIsNoEventGoesToQuarantine(t *testing.T) {
 	h := newHouse(t)
 	h.cfg.EventTypes = fanout.Strict
 	h.declare("acme", "order", `{"type":"object","required":["total"]}`, false)
+	h.declare("acme", "costly", `{"anyOf":[{"properties":{"a":{"$ref":"#"}}},{"required":["a"],"properties":{"a":{"$ref":"#"}}}],"not":{"required":["b"]}}`, false)
 	h.declare("acme", "old", ``, true)
 	foreign := h.subscribe("globex", "*")
 	h.run()
 	h.reading()
 	want := map[uint64]event.Reason{
-		h.publish("events.acme.order", `{"total":`):                                              event.BadData,
-		h.publish("events.acme.order", ``):                                                       event.BadData,
-		h.publish("events.acme.order", `{"a":1,"a":2}`):                                          event.BadData,
-		h.publish("events.acme.order", "\"\xff\""):                                               event.BadData,
-		h.publish("events.acme.order", "\xef\xbb\xbf{}"):                                         event.BadData,
-		h.publish("events.acme.order", `"\ud800"`):                                               event.BadData,
-		h.publish("events.acme.order", `{} {}`):                                                  event.BadData,
-		h.publish("events.acme.order", strings.Repeat("[", 65)+strings.Repeat("]", 65)):          event.TooDeep,
-		h.publish("events.acme.order", strings.Repeat("[", 500_000)):                             event.TooLarge,
-		h.publish("events.acme.order", `"`+strings.Repeat("a", 256<<10)+`"`):                     event.TooLarge,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "a.b"):                       event.BadID,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", foreign.ID.String()):    event.BadTarget,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Test", "1"):                       event.BadTarget,
-		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", uuid.NewString()):       event.BadTarget,
-		h.publish("events.acme", `{}`):                                                           event.BadSubject,
-		h.publish("events.ac\x00me.order", `{}`):                                                 event.BadSubject,
-		h.publish("events.acme.order", `{}`):                                                     event.SchemaViolation,
-		h.publish("events.acme.unknown", `{}`):                                                   event.UnknownType,
-		h.publish("events.acme.old", `{}`):                                                       event.ArchivedType,
-		h.publish("events.acme.order", `{"total":1}`, "ce-specversion", "1.0", "ce-type", "old"): event.BadSubject,
+		h.publish("events.acme.order", `{"total":`):                                                    event.BadData,
+		h.publish("events.acme.order", ``):                                                             event.BadData,
+		h.publish("events.acme.order", `{"a":1,"a":2}`):                                                event.BadData,
+		h.publish("events.acme.order", "\"\xff\""):                                                     event.BadData,
+		h.publish("events.acme.order", "\xef\xbb\xbf{}"):                                               event.BadData,
+		h.publish("events.acme.order", `"\ud800"`):                                                     event.BadData,
+		h.publish("events.acme.order", `{} {}`):                                                        event.BadData,
+		h.publish("events.acme.order", strings.Repeat("[", 65)+strings.Repeat("]", 65)):                event.TooDeep,
+		h.publish("events.acme.order", strings.Repeat("[", 500_000)):                                   event.TooLarge,
+		h.publish("events.acme.order", `"`+strings.Repeat("a", 256<<10)+`"`):                           event.TooLarge,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "a.b"):                             event.BadID,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", foreign.ID.String()):          event.BadTarget,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Test", "1"):                             event.BadTarget,
+		h.publish("events.acme.order", `{"total":1}`, "Fanfare-Targets", uuid.NewString()):             event.BadTarget,
+		h.publish("events.acme", `{}`):                                                                 event.BadSubject,
+		h.publish("events.ac\x00me.order", `{}`):                                                       event.BadSubject,
+		h.publish("events.acme.order", `{}`):                                                           event.SchemaViolation,
+		h.publish("events.acme.costly", strings.Repeat(`{"a":`, 60)+`{"b":1}`+strings.Repeat("}", 60)): event.TooCostly,
+		h.publish("events.acme.unknown", `{}`):                                                         event.UnknownType,
+		h.publish("events.acme.old", `{}`):                                                             event.ArchivedType,
+		h.publish("events.acme.order", `{"total":1}`, "ce-specversion", "1.0", "ce-type", "old"):       event.BadSubject,
 	}
 	h.publish("events.acme.order", `{"total":1}`, "Fanfare-Id", "good")
 	// What ingest has answered for is not judged again, whatever was declared meanwhile.

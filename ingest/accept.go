@@ -25,7 +25,10 @@ func (in *Ingest) accept(ctx context.Context, items []*item) {
 		return
 	}
 	for _, it := range live {
-		in.judge(it)
+		if err := in.judge(ctx, it); err != nil {
+			in.unjudged(live, err)
+			return
+		}
 	}
 	live = in.claim(ctx, alive(items))
 	in.send(ctx, live)
@@ -59,8 +62,8 @@ func alive(items []*item) []*item {
 	return live
 }
 
-// judge holds an event against the rules and fills in what its sender left open.
-func (in *Ingest) judge(it *item) {
+// judge checks an event by the rules and fills in what its sender left open. The error is the context's.
+func (in *Ingest) judge(ctx context.Context, it *item) error {
 	e := &it.event
 	if e.Time.IsZero() {
 		e.Time = in.now().UTC()
@@ -77,9 +80,23 @@ func (in *Ingest) judge(it *item) {
 		it.refuse(in.reserved(e))
 	}
 	if it.problem == nil {
-		it.refuse(in.rules.Check(e))
+		refusal, err := in.rules.Check(ctx, e)
+		if err != nil {
+			return err
+		}
+		it.refuse(refusal)
 	}
 	e.Checked = true
+	return nil
+}
+
+// unjudged answers that the time was over before all events were judged: none was stored.
+func (in *Ingest) unjudged(items []*item, err error) {
+	in.complain(err)
+	for _, it := range items {
+		it.unstored, it.reason = true, reasonUnstored
+		it.problem = problem(http.StatusServiceUnavailable, "the events could not be judged by their schemas in time; nothing was stored: send them again later")
+	}
 }
 
 // reserved refuses events of the types that are Fanfare's own. Only the test event is sent from here.

@@ -341,6 +341,7 @@ func TestEventTypesAreEnforced(t *testing.T) {
 	h := newHouse(t, func(h *house) { h.events.EventTypes = fanout.Strict })
 	h.declare("acme", "order", `{"type":"object","required":["total"],"properties":{"total":{"type":"number"}}}`, false)
 	h.declare("acme", "old", "", true)
+	h.declare("acme", "costly", `{"anyOf":[{"properties":{"a":{"$ref":"#"}},"not":{"required":["b"]}},{"required":["a"],"properties":{"a":{"$ref":"#"}}}]}`, false)
 	h.declare("", "shared", "", false)
 	for _, test := range []struct {
 		body   string
@@ -351,6 +352,8 @@ func TestEventTypesAreEnforced(t *testing.T) {
 		{`{"type":"shared","data":1}`, 202, ""},
 		{`{"type":"order","data":{"total":"1"}}`, 422, "body.data.total"},
 		{`{"type":"order","data":{}}`, 422, "body.data.total"},
+		{`{"type":"costly","data":{"a":{"a":{"a":{}}}}}`, 202, ""},
+		{`{"type":"costly","data":` + strings.Repeat(`{"a":`, 60) + `{"b":1}` + strings.Repeat("}", 60) + `}`, 422, "body.data"},
 		{`{"type":"old","data":1}`, 422, "body.type"},
 		{`{"type":"unknown","data":1}`, 422, "body.type"},
 	} {

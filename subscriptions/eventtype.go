@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"context"
 	"encoding/json"
 	"sync"
 	"time"
@@ -40,16 +41,16 @@ type EventType struct {
 // typeKey finds an event type.
 type typeKey struct{ tenant, name string }
 
-// Validate holds an event's data against the schema and returns what does not fit. An event type is used by
-// pointer, since the schema is compiled once, when it is first needed.
-func (t *EventType) Validate(data []byte) []Violation {
+// Validate judges an event's data by the schema and returns what does not fit. An event type is used by
+// pointer, since the schema is compiled once, when it is first needed. The error is ErrTooCostly or the context's.
+func (t *EventType) Validate(ctx context.Context, data []byte) ([]Violation, error) {
 	if len(t.Schema) == 0 {
-		return nil
+		return nil, nil
 	}
 	t.compile.Do(func() { t.schema, t.invalid = compileSchema(t.Schema) })
 	if t.invalid != nil {
 		// It was judged on save, so only another version of Fanfare can have let it through: fail closed.
-		return []Violation{{"data", "the event type's schema cannot be used: " + t.invalid.Error()}}
+		return []Violation{{"data", "the event type's schema cannot be used: " + t.invalid.Error()}}, nil
 	}
-	return t.schema.validate(data)
+	return t.schema.validate(ctx, data)
 }

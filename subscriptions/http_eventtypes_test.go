@@ -224,10 +224,10 @@ func TestEventTypesAreFreshInTheDirectory(t *testing.T) {
 		}
 	}
 	b.fresh(t)
-	if et, ok := b.dir.EventType("acme", "a"); !ok || len(et.Validate([]byte(`[]`))) != 1 || et.Validate([]byte(`{}`)) != nil {
+	if et, ok := b.dir.EventType("acme", "a"); !ok || !fits(t, et, `{}`) || fits(t, et, `[]`) {
 		t.Errorf("acme's: %+v", et)
 	}
-	if et, ok := b.dir.EventType("globex", "a"); !ok || et.Validate([]byte(`[]`)) != nil {
+	if et, ok := b.dir.EventType("globex", "a"); !ok || !fits(t, et, `[]`) {
 		t.Errorf("globex's: %+v", et)
 	}
 	own.Schema = []byte(`{"type":"array"}`)
@@ -235,7 +235,7 @@ func TestEventTypesAreFreshInTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.fresh(t)
-	if et, _ := b.dir.EventType("acme", "a"); et.Validate([]byte(`[]`)) != nil {
+	if et, _ := b.dir.EventType("acme", "a"); !fits(t, et, `[]`) {
 		t.Error("the schema is the old one")
 	}
 	if err := b.store.DeleteEventType(ctx, "acme", "a"); err != nil {
@@ -263,4 +263,13 @@ func TestEventTypesAreFreshInTheDirectory(t *testing.T) {
 	if b.fresh(t) == revision {
 		t.Error("a change of what is brought is not taken over")
 	}
+}
+
+func fits(t *testing.T, et *EventType, data string) bool {
+	t.Helper()
+	violations, err := et.Validate(t.Context(), []byte(data))
+	if err != nil {
+		t.Error(err)
+	}
+	return len(violations) == 0
 }

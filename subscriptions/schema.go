@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,10 +34,12 @@ type Violation struct {
 }
 
 // schema is a compiled JSON Schema. It is safe for concurrent use.
-type schema struct{ root *jsonschema.Schema }
-
-// words writes messages; it is made anew each time, since it is not said to be safe for concurrent use.
-func words() *message.Printer { return message.NewPrinter(language.English) }
+type schema struct {
+	root   *jsonschema.Schema
+	wanted map[*jsonschema.Schema]wanted
+	// anchors are the dynamic anchors of each document, where the schema refers to one.
+	anchors map[string]map[string]*jsonschema.Schema
+}
 
 // compileSchema compiles a JSON Schema 2020-12 that refers to nothing outside of itself.
 func compileSchema(source []byte) (*schema, error) {
@@ -67,7 +70,11 @@ func compileSchema(source []byte) (*schema, error) {
 	if err != nil {
 		return nil, schemaError(err)
 	}
-	return &schema{root}, nil
+	compiled := &schema{root: root}
+	if err := compiled.prepare(c, doc); err != nil {
+		return nil, err
+	}
+	return compiled, compiled.checkCost()
 }
 
 // schemaError says what is wrong with a schema without the address that we made up for it.
@@ -80,8 +87,27 @@ func schemaError(err error) error {
 	if !ok {
 		return errors.New("is no valid JSON Schema")
 	}
-	first := violations(cause, words())[0]
-	return fmt.Errorf("is no valid JSON Schema: %s: %s", strings.Replace(first.Location, "data", "schema", 1), first.Message)
+	first := firstLeaf(cause)
+	text := violationText(first.ErrorKind, message.NewPrinter(language.English))
+	if missing, ok := first.ErrorKind.(*kind.Required); ok {
+		text = "must have " + strings.Join(missing.Missing, ", ")
+	}
+	at := strings.Replace(location(first.InstanceLocation), "data", "schema", 1)
+	return fmt.Errorf("is no valid JSON Schema: %s: %s", at, text)
+}
+
+// firstLeaf is the first of the failures that no other failure explains.
+func firstLeaf(err *jsonschema.ValidationError) *jsonschema.ValidationError {
+	if len(err.Causes) == 0 {
+		return err
+	}
+	first := firstLeaf(err.Causes[0])
+	for _, cause := range err.Causes[1:] {
+		if leaf := firstLeaf(cause); slices.Compare(leaf.InstanceLocation, first.InstanceLocation) < 0 {
+			first = leaf
+		}
+	}
+	return first
 }
 
 // errRemote is what any $ref to another document comes to.
@@ -93,57 +119,35 @@ func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
 // boundedPattern bounds regular expressions as those of filters are.
 func boundedPattern(text string) (jsonschema.Regexp, error) {
-	pattern, _, err := compilePattern(text)
-	return pattern, err
+	pattern, instructions, err := compilePattern(text)
+	return &schemaPattern{pattern, instructions}, err
 }
 
-// validate returns where data does not fit, the first few places.
-func (s *schema) validate(data []byte) []Violation {
+// validate returns the places where data does not fit, the first few. The error is ErrTooCostly or the context's: then
+// nobody knows whether data fits.
+func (s *schema) validate(ctx context.Context, data []byte) ([]Violation, error) {
 	doc, err := decodeExact(data)
 	if err != nil {
-		return []Violation{{"data", err.Error()}}
+		return []Violation{{"data", err.Error()}}, nil
 	}
-	if err = s.root.Validate(doc); err == nil {
-		return nil
+	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data))}
+	if fits, err := j.run(doc); fits || err != nil {
+		return nil, err
 	}
-	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
-	if !ok {
+	return s.violations(ctx, doc, stepsFor(len(data))), nil
+}
+
+// violations looks again at data that does not fit, for what to show.
+func (s *schema) violations(ctx context.Context, doc any, steps int) []Violation {
+	j := judging{schema: s, ctx: ctx, steps: steps, explain: true, words: message.NewPrinter(language.English)}
+	_, _ = j.run(doc) // as much as is found within the steps
+	if len(j.found) == 0 {
 		return []Violation{{"data", "does not fit the schema"}}
 	}
-	return violations(invalid, words())
-}
-
-// violations are the leaves of a tree of errors, by location.
-func violations(err *jsonschema.ValidationError, p *message.Printer) []Violation {
-	var all []Violation
-	var walk func(*jsonschema.ValidationError)
-	walk = func(e *jsonschema.ValidationError) {
-		if len(e.Causes) == 0 {
-			all = append(all, explainViolation(e, p)...)
-		}
-		for _, c := range e.Causes {
-			walk(c)
-		}
-	}
-	walk(err)
-	slices.SortStableFunc(all, func(a, b Violation) int {
+	slices.SortFunc(j.found, func(a, b Violation) int {
 		return cmp.Or(strings.Compare(a.Location, b.Location), strings.Compare(a.Message, b.Message))
 	})
-	all = slices.Compact(all)
-	return all[:min(len(all), maxViolations)]
-}
-
-// explainViolation puts a missing property at its own place, not at its parent's.
-func explainViolation(e *jsonschema.ValidationError, p *message.Printer) []Violation {
-	at := location(e.InstanceLocation)
-	if missing, ok := e.ErrorKind.(*kind.Required); ok {
-		var all []Violation
-		for _, name := range missing.Missing {
-			all = append(all, Violation{at + "." + name, "is required"})
-		}
-		return all
-	}
-	return []Violation{{at, e.ErrorKind.LocalizedString(p)}}
+	return j.found
 }
 
 // location writes a path into data as the API does.

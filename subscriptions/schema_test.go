@@ -35,7 +35,10 @@ func TestEventTypeValidates(t *testing.T) {
 		{`{`, "data: is no valid JSON"},
 	}
 	for _, tt := range tests {
-		got := et.Validate([]byte(tt.data))
+		got, err := et.Validate(t.Context(), []byte(tt.data))
+		if err != nil {
+			t.Errorf("%s: %v", tt.data, err)
+		}
 		want := strings.Split(tt.want, "; ")
 		if tt.want == "" {
 			want = nil

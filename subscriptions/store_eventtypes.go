@@ -20,7 +20,7 @@ const wipedType = `deleted = true, description = '', schema = NULL, sample = NUL
 // CreateEventType saves a new event type, of one tenant or, where Tenant is empty, of all. The errors are
 // *Invalid, *api.LimitError and ErrExists.
 func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
-	if err := t.validate(); err != nil {
+	if err := t.validate(ctx); err != nil {
 		return err
 	}
 	t.CreatedAt = s.now()
@@ -146,7 +146,7 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 // UpdateEventType saves an event type that was read before; its Revision must still be the current one, else
 // the error is ErrChanged.
 func (s *Store) UpdateEventType(ctx context.Context, t *EventType) error {
-	if err := t.validate(); err != nil {
+	if err := t.validate(ctx); err != nil {
 		return err
 	}
 	t.UpdatedAt = s.now()
@@ -169,7 +169,7 @@ func (s *Store) DeleteEventType(ctx context.Context, tenant, name string) error 
 }
 
 // validate judges an event type; its error is an *Invalid.
-func (t *EventType) validate() error {
+func (t *EventType) validate(ctx context.Context) error {
 	bad := &Invalid{}
 	bad.add("name", ValidEventType(t.Name))
 	bad.add("description", checkProse(t.Description, maxDescription))
@@ -179,9 +179,7 @@ func (t *EventType) validate() error {
 		compiled, err := compileSchema(t.Schema)
 		bad.add("schema", err)
 		if err == nil && len(t.Sample) > 0 {
-			for _, v := range compiled.validate(t.Sample) {
-				bad.addf("sample"+v.Location[len("data"):], "does not fit the schema: %s", v.Message)
-			}
+			t.validateSample(ctx, compiled, bad)
 		}
 	}
 	if len(t.Scopes) > maxTypeScopes {
@@ -193,6 +191,14 @@ func (t *EventType) validate() error {
 		}
 	}
 	return bad.orNil()
+}
+
+func (t *EventType) validateSample(ctx context.Context, compiled *schema, bad *Invalid) {
+	violations, err := compiled.validate(ctx, t.Sample)
+	bad.add("sample", err)
+	for _, v := range violations {
+		bad.addf("sample"+v.Location[len("data"):], "does not fit the schema: %s", v.Message)
+	}
 }
 
 // storable judges JSON and brings it to a form that Postgres takes: it refuses the character NUL, half

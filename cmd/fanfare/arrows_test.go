@@ -19,7 +19,8 @@ const module = "github.com/fanfarehq/fanfare/"
 
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
-	"internal/api", "internal/egress", "internal/event", "internal/group", "internal/jetstream", "internal/postgres", "internal/quota", "internal/seal",
+	"internal/api", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream", "internal/postgres", "internal/quota",
+	"internal/seal",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -41,6 +42,7 @@ func arrows() map[string][]string {
 		"internal/egress":     {},
 		"internal/event":      {},
 		"internal/embedded":   {},
+		"internal/fair":       {},
 		"internal/group":      {},
 		"internal/jetstream":  {"internal/group"},
 		"internal/postgres":   {"internal/group"},

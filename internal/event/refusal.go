@@ -33,6 +33,8 @@ const (
 	MessageID Reason = "message_id"
 	// ReservedType: only Fanfare publishes types that begin with "fanfare.".
 	ReservedType Reason = "reserved_type"
+	// TooCostly: to judge the data by its type's JSON Schema takes more steps than its size allows.
+	TooCostly Reason = "schema_too_costly"
 	// Conflict: the id was used for another event.
 	Conflict Reason = "id_conflict"
 	// BadMode: a CloudEvent in a mode that is not read.
