@@ -13,7 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
-// seen is a message of the stream as an audit sees it.
+// seen is a message of the stream as an audit sees it, without its bytes.
 type seen struct {
 	wire    event.Wire
 	event   *Event
@@ -84,6 +84,7 @@ func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) 
 		}
 		m := seen{wire: w}
 		m.event, m.refusal = event.Decode(w)
+		m.wire.Data, m.event.Data = nil, nil // a window of whole events may be hundreds of megabytes
 		s.seen = append(s.seen, m)
 	}
 	// Messages of the last millisecond may go on in the next batch, so they stay for the next window.
@@ -188,14 +189,23 @@ func (s *streamAudit) noRow(m seen) Gap {
 	} else {
 		g.Detail = fmt.Sprintf("message %d of %s, subject %s", m.wire.Seq, Stream, m.wire.Subject)
 	}
-	switch {
-	case s.Outbox == nil:
-	case m.refusal != nil:
-		g.mend = func(ctx context.Context) error { return s.Ledger.quarantine(ctx, newQuarantined(m.wire, m.refusal)) }
-	default:
-		g.mend = func(ctx context.Context) error { return s.refan(ctx, m.event, m.wire) }
+	if s.Outbox != nil {
+		g.mend = func(ctx context.Context) error { return s.handle(ctx, m.wire.Seq) }
 	}
 	return g
+}
+
+// handle reads a message once more, with its bytes, and does with it as fan-out would.
+func (s *streamAudit) handle(ctx context.Context, seq uint64) error {
+	w, err := s.Reader.message(ctx, seq)
+	if err != nil {
+		return err
+	}
+	e, refusal := event.Decode(w)
+	if refusal != nil {
+		return s.Ledger.quarantine(ctx, newQuarantined(w, refusal))
+	}
+	return s.refan(ctx, e, w)
 }
 
 // rowAlone judges a row whose message did not come by: it may have been erased, or its bytes are kept elsewhere.

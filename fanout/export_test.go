@@ -23,3 +23,11 @@ func PauseAfter(counting bool, wait, took time.Duration) time.Duration {
 func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) iter.Seq2[*Event, error] {
 	return r.between(ctx, tenant, low, high)
 }
+
+// NewPreviews makes the bound of previews at once; the function that it returns waits for a place.
+func NewPreviews() func(ctx context.Context, tenant string) (leave func(), err error) {
+	return newPreviews().enter
+}
+
+// PreviewsEach is how many previews a tenant may have at once.
+const PreviewsEach = previewsEach

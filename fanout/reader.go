@@ -27,22 +27,31 @@ func NewReader(js natsjs.JetStream) *Reader { return &Reader{js: js} }
 
 // Read returns the event at a sequence. ErrGone: there is none, or none that is valid.
 func (r *Reader) Read(ctx context.Context, seq uint64) (*Event, error) {
-	stream, err := r.open(ctx)
+	w, err := r.message(ctx, seq)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := stream.GetMsg(ctx, seq)
-	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return nil, fmt.Errorf("read event %d: %w", seq, ErrGone)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read event %d: %w", seq, err)
-	}
-	e, refusal := event.Decode(event.Stored(raw))
+	e, refusal := event.Decode(w)
 	if refusal != nil {
 		return nil, fmt.Errorf("read event %d: %w: %s", seq, ErrGone, refusal.Error())
 	}
 	return e, nil
+}
+
+// message returns the message at a sequence; ErrGone: there is none.
+func (r *Reader) message(ctx context.Context, seq uint64) (event.Wire, error) {
+	stream, err := r.open(ctx)
+	if err != nil {
+		return event.Wire{}, err
+	}
+	raw, err := stream.GetMsg(ctx, seq)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return event.Wire{}, fmt.Errorf("read event %d: %w", seq, ErrGone)
+	}
+	if err != nil {
+		return event.Wire{}, fmt.Errorf("read event %d: %w", seq, err)
+	}
+	return event.Stored(raw), nil
 }
 
 // open binds to the stream once.

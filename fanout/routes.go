@@ -47,6 +47,8 @@ type Routes struct {
 	Directory  *subscriptions.Directory
 	Quotas     *quota.Quotas    // nil bounds nothing
 	Now        func() time.Time // nil means time.Now
+
+	previews *previews
 }
 
 // Register adds the operations.
@@ -54,6 +56,7 @@ func (r Routes) Register(to huma.API) {
 	if r.Now == nil {
 		r.Now = time.Now
 	}
+	r.previews = newPreviews()
 	register(to, r.list, "events:read", huma.Operation{
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"},
 		Summary: "List events",
@@ -85,7 +88,8 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "preview-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/preview", Tags: []string{"Subscriptions"},
 		Summary: "Preview a subscription",
 		Description: "Holds the last events of the stream against what a subscription would ask for: how many would have " +
-			"matched, with samples. Examines what it can within five seconds.",
+			"matched, with samples. Examines what it can within five seconds. A tenant may ask for two at once (429 beyond), and waits for " +
+			"other tenants' for at most five seconds (503).",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
 	register(to, r.quarantine, "events:read", huma.Operation{

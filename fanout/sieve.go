@@ -43,57 +43,65 @@ func (s sieve) matching(ctx context.Context, tenant string, rows []recorded, sub
 		}
 		return !may
 	})
-	found, err := s.find(ctx, tenant, unread)
+	hits, err := s.hits(ctx, tenant, unread, candidate)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(rows, func(row recorded) bool {
-		if sure[row.uid] {
-			return false
+	return slices.DeleteFunc(rows, func(row recorded) bool { return !sure[row.uid] && !hits[row.uid] }), nil
+}
+
+// hits reads the events of rows, and returns which of them match. Each event is judged as it is read, and not held: a page
+// of events may be hundreds of megabytes.
+func (s sieve) hits(ctx context.Context, tenant string, rows []recorded, candidate *subscriptions.Candidate) (map[uuid.UUID]bool, error) {
+	hits := make(map[uuid.UUID]bool)
+	err := s.read(ctx, tenant, rows, func(uid uuid.UUID, e *Event) {
+		if e.Test || !candidate.Would(subscriptions.Matching(e)) {
+			return
 		}
-		e := found[row.uid]
-		if e == nil || e.Test || !candidate.Would(subscriptions.Matching(e)) {
-			return true
-		}
+		hits[uid] = true
 		if s.remember != nil {
 			s.remember(e)
 		}
-		return false
-	}), nil
+	})
+	return hits, err
 }
 
-// find reads the events of rows: in one go where they lie close together, else one by one. Those whose bytes are
+// read reads the events of rows, once each: in one go where they lie close together, else one by one. Those whose bytes are
 // gone are left out.
-func (s sieve) find(ctx context.Context, tenant string, rows []recorded) (map[uuid.UUID]*Event, error) {
-	found := make(map[uuid.UUID]*Event, len(rows))
+func (s sieve) read(ctx context.Context, tenant string, rows []recorded, take func(uuid.UUID, *Event)) error {
 	if len(rows) == 0 {
-		return found, nil
+		return nil
 	}
+	missing := make(map[uuid.UUID]bool, len(rows))
 	low, high := rows[0].seq, rows[0].seq
 	for _, row := range rows {
+		missing[row.uid] = true
 		low, high = min(low, row.seq), max(high, row.seq)
 	}
 	const sparse = 3 // a message that is read in vain costs about a third of one that is read alone
 	if high-low <= uint64(sparse*len(rows)) {
 		for e, err := range s.reader.between(ctx, tenant, low, high) {
 			if err != nil {
-				return nil, err
+				return err
 			}
-			found[e.UID] = e
+			if uid := e.UID; missing[uid] {
+				delete(missing, uid)
+				take(uid, e)
+			}
 		}
 	}
 	for _, row := range rows {
-		if found[row.uid] != nil {
+		if !missing[row.uid] {
 			continue
 		}
 		e, err := readEvent(ctx, s.reader, s.bytes, row)
 		if err != nil && !errors.Is(err, deliver.ErrEventGone) {
-			return nil, err
+			return err
 		}
 		// Whom an event named is in the stream alone. Those who had it can have it again, one by one; nobody else.
 		if err == nil && !(row.targeted.V && len(e.Targets) == 0) {
-			found[row.uid] = e
+			take(row.uid, e)
 		}
 	}
-	return found, nil
+	return nil
 }

@@ -1,0 +1,108 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/fanfarehq/fanfare/fanout"
+)
+
+// A tenant may have two previews at once, 429 beyond; others wait for a place no longer than a preview takes.
+func TestPreviewsAtOnceAreBounded(t *testing.T) {
+	t.Parallel()
+	enter := fanout.NewPreviews()
+	ctx, cancel := context.WithCancel(t.Context())
+	var leaves []func()
+	for i := range max(1, runtime.GOMAXPROCS(0)/2) { // all places
+		leave, err := enter(ctx, fmt.Sprint("t", i/2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, leave)
+	}
+	waited := make(chan error, fanout.PreviewsEach+1)
+	for range fanout.PreviewsEach + 1 {
+		go func() {
+			_, err := enter(ctx, "acme")
+			waited <- err
+		}()
+	}
+	// One is refused at once, the others wait.
+	if status, ok := errors.AsType[huma.StatusError](<-waited); !ok || status.GetStatus() != http.StatusTooManyRequests {
+		t.Errorf("got %v, want 429", status)
+	}
+	cancel()
+	for range fanout.PreviewsEach {
+		if away, ok := errors.AsType[interface {
+			error
+			Unavailable() bool
+		}](<-waited); !ok || !away.Unavailable() {
+			t.Errorf("got %v, want 503", away)
+		}
+	}
+	for _, leave := range leaves {
+		leave()
+	}
+	// Nothing is left behind.
+	for range 2 * fanout.PreviewsEach {
+		leave, err := enter(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave()
+	}
+}
+
+// A preview of large events holds one of them at a time, not a page of them.
+func TestPreviewHoldsNoPages(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
+	h := newHouse(t)
+	h.run()
+	const n, size = 100, 250 << 10
+	text := strings.Repeat("x", size)
+	for i := range n {
+		h.publish("events.acme.order", fmt.Sprintf(`{"n":%d,"text":%q}`, i, text), "Fanfare-Id", fmt.Sprint("e", i))
+	}
+	h.settled()
+	ask := h.serve(&fates{})
+	defer debug.SetGCPercent(debug.SetGCPercent(5))
+	runtime.GC()
+	before := heap()
+	stop, done := make(chan struct{}), make(chan struct{})
+	var most atomic.Uint64
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				most.Store(max(most.Load(), heap()))
+				runtime.Gosched()
+			}
+		}
+	}()
+	got := ask("acme", "POST", "/v1/subscriptions/preview", `{"event_types":["*"],"filter":"event.data.n < 10"}`, 200)
+	close(stop)
+	<-done
+	if got["examined"] != float64(n) || got["matched"] != 10.0 {
+		t.Errorf("got %v", got)
+	}
+	if grown := int64(most.Load()) - int64(before); grown > n*size/2 {
+		t.Errorf("the preview of %d MB held %d MB", n*size>>20, grown>>20)
+	}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
