@@ -28,6 +28,3 @@ func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) it
 func NewPreviews() func(ctx context.Context, tenant string) (leave func(), err error) {
 	return newPreviews().enter
 }
-
-// PreviewsEach is how many previews a tenant may have at once.
-const PreviewsEach = previewsEach

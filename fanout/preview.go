@@ -68,11 +68,11 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 	if _, err := r.Directory.Fresh(ctx); err != nil { // For the scopes that event types demand.
 		return nil, err
 	}
-	leave, err := r.previews.enter(ctx, tenant)
+	free, err := r.previews.enter(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer free()
 	ctx, cancel := context.WithTimeout(ctx, previewTime)
 	defer cancel()
 	p, err := r.sift(ctx, tenant, in.Body.Last, sub)

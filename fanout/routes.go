@@ -48,7 +48,7 @@ type Routes struct {
 	Quotas     *quota.Quotas    // nil bounds nothing
 	Now        func() time.Time // nil means time.Now
 
-	previews *previews
+	previews previews
 }
 
 // Register adds the operations.
@@ -88,8 +88,8 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "preview-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/preview", Tags: []string{"Subscriptions"},
 		Summary: "Preview a subscription",
 		Description: "Holds the last events of the stream against what a subscription would ask for: how many would have " +
-			"matched, with samples. Examines what it can within five seconds. A tenant may ask for two at once (429 beyond), and waits for " +
-			"other tenants' for at most five seconds (503).",
+			"matched, with samples. Examines what it can within five seconds. Half of the cores run previews: one " +
+			"that finds no place within five seconds is 503.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
 	register(to, r.quarantine, "events:read", huma.Operation{

@@ -35,7 +35,7 @@ func (s *Store) eventTypeRoutes(to huma.API) {
 }
 
 // largeBody makes room for a sample as large as an event's data.
-func largeBody(op *huma.Operation) { op.MaxBodyBytes = 2 * (maxSampleBytes + maxSchemaBytes) }
+func largeBody(op *huma.Operation) { op.MaxBodyBytes = maxSampleBytes + 2*maxSchemaBytes }
 
 // settableType are the fields of an event type that can be changed.
 type settableType struct {

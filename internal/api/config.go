@@ -23,6 +23,8 @@ type Config struct {
 const (
 	// defaultMaxBody bounds the body of an operation that sets no MaxBodyBytes: it holds settings and no event data.
 	defaultMaxBody = 64 << 10
+	// humaMaxBody is what huma sets where an operation sets none.
+	humaMaxBody = 1 << 20
 	// defaultBodyTimeout bounds the reading of a body where the operation sets no BodyReadTimeout.
 	defaultBodyTimeout = 15 * time.Second
 )

@@ -51,7 +51,7 @@ func (a *adapter) guard(op *huma.Operation) *guard {
 		panic(fmt.Sprintf("api: %s must have either a Scope or be Public", pattern(op)))
 	}
 	g.scopes = strings.Fields(scope)
-	if op.RequestBody != nil && g.maxBody == 0 {
+	if op.RequestBody != nil && (g.maxBody == 0 || g.maxBody == humaMaxBody) {
 		g.maxBody = defaultMaxBody
 		op.MaxBodyBytes = g.maxBody
 	}

@@ -152,6 +152,15 @@ func TestManyErrors(t *testing.T) {
 	}
 }
 
+// An operation that sets no bound of its own has a small one.
+func TestBodiesAreBounded(t *testing.T) {
+	t.Parallel()
+	h := serve(t, patches)
+	if got := h.call(t, "acme", "PATCH /v1/things/x", `{"name":"`+strings.Repeat("x", 64<<10)+`"}`); got.status != 413 {
+		t.Errorf("want 413, got %d %.200s", got.status, got.body)
+	}
+}
+
 func TestEncodedBody(t *testing.T) {
 	t.Parallel()
 	h := serve(t, patches)
