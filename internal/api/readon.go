@@ -24,8 +24,11 @@ func ReadOn(next http.Handler) http.Handler {
 			return
 		}
 		b := &unread{ReadCloser: r.Body}
-		r.Body = b
-		next.ServeHTTP(w, r)
+		// The server's own request keeps its body: it looks there for how much is left unread, and would else read on before it
+		// answers, without a bound on time.
+		wrapped := *r
+		wrapped.Body = b
+		next.ServeHTTP(w, &wrapped)
 		// A client that awaits "100 Continue" has sent nothing yet.
 		if b.ended || !b.begun && r.Header.Get("Expect") != "" {
 			return
