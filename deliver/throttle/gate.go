@@ -95,39 +95,38 @@ func (g *Gate) Enter(ctx context.Context, r Request) (*Ticket, error) {
 // is a Refusal. The ticket must be used: by Enter, or by Leave.
 func (g *Gate) Line(r Request) (*Ticket, error) {
 	t := &Ticket{gate: g, Request: r, most: most(r.Subscription)}
-	now := g.now()
-	if err := g.admitHost(t, now); err != nil {
-		return nil, err
-	}
 	a, err := g.admitEndpoint(t)
 	if err == nil {
 		t.admission = a
-		g.mu.Lock()
-		err = g.lines.take(t, a.limit, now)
-		g.mu.Unlock()
+		err = g.line(t)
 	}
 	if err != nil {
-		t.forgo()
+		g.health.forgo(receiverOf(t.Subscription), a)
 		return nil, err
 	}
 	return t, nil
 }
 
-// admitHost asks the network and the host.
-func (g *Gate) admitHost(t *Ticket, now time.Time) error {
+// line asks the network and the host, and takes a place in line.
+func (g *Gate) line(t *Ticket) error {
+	now := g.now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reach.find(t, now)
+	t.share = g.pool.of(t.Subscription.Tenant, now)
 	err := g.reach.outage.admit(t.Subscription.Tenant, t.host, now)
 	if err == nil {
-		err = g.reach.admit(t)
+		if err = g.reach.admit(t); err == nil {
+			if err = g.lines.take(t, t.admission.limit, now); err != nil {
+				g.reach.forgo(t)
+			}
+		}
 	}
 	if err != nil {
 		g.reach.leave(t)
-		return err
+		t.share.users--
 	}
-	t.share = g.pool.of(t.Subscription.Tenant, now)
-	return nil
+	return err
 }
 
 // admitEndpoint asks the endpoint.

@@ -107,6 +107,7 @@ func (ls *lines) take(t *Ticket, bound int, now time.Time) error {
 	}
 	t.line = l
 	t.ready, t.asked = make(chan struct{}), now
+	t.turn = t.ready
 	l.queue = append(l.queue, t)
 	ls.waits(t, 1)
 	return nil

@@ -62,9 +62,12 @@ func (s *share) may() bool {
 	return p.free > 0 && (p.free > p.size/reservePart || s.below())
 }
 
+// free reports whether the tenant has a place at once.
+func (s *share) free() bool { return s.queue.size == 0 && s.may() }
+
 // take takes a place for a ticket, or puts it in the queue.
 func (s *share) take(t *Ticket, now time.Time) bool {
-	if s.queue.size == 0 && s.may() {
+	if s.free() {
 		s.give(now)
 		return true
 	}

@@ -32,17 +32,19 @@ func (r *ring[K, T]) push(key K, item T) {
 // pop removes the next item. There must be one.
 func (r *ring[K, T]) pop() (K, T) {
 	q := r.order[0]
-	r.order[0] = nil
-	r.order = r.order[1:]
 	item := q.items[0]
 	var none T
 	q.items[0] = none
 	q.items = q.items[1:]
 	r.size--
-	if len(q.items) > 0 {
-		r.order = append(r.order, q)
-	} else {
+	switch {
+	case len(q.items) == 0:
 		delete(r.queues, q.key)
+		r.order[0] = nil
+		r.order = r.order[1:]
+	case len(r.order) > 1:
+		r.order[0] = nil
+		r.order = append(r.order[1:], q)
 	}
 	return q.key, item
 }

@@ -51,6 +51,7 @@ func TestErrandsBeginInTheirOrder(t *testing.T) {
 			d.Go("a", new(throttle.Start), e.do(i, time.Millisecond))
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if e.may != n || e.most != atOnce() {
 			t.Errorf("%d of %d errands, %d at once, want %d", e.may, n, e.most, atOnce())
 		}
@@ -72,6 +73,7 @@ func TestSlowRequestsMakeRoom(t *testing.T) {
 			d.Go("a", new(throttle.Start), e.do(0, time.Hour))
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if e.most != 10*atOnce() {
 			t.Errorf("%d of %d have begun", e.most, 10*atOnce())
 		}
@@ -90,6 +92,7 @@ func TestErrandsOfTenantsTakeTurns(t *testing.T) {
 		}
 		d.Go("b", new(throttle.Start), e.do(1, time.Millisecond))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		for i, n := range e.order {
 			if n == 1 && i > 2*atOnce() {
 				t.Errorf("the other tenant's errand came as number %d", i)
@@ -111,6 +114,7 @@ func TestErrandsLearnOfTheEnd(t *testing.T) {
 		d.Stop()
 		d.Go("a", new(throttle.Start), e.do(0, time.Millisecond))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if e.may != atOnce() || e.no != 4 {
 			t.Errorf("%d began and %d learned that they may not; want %d and 4", e.may, e.no, atOnce())
 		}

@@ -20,11 +20,12 @@ type Ticket struct {
 	host    *host
 	visitor *visitor
 	line    *line
-	lane    *share // of the host
-	share   *share // of the worker
-	ready   chan struct{}
-	asked   time.Time // when it began to wait
-	waitsIn *share    // the pool that it waits for
+	lane    *share          // of the host
+	share   *share          // of the worker
+	turn    <-chan struct{} // closed when it has its place in line; nil if it has one at once
+	ready   chan struct{}   // of what it waits for now
+	asked   time.Time       // when it began to wait
+	waitsIn *share          // the pool that it waits for
 	entered time.Time
 }
 
@@ -70,12 +71,9 @@ func (t *Ticket) Enter(ctx context.Context) error {
 // awaitTurn waits in line, and for the rate limit.
 func (t *Ticket) awaitTurn(ctx context.Context) (waited bool, err error) {
 	g := t.gate
-	g.mu.Lock()
-	ready := t.ready
-	g.mu.Unlock()
-	if ready != nil {
+	if t.turn != nil {
 		t.yield()
-		if err := t.wait(ctx, ready); err != nil {
+		if err := t.wait(ctx, t.turn); err != nil {
 			return true, err
 		}
 	}
@@ -83,11 +81,14 @@ func (t *Ticket) awaitTurn(ctx context.Context) (waited bool, err error) {
 	if limited {
 		t.yield()
 	}
-	return ready != nil || limited, g.permits.wait(ctx, &t.Request)
+	return t.turn != nil || limited, g.permits.wait(ctx, &t.Request)
 }
 
 // enterLane takes a place in the lane of the host, and then one of the worker.
 func (t *Ticket) enterLane(ctx context.Context, waited bool) error {
+	if !waited && t.placed() && t.occupyAtOnce() {
+		return nil
+	}
 	inLane, err := t.occupy(ctx, t.lane)
 	if err != nil {
 		t.Leave()
@@ -111,6 +112,21 @@ func (t *Ticket) enterLane(ctx context.Context, waited bool) error {
 	}
 	t.entered = t.gate.now()
 	return nil
+}
+
+// occupyAtOnce takes the place in the lane and that of the worker if both are free: the way of nearly all.
+func (t *Ticket) occupyAtOnce() bool {
+	g := t.gate
+	now := g.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !t.lane.free() || !t.share.free() {
+		return false
+	}
+	t.lane.give(now)
+	t.share.give(now)
+	t.entered = now
+	return true
 }
 
 // occupy takes a place of a pool.
