@@ -135,7 +135,7 @@ func (j *journal) writeLess(ctx context.Context, r *Record) error {
 	less := *r
 	if less.Attempt != nil {
 		attempt := *less.Attempt
-		attempt.Response = nil
+		attempt.Response, attempt.stored.response = nil, nil
 		less.Attempt = &attempt
 	}
 	err := j.group.Do(ctx, letter{raw: less.append(nil), count: 1})

@@ -372,7 +372,7 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 	if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %+v", row)
 	}
-	log := must(newLedger(r.db).attempts(t.Context(), id))(t)
+	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
 	if len(log) != 2 || log[0].Error != "token endpoint: status 502" || log[0].Reason != ReasonServer || log[0].Status != 0 {
 		t.Errorf("got %+v", log)
 	}

@@ -15,6 +15,7 @@ var errCBOR = errors.New("malformed CBOR")
 // cborReader reads values in order. The first error stays, and everything after it is zero.
 type cborReader struct {
 	lenient bool // mends text that is not UTF-8
+	owned   bool // buf belongs to one value, which may keep it
 	buf     []byte
 	err     error
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // ErrEventGone says that neither the stream nor the ledger has an event's bytes any more.
@@ -24,6 +26,8 @@ type EventsConfig struct {
 	// Read reads the event at a place in the stream of events; ErrEventGone if there is none any more. It is
 	// fan-out's to give: what a message of that stream means is decided there alone.
 	Read func(ctx context.Context, seq uint64) (*Event, error)
+	// Keys open what the ledger keeps; nil if that is in the clear.
+	Keys *tenantkeys.Keys
 	// CacheBytes bounds what is kept in memory; 0 means 16 MiB.
 	CacheBytes int
 }
@@ -52,13 +56,21 @@ func NewEvents(cfg EventsConfig, db *sql.DB) (*Events, error) {
 	if cfg.CacheBytes <= 0 {
 		cfg.CacheBytes = 16 << 20
 	}
-	e := &Events{cfg: cfg, ledger: newLedger(db)}
+	e := &Events{cfg: cfg, ledger: newLedger(db).with(cfg.Keys)}
 	var err error
 	e.cache, err = simplelru.NewLRU(1<<20, func(_ uuid.UUID, s *stored) { e.bytes -= s.size })
 	if err != nil {
 		return nil, fmt.Errorf("make event cache: %w", err)
 	}
 	return e, nil
+}
+
+// keys open what is sealed; nil events have none.
+func (e *Events) keys() *tenantkeys.Keys {
+	if e == nil {
+		return nil
+	}
+	return e.ledger.keys
 }
 
 // Get returns an event. It fails with ErrEventGone if the event is nowhere any more.
@@ -142,7 +154,14 @@ func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unpackEvent(body)
+	event, sealed, err := unpackEvent(body)
+	if err == nil && sealed != nil {
+		err = openContents(ctx, e.ledger.keys, event, sealed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return event, nil
 }
 
 // sendable returns an event that is to be sent again; ErrEventGone if it cannot be. What was erased may still be in

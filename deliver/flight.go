@@ -31,6 +31,7 @@ type flight struct {
 	created      time.Time
 	limited      bool // it has waited for the rate limit already
 	ordered      bool // others may wait for it to end
+	gone         bool // the event's contents do not open any more
 
 	event  *Event
 	bodies *Bodies
@@ -91,6 +92,8 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 	switch {
 	case !ok || sub.Tenant != f.tenant:
 		return nil, f.record(OutcomeCancelled, ReasonDeleted, w.now()), nil
+	case f.gone:
+		return nil, f.record(OutcomeDead, ReasonExpired, w.now()), nil
 	case sub.Status == subscriptions.Disabled && !f.test: // Who may test one is judged where the test is asked for.
 		return nil, f.record(OutcomeCancelled, ReasonDisabled, w.now()), nil
 	case !f.test && sub.Err == nil && !w.directory.MayReceive(sub, f.eventType):
@@ -200,14 +203,14 @@ func (w *Worker) hold(f *flight) *Record {
 // keepBytes puts the event's bytes into a record whose delivery may outlive the stream of events.
 func (w *Worker) keepBytes(f *flight, r *Record) {
 	switch {
-	case f.event == nil:
+	case f.event == nil, f.gone:
 		return
 	case r.Outcome == OutcomeDead, r.Held:
 	case r.Outcome == OutcomeLater && r.At.Sub(f.event.AcceptedAt) > w.cfg.EventsMaxAge-keepBefore:
 	default:
 		return
 	}
-	r.Event = packEvent(f.event)
+	r.keep = f.event
 }
 
 // keepBefore is how long before an event leaves its stream the bytes are copied for a delivery that waits.

@@ -23,6 +23,9 @@ type Task struct {
 	Revision int64
 	// Suspect says that the event may have been handed over before, so that the ledger must be asked.
 	Suspect bool
+
+	sealed []byte // the event's contents, while they are sealed; empty if they are lost
+	lost   bool   // the contents do not open any more: the event cannot be sent
 }
 
 // Event is what a delivery needs to know of an event.

@@ -72,7 +72,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if e.State != "cancelled" {
 				t.Errorf("the attempt changed the delivery to %s", e.State)
 			}
-			log := must(newLedger(r.db).attempts(t.Context(), id))(t)
+			log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
 			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
 				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
 			}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
@@ -17,7 +19,8 @@ import (
 // change is in ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
 type ledger struct {
 	db       *sql.DB
-	examined int // rows of each table that a page of walk looks at
+	keys     *tenantkeys.Keys // nil: contents are stored in the clear
+	examined int              // rows of each table that a page of walk looks at
 
 	allNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
 
@@ -27,6 +30,12 @@ type ledger struct {
 
 func newLedger(db *sql.DB) *ledger {
 	return &ledger{db: db, examined: examined, stmts: make(map[string]*sql.Stmt)}
+}
+
+// with has the ledger seal and open contents with keys.
+func (l *ledger) with(keys *tenantkeys.Keys) *ledger {
+	l.keys = keys
+	return l
 }
 
 // prepare prepares statements that it has not prepared yet. It is called before a transaction begins: within

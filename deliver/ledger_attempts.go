@@ -69,8 +69,9 @@ func attemptColumns(records []*Record) []postgres.Column {
 		c[2].Time(r.Attempt.StartedAt)
 		c[3].Int64(r.Attempt.Micros)
 		c[4].Int16(r.Attempt.Status)
-		c[5].Text(r.Attempt.Error)
-		c[6].Bytes(r.Attempt.Response)
+		said := r.Attempt.said()
+		c[5].Text(said.err)
+		c[6].Bytes(said.response)
 		c[7].Text(string(r.Attempt.Reason))
 		c[8].Bool(r.ended())
 	}

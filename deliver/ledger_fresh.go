@@ -103,8 +103,9 @@ func endColumns(records []*Record, steps bool) []postgres.Column {
 		c[13].TimeOrNull(a.StartedAt)
 		c[14].Int64(a.Micros)
 		c[15].Int16(a.Status)
-		c[16].Text(a.Error)
-		c[17].Bytes(a.Response)
+		said := a.said()
+		c[16].Text(said.err)
+		c[17].Bytes(said.response)
 		if steps {
 			c[18].Int32(r.Step)
 		}

@@ -254,8 +254,8 @@ type attemptEntry struct {
 	Outcome Outcome
 }
 
-// attempts returns the attempts of a delivery, the last of which may have ended it.
-func (l *ledger) attempts(ctx context.Context, id uuid.UUID) ([]attemptEntry, error) {
+// attempts returns the attempts of a tenant's delivery, the last of which may have ended it.
+func (l *ledger) attempts(ctx context.Context, tenant string, id uuid.UUID) ([]attemptEntry, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT number, started_at, duration_us, status, error, response, reason,
     CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END
@@ -273,6 +273,9 @@ ORDER BY 1`, id)
 		var a attemptEntry
 		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome); err != nil {
 			return nil, fmt.Errorf("read attempt of %s: %w", id, err)
+		}
+		if err := a.open(ctx, l.keys, tenant, id); err != nil {
+			return nil, err
 		}
 		list = append(list, a)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
@@ -219,10 +220,14 @@ func eventColumns(records []*Record) []postgres.Column {
 // quarantine keeps a message that cannot be read, for a person to look at.
 func (l *ledger) quarantine(ctx context.Context, p poison) error {
 	const keep = 4 << 10
-	_, err := l.db.ExecContext(ctx, `
-INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
-VALUES ($1, $8, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		p.id(), int64(p.seq), p.subject, p.at, p.reason, sanitizeText(p.detail), p.data[:min(len(p.data), keep)], p.tenant)
+	q := tenantkeys.Message{Tenant: p.tenant, ID: p.id(), Detail: sanitizeText(p.detail), Data: p.data[:min(len(p.data), keep)]}
+	err := l.keys.SealMessage(ctx, &q)
+	if err == nil {
+		_, err = l.db.ExecContext(ctx, `
+INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed)
+VALUES ($1, $8, $2, $3, $4, $5, $6, $7, $9) ON CONFLICT DO NOTHING`,
+			q.ID, int64(p.seq), p.subject, p.at, p.reason, q.Detail, q.Data, p.tenant, q.Sealed)
+	}
 	if err != nil {
 		return fmt.Errorf("quarantine message %d of %s: %w", p.seq, p.subject, err)
 	}

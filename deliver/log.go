@@ -21,8 +21,10 @@ type Log struct {
 	events *Events
 }
 
-// NewLog makes a Log. Events may be nil if Data is not called.
-func NewLog(db *sql.DB, events *Events) *Log { return &Log{ledger: newLedger(db), events: events} }
+// NewLog makes a Log. Events may be nil if Data is not called and nothing is sealed; else their keys open answers.
+func NewLog(db *sql.DB, events *Events) *Log {
+	return &Log{ledger: newLedger(db).with(events.keys()), events: events}
+}
 
 // Logged is a delivery with its last attempt.
 type Logged struct {
@@ -46,10 +48,10 @@ type Logged struct {
 // pendingLogged and endedLogged are the columns of a Logged. The attempt that ended a delivery is part of its row;
 // any other stands among the attempts.
 const (
-	pendingLogged = `d.id, d.number, d.event_uid, d.event_id, d.event_type, d.seq, d.generation, 'pending' AS state, d.reason, d.attempts,
+	pendingLogged = `d.id, d.tenant, d.number, d.event_uid, d.event_id, d.event_type, d.seq, d.generation, 'pending' AS state, d.reason, d.attempts,
     d.created_at, CASE WHEN NOT d.held THEN d.due_at END AS due_at, NULL::timestamptz AS ended_at,
     a.number AS last, a.started_at, a.duration_us, a.status, a.error, a.reason AS last_reason`
-	endedLogged = `d.id, d.number, d.event_uid, d.event_id, d.event_type, d.seq, d.generation, d.state, d.reason, d.attempts,
+	endedLogged = `d.id, d.tenant, d.number, d.event_uid, d.event_id, d.event_type, d.seq, d.generation, d.state, d.reason, d.attempts,
     d.created_at, NULL::timestamptz AS due_at, d.ended_at,
     coalesce(a.number, d.attempts) AS last, coalesce(a.started_at, d.started_at) AS started_at, coalesce(a.duration_us, d.duration_us) AS duration_us,
     coalesce(a.status, d.status) AS status, coalesce(a.error, d.error) AS error, coalesce(a.reason, d.reason) AS last_reason`
@@ -63,12 +65,12 @@ const (
 const newest = `
 SELECT * FROM (
     (SELECT ` + pendingLogged + ` FROM (
-        SELECT id, number, event_uid, event_id, event_type, seq, generation, reason, attempts, created_at, held, due_at
+        SELECT id, tenant, number, event_uid, event_id, event_type, seq, generation, reason, attempts, created_at, held, due_at
         FROM deferrals d WHERE subscription_id = $1` + shown + ` ORDER BY id DESC LIMIT $2
     ) d ` + lastAttempt + `d.attempts > 0)
     UNION ALL
     (SELECT ` + endedLogged + ` FROM (
-        SELECT id, number, event_uid, event_id, event_type, seq, generation, state, reason, attempts, created_at, ended_at, started_at,
+        SELECT id, tenant, number, event_uid, event_id, event_type, seq, generation, state, reason, attempts, created_at, ended_at, started_at,
             duration_us, status, error
         FROM deliveries d WHERE subscription_id = $1` + shown + ` ORDER BY id DESC LIMIT $2
     ) d ` + lastAttempt + `d.started_at IS NULL AND d.attempts > 0)
@@ -83,7 +85,7 @@ func (l *Log) Newest(ctx context.Context, subscription uuid.UUID, limit int) ([]
 	defer rows.Close()
 	var log []Logged
 	for rows.Next() {
-		d, err := scanLogged(rows)
+		d, err := l.scan(ctx, rows)
 		if err != nil {
 			return nil, fmt.Errorf("read log of %s: %w", subscription, err)
 		}
@@ -97,11 +99,13 @@ func (l *Log) Newest(ctx context.Context, subscription uuid.UUID, limit int) ([]
 	return log, nil
 }
 
-func scanLogged(row scanner) (d Logged, err error) {
+// scan reads a row of newest, and opens its answer.
+func (l *Log) scan(ctx context.Context, row scanner) (d Logged, err error) {
+	var tenant string
 	var due, ended, started sql.NullTime
 	var number, micros, status sql.NullInt64
 	var text, reason sql.NullString
-	if err := row.Scan(&d.ID, &d.Number, &d.EventUID, &d.EventID, &d.EventType, &d.Seq, &d.Generation, &d.State, &d.Reason, &d.Attempts,
+	if err := row.Scan(&d.ID, &tenant, &d.Number, &d.EventUID, &d.EventID, &d.EventType, &d.Seq, &d.Generation, &d.State, &d.Reason, &d.Attempts,
 		&d.CreatedAt, &due, &ended, &number, &started, &micros, &status, &text, &reason); err != nil {
 		return d, err
 	}
@@ -111,8 +115,9 @@ func scanLogged(row scanner) (d Logged, err error) {
 			Number: int(number.Int64), StartedAt: started.Time, Micros: micros.Int64, Status: int(status.Int64),
 			Error: text.String, Reason: Reason(reason.String),
 		}
+		err = d.Last.open(ctx, l.ledger.keys, tenant, d.ID)
 	}
-	return d, nil
+	return d, err
 }
 
 // Responses returns the beginnings of the responses to the last attempts of deliveries, by delivery; those that had
@@ -123,11 +128,11 @@ func (l *Log) Responses(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]b
 	}
 	// What ended a delivery came last.
 	rows, err := l.ledger.db.QueryContext(ctx, `
-SELECT DISTINCT ON (id) id, response FROM (
+SELECT DISTINCT ON (r.id) r.id, coalesce(d.tenant, p.tenant, ''), r.response FROM (
     SELECT delivery_id AS id, number AS number, response FROM attempts WHERE delivery_id = ANY($1::uuid[])
     UNION ALL
     SELECT id, 1000000, response FROM deliveries WHERE id = ANY($1::uuid[]) AND started_at IS NOT NULL
-) r ORDER BY id, number DESC`, pq.Array(ids))
+) r LEFT JOIN deliveries d ON d.id = r.id LEFT JOIN deferrals p ON p.id = r.id ORDER BY r.id, r.number DESC`, pq.Array(ids))
 	if err != nil {
 		return nil, fmt.Errorf("read responses: %w", err)
 	}
@@ -135,12 +140,16 @@ SELECT DISTINCT ON (id) id, response FROM (
 	responses := make(map[uuid.UUID][]byte, len(ids))
 	for rows.Next() {
 		var id uuid.UUID
-		var response []byte
-		if err := rows.Scan(&id, &response); err != nil {
+		var tenant string
+		var last Made
+		if err := rows.Scan(&id, &tenant, &last.Response); err != nil {
 			return nil, fmt.Errorf("read response: %w", err)
 		}
-		if len(response) > 0 {
-			responses[id] = response
+		if err := last.open(ctx, l.ledger.keys, tenant, id); err != nil {
+			return nil, err
+		}
+		if len(last.Response) > 0 {
+			responses[id] = last.Response
 		}
 	}
 	if err := rows.Err(); err != nil {

@@ -169,7 +169,11 @@ func (t *turner) keepWaiting(ctx context.Context) error {
 			if err != nil {
 				continue // If it is gone, the delivery finds out when it has its turn.
 			}
-			kept[uid] = packEvent(e)
+			sealed, err := sealContents(ctx, w.ledger.keys, e)
+			if err != nil {
+				return err
+			}
+			kept[uid] = packEvent(e, sealed)
 		}
 		if err := w.ledger.keep(ctx, kept); err != nil {
 			return err

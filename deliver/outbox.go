@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // The bounds of one message of tasks. One task that is larger goes alone.
@@ -39,6 +40,7 @@ type Outbox struct {
 	shared    *group.Committer[parcel]
 	backlog   [backlogLanes]*group.Committer[parcel]
 	room      *backlogRoom
+	keys      *tenantkeys.Keys // nil: contents are stored in the clear
 }
 
 // parcel is what one call of Send holds for one tenant.
@@ -62,11 +64,18 @@ func NewOutbox(js natsjs.JetStream, to *jetstream.Publisher) *Outbox {
 	return o
 }
 
+// SealWith has the contents of tasks sealed with the keys of their tenants. It is called before the first Send.
+func (o *Outbox) SealWith(keys *tenantkeys.Keys) { o.keys = keys }
+
 // Send returns once the tasks are on disk. If it fails, some may be: whoever sends them again marks them as
 // Suspect. It fails with the errors of internal/jetstream and with those of ctx. ErrFull may be meant for the tenant
 // alone, whose backlog has its share of the room. Nothing of the tasks may be changed afterwards, whatever the
 // outcome: they are written by whoever leads their group.
 func (o *Outbox) Send(ctx context.Context, tasks ...Task) error {
+	tasks, err := sealTasks(ctx, o.keys, tasks)
+	if err != nil {
+		return fmt.Errorf("send %d tasks: %w", len(tasks), err)
+	}
 	for rest := tasks; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].Event.Tenant == rest[0].Event.Tenant {

@@ -36,6 +36,8 @@ type Record struct {
 	Attempt *Made
 	// Event is the event as packEvent packs it, where the delivery may outlive the stream of events.
 	Event []byte
+
+	keep *Event // to be packed into Event when the record is written
 }
 
 // Made is an attempt that was made.
@@ -48,6 +50,10 @@ type Made struct {
 	Response  []byte
 	// Reason is the attempt's own; the Record's may be another, such as retry_after.
 	Reason Reason
+
+	// stored are Error and Response as they are written. What is read from the stream or the ledger has them in place of
+	// Error and Response, until it is opened.
+	stored answer
 }
 
 // On the wire a Record is an array of recordFields, and its attempt one of madeFields. Later versions may append to them;
@@ -96,8 +102,9 @@ func (r *Record) append(buf []byte) []byte {
 		w.int(a.StartedAt.UnixMicro())
 		w.int(a.Micros)
 		w.uint(uint64(a.Status))
-		w.text(a.Error)
-		w.bytes(a.Response)
+		said := a.said()
+		w.text(said.err)
+		w.bytes(said.response)
 		w.text(string(a.Reason))
 	}
 	w.bytes(r.Event)

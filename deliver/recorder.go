@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // The bounds of one transaction of the recorder.
@@ -29,7 +30,8 @@ const (
 type RecorderDeps struct {
 	JS      natsjs.JetStream
 	DB      *sql.DB
-	Turns   *Turns // nil: nothing is ordered
+	Turns   *Turns           // nil: nothing is ordered
+	Keys    *tenantkeys.Keys // nil: what is quarantined is stored in the clear
 	Metrics *Metrics
 	Logger  *slog.Logger
 }
@@ -61,7 +63,7 @@ type page struct {
 func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
-		js: deps.JS, ledger: newLedger(deps.DB), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
+		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
 		partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}

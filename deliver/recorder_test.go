@@ -250,7 +250,7 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	id := r.send(r.event(), sub)
 	r.ended(id, OutcomeDelivered, ReasonOK)
 	r.settled()
-	log := must(newLedger(r.db).attempts(t.Context(), id))(t)
+	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
 	if len(log) != 4 || string(log[0].Response) != "ab" || string(log[2].Response) != `{"\"}` {
 		t.Errorf("got %+v", log)
 	}
@@ -324,7 +324,7 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		t.Errorf("%d records are in quarantine, want %d", got, len(bad))
 	}
 	for i := range bad {
-		log := must(newLedger(r.db).attempts(t.Context(), records[i].Delivery))(t)
+		log := must(newLedger(r.db).attempts(t.Context(), "acme", records[i].Delivery))(t)
 		if len(log) != 1 || log[0].Number != 1 || !strings.Contains(log[0].Error, "quarantine") {
 			t.Errorf("the attempt of record %d is shown as %+v", i, log)
 		}

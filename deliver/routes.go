@@ -16,7 +16,7 @@ import (
 // RoutesDeps are what the routes work with.
 type RoutesDeps struct {
 	DB     *sql.DB
-	Events *Events
+	Events *Events          // its keys open answers as well
 	Now    func() time.Time // nil means time.Now
 }
 
@@ -32,7 +32,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	r := &routes{ledger: newLedger(deps.DB), events: deps.Events, now: deps.Now}
+	r := &routes{ledger: newLedger(deps.DB).with(deps.Events.keys()), events: deps.Events, now: deps.Now}
 	op := func(method, path, id, summary string) huma.Operation {
 		return huma.Operation{
 			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},
@@ -301,7 +301,7 @@ func (r *routes) find(ctx context.Context, raw string) (entry, error) {
 }
 
 func (r *routes) show(ctx context.Context, e entry) (*deliveryOutput, error) {
-	attempts, err := r.ledger.attempts(ctx, e.ID)
+	attempts, err := r.ledger.attempts(ctx, e.Tenant, e.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 const (
@@ -41,7 +42,8 @@ type Tail struct {
 	js     natsjs.JetStream
 	log    *slog.Logger
 	quotas *quota.Quotas
-	ends   context.Context // with the process
+	keys   *tenantkeys.Keys // nil: outcomes are in the clear
+	ends   context.Context  // with the process
 
 	mu        sync.Mutex
 	readers   map[*tailReader]bool
@@ -75,6 +77,9 @@ func newTailReader(tenant, state string) *tailReader {
 func NewTail(js natsjs.JetStream, logger *slog.Logger) *Tail {
 	return &Tail{js: js, log: logger, readers: map[*tailReader]bool{}}
 }
+
+// SealWith has outcomes opened with the keys that sealed them. It is called before the Tail is served.
+func (t *Tail) SealWith(keys *tenantkeys.Keys) { t.keys = keys }
 
 // Limit bounds the readers of each tenant. It is called before the Tail is served.
 func (t *Tail) Limit(q *quota.Quotas) { t.quotas = q }
@@ -251,7 +256,7 @@ func (t *Tail) follow(ctx context.Context, f *following) {
 		if err != nil {
 			continue // The recorder puts it into quarantine.
 		}
-		t.hand(f, records)
+		t.hand(ctx, f, records)
 	}
 }
 
@@ -271,7 +276,7 @@ func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
 }
 
 // hand queues records of a following for the readers that want them, and drops the readers that are too far behind.
-func (t *Tail) hand(f *following, records []*Record) {
+func (t *Tail) hand(ctx context.Context, f *following, records []*Record) {
 	t.mu.Lock()
 	if t.following != f {
 		t.mu.Unlock()
@@ -287,7 +292,7 @@ func (t *Tail) hand(f *following, records []*Record) {
 				continue
 			}
 			if shown == nil {
-				shown = rec.shown()
+				shown = t.shown(ctx, rec)
 			}
 			if !r.take(shown) {
 				slow = append(slow, r)
@@ -304,8 +309,13 @@ func (t *Tail) hand(f *following, records []*Record) {
 	}
 }
 
-// shown is the data of the record's event.
-func (r *Record) shown() []byte {
+// shown is the data of the record's event. An answer whose key cannot be had is left out: nothing waits for a tail.
+func (t *Tail) shown(ctx context.Context, r *Record) []byte {
+	if a := r.Attempt; a != nil {
+		if err := a.open(ctx, t.keys, r.Tenant, r.Delivery); err != nil {
+			a.Error, a.Response = "", nil
+		}
+	}
 	data, err := json.Marshal(r.attemptEvent())
 	if err != nil { // A time whose year has five digits.
 		return []byte("{}")

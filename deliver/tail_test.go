@@ -134,8 +134,8 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := &Record{Delivery: uuid.New(), Tenant: "acme", Outcome: OutcomeDelivered, Reason: ReasonOK, At: time.Now()}
-	tail.hand(tail.following, []*Record{rec})
-	tail.hand(tail.following, []*Record{rec})
+	tail.hand(t.Context(), tail.following, []*Record{rec})
+	tail.hand(t.Context(), tail.following, []*Record{rec})
 	<-slow.dropped
 	for range 4 { // Two outcomes, of two lines each.
 		next(t, quick)
@@ -158,13 +158,13 @@ func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
 			Attempt: &Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
 		}
 	}
-	tail.hand(tail.following, []*Record{record(2 * tailBytes)})
+	tail.hand(t.Context(), tail.following, []*Record{record(2 * tailBytes)})
 	if n := len(slow.outcomes); n != 1 {
 		t.Fatalf("%d outcomes are queued, want the large one", n)
 	}
 	slow.behind.Add(-int64(len(<-slow.outcomes)))
 	for range tailBuffer {
-		tail.hand(tail.following, []*Record{record(16 << 10)})
+		tail.hand(t.Context(), tail.following, []*Record{record(16 << 10)})
 	}
 	<-slow.dropped
 	queued := 0

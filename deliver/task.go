@@ -50,6 +50,9 @@ func (w *Worker) handle(msg *message.Message) error {
 		return errStopping
 	}
 	defer w.inHand.release(tenant, weight)
+	if err := w.open(tasks); err != nil {
+		return err
+	}
 	flights, err := w.unknown(tasks, w.board(tasks), meta.Suspect)
 	if err != nil {
 		return err
@@ -61,6 +64,11 @@ func (w *Worker) handle(msg *message.Message) error {
 		return w.apart(flights)
 	}
 	return w.take(flights)
+}
+
+// open opens the contents of tasks. Keys that are not in memory need Postgres, which is waited for.
+func (w *Worker) open(tasks []Task) error {
+	return w.patiently("read tenant keys", func(ctx context.Context) error { return openTasks(ctx, w.ledger.keys, tasks) })
 }
 
 // apart gives each delivery of a message that comes again and again a row of its own, so that the one at fault is told apart from the
@@ -99,7 +107,7 @@ func (w *Worker) board(tasks []Task) []*flight {
 				delivery: ID(e.UID, t.Subscription, t.Generation, e.AcceptedAt),
 				tenant:   e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
 				subscription: t.Subscription, generation: t.Generation, test: e.Test, created: e.AcceptedAt,
-				event: e, bodies: bodies, epoch: epoch,
+				event: e, bodies: bodies, epoch: epoch, gone: tasks[i].lost,
 			}
 			flights = append(flights, f)
 		}

@@ -6,11 +6,16 @@ import (
 	"fmt"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // wireVersion is the version of the messages in TASKS and ATTEMPTS and of stored events. Fields may be added
 // within a version; a reader ignores those that it does not know.
 const wireVersion = 1
+
+// sealedVersion is that of messages of tasks and stored events whose contents are sealed: a reader that does not know how to
+// open them must not take them for empty.
+const sealedVersion = 2
 
 // The bounds of what is read. They are far beyond what is sent, and keep a poisonous message from costing more
 // memory than its bytes.
@@ -27,7 +32,7 @@ func wrap(count int, items ...[]byte) []byte {
 	for _, raw := range items {
 		size += len(raw)
 	}
-	w := newMessage(count, size)
+	w := newMessage(wireVersion, count, size)
 	for _, raw := range items {
 		w.buf = append(w.buf, raw...)
 	}
@@ -35,10 +40,10 @@ func wrap(count int, items ...[]byte) []byte {
 }
 
 // newMessage begins a message of count items, with room for so many bytes of them.
-func newMessage(count, room int) cborWriter {
+func newMessage(version uint64, count, room int) cborWriter {
 	w := cborWriter{buf: make([]byte, 0, 16+room)}
 	w.array(2)
-	w.uint(wireVersion)
+	w.uint(version)
 	w.array(count)
 	return w
 }
@@ -47,7 +52,7 @@ func newMessage(count, room int) cborWriter {
 func unwrap(data []byte, most int) (items *cborReader, n int, err error) {
 	in := &cborReader{buf: data}
 	in.array(2, 2)
-	if version := in.uint(); in.err == nil && version != wireVersion {
+	if version := in.uint(); in.err == nil && version != wireVersion && version != sealedVersion {
 		return nil, 0, fmt.Errorf("decode message of version %d: %w", version, errVersion)
 	}
 	n = in.array(1, most)
@@ -60,17 +65,21 @@ func unwrap(data []byte, most int) (items *cborReader, n int, err error) {
 // packTasks writes a message of TASKS.
 func packTasks(tasks []*Task) []byte {
 	room := 0
+	version := uint64(wireVersion)
 	for _, t := range tasks {
 		room += t.room()
+		if t.sealed != nil {
+			version = sealedVersion
+		}
 	}
-	w := newMessage(len(tasks), room)
+	w := newMessage(version, len(tasks), room)
 	for _, t := range tasks {
 		t.write(&w)
 	}
 	return w.buf
 }
 
-// unpackTasks reads a message of TASKS.
+// unpackTasks reads a message of TASKS. Contents that are sealed stay so; see openTasks.
 func unpackTasks(data []byte) ([]Task, error) {
 	in, n, err := unwrap(data, maxWireItems)
 	if err != nil {
@@ -91,30 +100,35 @@ func unpackTasks(data []byte) ([]Task, error) {
 	return tasks, nil
 }
 
-// packEvent writes an event for the ledger, packed like a message of one item.
-func packEvent(e *Event) []byte {
-	w := newMessage(1, eventRoom(e))
-	writeEvent(&w, e)
+// packEvent writes an event for the ledger, packed like a message of one item. Its contents are in the clear unless they
+// are given sealed.
+func packEvent(e *Event, sealed []byte) []byte {
+	version := uint64(wireVersion)
+	if sealed != nil {
+		version = sealedVersion
+	}
+	w := newMessage(version, 1, eventRoom(e))
+	writeEvent(&w, e, sealed)
 	return w.buf
 }
 
-// unpackEvent reads what packEvent wrote.
-func unpackEvent(data []byte) (*Event, error) {
+// unpackEvent reads what packEvent wrote. Contents that are sealed are returned so; see openContents.
+func unpackEvent(data []byte) (e *Event, sealed []byte, err error) {
 	in, _, err := unwrap(data, 1)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	e := &Event{}
-	readEvent(in, e, &Event{})
+	e = &Event{}
+	sealed = readEvent(in, e, &Event{})
 	if err := in.end(); err != nil {
-		return nil, fmt.Errorf("decode event: %w", err)
+		return nil, nil, fmt.Errorf("decode event: %w", err)
 	}
-	return e, nil
+	return e, sealed, nil
 }
 
 // targetRoom is how many bytes a target takes at most, and taskRoom those parts of a task and an event that are always
 // there and never long.
-const targetRoom, taskRoom, headRoom = 30, 256, 9
+const targetRoom, taskRoom, headRoom = 30, 256 + tenantkeys.Overhead, 9
 
 // room is how many bytes the task takes at most.
 func (t *Task) room() int { return eventRoom(&t.Event) + len(t.Targets)*targetRoom }
@@ -123,7 +137,7 @@ func (t *Task) room() int { return eventRoom(&t.Event) + len(t.Targets)*targetRo
 func (t *Task) write(w *cborWriter) {
 	task := w.fields()
 	w.field(task, 1)
-	writeEvent(w, &t.Event)
+	writeEvent(w, &t.Event, t.sealed)
 	w.field(task, 2)
 	w.array(len(t.Targets))
 	for i := range t.Targets {
@@ -145,7 +159,7 @@ func (t *Task) read(in *cborReader, before *Event) {
 	for key := range in.fields() {
 		switch key {
 		case 1:
-			readEvent(in, &t.Event, before)
+			t.sealed = readEvent(in, &t.Event, before)
 		case 2:
 			n := in.array(0, maxWireItems)
 			t.Targets = make([]Target, 0, min(n, MaxTargets))
@@ -194,7 +208,8 @@ func eventRoom(e *Event) int {
 	return n
 }
 
-func writeEvent(w *cborWriter, e *Event) {
+// writeEvent writes an event, its contents in the clear unless they are given sealed.
+func writeEvent(w *cborWriter, e *Event, sealed []byte) {
 	fields := w.fields()
 	w.field(fields, 1)
 	w.bytes(e.UID[:])
@@ -206,14 +221,9 @@ func writeEvent(w *cborWriter, e *Event) {
 	w.text(e.Type)
 	w.field(fields, 5)
 	w.time(e.Time)
-	w.field(fields, 6)
-	w.bytes(e.Data)
-	if e.ObjectID != "" {
-		w.field(fields, 7)
-		w.text(e.ObjectID)
+	if sealed == nil {
+		writeContents(w, fields, e)
 	}
-	w.texts(fields, 8, e.ResourceIDs)
-	w.texts(fields, 9, e.Changed)
 	if e.TraceParent != "" {
 		w.field(fields, 10)
 		w.text(e.TraceParent)
@@ -227,10 +237,26 @@ func writeEvent(w *cborWriter, e *Event) {
 		w.field(fields, 14)
 		w.text(e.ContentType)
 	}
-	if e.Cloud != nil {
+	if e.Cloud != nil && sealed == nil {
 		w.field(fields, 15)
 		writeCloud(w, e.Cloud)
 	}
+	if sealed != nil {
+		w.field(fields, 16)
+		w.bytes(sealed)
+	}
+}
+
+// writeContents writes the first of those fields that are sealed together; the CloudEvent's come later, as field 15.
+func writeContents(w *cborWriter, fields int, e *Event) {
+	w.field(fields, 6)
+	w.bytes(e.Data)
+	if e.ObjectID != "" {
+		w.field(fields, 7)
+		w.text(e.ObjectID)
+	}
+	w.texts(fields, 8, e.ResourceIDs)
+	w.texts(fields, 9, e.Changed)
 }
 
 // writeCloud writes what a CloudEvent says of itself. Values of an extension that are no strings stand in field 3.
@@ -296,9 +322,9 @@ func readExtension(in *cborReader) (x event.Extension) {
 	return x
 }
 
-// readEvent reads an event. Texts that are those of the event before are shared with it; the data is copied, or one slow
-// delivery would keep the memory of a whole message.
-func readEvent(in *cborReader, e, before *Event) {
+// readEvent reads an event and returns its contents if they are sealed. Texts that are those of the event before are shared
+// with it; the data is copied, or one slow delivery would keep the memory of a whole message.
+func readEvent(in *cborReader, e, before *Event) (sealed []byte) {
 	for key := range in.fields() {
 		switch key {
 		case 1:
@@ -312,7 +338,9 @@ func readEvent(in *cborReader, e, before *Event) {
 		case 5:
 			e.Time = in.time()
 		case 6:
-			e.Data = bytes.Clone(in.bytes())
+			if e.Data = in.bytes(); !in.owned {
+				e.Data = bytes.Clone(e.Data)
+			}
 		case 7:
 			e.ObjectID = in.text(before.ObjectID)
 		case 8:
@@ -331,8 +359,13 @@ func readEvent(in *cborReader, e, before *Event) {
 			e.ContentType = in.text(before.ContentType)
 		case 15:
 			e.Cloud = readCloud(in)
+		case 16:
+			if sealed = in.bytes(); sealed == nil {
+				sealed = []byte{}
+			}
 		default:
 			in.skip(maxWireDepth)
 		}
 	}
+	return sealed
 }

@@ -98,7 +98,7 @@ func TestTasksComeBackAsTheyWere(t *testing.T) {
 		if !reflect.DeepEqual(read, tasks) {
 			t.Errorf("got %+v, want %+v", read, tasks)
 		}
-		event, err := unpackEvent(packEvent(&tasks[0].Event))
+		event, _, err := unpackEvent(packEvent(&tasks[0].Event, nil))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -53,7 +54,8 @@ type Deps struct {
 	Disabler  Disabler
 	Poster    Attempter
 	Events    *Events
-	Turns     *Turns // nil: nothing is ordered
+	Turns     *Turns           // nil: nothing is ordered
+	Keys      *tenantkeys.Keys // nil: contents are stored in the clear
 	Metrics   *Metrics
 	Logger    *slog.Logger
 	Announcer Announcer        // nil: tenants are told nothing
@@ -111,7 +113,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, name: host + "-" + uuid.NewString(),
-		js: deps.JS, ledger: newLedger(deps.DB), journal: newJournal(deps.Publisher), gathering: newGathering(deps.Publisher),
+		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), journal: newJournal(deps.Publisher), gathering: newGathering(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		inHand: newInHand(cfg.maxTargets()),
@@ -238,7 +240,10 @@ func (w *Worker) write(records ...*Record) error { return w.writeTo(w.journal, r
 func (w *Worker) writeTo(j *journal, records ...*Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		err := j.writeGuarded(w.abandoned, records)
+		err := w.seal(records)
+		if err == nil {
+			err = j.writeGuarded(w.abandoned, records)
+		}
 		if err == nil {
 			break
 		}
@@ -265,6 +270,16 @@ func (w *Worker) writeTo(j *journal, records ...*Record) error {
 		w.tellDead(r)
 		if r.Outcome == OutcomeLater && !r.Held {
 			w.due.expect(r.At)
+		}
+	}
+	return nil
+}
+
+// seal seals what records hold of customers. It fails if a key is needed that is not in memory and Postgres is away.
+func (w *Worker) seal(records []*Record) error {
+	for _, r := range records {
+		if err := r.seal(w.abandoned, w.ledger.keys); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -162,7 +162,7 @@ func (l *Ledger) get(ctx context.Context, tenant, id string) (recorded, error) {
 func (l *Ledger) listQuarantined(ctx context.Context, f filter) ([]quarantined, error) {
 	clause, args := f.where("id", "received_at")
 	rows, err := l.db.QueryContext(ctx,
-		"SELECT id, tenant, stream_seq, subject, received_at, reason, detail, data FROM quarantine"+clause, args...)
+		"SELECT id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed FROM quarantine"+clause, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list quarantine: %w", err)
 	}
@@ -171,7 +171,10 @@ func (l *Ledger) listQuarantined(ctx context.Context, f filter) ([]quarantined, 
 	for rows.Next() {
 		var q quarantined
 		var seq int64
-		if err := rows.Scan(&q.id, &q.tenant, &seq, &q.subject, &q.receivedAt, &q.reason, &q.detail, &q.data); err != nil {
+		if err := rows.Scan(&q.id, &q.tenant, &seq, &q.subject, &q.receivedAt, &q.reason, &q.detail, &q.data, &q.sealed); err != nil {
+			return nil, fmt.Errorf("list quarantine: %w", err)
+		}
+		if err := l.open(ctx, &q); err != nil {
 			return nil, fmt.Errorf("list quarantine: %w", err)
 		}
 		q.seq, q.receivedAt = uint64(seq), q.receivedAt.UTC()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // IdempotencyWindow is how long an event's id stands for that event: a second event with the id of one that was
@@ -28,6 +29,7 @@ type Ledger struct {
 	rows    *group.Committer[*row]
 	lookups *group.Committer[*lookup]
 	bad     *group.Committer[*quarantined]
+	keys    *tenantkeys.Keys // nil: messages are stored in the clear
 }
 
 // row is an event in the ledger.
@@ -79,6 +81,9 @@ func NewLedger(db *sql.DB) *Ledger {
 	l.bad = group.New(limits, nil, l.quarantineAll)
 	return l
 }
+
+// SealWith has quarantined messages sealed with the keys of their tenants. It is called before the Ledger is used.
+func (l *Ledger) SealWith(keys *tenantkeys.Keys) { l.keys = keys }
 
 // Record writes that an event was fanned out, with the number of subscriptions that matched. It may be repeated. It fails
 // with errOther where another event is in its place.

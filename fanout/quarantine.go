@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // maxOfTenant is how many messages of one tenant are kept in quarantine: the newest. Each that comes may take so many of the
@@ -31,6 +32,7 @@ type quarantined struct {
 	reason     event.Reason
 	detail     string
 	data       []byte
+	sealed     bool  // detail and data are sealed
 	err        error // of this message alone
 }
 
@@ -54,13 +56,39 @@ func plain(s string) string {
 
 // quarantine keeps a message that is no valid event, so that its publisher can find out.
 func (l *Ledger) quarantine(ctx context.Context, q *quarantined) error {
-	err := l.bad.Do(ctx, q)
+	err := l.seal(ctx, q)
+	if err == nil {
+		err = l.bad.Do(ctx, q)
+	}
 	if err == nil {
 		err = q.err
 	}
 	if err != nil {
 		return fmt.Errorf("quarantine message %d: %w", q.seq, err)
 	}
+	return nil
+}
+
+// seal seals what is kept of a message. It may be repeated after an error.
+func (l *Ledger) seal(ctx context.Context, q *quarantined) error {
+	if q.sealed {
+		return nil
+	}
+	m := tenantkeys.Message{Tenant: q.tenant, ID: q.id, Detail: q.detail, Data: q.data}
+	if err := l.keys.SealMessage(ctx, &m); err != nil {
+		return err
+	}
+	q.detail, q.data, q.sealed = m.Detail, m.Data, m.Sealed
+	return nil
+}
+
+// open opens what seal sealed.
+func (l *Ledger) open(ctx context.Context, q *quarantined) error {
+	m := tenantkeys.Message{Tenant: q.tenant, ID: q.id, Detail: q.detail, Data: q.data, Sealed: q.sealed}
+	if err := l.keys.OpenMessage(ctx, &m); err != nil {
+		return err
+	}
+	q.detail, q.data, q.sealed = m.Detail, m.Data, m.Sealed
 	return nil
 }
 
@@ -77,22 +105,19 @@ func (l *Ledger) insertQuarantined(ctx context.Context, items []*quarantined) er
 	n := len(items)
 	ids, tenants, subjects, received := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	reasons, details := make([]string, n), make([]string, n)
-	seqs, data := make([]int64, n), make([][]byte, n)
+	seqs, data, sealed := make([]int64, n), make([][]byte, n), make([]bool, n)
 	for i, q := range items {
 		ids[i], tenants[i], subjects[i] = q.id.String(), q.tenant, q.subject
 		received[i], reasons[i], details[i] = q.receivedAt.UTC().Format(time.RFC3339Nano), string(q.reason), q.detail
-		seqs[i], data[i] = int64(q.seq), q.data
-		if q.data == nil {
-			data[i] = []byte{}
-		}
+		seqs[i], data[i], sealed[i] = int64(q.seq), q.data, q.sealed
 	}
 	_, err := l.db.ExecContext(ctx, `
-		INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
+		INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed)
 		SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::text[],
-			$7::text[], $8::bytea[])
+			$7::text[], $8::bytea[], $9::bool[])
 		ON CONFLICT DO NOTHING`,
 		pq.StringArray(ids), pq.StringArray(tenants), pq.Int64Array(seqs), pq.StringArray(subjects),
-		pq.StringArray(received), pq.StringArray(reasons), pq.StringArray(details), pq.ByteaArray(data))
+		pq.StringArray(received), pq.StringArray(reasons), pq.StringArray(details), pq.ByteaArray(data), pq.BoolArray(sealed))
 	if err != nil {
 		return fmt.Errorf("insert quarantine: %w", err)
 	}

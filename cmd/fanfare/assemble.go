@@ -23,6 +23,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -91,6 +92,7 @@ type shared struct {
 	events    *deliver.Events
 	turns     *deliver.Turns
 	quotas    *quota.Quotas
+	keys      *tenantkeys.Keys
 }
 
 // assemble makes the parts of a role; nothing runs yet when it returns. This file is the one place that knows them all.
@@ -102,6 +104,7 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 	}
 	a := &assembly{}
 	a.add("quotas", sh.quotas.Run)
+	a.add("tenant keys", sh.keys.Run)
 	if r.is(roleAPI, roleIngest) {
 		err = a.serveHTTP(ctx, sh, r)
 	}
@@ -145,12 +148,26 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 	if err := sh.store.CheckKeys(ctx); err != nil {
 		return nil, err
 	}
+	if sh.keys, err = tenantkeys.New(g.db, ring, g.log); err != nil {
+		return nil, err
+	}
+	if err := sh.keys.Check(ctx); err != nil {
+		return nil, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	sh.ledger.SealWith(sh.keys)
 	// The first event should not wait for it.
 	if _, err := sh.directory.Fresh(ctx); err != nil {
 		return nil, err
 	}
-	sh.events, err = deliver.NewEvents(deliver.EventsConfig{Read: readEvents(sh.reader)}, g.db)
+	sh.events, err = deliver.NewEvents(deliver.EventsConfig{Read: readEvents(sh.reader), Keys: sh.keys}, g.db)
 	return sh, err
+}
+
+// outbox makes the way into deliver's inbox.
+func (sh *shared) outbox(publisher *jetstream.Publisher) *deliver.Outbox {
+	outbox := deliver.NewOutbox(sh.js, publisher)
+	outbox.SealWith(sh.keys)
+	return outbox
 }
 
 // serveHTTP makes the API, or the part of it that publishes.
@@ -208,7 +225,7 @@ func (a *assembly) match(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	outbox := deliver.NewOutbox(sh.js, publisher)
+	outbox := sh.outbox(publisher)
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
 		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
 		Logger: sh.log, Metrics: sh.metrics,
@@ -243,13 +260,13 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Turns: sh.turns, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log,
+		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log,
 		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()},
 	})
 	if err != nil {
 		return err
 	}
-	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{JS: sh.js, DB: sh.db, Turns: sh.turns, Metrics: metrics, Logger: sh.log})
+	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{JS: sh.js, DB: sh.db, Turns: sh.turns, Keys: sh.keys, Metrics: metrics, Logger: sh.log})
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	undo.add("publishing", publisher.Close)
-	auditor := sh.auditor(deliver.NewOutbox(sh.js, publisher))
+	auditor := sh.auditor(sh.outbox(publisher))
 	now := time.Now()
 	span := deliver.Span{Since: now.Add(-cmd.Span), Until: now}
 	found, err := auditor.Audit(ctx, span)

@@ -38,9 +38,11 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 		JetStream: sh.js, DB: sh.db, Deliveries: deliver.NewEraser(sh.db), Books: books, Forget: sh.events.Forget,
 	})
 	eraser.Register(to)
-	keys.OnErase(sh.store, eraser) // Its subscriptions first, so that nothing new is made.
+	// Its subscriptions first, so that nothing new is made.
+	keys.OnErase(sh.store, eraser, sh.keys)
 	tail := deliver.NewTail(sh.js, sh.log)
 	tail.Limit(sh.quotas)
+	tail.SealWith(sh.keys)
 	tail.Register(to)
 	a.add("tail", tail.Run)
 	replays := fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas}

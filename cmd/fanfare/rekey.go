@@ -10,6 +10,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -52,6 +53,15 @@ func (rekeyCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "\n%d subscriptions' secrets encrypted anew with the first key; older keys may go once every process has it.\n", done)
+	keys, err := tenantkeys.New(db, ring, s.log.logger(c.err))
+	if err != nil {
+		return err
+	}
+	wrapped, err := keys.Rekey(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "\n%d subscriptions' secrets and %d tenants' keys encrypted anew with the first key; older keys may go once every process has it.\n",
+		done, wrapped)
 	return nil
 }

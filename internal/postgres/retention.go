@@ -83,7 +83,13 @@ func (r *Retention) Apply(ctx context.Context) error {
 			return fmt.Errorf("clean the rest of %s: %w", of.table, err)
 		}
 	}
-	return r.sweepRows(ctx, now)
+	if err := r.sweepRows(ctx, now); err != nil {
+		return err
+	}
+	if err := r.sweepKeys(ctx, now); err != nil {
+		return fmt.Errorf("clean tenant keys: %w", err)
+	}
+	return nil
 }
 
 // dropPartitions drops the days that ended before a time. Whoever reads the table just then is waited for no longer
@@ -151,6 +157,43 @@ func (r *Retention) sweepRows(ctx context.Context, now time.Time) error {
 	} {
 		if err := r.batches(ctx, of.statement, of.arg); err != nil {
 			return fmt.Errorf("clean %s: %w", of.what, err)
+		}
+	}
+	return nil
+}
+
+// sweepKeys deletes the tenant keys of days of which nothing is kept any more.
+func (r *Retention) sweepKeys(ctx context.Context, now time.Time) error {
+	oldest := now.Add(-max(r.cfg.Events, r.cfg.Deliveries, r.cfg.Attempts, r.cfg.Quarantine) - 2*day)
+	rows, err := r.db.QueryContext(ctx, `SELECT DISTINCT day FROM tenant_keys WHERE day < $1 ORDER BY day`, oldest.Unix()/int64(day.Seconds()))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var days []int64
+	for rows.Next() {
+		var nth int64
+		if err := rows.Scan(&nth); err != nil {
+			return err
+		}
+		days = append(days, nth)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, nth := range days {
+		begin := time.Unix(nth*int64(day.Seconds()), 0)
+		var needed bool
+		if err := r.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM deferrals WHERE event_uid >= $1 AND event_uid < $2)
+    OR EXISTS (SELECT FROM deferrals WHERE id >= $1 AND id < $2) OR EXISTS (SELECT FROM event_data WHERE uid >= $1 AND uid < $2)`,
+			firstID(begin), firstID(begin.Add(day))).Scan(&needed); err != nil {
+			return err
+		}
+		if needed {
+			continue
+		}
+		if err := r.batches(ctx, `DELETE FROM tenant_keys WHERE day = $1 AND tenant IN (SELECT tenant FROM tenant_keys WHERE day = $1 LIMIT $2)`, nth); err != nil {
+			return err
 		}
 	}
 	return nil
