@@ -1,0 +1,177 @@
+package deliver
+
+import (
+	"bytes"
+	"net/http"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// keys are those of one process.
+func (r *rig) keys() *tenantkeys.Keys {
+	r.t.Helper()
+	return must(tenantkeys.New(r.db, r.ring, r.log))(r.t)
+}
+
+// sealing starts a worker and a recorder that seal, and has the rig's tasks sealed by another process. It returns the keys of
+// the worker.
+func (r *rig) sealing(cfg Config) *tenantkeys.Keys {
+	r.t.Helper()
+	r.outbox.SealWith(r.keys())
+	p := r.parts(cfg)
+	p.deps.Keys = r.keys()
+	r.start(p)
+	r.recorder()
+	return p.deps.Keys
+}
+
+func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	writes, reads := r.keys(), r.keys()
+	rapid.Check(t, func(t *rapid.T) {
+		task := anyTask(t)
+		task.Event.Tenant = "acme"
+		tasks, err := sealTasks(r.t.Context(), writes, []Task{task, task})
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := unpackTasks(wrapTasks(tasks...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := read[0].Event; e.Data != nil || e.ObjectID != "" || e.ResourceIDs != nil || e.Changed != nil || e.Cloud != nil {
+			t.Errorf("contents are in the clear: %+v", e)
+		}
+		if err := openTasks(r.t.Context(), reads, read); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(read, []Task{task, task}) {
+			t.Errorf("got %+v, want %+v twice", read, task)
+		}
+		// As an event that the ledger keeps.
+		e, sealed, err := unpackEvent(packEvent(&task.Event, tasks[0].sealed))
+		if err == nil {
+			err = openContents(r.t.Context(), reads, e, sealed)
+		}
+		if err != nil || !reflect.DeepEqual(*e, task.Event) {
+			t.Errorf("got %+v, %v, want %+v", e, err, task.Event)
+		}
+		// In the place of another event they are worth nothing.
+		tasks[0].Event.UID[15]++
+		moved, err := unpackTasks(wrapTasks(tasks...))
+		if err == nil {
+			err = openTasks(r.t.Context(), reads, moved)
+		}
+		if err != nil || !moved[0].lost || moved[1].lost {
+			t.Errorf("contents in another event's place: lost %v and %v, %v", moved[0].lost, moved[1].lost, err)
+		}
+	})
+}
+
+// A task whose key was destroyed is not sent, not even empty.
+func TestATaskWhoseKeyIsDestroyedIsNotSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	r.outbox.SealWith(r.keys())
+	id := r.send(r.event(), sub)
+	if _, err := r.db.Exec(`UPDATE tenant_keys SET key = ''`); err != nil {
+		t.Fatal(err)
+	}
+	r.sealing(quick())
+	r.ended(id, OutcomeDead, ReasonExpired)
+	if got := receiver.Requests(); len(got) > 0 {
+		t.Errorf("it was sent: %+v", got)
+	}
+	if n := r.count(`SELECT count(*) FROM event_data`); n != 0 {
+		t.Errorf("%d events without contents are kept", n)
+	}
+}
+
+// A task whose key cannot be read yet waits; nothing is lost and nothing is sent without its contents.
+func TestATaskWaitsForItsKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	r.outbox.SealWith(r.keys())
+	e := r.event()
+	id := r.send(e, sub)
+	tx := must(r.db.BeginTx(t.Context(), nil))(t)
+	if _, err := tx.Exec(`LOCK TABLE tenant_keys IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	r.sealing(quick())
+	r.eventually("the worker to ask for the key", func() bool {
+		return r.count(`SELECT count(*) FROM pg_locks WHERE relation = 'tenant_keys'::regclass AND NOT granted`) > 0
+	})
+	if got := receiver.Requests(); len(got) > 0 {
+		t.Errorf("it was sent without its contents: %+v", got)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, OutcomeDelivered, ReasonOK)
+	if got := receiver.Requests(); len(got) != 1 || !bytes.Contains(got[0].Body, e.Data) {
+		t.Errorf("got %+v, want the event once", got)
+	}
+}
+
+// Answers are sealed in the ledger and shown to whoever reads it; those that an earlier version stored are shown as they are.
+func TestAnswersAreSealed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	keys := r.sealing(quick())
+	receiver := servertest.NewReceiver(t, servertest.Reply(http.StatusInternalServerError, nil, "gooseberry"))
+	ended, later := r.subscribe(receiver.URL, once), r.subscribe(receiver.URL, retries(time.Hour))
+	broken := r.subscribe("http://127.0.0.1:1/", once) // its error says why
+	e := r.event()
+	for _, sub := range []*subscriptions.Subscription{ended, broken} {
+		r.ended(r.send(e, sub), OutcomeDead, map[bool]Reason{true: ReasonServer, false: ReasonConnect}[sub == ended])
+	}
+	r.waits(r.send(e, later), ReasonServer)
+
+	log := NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t))
+	check := func(when string) {
+		t.Helper()
+		for _, sub := range []*subscriptions.Subscription{ended, later} {
+			d := must(log.Newest(t.Context(), sub.ID, 1))(t)[0]
+			if got := must(log.Responses(t.Context(), []uuid.UUID{d.ID}))(t)[d.ID]; string(got) != "gooseberry" {
+				t.Errorf("%s: the response is shown as %q", when, got)
+			}
+			list := must(newLedger(r.db).with(keys).attempts(t.Context(), "acme", d.ID))(t)
+			if len(list) != 1 || string(list[0].Response) != "gooseberry" {
+				t.Errorf("%s: the attempts are %+v", when, list)
+			}
+		}
+		d := must(log.Newest(t.Context(), broken.ID, 1))(t)[0]
+		if d.Last == nil || !bytes.Contains([]byte(d.Last.Error), []byte("refused")) {
+			t.Errorf("%s: the error is shown as %+v", when, d.Last)
+		}
+	}
+	check("sealed")
+	const plain = `SELECT (SELECT count(*) FROM deliveries WHERE response = 'gooseberry' OR error LIKE '%refused%')
+    + (SELECT count(*) FROM attempts WHERE response = 'gooseberry')`
+	if n := r.count(plain); n != 0 {
+		t.Errorf("%d answers are in the clear", n)
+	}
+	for _, earlier := range []string{
+		`UPDATE deliveries SET response = 'gooseberry' WHERE response IS NOT NULL`, `UPDATE attempts SET response = 'gooseberry'`,
+		`UPDATE deliveries SET error = 'connection refused' WHERE error <> ''`,
+	} {
+		if _, err := r.db.Exec(earlier); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("of an earlier version")
+}
