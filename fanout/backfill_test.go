@@ -11,6 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 const eventsAge = 24 * time.Hour
@@ -22,7 +23,11 @@ func newBackfilling(t *testing.T) *replaying {
 	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
-	h.store.OnSince(fanout.Backfill{DB: h.db, MaxAge: eventsAge}.Begin)
+	quotas, err := quota.New(quota.Config{Replays: 20}, quota.Deps{DB: h.db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.store.OnSince(fanout.Backfill{DB: h.db, MaxAge: eventsAge, Quotas: quotas}.Begin)
 	h.desk = newDesk(t, fanout.ReplayRoutes{DB: h.db, Directory: h.dir}.Register, h.store.Routes)
 	return h
 }
@@ -103,7 +108,7 @@ func TestSinceHasBounds(t *testing.T) {
 		h.born(time.Now().Add(-time.Minute))
 	}
 	h.desk.call("acme", "POST", "/v1/subscriptions", map[string]any{
-		"name": "late", "url": "https://example.com/", "event_types": []string{"*"}, "since": time.Now().Add(-time.Minute)}, 409, nil)
+		"name": "late", "url": "https://example.com/", "event_types": []string{"*"}, "since": time.Now().Add(-time.Minute)}, 422, nil)
 	if subs, replays := h.count("SELECT count(*) FROM subscriptions"), h.count("SELECT count(*) FROM replays"); subs != 20 || replays != 20 {
 		t.Errorf("there are %d subscriptions and %d replays, want 20 of each", subs, replays)
 	}

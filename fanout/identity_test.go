@@ -87,7 +87,7 @@ func TestReservedTypesNeedFanfaresMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer publisher.Close()
+	defer func() { _ = publisher.Close() }()
 	for _, e := range []*event.Event{own, foreign, changed} {
 		if _, _, err := fanout.Send(t.Context(), publisher, e); err != nil {
 			t.Fatal(err)
