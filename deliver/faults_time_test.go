@@ -38,7 +38,7 @@ func TestFaultsOverTime(t *testing.T) {
 }
 
 // Every number of the catalogue has a row. F095, a 410 that somebody between forges, is not to be told from one of the
-// receiver: that is what https is for, as the README says.
+// receiver: that is what https is for, as docs/receiving.md says.
 func TestEveryFaultHasARow(t *testing.T) {
 	t.Parallel()
 	rows := map[string]bool{"F095": true}

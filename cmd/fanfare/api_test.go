@@ -28,7 +28,7 @@ func TestAPI(t *testing.T) {
 	t.Parallel()
 	d := launch(t, 2)
 	for name, test := range map[string]func(*testing.T, *deployment){
-		"Document": testDocument, "Docs": testDocs, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
+		"Document": testDocument, "Docs": testDocs, "Guides": testGuides, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
 		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
 		"OperationalEvents": testOperationalEvents,

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +17,7 @@ import (
 // the ports are others, as those of the README may be taken.
 func TestREADMEFirstDelivery(t *testing.T) {
 	t.Parallel()
-	blocks := readmeBlocks(t, "first-delivery")
+	c := commandsOf(t, "first-delivery")
 	repo := copyOfRepository(t)
 	ports := map[string]string{}
 	for _, known := range []string{"127.0.0.1:8080", "127.0.0.1:9464", "127.0.0.1:4222", "127.0.0.1:9000"} {
@@ -29,10 +28,7 @@ func TestREADMEFirstDelivery(t *testing.T) {
 		"FANFARE_NATS_LISTEN=" + ports["127.0.0.1:4222"],
 	}
 	command := func(name string) string {
-		block, ok := blocks[name]
-		if !ok {
-			t.Fatalf("README.md has no block %q", name)
-		}
+		block := c.take(name)
 		for known, other := range ports {
 			block = strings.ReplaceAll(block, known, other)
 		}
@@ -60,8 +56,9 @@ func TestREADMEFirstDelivery(t *testing.T) {
 	var deliveries struct {
 		Data []struct{ State string }
 	}
+	lookCommand := command("look")
 	await(t, "the delivery is listed as delivered", func() bool {
-		look := startScript(t, repo, command("look"), env)
+		look := startScript(t, repo, lookCommand, env)
 		if code := look.exitCode(); code != 0 {
 			t.Fatalf("looking as in README.md: exit code %d: %s", code, look.out)
 		}
@@ -83,16 +80,16 @@ func TestREADMEFirstDelivery(t *testing.T) {
 	}
 }
 
-// README's dialects work to the letter as well: what it shows for each vendor, one after the other in one terminal.
-func TestREADMEDialects(t *testing.T) {
+// The guide's dialects work to the letter as well: the commands for each vendor, one after the other in one terminal.
+func TestDialectCommands(t *testing.T) {
 	t.Parallel()
-	blocks := readmeBlocks(t, "dialects")
+	c := commandsOf(t, "dialects")
 	root := dataDir(t)
 	data := filepath.Join(root, "fanfare-data")
 	_, at := startAll(t, data)
-	listen, ok := strings.CutPrefix(strings.TrimSpace(blocks["receiver"]), "go run ./cmd/fanfare ")
+	listen, ok := strings.CutPrefix(strings.TrimSpace(c.take("receiver")), "go run ./cmd/fanfare ")
 	if !ok {
-		t.Fatalf("README.md receives by %q", blocks["receiver"])
+		t.Fatal("the guide does not receive by go run ./cmd/fanfare")
 	}
 	address := freeAddress(t)
 	receiver := start(t, data, nil, append(strings.Fields(listen), "--addr", address)...)
@@ -100,14 +97,11 @@ func TestREADMEDialects(t *testing.T) {
 
 	script := ""
 	for _, name := range []string{"key", "leat", "kajabi", "passona", "babelfor"} {
-		if blocks[name] == "" {
-			t.Fatalf("README.md has no block %q", name)
-		}
-		script += blocks[name] + "\n"
+		script += c.take(name) + "\n"
 	}
 	terminal := startScript(t, root, strings.NewReplacer("http://127.0.0.1:8080", at.API, "127.0.0.1:9000", address).Replace(script), nil)
 	if code := terminal.exitCode(); code != 0 {
-		t.Fatalf("dialects as in README.md: exit code %d: %s", code, terminal.out)
+		t.Fatalf("dialects as in the guide: exit code %d: %s", code, terminal.out)
 	}
 	leat := `{"type":"contact_updated","data":{"contact":{"email":"sandy@example.com"}}}`
 	license := `{"license":"L-17"}`
@@ -119,20 +113,6 @@ func TestREADMEDialects(t *testing.T) {
 	} {
 		receiver.wait(part+" arrives", func() bool { return strings.Contains(receiver.out.String(), part) })
 	}
-}
-
-// readmeBlocks are the commands of README.md that carry a mark of a subject, by name.
-func readmeBlocks(t *testing.T, subject string) map[string]string {
-	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := map[string]string{}
-	for _, m := range regexp.MustCompile("(?s)<!-- "+subject+": (\\w+) -->\n```bash\n(.*?)```").FindAllSubmatch(readme, -1) {
-		blocks[string(m[1])] = string(m[2])
-	}
-	return blocks
 }
 
 // copyOfRepository is what a clone would hold.
