@@ -223,7 +223,7 @@ func TestUnreadableMessages(t *testing.T) {
 	t.Parallel()
 	whole := wrapTasks(goldenTasks()[0])
 	future := bytes.Clone(whole)
-	future[1] = wireVersion + 1
+	future[1] = sealedVersion + 1
 	for name, data := range map[string][]byte{
 		"empty": nil, "text": []byte("hello"), "json": []byte(`{"a":1}`), "no items": wrap(0), "of the future": future,
 		"a list that says it has 4 billion items": {0x82, 0x01, 0x9a, 0xff, 0xff, 0xff, 0xff},
