@@ -7,7 +7,7 @@ PACKAGES ?=
 PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
 FUZZTIME ?= 20s
 
-.PHONY: help run demo test race check fuzz bench generate verify
+.PHONY: help run demo test race attack check fuzz bench generate verify
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ test: ## run every test, with the servers that they need (RACE=1: with the race 
 
 race: ## run every test with the race detector
 	$(MAKE) test RACE=1
+
+attack: ## attack a victim tenant in every known way and print what it noticed; takes some ten minutes
+	$(GO) test ./internal/attack -run '^TestAttack$$' -count 1 -timeout 60m -v -attack.long
 
 check: ## hold the house style: formatting, vet, linters, import arrows
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:" $$unformatted; exit 1; fi

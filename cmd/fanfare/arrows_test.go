@@ -37,6 +37,7 @@ func arrows() map[string][]string {
 		"deliver/throttle": {"internal/group", "internal/postgres", "subscriptions"},
 		"subscriptions":    {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal"},
 
+		"internal/attack":     {}, // tests alone, which run the binary
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota"},
 		"internal/api":        {},
 		"internal/egress":     {},
