@@ -441,6 +441,18 @@ func TestDecisionsAreIndexed(t *testing.T) {
 	}
 }
 
+// The page of the folders names each one that exists, but the dialects' own.
+func TestArchitectureNamesFolders(t *testing.T) {
+	t.Parallel()
+	page := documents(t)["docs/architecture.md"]
+	for pkg := range arrows() {
+		_, err := os.Stat(filepath.Join("../..", pkg))
+		if err == nil && !strings.HasPrefix(pkg, "internal/dialects/") && !strings.Contains(page, "\n"+pkg+"/ ") {
+			t.Errorf("docs/architecture.md does not name %s/", pkg)
+		}
+	}
+}
+
 // The guides are served beside the reference, each under its name.
 func testGuides(t *testing.T, d *deployment) {
 	for file := range documents(t) {
