@@ -44,11 +44,7 @@ func (r *routes) keyOf(ctx context.Context, e entry, event *Event) (key uuid.Nul
 	if err != nil || source == "" {
 		return key, err
 	}
-	k, err := subscriptions.CompileKey(source)
-	if err != nil {
-		return key, nil //nolint:nilerr // A later version may have written what this one does not know.
-	}
-	if text, err := k.Of(subscriptions.Matching(event)); err == nil {
+	if text, ok := subscriptions.KeyOf(source, event); ok {
 		key = uuid.NullUUID{UUID: OrderKey(text), Valid: true}
 	}
 	return key, nil

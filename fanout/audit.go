@@ -214,7 +214,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 	if err != nil {
 		return err
 	}
-	matched, revision := a.Directory.Match(subscriptions.Matching(e))
+	matched, revision := a.Directory.Match(e)
 	for _, sub := range candidates(matched, known, row.acceptedAt) {
 		if lacking == 0 || got[sub.ID] {
 			continue
@@ -273,7 +273,7 @@ func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
 	if err != nil {
 		return err
 	}
-	matched, revision := a.Directory.Match(subscriptions.Matching(e))
+	matched, revision := a.Directory.Match(e)
 	to := a.receivers(e, slices.DeleteFunc(matched, func(sub *subscriptions.Subscription) bool { return known[sub.ID] }), revision)
 	if err := a.send(ctx, e, to); err != nil {
 		return err

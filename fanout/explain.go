@@ -88,7 +88,7 @@ func viewOf(ctx context.Context) subscriptions.View {
 
 // steps takes the event through the matching. What is known of the subscription's past is said of its status.
 func (r Routes) steps(row recorded, e *Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
-	matched, steps, ok := r.Directory.Explain(subscriptions.Matching(e), id, view)
+	matched, steps, ok := r.Directory.Explain(e, id, view)
 	if !ok {
 		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
 	}
@@ -149,7 +149,7 @@ func (r Routes) toExplain(ctx context.Context, row recorded, e *Event, asked str
 		}
 		return []uuid.UUID{id}, nil
 	}
-	to := r.Directory.MatchIDs(subscriptions.Matching(e))
+	to := r.Directory.MatchIDs(e)
 	ids := to.IDs
 	for _, o := range to.Ordered {
 		ids = append(ids, o.ID)

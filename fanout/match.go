@@ -9,7 +9,6 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
-	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // job is one event on its way through fan-out.
@@ -110,7 +109,7 @@ func refuseID() *event.Refusal {
 
 // match returns where the event goes.
 func (j *job) match() receivers {
-	matched := j.dir.MatchIDs(subscriptions.Matching(j.event))
+	matched := j.dir.MatchIDs(j.event)
 	j.metrics.unkeyed.Add(float64(matched.Unkeyed))
 	return receiversOf(j.event, matched)
 }

@@ -77,7 +77,7 @@ func Floor(js natsjs.JetStream) func(context.Context) (deliver.Floor, error) {
 func (a *Auditor) receivers(e *Event, list []*subscriptions.Subscription, revision int64) receivers {
 	matched := subscriptions.Received{Revision: revision}
 	for _, sub := range list {
-		if key, ok := a.Directory.OrderingKey(subscriptions.Matching(e), sub); ok {
+		if key, ok := a.Directory.OrderingKey(e, sub); ok {
 			matched.Ordered = append(matched.Ordered, subscriptions.InOrder{ID: sub.ID, Key: key})
 		} else {
 			matched.IDs = append(matched.IDs, sub.ID)
@@ -114,7 +114,7 @@ func (r *Replayer) putInOrder(ctx context.Context, list []deliver.Again) error {
 		if err != nil {
 			return fmt.Errorf("read event %s: %w", a.EventID, err)
 		}
-		if key, ok := r.Directory.OrderingKey(subscriptions.Matching(e), sub); ok {
+		if key, ok := r.Directory.OrderingKey(e, sub); ok {
 			a.Order = uuid.NullUUID{UUID: deliver.OrderKey(key), Valid: true}
 		}
 	}

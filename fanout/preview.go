@@ -148,12 +148,12 @@ func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscri
 			faults = append(faults, api.At("body.changed["+strconv.Itoa(i)+"]", r.Faults[0].Message))
 		}
 	}
-	filter := ""
+	source := ""
 	if b.Filter != nil {
-		filter = *b.Filter
+		source = *b.Filter
 	}
-	if filter != "" {
-		if _, err := subscriptions.CompileFilter(filter); err != nil {
+	if source != "" {
+		if err := subscriptions.ValidFilter(source); err != nil {
 			faults = append(faults, api.At("body.filter", err.Error()))
 		}
 	}
@@ -161,7 +161,7 @@ func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscri
 		return nil, api.Invalid(faults...)
 	}
 	sub := &subscriptions.Subscription{
-		Tenant: tenant, EventTypes: b.EventTypes, Changed: b.Changed, Filter: filter, Status: subscriptions.Active,
+		Tenant: tenant, EventTypes: b.EventTypes, Changed: b.Changed, Filter: source, Status: subscriptions.Active,
 		Scopes: api.CallerFrom(ctx).Scopes,
 	}
 	if b.ResourceID != nil {

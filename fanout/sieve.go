@@ -55,7 +55,7 @@ func (s sieve) matching(ctx context.Context, tenant string, rows []recorded, sub
 func (s sieve) hits(ctx context.Context, tenant string, rows []recorded, candidate *subscriptions.Candidate) (map[uuid.UUID]bool, error) {
 	hits := make(map[uuid.UUID]bool)
 	err := s.read(ctx, tenant, rows, func(uid uuid.UUID, e *Event) {
-		if e.Test || !candidate.Would(subscriptions.Matching(e)) {
+		if e.Test || !candidate.Would(e) {
 			return
 		}
 		hits[uid] = true

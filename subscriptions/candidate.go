@@ -1,6 +1,8 @@
 package subscriptions
 
-// Candidate is a subscription, which need not exist, that events are held against.
+import "github.com/fanfarehq/fanfare/internal/event"
+
+// Candidate is a subscription, stored or not, prepared to be matched against many events.
 type Candidate struct {
 	entry     *entry
 	directory *Directory
@@ -11,9 +13,9 @@ func (d *Directory) Candidate(s *Subscription) *Candidate {
 	return &Candidate{entry: entryOf(s), directory: d}
 }
 
-// Would says whether an event would match, as Match would: by its tenant, status, event types, scopes, resource id, changed
+// Would reports whether an event would match, as Match would: by its tenant, status, event types, scopes, resource id, changed
 // attributes and filter.
-func (c *Candidate) Would(e *MatchEvent) bool {
+func (c *Candidate) Would(e *event.Event) bool {
 	j := c.directory.judgement(e)
 	for _, step := range allSteps {
 		if j.bypasses(step) {
@@ -29,10 +31,10 @@ func (c *Candidate) Would(e *MatchEvent) bool {
 // typeSteps are the steps for which an event's tenant and type are enough, if it names no targets.
 var typeSteps = []step{stepTenant, stepStatus, stepType, stepScopes}
 
-// WouldByType says what is known of an event that names no targets by its tenant and type alone: whether it may match, and if
-// so, whether it does for sure, since the subscription asks nothing else.
+// WouldByType judges an event without targets by its tenant and type alone. May reports whether such an event can match;
+// does reports whether every such event matches, because the subscription sets no other condition.
 func (c *Candidate) WouldByType(tenant, eventType string) (may, does bool) {
-	j := c.directory.judgement(&MatchEvent{Tenant: tenant, Type: eventType})
+	j := c.directory.judgement(&event.Event{Tenant: tenant, Type: eventType})
 	for _, step := range typeSteps {
 		if asked, pass := step.judge(j, c.entry); asked && !pass {
 			return false, false

@@ -13,9 +13,11 @@ import (
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/subscriptions/filter"
 )
 
 // Directory is all subscriptions and event types in memory, as new as its callers ask for. It is safe for
@@ -83,7 +85,7 @@ func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
 
 // Fresh makes the Directory know every change that had been committed when Fresh was called, and returns the
 // revision that it knows then. Concurrent callers share one query, which begins after all of them asked. If
-// Postgres is away the error says so, and what is known is not fresh.
+// Postgres is unavailable, the error says so, and the Directory may be stale.
 func (d *Directory) Fresh(ctx context.Context) (revision int64, err error) {
 	a := &asked{}
 	if err := d.refresh.Do(ctx, a); err != nil {
@@ -178,9 +180,9 @@ func (k *known) eventType(tenant, name string) (*EventType, bool) {
 
 // Match returns the subscriptions that receive an event, without their secrets and in no particular order: also
 // paused ones, whose deliveries are to be held, but not disabled ones. It asks nobody; call Fresh before. The
-// revision is the one that was matched against: whoever gets the result must know at least that one.
-func (d *Directory) Match(e *MatchEvent) (matched []*Subscription, revision int64) {
-	found, revision := d.receivers(e)
+// revision is the one that was matched against: every later reader of the result must know at least that one.
+func (d *Directory) Match(e *event.Event) (matched []*Subscription, revision int64) {
+	found, revision := d.receivers(&filter.Input{Event: e})
 	if len(found) == 0 {
 		return nil, revision
 	}
@@ -198,7 +200,7 @@ type Received struct {
 	IDs     []uuid.UUID // in no order
 	Ordered []InOrder   // those that ask for an order and have a key for the event
 	Unkeyed int         // how many of IDs ask for an order, but have no key for the event
-	// Revision is the one that was matched against: whoever gets the result must know at least that one.
+	// Revision is the one that was matched against: every later reader of the result must know at least that one.
 	Revision int64
 }
 
@@ -210,8 +212,9 @@ type InOrder struct {
 
 // MatchIDs is Match for callers who need to know which subscriptions receive an event and nothing else of them:
 // nothing is decoded for it.
-func (d *Directory) MatchIDs(e *MatchEvent) Received {
-	found, revision := d.receivers(e)
+func (d *Directory) MatchIDs(e *event.Event) Received {
+	in := &filter.Input{Event: e}
+	found, revision := d.receivers(in)
 	to := Received{Revision: revision}
 	if len(found) == 0 {
 		return to
@@ -219,7 +222,7 @@ func (d *Directory) MatchIDs(e *MatchEvent) Received {
 	to.IDs = make([]uuid.UUID, 0, len(found))
 	for _, r := range found {
 		if source := r.ordering(); source != "" {
-			if key, ok := d.keyOf(e, source); ok {
+			if key, ok := d.keyOf(in, source); ok {
 				to.Ordered = append(to.Ordered, InOrder{r.id, key})
 				continue
 			}
@@ -230,14 +233,15 @@ func (d *Directory) MatchIDs(e *MatchEvent) Received {
 	return to
 }
 
-// receivers are the entries that receive an event, each once.
-func (d *Directory) receivers(e *MatchEvent) (found []*entry, revision int64) {
+// receivers returns the entries that receive an event, each once.
+func (d *Directory) receivers(in *filter.Input) (found []*entry, revision int64) {
+	e := in.Event
 	candidates, demanded, revision := d.candidates(e)
 	if len(candidates) == 0 {
 		return candidates, revision
 	}
 	// Filters are evaluated outside of the lock: entries never change.
-	j := &judgement{event: e, demanded: demanded, filters: d.filters}
+	j := &judgement{event: e, input: in, demanded: demanded, filters: d.filters}
 	found = candidates[:0]
 	if len(e.Targets) > 0 {
 		for _, c := range candidates {
@@ -258,8 +262,8 @@ func (d *Directory) receivers(e *MatchEvent) (found []*entry, revision int64) {
 	return found, revision
 }
 
-// candidates are the subscriptions whose type and resource fit, or the event's targets.
-func (d *Directory) candidates(e *MatchEvent) (found []*entry, demanded []string, revision int64) {
+// candidates returns the subscriptions whose type and resource match, or the event's targets.
+func (d *Directory) candidates(e *event.Event) (found []*entry, demanded []string, revision int64) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.known == nil {
@@ -276,11 +280,11 @@ func (d *Directory) candidates(e *MatchEvent) (found []*entry, demanded []string
 	if !ok {
 		return nil, nil, revision
 	}
-	return t.index.candidates(e, make([]*entry, 0, 16)), demanded, revision
+	return t.index.candidates(&lookup{event: e}, make([]*entry, 0, 16)), demanded, revision
 }
 
-// targets are those of the event's targets that are its tenant's and take it now, each once.
-func (k *known) targets(e *MatchEvent) []*entry {
+// targets returns the event's targets that belong to its tenant and accept it now, each once.
+func (k *known) targets(e *event.Event) []*entry {
 	var found []*entry
 	for i, id := range e.Targets {
 		t, ok := k.byID[id]
@@ -302,7 +306,7 @@ func containsID(ids []uuid.UUID, id uuid.UUID) bool {
 
 // Explain takes an event through the steps of matching against a subscription as it is now, up to the first one that fails;
 // false where there is no such subscription.
-func (d *Directory) Explain(e *MatchEvent, id uuid.UUID, view View) (matched bool, steps []Step, ok bool) {
+func (d *Directory) Explain(e *event.Event, id uuid.UUID, view View) (matched bool, steps []Step, ok bool) {
 	entry := d.entry(id)
 	if entry == nil {
 		return false, nil, false
@@ -311,8 +315,8 @@ func (d *Directory) Explain(e *MatchEvent, id uuid.UUID, view View) (matched boo
 	return matched, steps, true
 }
 
-func (d *Directory) judgement(e *MatchEvent) *judgement {
-	j := &judgement{event: e, filters: d.filters}
+func (d *Directory) judgement(e *event.Event) *judgement {
+	j := &judgement{event: e, input: &filter.Input{Event: e}, filters: d.filters}
 	if et, ok := d.EventType(e.Tenant, e.Type); ok {
 		j.demanded = et.Scopes
 	}

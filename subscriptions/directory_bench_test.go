@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // many yields n subscriptions over tenants, with one in ten asking for more than its type.
@@ -110,13 +112,13 @@ func benchMatch(b *testing.B, s *bundle, tenants int, filter string) {
 	s.fresh(b)
 	data := []byte(`{"total": 1000000, "status": "paid", "customer": {"id": 17, "country": "NL"}, "lines": [{"sku": "a", "n": 1}]}`)
 	for i := range used { // Filters are compiled when they are first needed.
-		s.dir.Match(&MatchEvent{Tenant: fmt.Sprintf("tenant-%05d", i), Type: eventType, Data: data})
+		s.dir.Match(&event.Event{Tenant: fmt.Sprintf("tenant-%05d", i), Type: eventType, Data: data})
 	}
 	b.StartTimer()
 	b.ReportAllocs()
 	defer reportCPU(b, cpu())
 	for b.Loop() {
-		e := &MatchEvent{Tenant: fmt.Sprintf("tenant-%05d", rand.IntN(used)), Type: eventType, Data: data}
+		e := &event.Event{Tenant: fmt.Sprintf("tenant-%05d", rand.IntN(used)), Type: eventType, Data: data}
 		if matched, _ := s.dir.Match(e); len(matched) != 10 {
 			b.Fatalf("matched %d", len(matched))
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -106,7 +107,7 @@ func matches(ctx context.Context, dirs []*Directory, s *Subscription, eventType 
 				errs[i] = err
 				return
 			}
-			matched, revision := d.Match(&MatchEvent{Tenant: s.Tenant, Type: eventType, Data: []byte(`{"n": 2}`)})
+			matched, revision := d.Match(&event.Event{Tenant: s.Tenant, Type: eventType, Data: []byte(`{"n": 2}`)})
 			got := slices.ContainsFunc(matched, func(m *Subscription) bool { return m.ID == s.ID })
 			if got != want || revision < fresh || fresh < s.Revision {
 				errs[i] = fmt.Errorf("directory %d at revision %d (fresh %d, written %d): matches %s %t, want %t",
@@ -158,7 +159,7 @@ func TestGetHandsOutTheSamePointerUntilItChanges(t *testing.T) {
 	if third == second || third.Revision != made.Revision {
 		t.Error("the same pointer though it changed")
 	}
-	matched, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a"})
+	matched, _ := b.dir.Match(&event.Event{Tenant: "acme", Type: "a"})
 	if len(matched) != 1 || matched[0] != third {
 		t.Error("Match makes another one than Get holds")
 	}
@@ -211,7 +212,7 @@ func TestASecretThatDoesNotOpen(t *testing.T) {
 	if s, _ := b.dir.Get(fine.ID); s.Err != nil || len(s.Secrets) != 1 {
 		t.Errorf("the fine one: %+v", s)
 	}
-	matched, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a"})
+	matched, _ := b.dir.Match(&event.Event{Tenant: "acme", Type: "a"})
 	if len(matched) != 3 {
 		t.Errorf("matched %d, want 3", len(matched))
 	}

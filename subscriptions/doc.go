@@ -2,8 +2,8 @@
 // Directory, which knows all of it in memory and finds an event's subscriptions.
 //
 // In come changes: over HTTP (Store.Routes), from the dialects, and from the stages (Disable). Each is judged in full on
-// save (validate.go, headers.go, filter.go, schema.go), so that what is stored can be sent: URLs by the
-// deployment's egress policy, headers, schedules, filters by what they may cost. Event types are kept beside
+// save (validate.go, headers.go, filter/, schema.go), so that what is stored can be sent: URLs by the
+// deployment's egress policy, headers, schedules, filters by their cost. Event types are kept beside
 // the subscriptions: what their data looks like, and which scopes a key needs to subscribe to them.
 //
 // Out go subscriptions. Directory.Match gives those that receive an event: tenant and event type through an

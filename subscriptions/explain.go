@@ -176,7 +176,7 @@ func filterDetail(j *judgement, e *entry) string {
 	}
 	seen := ""
 	if f, err := j.filter(e.rule.filter); err == nil {
-		seen = f.Seen(j.event)
+		seen = f.Seen(j.input)
 	}
 	if j.failure != nil {
 		if seen != "" {

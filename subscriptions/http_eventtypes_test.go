@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 func TestEventTypesOverTheAPI(t *testing.T) {
@@ -156,7 +158,7 @@ func TestScopesOfEventTypes(t *testing.T) {
 	receives := func(step, eventType string, want ...string) {
 		t.Helper()
 		s.fresh(t)
-		matched, _ := s.dir.Match(&MatchEvent{Tenant: "acme", Type: eventType})
+		matched, _ := s.dir.Match(&event.Event{Tenant: "acme", Type: eventType})
 		got := map[string]bool{}
 		for _, m := range matched {
 			got[m.ID.String()] = true

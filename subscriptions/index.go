@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // index finds a tenant's subscriptions by event type and resource id. Subscriptions that are disabled are
@@ -144,16 +146,16 @@ func (b *branch) prune(pattern string) {
 func (b *branch) empty() bool { return len(b.children)+len(b.here)+len(b.rest) == 0 }
 
 // candidates appends those whose types and resource id fit; one may come several times.
-func (x *index) candidates(e *MatchEvent, to []*entry) []*entry {
-	if i, found := x.find(e.Type); found {
-		to = e.among(x.exact[i].list, to)
+func (x *index) candidates(l *lookup, to []*entry) []*entry {
+	if i, found := x.find(l.event.Type); found {
+		to = l.among(x.exact[i].list, to)
 	}
-	return x.tree.candidates(e, e.Type, to)
+	return x.tree.candidates(l, l.event.Type, to)
 }
 
-func (b *branch) candidates(e *MatchEvent, rest string, to []*entry) []*entry {
+func (b *branch) candidates(l *lookup, rest string, to []*entry) []*entry {
 	if len(b.rest) > 0 {
-		to = e.among(b.rest, to)
+		to = l.among(b.rest, to)
 	}
 	if len(b.children) == 0 {
 		return to
@@ -167,29 +169,35 @@ func (b *branch) candidates(e *MatchEvent, rest string, to []*entry) []*entry {
 		next := b.children[i].branch
 		switch {
 		case more:
-			to = next.candidates(e, tail, to)
+			to = next.candidates(l, tail, to)
 		case len(next.here) > 0:
-			to = e.among(next.here, to)
+			to = l.among(next.here, to)
 		}
 	}
 	return to
 }
 
-// among appends those of a list that want any resource, or one of the event's.
-func (e *MatchEvent) among(l entries, to []*entry) []*entry {
-	to = l.of("", to)
-	for _, id := range e.distinctResources() {
-		to = l.of(id, to)
+// lookup is one search of the index for an event.
+type lookup struct {
+	event     *event.Event
+	resources []string // see distinctResources
+}
+
+// among appends the entries of a list that accept any resource, or name one of the event's.
+func (l *lookup) among(list entries, to []*entry) []*entry {
+	to = list.of("", to)
+	for _, id := range l.distinctResources() {
+		to = list.of(id, to)
 	}
 	return to
 }
 
-// distinctResources are the event's resource ids, each once. They are found when they are first asked for, since one
-// subscription may have the event meet a hundred lists.
-func (e *MatchEvent) distinctResources() []string {
-	if e.resources == nil && len(e.ResourceIDs) > 0 {
-		ids := slices.Sorted(slices.Values(e.ResourceIDs))
-		e.resources = slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" })
+// distinctResources returns the event's resource ids, each once. It finds them on the first call only, because one
+// lookup may search a hundred lists.
+func (l *lookup) distinctResources() []string {
+	if l.resources == nil && len(l.event.ResourceIDs) > 0 {
+		ids := slices.Sorted(slices.Values(l.event.ResourceIDs))
+		l.resources = slices.DeleteFunc(slices.Compact(ids), func(id string) bool { return id == "" })
 	}
-	return e.resources
+	return l.resources
 }

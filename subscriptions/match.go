@@ -2,68 +2,30 @@ package subscriptions
 
 import (
 	"bytes"
-	"errors"
 	"slices"
-	"time"
 
-	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/subscriptions/filter"
 )
 
-// MatchEvent is what matching looks at. It is for one goroutine: data is decoded when a filter first asks
-// for it, and then kept.
-type MatchEvent struct {
-	Tenant      string
-	ID          string
-	Type        string
-	Time        time.Time
-	Data        []byte // JSON
-	ResourceIDs []string
-	Changed     []string
-	// Targets, where not empty, are the only subscriptions that receive the event, whatever else they ask for. They must
-	// hold the scopes that its type demands.
-	Targets []uuid.UUID
-	// Test sends it to targets that are disabled as well.
-	Test bool
-
-	decoded     value
-	undecodable error
-	fields      [6]value // what filters have read so far
-	resources   []string // ResourceIDs, each once; see distinctResources
-}
-
-// errNotJSON is why nothing can be asked of the data of an event.
-var errNotJSON = errors.New("the data is not JSON")
-
-// Matching is what matching looks at of an event.
-func Matching(e *event.Event) *MatchEvent {
-	m := &MatchEvent{
-		Tenant: e.Tenant, ID: e.ID, Type: e.Type, Time: e.Time, Data: e.Data,
-		ResourceIDs: e.ResourceIDs, Changed: e.Changed, Targets: e.Targets, Test: e.Test,
-	}
-	if !e.JSON() {
-		m.Data, m.undecodable = nil, errNotJSON
-	}
-	return m
-}
-
-// step is one thing that a subscription asks of an event.
+// step is one condition of a subscription on an event.
 type step struct {
 	name string
-	// judge says whether the event passes. Asked is false where the subscription does not care.
+	// judge reports whether the event passes. Asked is false if the subscription does not set the condition.
 	judge func(*judgement, *entry) (asked, pass bool)
-	// detail says in words what was compared; only explain asks for it.
+	// detail describes the comparison in words; only explain calls it.
 	detail func(*judgement, *entry) string
 }
 
-// judgement is an event while it is held against subscriptions.
+// judgement is an event while it is matched against subscriptions. It belongs to one goroutine.
 type judgement struct {
-	event    *MatchEvent
-	demanded []string // scopes that the event's type demands
+	event    *event.Event
+	input    *filter.Input // the event as filters and ordering keys read it
+	demanded []string      // scopes that the event's type demands
 	filters  *filterCache
-	// failure is the error of the last filter that could not be evaluated, failures how many there were.
+	// failure is the error of the last filter that could not be evaluated; failures counts them.
 	failure  error
 	failures uint64
 	values   bool // details may show the event's values
@@ -85,7 +47,7 @@ var (
 // afterIndex are the steps that candidates of the index have yet to pass.
 var afterIndex = []step{stepScopes, stepChanged, stepFilter}
 
-// passes says whether a candidate of the index receives the event.
+// passes reports whether a candidate of the index receives the event.
 func (j *judgement) passes(e *entry) bool {
 	for _, s := range afterIndex {
 		if asked, pass := s.judge(j, e); asked && !pass {
@@ -101,9 +63,9 @@ func judgeTenant(j *judgement, e *entry) (asked, pass bool) {
 
 func judgeStatus(j *judgement, e *entry) (asked, pass bool) { return true, takesNow(j.event, e) }
 
-// takesNow says whether the status lets the event through: a disabled subscription takes nothing but a test of it.
-func takesNow(event *MatchEvent, e *entry) bool {
-	return e.status() != Disabled || event.Test && len(event.Targets) > 0
+// takesNow reports whether the status lets the event through: a disabled subscription receives only tests of it.
+func takesNow(ev *event.Event, e *entry) bool {
+	return e.status() != Disabled || ev.Test && len(ev.Targets) > 0
 }
 
 func judgeTargets(j *judgement, e *entry) (asked, pass bool) {
@@ -144,7 +106,7 @@ func judgeFilter(j *judgement, e *entry) (asked, pass bool) {
 	}
 	f, err := j.filter(e.rule.filter)
 	if err == nil {
-		pass, err = f.Matches(j.event)
+		pass, err = f.Matches(j.input)
 	}
 	if err != nil {
 		j.failure = err
@@ -153,7 +115,7 @@ func judgeFilter(j *judgement, e *entry) (asked, pass bool) {
 	return true, pass
 }
 
-// hold says whether scopes cover all that are demanded.
+// hold reports whether scopes cover all that are demanded.
 func hold(scopes, demanded []string) bool {
 	if slices.Contains(scopes, AllScopes) {
 		return true
@@ -175,24 +137,30 @@ func dedupe(matched []*entry) []*entry {
 	return slices.Compact(matched)
 }
 
-// keptFilters is how many compiled filters a Directory keeps; about 2 KiB each. Compiling one takes some 100
-// microseconds, so it is done when an event first needs it and not on loading.
+// ValidFilter returns an error for an expression that is not a filter.
+func ValidFilter(source string) error {
+	_, err := filter.Compile(source)
+	return err
+}
+
+// keptFilters bounds the compiled filters that a Directory keeps; each takes about 2 KiB. Compiling a filter takes about 100
+// microseconds, so filters are compiled when an event first needs them, not on loading.
 const keptFilters = 100_000
 
 // filterCache holds compiled filters by their source: many subscriptions have the same one.
 type filterCache = lru.Cache[string, compiled]
 
 type compiled struct {
-	filter *Filter
+	filter *filter.Filter
 	err    error
 }
 
-// filter compiles a filter, or finds it compiled.
-func (j *judgement) filter(source string) (*Filter, error) {
+// filter returns a compiled filter, from the cache if it is there.
+func (j *judgement) filter(source string) (*filter.Filter, error) {
 	if c, ok := j.filters.Get(source); ok {
 		return c.filter, c.err
 	}
-	filter, err := CompileFilter(source)
-	j.filters.Add(source, compiled{filter, err})
-	return filter, err
+	f, err := filter.Compile(source)
+	j.filters.Add(source, compiled{f, err})
+	return f, err
 }

@@ -9,10 +9,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
+
+func orderEvent() *event.Event {
+	return &event.Event{
+		Tenant: "acme", Type: "order.created", ID: "evt_17", Time: time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC),
+		Data: []byte(`{"total": 90}`), ResourceIDs: []string{"123"}, Changed: []string{"status", "total"},
+	}
+}
 
 // memory is a Directory that knows what it is told, without a database.
 func memory() *Directory {
@@ -61,8 +71,8 @@ func randomSubscription(t *rapid.T) *Subscription {
 	return s
 }
 
-func randomEvent(t *rapid.T, ids []uuid.UUID) *MatchEvent {
-	e := &MatchEvent{
+func randomEvent(t *rapid.T, ids []uuid.UUID) *event.Event {
+	e := &event.Event{
 		Tenant: rapid.SampledFrom(append([]string{"nobody"}, someTenants...)).Draw(t, "event tenant"),
 		Type:   rapid.SampledFrom(append([]string{"z.z"}, someTypes...)).Draw(t, "event type"), Data: []byte("{}"),
 		ResourceIDs: rapid.SliceOfN(rapid.SampledFrom(someResources), 0, 3).Draw(t, "event resources"),
@@ -79,7 +89,7 @@ func randomEvent(t *rapid.T, ids []uuid.UUID) *MatchEvent {
 }
 
 // receives says the same as Match, straight from the words of the API.
-func receives(s *Subscription, e *MatchEvent, demanded []string) bool {
+func receives(s *Subscription, e *event.Event, demanded []string) bool {
 	if s.Tenant != e.Tenant || s.Status == Disabled && !e.Test {
 		return false
 	}
@@ -174,7 +184,7 @@ func TestMatchAgreesWithAScan(t *testing.T) {
 }
 
 // would asks a Candidate, which says nothing else by the type alone.
-func would(t *rapid.T, d *Directory, s *Subscription, e *MatchEvent) bool {
+func would(t *rapid.T, d *Directory, s *Subscription, e *event.Event) bool {
 	c := d.Candidate(s)
 	would := c.Would(e)
 	if len(e.Targets) == 0 && !e.Test {
@@ -185,7 +195,7 @@ func would(t *rapid.T, d *Directory, s *Subscription, e *MatchEvent) bool {
 	return would
 }
 
-func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *MatchEvent) {
+func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *event.Event) {
 	var demanded []string
 	if et, ok := d.EventType(e.Tenant, e.Type); ok {
 		demanded = et.Scopes
@@ -224,7 +234,7 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 	s.ID, s.Status = uuid.Must(uuid.NewV7()), Paused
 	d.known.apply(rowOf(s))
 	d.known.applyTypes(&changes{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
-	explain := func(change func(*MatchEvent)) string {
+	explain := func(change func(*event.Event)) string {
 		e := orderEvent()
 		change(e)
 		_, steps, _ := d.Explain(e, s.ID, View{[]string{AllScopes}, true})
@@ -236,33 +246,33 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		change func(*MatchEvent)
+		change func(*event.Event)
 		want   []string
 	}{
-		{"a near miss", func(*MatchEvent) {}, []string{
+		{"a near miss", func(*event.Event) {}, []string{
 			"tenant pass: both are acme's", "status pass: paused: its deliveries are held", "targets skipped: the event names no targets",
 			"event_type pass: order.* takes order.created", "scopes skipped: the event type demands none",
 			"resource_id pass: the event is about 123", "changed pass: a change of status, a,b is wanted; changed was status, total",
 			"filter fail: data.total was 90"}},
-		{"another type", func(e *MatchEvent) { e.Type, e.ResourceIDs = "user.created", nil }, []string{
+		{"another type", func(e *event.Event) { e.Type, e.ResourceIDs = "user.created", nil }, []string{
 			"event_type fail: user.created is not among order.*, invoice.paid", "resource_id skipped: a step before it failed",
 			"filter skipped: a step before it failed"}},
-		{"no resource", func(e *MatchEvent) { e.ResourceIDs = nil }, []string{
+		{"no resource", func(e *event.Event) { e.ResourceIDs = nil }, []string{
 			"resource_id fail: 123 is wanted, and the event names no resource", "changed skipped: a step before it failed"}},
-		{"another change", func(e *MatchEvent) { e.Changed = []string{"total"} }, []string{
+		{"another change", func(e *event.Event) { e.Changed = []string{"total"} }, []string{
 			"changed fail: a change of status, a,b is wanted; changed was total", "filter skipped: a step before it failed"}},
-		{"data of another type", func(e *MatchEvent) { e.Data = []byte(`{"total": "100"}`) }, []string{`filter fail: no such overload; data.total was "100"`}},
-		{"no data", func(e *MatchEvent) { e.Data = []byte(`{}`) }, []string{"filter fail: no such key: total; data.total is missing"}},
-		{"scopes", func(e *MatchEvent) { e.Type = "order.secret" }, []string{
+		{"data of another type", func(e *event.Event) { e.Data = []byte(`{"total": "100"}`) }, []string{`filter fail: no such overload; data.total was "100"`}},
+		{"no data", func(e *event.Event) { e.Data = []byte(`{}`) }, []string{"filter fail: no such key: total; data.total is missing"}},
+		{"scopes", func(e *event.Event) { e.Type = "order.secret" }, []string{
 			"scopes fail: order.secret demands view:secrets, which the key that made the subscription lacked",
 			"filter skipped: a step before it failed"}},
-		{"a target without the scopes", func(e *MatchEvent) { e.Type, e.Targets = "order.secret", []uuid.UUID{s.ID} }, []string{
+		{"a target without the scopes", func(e *event.Event) { e.Type, e.Targets = "order.secret", []uuid.UUID{s.ID} }, []string{
 			"scopes fail: order.secret demands view:secrets"}},
-		{"a test", func(e *MatchEvent) { e.Type, e.Targets, e.Test = "order.secret", []uuid.UUID{s.ID}, true }, []string{
+		{"a test", func(e *event.Event) { e.Type, e.Targets, e.Test = "order.secret", []uuid.UUID{s.ID}, true }, []string{
 			"scopes skipped: the event is a test"}},
-		{"targeted", func(e *MatchEvent) { e.Targets = []uuid.UUID{s.ID} }, []string{
+		{"targeted", func(e *event.Event) { e.Targets = []uuid.UUID{s.ID} }, []string{
 			"targets pass: the event names this subscription", "filter skipped: the event names its targets"}},
-		{"targeted elsewhere", func(e *MatchEvent) { e.Targets = []uuid.UUID{uuid.Nil, uuid.Max} }, []string{
+		{"targeted elsewhere", func(e *event.Event) { e.Targets = []uuid.UUID{uuid.Nil, uuid.Max} }, []string{
 			"targets fail: the event goes to 2 other subscriptions only"}},
 	}
 	for _, tt := range tests {
@@ -273,7 +283,7 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 			}
 		}
 	}
-	if got := explain(func(e *MatchEvent) { e.Tenant = "globex" }); got != "tenant fail: the subscription is another tenant's" {
+	if got := explain(func(e *event.Event) { e.Tenant = "globex" }); got != "tenant fail: the subscription is another tenant's" {
 		t.Errorf("another tenant's: got\n%s", got)
 	}
 }
@@ -301,7 +311,7 @@ func TestExplainShowsEachReaderWhatItMaySee(t *testing.T) {
 		{"order.secret", "zzz", View{Data: true}, Skipped, "shown to keys with view:secrets"},
 		{"order.secret", "zzz", View{Scopes: []string{"view:secrets"}}, Fail, s.Filter},
 	} {
-		e := &MatchEvent{Tenant: "acme", Type: tt.eventType, Data: []byte(`{"card":"` + tt.card + `"}`)}
+		e := &event.Event{Tenant: "acme", Type: tt.eventType, Data: []byte(`{"card":"` + tt.card + `"}`)}
 		_, steps, _ := d.Explain(e, s.ID, tt.view)
 		got := steps[len(steps)-1]
 		if got.Step != "filter" || got.Verdict != tt.verdict || !strings.Contains(got.Detail, tt.detail) {

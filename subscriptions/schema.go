@@ -15,6 +15,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+
+	"github.com/fanfarehq/fanfare/subscriptions/filter"
 )
 
 const (
@@ -117,10 +119,9 @@ type noLoader struct{}
 
 func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
-// boundedPattern bounds regular expressions as those of filters are.
+// boundedPattern bounds regular expressions as filters do.
 func boundedPattern(text string) (jsonschema.Regexp, error) {
-	pattern, instructions, err := compilePattern(text)
-	return &schemaPattern{pattern, instructions}, err
+	return filter.CompilePattern(text)
 }
 
 // validate returns the places where data does not fit, the first few. The error is ErrTooCostly or the context's: then

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -41,12 +40,6 @@ func typeOf(v any) jsonschema.Types {
 }
 
 func typeName(v any) string { return typeOf(v).ToStrings()[0] }
-
-// schemaPattern is a regular expression that knows what it costs.
-type schemaPattern struct {
-	*regexp.Regexp
-	instructions int
-}
 
 // counted is a fault of minContains or maxContains.
 type counted struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -182,7 +183,7 @@ func TestTenantsAreApart(t *testing.T) {
 		t.Errorf("list: got %d, %v", len(list), err)
 	}
 	b.fresh(t)
-	if got, _ := b.dir.Match(&MatchEvent{Tenant: "globex", Type: "a", Targets: []uuid.UUID{made.ID}}); len(got) != 0 {
+	if got, _ := b.dir.Match(&event.Event{Tenant: "globex", Type: "a", Targets: []uuid.UUID{made.ID}}); len(got) != 0 {
 		t.Errorf("another tenant's event reaches %v", got)
 	}
 }
@@ -235,7 +236,7 @@ func TestStatusChanges(t *testing.T) {
 		if known.Status != status {
 			t.Errorf("%s: the directory has %s", step, known.Status)
 		}
-		matched, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a"})
+		matched, _ := b.dir.Match(&event.Event{Tenant: "acme", Type: "a"})
 		if got, want := len(matched) == 1, status != Disabled; got != want {
 			t.Errorf("%s: matched %t, want %t", step, got, want)
 		}
@@ -295,8 +296,8 @@ func TestDialectsMayLeaveOutWhatTheyDoNotHave(t *testing.T) {
 		t.Errorf("by number: got %+v, %v", read, err)
 	}
 	b.fresh(t)
-	matched, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a"})
-	targeted, _ := b.dir.Match(&MatchEvent{Tenant: "acme", Type: "a", Targets: []uuid.UUID{made.ID, made.ID}})
+	matched, _ := b.dir.Match(&event.Event{Tenant: "acme", Type: "a"})
+	targeted, _ := b.dir.Match(&event.Event{Tenant: "acme", Type: "a", Targets: []uuid.UUID{made.ID, made.ID}})
 	if len(matched) != 0 || len(targeted) != 1 {
 		t.Errorf("matched %d, targeted %d", len(matched), len(targeted))
 	}

@@ -154,8 +154,7 @@ func validateMatching(sub *Subscription, bad *Invalid) {
 		bad.add(field, checkBytes(attribute, maxAttribute))
 	}
 	if sub.Filter != "" {
-		_, err := CompileFilter(sub.Filter)
-		bad.add("filter", err)
+		bad.add("filter", ValidFilter(sub.Filter))
 	}
 	validateOrdering(sub.Ordering, bad)
 }

@@ -27,7 +27,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	e := &fanout.Event{
 		ID: n.ID, Tenant: n.Tenant, Type: n.Type, Time: n.Time, Data: n.Data, ObjectID: n.Subscription.String(), Checked: true,
 	}
-	wanted, _ := a.directory.Match(subscriptions.Matching(e))
+	wanted, _ := a.directory.Match(e)
 	for _, s := range wanted {
 		if s.ID != n.Subscription && len(e.Targets) < event.MaxAttributes {
 			e.Targets = append(e.Targets, s.ID)

@@ -35,7 +35,11 @@ func arrows() map[string][]string {
 		"fanout":           stage("deliver", "subscriptions"),
 		"deliver":          stage("deliver/throttle", "subscriptions"),
 		"deliver/throttle": {"internal/group", "internal/postgres", "subscriptions"},
-		"subscriptions":    {"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal"},
+		"subscriptions": {
+			"subscriptions/filter",
+			"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal",
+		},
+		"subscriptions/filter": {"internal/event"},
 
 		"internal/attack":     {}, // tests alone, which run the binary
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota"},

@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"slices"
@@ -13,7 +13,7 @@ import (
 type planner struct {
 	env       *environment
 	ast       *ast.AST
-	scope     []string // names of comprehension variables; the index is the slot
+	scope     []string // names of comprehension variables, by slot
 	maxSlots  int
 	paths     []seenPath
 	readsData bool
@@ -83,7 +83,7 @@ func (p *planner) planSelect(e ast.Expr) (node, error) {
 	return &selectNode{operand: operand, key: key, test: s.IsTestOnly(), missing: types.NewErr("no such key: %s", key)}, nil
 }
 
-// notePath remembers a path from event.data on, for explain; of a.b.c only the longest.
+// notePath records a path below event.data for Seen; of a.b.c only the longest path.
 func (p *planner) notePath(e ast.Expr) {
 	var keys []string
 	for e.Kind() == ast.SelectKind && !p.isEvent(e.AsSelect().Operand()) {
@@ -162,28 +162,28 @@ func (p *planner) planCall(e ast.Expr) (node, error) {
 	return p.fold(e, n, args)
 }
 
-// planMatches compiles the pattern now; one that comes with the event could not be bounded.
+// planMatches compiles the pattern now: the cost of a pattern from an event could not be bounded.
 func (p *planner) planMatches(e ast.Expr, args []node) (node, error) {
 	literal, ok := args[1].(constNode)
 	if !ok {
 		return nil, p.errorAt(e, "the pattern of matches must be a literal")
 	}
 	text, _ := literal.value.(types.String)
-	pattern, size, err := compilePattern(string(text))
+	pattern, err := CompilePattern(string(text))
 	if err != nil {
 		return nil, p.errorAt(e, "%s", err)
 	}
-	return &patternNode{text: args[0], pattern: pattern, size: size}, nil
+	return &patternNode{text: args[0], pattern: pattern}, nil
 }
 
-// fold evaluates a node of constants once and for all, so that an error in it is told on save.
+// fold replaces a node of constants by its value, so that an error in it is reported on save.
 func (p *planner) fold(e ast.Expr, n node, args []node) (node, error) {
 	for _, a := range args {
 		if _, ok := a.(constNode); !ok {
 			return n, nil
 		}
 	}
-	fr := frame{steps: maxFilterSteps, bytes: maxFilterBytes}
+	fr := frame{steps: maxSteps, bytes: maxBytes}
 	v := n.eval(&fr)
 	if fr.spent != nil {
 		return nil, p.errorAt(e, "%s", fr.spent)
@@ -194,7 +194,7 @@ func (p *planner) fold(e ast.Expr, n node, args []node) (node, error) {
 	return constNode{v}, nil
 }
 
-// planFold plans a comprehension: what the macros all, exists and exists_one become.
+// planFold plans a comprehension, the form of the macros all, exists and exists_one after parsing.
 func (p *planner) planFold(e ast.Expr) (node, error) {
 	c := e.AsComprehension()
 	if c.AccuInit().Kind() == ast.ListKind || c.AccuInit().Kind() == ast.MapKind {

@@ -1,5 +1,5 @@
 //go:build !race
 
-package subscriptions
+package filter_test
 
 const raceEnabled = false

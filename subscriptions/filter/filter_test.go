@@ -1,4 +1,4 @@
-package subscriptions
+package filter_test
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/subscriptions/filter"
 )
 
 const orderData = `{
@@ -17,14 +20,17 @@ const orderData = `{
 	"when": "2026-11-20T10:00:00Z"
 }`
 
-func orderEvent() *MatchEvent {
-	return &MatchEvent{
+func orderEvent() *event.Event {
+	return &event.Event{
 		Tenant: "acme", Type: "order.created", ID: "evt_17", Time: time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC),
 		Data: []byte(orderData), ResourceIDs: []string{"123"}, Changed: []string{"status", "total"},
 	}
 }
 
-func TestFilterMatches(t *testing.T) {
+// input is an event as filters read it, with its data not yet decoded.
+func input(e *event.Event) *filter.Input { return &filter.Input{Event: e} }
+
+func TestMatches(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		source string
@@ -83,19 +89,19 @@ func TestFilterMatches(t *testing.T) {
 		{`event.data.status != "paid"`, false},
 	}
 	for _, tt := range tests {
-		f, err := CompileFilter(tt.source)
+		f, err := filter.Compile(tt.source)
 		if err != nil {
 			t.Errorf("compile %s: %v", tt.source, err)
 			continue
 		}
-		got, err := f.Matches(orderEvent())
+		got, err := f.Matches(input(orderEvent()))
 		if err != nil || got != tt.want {
 			t.Errorf("%s: got %t, %v; want %t", tt.source, got, err, tt.want)
 		}
 	}
 }
 
-func TestFilterErrorsAtMatchTimeAreNoMatch(t *testing.T) {
+func TestErrorsAtMatchTimeAreNoMatch(t *testing.T) {
 	t.Parallel()
 	for source, want := range map[string]string{
 		`event.data.missing > 1`:                   "no such key: missing",
@@ -107,12 +113,12 @@ func TestFilterErrorsAtMatchTimeAreNoMatch(t *testing.T) {
 		`event.data.status && true`:                "no such overload",
 		`event.data.items + event.data.items == 1`: "lists cannot be added",
 	} {
-		f, err := CompileFilter(source)
+		f, err := filter.Compile(source)
 		if err != nil {
 			t.Errorf("compile %s: %v", source, err)
 			continue
 		}
-		matched, err := f.Matches(orderEvent())
+		matched, err := f.Matches(input(orderEvent()))
 		if matched {
 			t.Errorf("%s: matched", source)
 		}
@@ -122,7 +128,7 @@ func TestFilterErrorsAtMatchTimeAreNoMatch(t *testing.T) {
 	}
 }
 
-func TestFilterRefusedOnSave(t *testing.T) {
+func TestRefusedOnSave(t *testing.T) {
 	t.Parallel()
 	nested := strings.Repeat("event.data.items.all(a, ", 3) + "true" + strings.Repeat(")", 3)
 	tests := []struct{ name, source, want string }{
@@ -146,7 +152,7 @@ func TestFilterRefusedOnSave(t *testing.T) {
 		{"bad constant", `event.time > timestamp("yesterday")`, "line 1, column"},
 		{"nested loops", nested, "may cost too much"},
 		{"loop over patterns", `event.data.items.all(i, i.matches("(a|b)*c{20}"))`, "may cost too much"},
-		{"too long", `event.id == "` + strings.Repeat("x", MaxFilterSource) + `"`, "longer than"},
+		{"too long", `event.id == "` + strings.Repeat("x", filter.MaxSource) + `"`, "longer than"},
 		{"too deep", strings.Repeat("(", 500) + "true" + strings.Repeat(")", 500), "nested too deeply"},
 		{"negations", strings.Repeat("!", 4000) + "true", "nested too deeply"},
 		{"minus", strings.Repeat("-", 4000) + "1 == 1", "nested too deeply"},
@@ -154,10 +160,10 @@ func TestFilterRefusedOnSave(t *testing.T) {
 		{"many nodes", strings.Repeat("true || ", 500) + "true", "node"},
 	}
 	for _, tt := range tests {
-		_, err := CompileFilter(tt.source)
-		var fe *FilterError
+		_, err := filter.Compile(tt.source)
+		var fe *filter.Error
 		if !errors.As(err, &fe) {
-			t.Errorf("%s: got %v, want a FilterError", tt.name, err)
+			t.Errorf("%s: got %v, want a Error", tt.name, err)
 			continue
 		}
 		if !strings.Contains(err.Error(), tt.want) {
@@ -217,7 +223,7 @@ func hostile() []string {
 	}
 }
 
-func hostileEvent() *MatchEvent {
+func hostileEvent() *event.Event {
 	e := orderEvent()
 	var object strings.Builder
 	for i := range 5000 {
@@ -235,22 +241,33 @@ func hostileEvent() *MatchEvent {
 	return e
 }
 
-// An accepted filter stays within its memory whatever the event; decoding the event's data, once, is the
-// event's cost. This test is not parallel, because it reads what the whole process allocated.
-func TestFilterMemory(t *testing.T) {
-	e := hostileEvent()
-	if _, err := e.value(); err != nil {
-		t.Fatal(err)
+// decoded is an event as filters read it after another filter has decoded its data.
+func decoded(tb testing.TB, e *event.Event) *filter.Input {
+	tb.Helper()
+	f, err := filter.Compile("has(event.data.list)")
+	if err != nil {
+		tb.Fatal(err)
 	}
+	in := input(e)
+	if _, err := f.Matches(in); err != nil {
+		tb.Fatal(err)
+	}
+	return in
+}
+
+// An accepted filter stays within its memory for every event. Decoding the event's data, once, is not
+// counted. This test is not parallel, because it reads what the whole process allocated.
+func TestMemory(t *testing.T) {
+	in := decoded(t, hostileEvent())
 	for _, source := range hostile() {
-		f, err := CompileFilter(source)
+		f, err := filter.Compile(source)
 		if err != nil {
 			t.Errorf("compile %s: %v", source, err)
 			continue
 		}
 		least := uint64(math.MaxUint64) // of a few: pools may be emptied at any time
 		for range 10 {
-			least = min(least, allocated(func() { _, _ = f.Matches(e) }))
+			least = min(least, allocated(func() { _, _ = f.Matches(in) }))
 		}
 		most := uint64(64 << 10)
 		if raceEnabled {
@@ -271,8 +288,8 @@ func allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// What is sent to be refused may not take much either. This test is not parallel, as the one before.
-func TestFilterCompileMemory(t *testing.T) {
+// Refusing a filter takes little memory either. This test is not parallel, as the one before.
+func TestCompileMemory(t *testing.T) {
 	for _, source := range []string{
 		`event.id.matches("(` + strings.Repeat("a", 3000) + `){1000}")`,
 		`event.id.matches("(` + strings.Repeat(`\\pL`, 900) + `){1000}")`,
@@ -287,54 +304,51 @@ func TestFilterCompileMemory(t *testing.T) {
 		strings.Repeat("$", 4000),
 	} {
 		var err error
-		got := allocated(func() { _, err = CompileFilter(source) }) >> 20
+		got := allocated(func() { _, err = filter.Compile(source) }) >> 20
 		if err == nil || got > 128 { // half of that without the race detector
 			t.Errorf("%.60s: %v after %d MiB", source, err, got)
 		}
 	}
 }
 
-func BenchmarkFilterHostile(b *testing.B) {
-	e := hostileEvent()
-	if _, err := e.value(); err != nil {
-		b.Fatal(err)
-	}
+func BenchmarkHostile(b *testing.B) {
+	in := decoded(b, hostileEvent())
 	for i, source := range hostile() {
-		f, err := CompileFilter(source)
+		f, err := filter.Compile(source)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.Run(fmt.Sprint(i), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _ = f.Matches(e)
+				_, _ = f.Matches(in)
 			}
 		})
 	}
 }
 
-func BenchmarkFilter(b *testing.B) {
-	f, err := CompileFilter(`event.data.total > 100.0 || event.data.status == "paid"`)
+func BenchmarkEvaluate(b *testing.B) {
+	f, err := filter.Compile(`event.data.total > 100.0 || event.data.status == "paid"`)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Run("evaluate", func(b *testing.B) {
-		e := orderEvent()
+		in := input(orderEvent())
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = f.Matches(e)
+			_, _ = f.Matches(in)
 		}
 	})
 	b.Run("decode and evaluate", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = f.Matches(orderEvent())
+			_, _ = f.Matches(input(orderEvent()))
 		}
 	})
 	b.Run("compile", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = CompileFilter(`event.data.total > 100.0 || event.data.status == "paid"`)
+			_, _ = filter.Compile(`event.data.total > 100.0 || event.data.status == "paid"`)
 		}
 	})
 }

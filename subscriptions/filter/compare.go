@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"slices"
@@ -35,7 +35,7 @@ func (n *equalNode) eval(fr *frame) value {
 }
 func (n *equalNode) estimate() int { return estimates(n.left, n.right) + assumedTextLen/256 }
 
-// equal is cel-go's equality, but for numbers, which are compared exactly, also within lists and objects.
+// equal is cel-go's equality, except that numbers are compared exactly, also within lists and objects.
 func equal(l, r value) value {
 	if c, ok := compareNumbers(l, r); ok {
 		return types.Bool(c == 0)
@@ -44,14 +44,14 @@ func equal(l, r value) value {
 		b, ok := r.(traits.Lister)
 		return types.Bool(ok && equalLists(elements(a), elements(b)))
 	}
-	return types.Equal(l, r) // of an object by equal again
+	return types.Equal(l, r) // an object calls equal again
 }
 
 func equalLists(a, b []value) bool {
 	return slices.EqualFunc(a, b, func(x, y value) bool { return equal(x, y) == types.True })
 }
 
-// contains is the operator in: of a list by equal, of an object by its keys.
+// contains is the operator in for a list, by equal; false for other operands.
 func contains(v, in value) (value, bool) {
 	l, ok := in.(traits.Lister)
 	if !ok {
@@ -60,7 +60,7 @@ func contains(v, in value) (value, bool) {
 	return types.Bool(slices.ContainsFunc(elements(l), func(e value) bool { return equal(v, e) == types.True })), true
 }
 
-// ordered is <, <=, > or >= of two numbers; false where they are not, or are NaN.
+// ordered is <, <=, > or >= of two numbers; false if an operand is not a number, or is NaN.
 func ordered(operator string, l, r value) (value, bool) {
 	c, ok := compareNumbers(l, r)
 	if !ok {
@@ -77,8 +77,8 @@ func ordered(operator string, l, r value) (value, bool) {
 	return types.Bool(c >= 0), true
 }
 
-// payToCompare pays for an equality: what the smaller of the two holds. Values that cannot be equal are
-// cheap, so the smaller one is found by walking both at once.
+// payToCompare spends the cost of an equality: the size of the smaller value. Values that cannot be equal are cheap, so
+// both values are walked at once.
 func (fr *frame) payToCompare(l, r value) bool {
 	switch l := l.(type) {
 	case types.Double, types.Int, types.Uint, *wide:
@@ -114,7 +114,7 @@ func (fr *frame) payToCompare(l, r value) bool {
 	return true
 }
 
-// payToFind pays for looking through a list.
+// payToFind spends the cost of searching a list.
 func (fr *frame) payToFind(v value, l traits.Lister) bool {
 	switch v.(type) {
 	case *object, traits.Lister:
@@ -138,13 +138,13 @@ func textLen(v value) int {
 	return 0
 }
 
-// elements of a list: every list here was made of values, so none is converted or boxed.
+// elements returns the values of a list. Every list here was made of values, so nothing is converted or boxed.
 func elements(l traits.Lister) []value {
 	e, _ := l.Value().([]value)
 	return e
 }
 
-// shortly is a value for a message: a text is cut, of what holds others there is the type alone.
+// shortly returns a value for a message: a text is cut, a list or an object is represented by its type.
 func shortly(v value) any {
 	switch v := v.(type) {
 	case types.String:

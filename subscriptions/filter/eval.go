@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"errors"
@@ -15,16 +15,16 @@ type value = ref.Val
 type node interface {
 	// eval returns a value or a *types.Err.
 	eval(*frame) value
-	// estimate is what eval may cost in steps, for lists and texts of the assumed sizes.
+	// estimate returns the steps that eval may cost, for lists and texts of the assumed sizes.
 	estimate() int
 }
 
-// frame is one evaluation: its event, its variables and what it may still spend.
+// frame is one evaluation: its event, its variables and the rest of its budgets.
 type frame struct {
-	event *MatchEvent
+	input *Input
 	steps int
 	bytes int
-	// spent is set once a budget is. && and || may absorb the error that the node returns, so this one counts.
+	// spent is set when a budget is spent. It decides, because && and || may absorb the error that the node returns.
 	spent error
 	slots []value
 	few   [4]value
@@ -33,13 +33,13 @@ type frame struct {
 var (
 	errSteps = errors.New("the filter costs too much for this event")
 	errBytes = errors.New("the filter needs too much memory for this event")
-	// errSpent is what nodes return then, made once since it may be returned often.
+	// errSpent is the value that nodes return then. It is made once because it may be returned often.
 	errSpent = types.NewErrFromString(errSteps.Error())
-	// errOverload is the error of an operator whose operand is of another type, made once as well.
+	// errOverload is the error of an operator whose operand has another type, also made once.
 	errOverload = types.NewErrFromString("no such overload")
 )
 
-// noOverload is what comes of an operand that an operator cannot take: its own error, if it is one.
+// noOverload returns the error for an operand that an operator does not accept: the operand itself if it is an error.
 func noOverload(operand value) value {
 	if isError(operand) {
 		return operand
@@ -47,7 +47,7 @@ func noOverload(operand value) value {
 	return errOverload
 }
 
-// step pays for work; false means that the evaluation must end.
+// step spends steps; false means that the evaluation must end.
 func (fr *frame) step(n int) bool {
 	if fr.steps -= n; fr.steps >= 0 {
 		return true
@@ -58,7 +58,7 @@ func (fr *frame) step(n int) bool {
 	return false
 }
 
-// allocate pays for memory.
+// allocate spends bytes; false means that the evaluation must end.
 func (fr *frame) allocate(n int) bool {
 	if fr.bytes -= n; fr.bytes >= 0 {
 		return true
@@ -108,7 +108,7 @@ func (n fieldNode) eval(fr *frame) value {
 	if !fr.step(1) {
 		return errSpent
 	}
-	return fr.event.field(int(n))
+	return fr.input.field(int(n))
 }
 func (n fieldNode) estimate() int { return 1 }
 
@@ -117,7 +117,7 @@ type selectNode struct {
 	operand node
 	key     string
 	test    bool
-	missing value // the error where there is no such key, made once
+	missing value // the error for a missing key, made once
 }
 
 func (n *selectNode) eval(fr *frame) value {
@@ -145,11 +145,11 @@ func (n *selectNode) eval(fr *frame) value {
 }
 func (n *selectNode) estimate() int { return estimates(n.operand) + keyCost(len(n.key)) - 1 }
 
-// keyCost is what finding a key in an object costs: keys that begin alike are compared to their ends, and the longer they
-// are, the fewer an event has room for.
+// keyCost returns the steps for finding a key in an object: keys with a long common prefix are compared to their ends, and
+// an event has room for fewer keys the longer they are.
 func keyCost(length int) int { return 1 + length/64 }
 
-// fail makes an error and pays for it.
+// fail makes an error and spends its cost.
 func (fr *frame) fail(format string, args ...any) value {
 	if !fr.step(20) || !fr.allocate(256) {
 		return errSpent

@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"fmt"
@@ -9,21 +9,21 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 )
 
-// What explain shows of an event: so many values, each cut to so many characters.
+// Bounds of Seen: the number of values, and the length of each in characters.
 const (
 	maxSeenPaths = 8
 	maxSeenText  = 80
 )
 
-// seenPath is a path into an event's data that a filter reads: total, or customer and country.
+// seenPath is a path into an event's data that a filter reads: [total], or [customer country].
 type seenPath []string
 
-// Seen says what the filter read in the event, as in "data.total was 90, data.status is missing".
-func (f *Filter) Seen(e *MatchEvent) string {
+// Seen lists the values that the filter read in the event, as in "data.total was 90, data.status is missing".
+func (f *Filter) Seen(in *Input) string {
 	var seen []string
 	for _, path := range f.paths {
 		name := "data." + strings.Join(path, ".")
-		if v, ok := path.in(e); ok {
+		if v, ok := path.of(in); ok {
 			seen = append(seen, name+" was "+show(v))
 		} else {
 			seen = append(seen, name+" is missing")
@@ -32,8 +32,8 @@ func (f *Filter) Seen(e *MatchEvent) string {
 	return strings.Join(seen, ", ")
 }
 
-func (p seenPath) in(e *MatchEvent) (value, bool) {
-	v, err := e.value()
+func (p seenPath) of(in *Input) (value, bool) {
+	v, err := in.data()
 	if err != nil {
 		return nil, false
 	}
@@ -49,7 +49,7 @@ func (p seenPath) in(e *MatchEvent) (value, bool) {
 	return v, true
 }
 
-// show writes a value shortly.
+// show writes a value in short form.
 func show(v value) string {
 	switch v := v.(type) {
 	case types.String:

@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 )
 
-// number makes a double of every number, as CEL maps JSON, except where a double would change it beyond recognition: whole
-// numbers of 64 bits, which are ids, stay integers, and what is larger, or too large or too small for a double, keeps its digits.
+// number converts a number of JSON to a double, as CEL does, unless a double would change its value too much. Whole
+// numbers of 64 bits, which are ids, stay integers. Larger ones, and numbers beyond the range of a double, become wide.
 func number(text string) value {
 	whole := !strings.ContainsAny(text, ".eE")
 	if whole && len(text) > 15 {
@@ -38,8 +38,8 @@ func mantissa(text string) string {
 	return m
 }
 
-// wide is a number that no CEL type holds: a whole number of more than 64 bits, or one beyond the range of a double. It can
-// be compared and written as text; arithmetic with it is an error, which an event does not match.
+// wide is a number that no CEL type holds: a whole number of more than 64 bits, or one beyond the range of a double. It is
+// compared exactly and written as published; arithmetic narrows it to a double.
 type wide struct {
 	text string // as it was published
 	decimal
@@ -47,7 +47,7 @@ type wide struct {
 
 func newWide(text string) *wide { return &wide{text, decimalOf(text)} }
 
-// decimal is a number as 0.digits times ten to the power of point. Digits neither begin nor end with a zero; none is zero.
+// decimal is a number as 0.digits times ten to the power of point. Digits neither begin nor end with a zero; the number zero has none.
 type decimal struct {
 	negative bool
 	digits   string
@@ -61,7 +61,7 @@ func decimalOf(text string) decimal {
 	m, e, _ := strings.Cut(text, "e")
 	whole, fraction, _ := strings.Cut(m, ".")
 	power, err := strconv.ParseInt(strings.TrimPrefix(e, "+"), 10, 64)
-	const most = 1 << 60 // no two numbers beyond it are told apart
+	const most = 1 << 60 // numbers beyond it count as equal
 	if err != nil && e != "" {
 		if power = most; strings.HasPrefix(e, "-") {
 			power = -most
@@ -118,7 +118,7 @@ func (w *wide) ConvertToType(to ref.Type) ref.Val {
 	return types.NewErr("the number is out of range for %s", to.TypeName())
 }
 
-// ConvertToNative implements ref.Val; nothing here needs it.
+// ConvertToNative implements ref.Val. Filters never call it.
 func (w *wide) ConvertToNative(to reflect.Type) (any, error) {
 	return nil, fmt.Errorf("convert a number to %s: not supported", to)
 }
@@ -135,7 +135,7 @@ func (w *wide) Type() ref.Type { return types.DoubleType }
 // Value implements ref.Val.
 func (w *wide) Value() any { return w.text }
 
-// compareNumbers compares two numbers exactly, whatever their types; false where one is not a number, or is NaN.
+// compareNumbers compares two numbers of any types exactly; false if one is not a number, or is NaN.
 // A double equals an integer only if it is that integer, not if the integer rounds to it.
 func compareNumbers(a, b value) (int, bool) {
 	if x, ok := a.(types.Double); ok {
@@ -168,8 +168,8 @@ func isNumber(v value) bool {
 	return false
 }
 
-// compareMixed compares numbers of different types. A double below 2^53 and an integer, which most are, are compared
-// as doubles: there all integers are exact.
+// compareMixed compares numbers of different types. Numbers below 2^53, the usual case, are compared as doubles: all
+// integers there are exact.
 func compareMixed(a, b value) (int, bool) {
 	x, y := approximate(a), approximate(b)
 	switch {
@@ -189,7 +189,7 @@ func isWide(v value) bool {
 // exact is the number below which a double holds every integer.
 const exact = 1 << 53
 
-// digitCost is what comparing a number may cost in steps beyond one: large ones are compared by their digits.
+// digitCost returns the steps for comparing a number, beyond the first: large numbers are compared by their digits.
 func digitCost(v value) int {
 	switch n := v.(type) {
 	case *wide:
@@ -212,7 +212,7 @@ func digitCost(v value) int {
 	return 4
 }
 
-// approximate is a number as a double; a wide one is 0, and no infinity.
+// approximate returns a number as a double; 0 for a wide number.
 func approximate(v value) float64 {
 	switch n := v.(type) {
 	case types.Double:
@@ -225,7 +225,7 @@ func approximate(v value) float64 {
 	return 0
 }
 
-// exactText writes a number with all its digits: a double above 2^53 is the whole number that its bits say.
+// exactText writes a number with all its digits: a double above 2^53 as the whole number that its bits represent.
 func exactText(v value) string {
 	switch n := v.(type) {
 	case types.Double:
@@ -243,7 +243,7 @@ func exactText(v value) string {
 	return ""
 }
 
-// doubleText writes a double as JSON would show it: a whole number as one, without a power of ten.
+// doubleText writes a double as JSON would show it: a whole number without a power of ten.
 func doubleText(d types.Double) string {
 	if math.Abs(float64(d)) < 1e21 && d == types.Double(math.Trunc(float64(d))) {
 		return strconv.FormatFloat(float64(d), 'f', 0, 64)

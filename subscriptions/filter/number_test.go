@@ -1,10 +1,11 @@
-package subscriptions_test
+package filter_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/fanfarehq/fanfare/subscriptions"
+	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/subscriptions/filter"
 )
 
 const numbers = `{
@@ -68,25 +69,25 @@ func TestNumbersInFilters(t *testing.T) {
 		`event.data.a < double("inf")`:                             true,
 		`double("nan") == double("nan")`:                           false,
 	} {
-		f, err := subscriptions.CompileFilter(source)
+		f, err := filter.Compile(source)
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue
 		}
-		if got, err := f.Matches(&subscriptions.MatchEvent{Data: []byte(numbers)}); err != nil || got != want {
+		if got, err := f.Matches(&filter.Input{Event: &event.Event{Data: []byte(numbers)}}); err != nil || got != want {
 			t.Errorf("%s: got %v, %v", source, got, err)
 		}
 	}
 }
 
-// TestNumbersAsTexts: what explain shows and what keys are made of is the number as it was published.
+// TestNumbersAsTexts: explain and ordering keys write a number as it was published.
 func TestNumbersAsTexts(t *testing.T) {
 	t.Parallel()
-	f, err := subscriptions.CompileFilter(`event.data.id > 1 && event.data.x > 1 && event.data.a > 1`)
+	f, err := filter.Compile(`event.data.id > 1 && event.data.x > 1 && event.data.a > 1`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := f.Seen(&subscriptions.MatchEvent{Data: []byte(numbers)})
+	seen := f.Seen(&filter.Input{Event: &event.Event{Data: []byte(numbers)}})
 	for _, want := range []string{"data.id was 1234567,", "data.x was 123456789012345678901234567890,", "data.a was 1e400"} {
 		if !strings.Contains(seen+",", want) {
 			t.Errorf("got %q, want %q in it", seen, want)
@@ -95,11 +96,11 @@ func TestNumbersAsTexts(t *testing.T) {
 	for source, want := range map[string]string{
 		`event.data.x`: "123456789012345678901234567890", `event.data.a`: "1e400", `event.data.id`: "1234567",
 	} {
-		key, err := subscriptions.CompileKey(source)
+		key, err := filter.CompileKey(source)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := key.Of(&subscriptions.MatchEvent{Data: []byte(numbers)}); err != nil || got != want {
+		if got, err := key.Of(&filter.Input{Event: &event.Event{Data: []byte(numbers)}}); err != nil || got != want {
 			t.Errorf("%s: got %q, %v", source, got, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"cel.dev/cel-go/common/types"
@@ -57,7 +57,7 @@ func (n *foldNode) eval(fr *frame) value {
 	return n.result.eval(fr)
 }
 
-// iterate does one round; false ends the loop.
+// iterate runs one round; false ends the loop.
 func (n *foldNode) iterate(fr *frame, item value) bool {
 	if !fr.step(1) {
 		return false

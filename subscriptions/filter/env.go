@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"fmt"
@@ -13,15 +13,15 @@ import (
 // eventTypeName is the type of the one variable, event.
 const eventTypeName = "fanfare.Event"
 
-// environment is what all filters are compiled in: immutable, made once.
+// environment compiles all expressions. It is immutable and made once.
 type environment struct {
 	cel       *cel.Env
-	functions map[string]*functions.Overload // by name; those that filters may call
+	functions map[string]*functions.Overload // by name; those that expressions may call
 }
 
-// filterFunctions are those that a filter may call, beside the operators that have nodes of their own.
+// allowedFunctions are the functions that expressions may call, besides the operators that have nodes of their own.
 // bytes() is left out: nothing in an event needs it.
-var filterFunctions = []string{
+var allowedFunctions = []string{
 	operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals,
 	operators.Add, operators.Subtract, operators.Multiply, operators.Divide, operators.Modulo,
 	operators.Negate, operators.In, operators.NotStrictlyFalse,
@@ -31,7 +31,7 @@ var filterFunctions = []string{
 	"getHours", "getMinutes", "getSeconds", "getMilliseconds",
 }
 
-var filterEnv = sync.OnceValues(newEnvironment)
+var sharedEnvironment = sync.OnceValues(newEnvironment)
 
 func newEnvironment() (*environment, error) {
 	registry, err := types.NewRegistry()
@@ -42,10 +42,10 @@ func newEnvironment() (*environment, error) {
 		cel.CustomTypeProvider(eventProvider{registry}),
 		cel.Variable("event", cel.ObjectType(eventTypeName)),
 		cel.CrossTypeNumericComparisons(true),
-		cel.ParserRecursionLimit(maxFilterDepth),
+		cel.ParserRecursionLimit(maxDepth),
 		cel.ParserErrorRecoveryLimit(1),
-		cel.ParserExpressionSizeLimit(MaxFilterSource),
-		cel.ExpressionNodeLimit(maxFilterNodes),
+		cel.ParserExpressionSizeLimit(MaxSource),
+		cel.ExpressionNodeLimit(maxNodes),
 	)
 	env, err := cel.NewEnv(options...)
 	if err != nil {
@@ -53,7 +53,7 @@ func newEnvironment() (*environment, error) {
 	}
 	e := &environment{cel: env, functions: map[string]*functions.Overload{}}
 	declared := env.Functions()
-	for _, name := range filterFunctions {
+	for _, name := range allowedFunctions {
 		decl, ok := declared[name]
 		if !ok {
 			return nil, fmt.Errorf("cel has no function %s", name)
@@ -74,7 +74,7 @@ func newEnvironment() (*environment, error) {
 	return e, nil
 }
 
-// mixedArithmetic declares what mix makes possible: arithmetic of a double and a whole number.
+// mixedArithmetic declares the overloads that mix makes possible: arithmetic of a double and a whole number.
 func mixedArithmetic() []cel.EnvOption {
 	var options []cel.EnvOption
 	for name, id := range map[string]string{
@@ -87,7 +87,7 @@ func mixedArithmetic() []cel.EnvOption {
 	return options
 }
 
-// eventProvider teaches the type checker the fields of an event, so that a misspelt one is refused on save.
+// eventProvider gives the type checker the fields of an event, so that a misspelt field is refused on save.
 type eventProvider struct{ types.Provider }
 
 func (p eventProvider) FindStructType(name string) (*types.Type, bool) {

@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"bytes"
@@ -9,73 +9,13 @@ import (
 	"slices"
 	"strings"
 
-	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// eventFields are the fields of event in a filter.
-var eventFields = map[string]struct {
-	index int
-	typ   *types.Type
-}{
-	"type":         {0, cel.StringType},
-	"id":           {1, cel.StringType},
-	"time":         {2, cel.TimestampType},
-	"data":         {3, cel.DynType},
-	"changed":      {4, cel.ListType(cel.StringType)},
-	"resource_ids": {5, cel.ListType(cel.StringType)},
-}
-
-// field returns a field as a value of the expression language. It is made once for all filters, whose budgets are for
-// what they do with it.
-func (e *MatchEvent) field(index int) value {
-	if e.fields[index] == nil {
-		e.fields[index] = e.makeField(index)
-	}
-	return e.fields[index]
-}
-
-func (e *MatchEvent) makeField(index int) value {
-	switch index {
-	case 0:
-		return types.String(e.Type)
-	case 1:
-		return types.String(e.ID)
-	case 2:
-		return types.Timestamp{Time: e.Time.UTC()}
-	case 3:
-		v, err := e.value()
-		if err != nil {
-			return types.WrapErr(err)
-		}
-		return v
-	case 4:
-		return texts(e.Changed)
-	}
-	return texts(e.ResourceIDs)
-}
-
-// texts makes a list of strings.
-func texts(list []string) value {
-	elements := make([]value, len(list))
-	for i, s := range list {
-		elements[i] = types.String(s)
-	}
-	return types.NewRefValList(types.DefaultTypeAdapter, elements)
-}
-
-// value returns the event's data, decoded by whoever asks first.
-func (e *MatchEvent) value() (value, error) {
-	if e.decoded == nil && e.undecodable == nil {
-		e.decoded, e.undecodable = decodeValue(e.Data)
-	}
-	return e.decoded, e.undecodable
-}
-
-// decodeValue turns JSON into values of the expression language, without going through Go's maps.
+// decodeValue converts JSON to values of the expression language, without Go's maps in between.
 func decodeValue(data []byte) (value, error) {
 	// Data was judged when it was accepted; here the last of repeated names simply wins.
 	d := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -143,8 +83,8 @@ func readList(d *jsontext.Decoder) (value, error) {
 	return types.NewRefValList(types.DefaultTypeAdapter, elements), err
 }
 
-// object is a JSON object as a CEL map: fields sorted by key, half the size of a Go map, and iterated in
-// the same order always.
+// object is a JSON object as a CEL map. Its fields are sorted by key: it takes half the memory of a Go map and is always
+// iterated in the same order.
 type object struct{ fields []objectField }
 
 type objectField struct {
@@ -232,7 +172,7 @@ func (o *object) ConvertToType(to ref.Type) ref.Val {
 	return types.NewErr("type conversion error from map to %s", to.TypeName())
 }
 
-// ConvertToNative implements ref.Val; nothing here needs it.
+// ConvertToNative implements ref.Val. Filters never call it.
 func (o *object) ConvertToNative(to reflect.Type) (any, error) {
 	return nil, fmt.Errorf("convert a JSON object to %s: not supported", to)
 }
@@ -256,7 +196,7 @@ func (k *keys) Next() ref.Val {
 	return types.String(k.o.fields[k.i-1].key)
 }
 
-// The rest of ref.Val, so that keys may pass for one as cel-go demands of iterators.
+// The rest of ref.Val, which cel-go demands of iterators.
 func (k *keys) ConvertToNative(reflect.Type) (any, error) { return nil, errors.ErrUnsupported }
 func (k *keys) ConvertToType(ref.Type) ref.Val            { return types.NoSuchOverloadErr() }
 func (k *keys) Equal(ref.Val) ref.Val                     { return types.NoSuchOverloadErr() }

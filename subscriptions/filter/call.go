@@ -1,4 +1,4 @@
-package subscriptions
+package filter
 
 import (
 	"errors"
@@ -11,17 +11,17 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 )
 
-// maxTimeText is how long a text may be that is to be a timestamp.
+// maxTimeText bounds the texts that are parsed as timestamps.
 const maxTimeText = 64
 
-// errNoTime is the error of a longer one.
-var errNoTime = types.NewErrFromString("the text is no timestamp: it is too long")
+// errNoTime is the error for a longer text.
+var errNoTime = types.NewErrFromString("the text is not a timestamp: it is too long")
 
-// callNode is any other function or operator, by cel-go's own implementation.
+// callNode calls cel-go's implementation of a function or operator without a node of its own.
 type callNode struct {
 	name        string
 	fn          *functions.Overload
-	left, right node // right is nil where there is one argument
+	left, right node // right is nil for one argument
 	arithmetic  bool
 }
 
@@ -55,7 +55,7 @@ func (n *callNode) eval(fr *frame) value {
 	return v
 }
 
-// apply calls the function, but for what Fanfare does its own way with numbers.
+// apply calls the function. Comparing, finding and writing numbers is Fanfare's own.
 func (n *callNode) apply(l, r value) value {
 	switch n.name {
 	case operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals:
@@ -77,7 +77,7 @@ func (n *callNode) apply(l, r value) value {
 	return n.call(narrow(l), narrow(r))
 }
 
-// narrow makes a double of a number that keeps its digits, for functions that are cel-go's: infinity, zero or rounded.
+// narrow converts a wide number to a double for cel-go's functions: infinity, zero or rounded.
 func narrow(v value) value {
 	if w, ok := v.(*wide); ok {
 		f, _ := strconv.ParseFloat(w.text, 64)
@@ -115,8 +115,8 @@ func (n *callNode) estimate() int {
 	return cost
 }
 
-// mix makes arithmetic of whole and fractional numbers possible. Every number of JSON is a double, so that
-// without it event.data.total * 2 would have no overload; and % has none for doubles.
+// mix converts operands so that arithmetic can mix whole and fractional numbers. Every number of JSON is a double, so
+// event.data.total * 2 would have no overload otherwise; % has no overload for doubles.
 func mix(a, b value, modulo bool) (value, value) {
 	_, aDouble := a.(types.Double)
 	_, bDouble := b.(types.Double)
@@ -148,7 +148,7 @@ func fraction(v value) value {
 	return v
 }
 
-// payForCall pays for a function before it runs; r is l where there is one argument.
+// payForCall spends the cost of a function before it runs; r is l for one argument.
 func (fr *frame) payForCall(name string, l, r value) bool {
 	switch name {
 	case operators.In:
