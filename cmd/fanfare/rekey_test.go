@@ -1,12 +1,16 @@
 package main
 
 import (
+	"log/slog"
 	"testing"
+
+	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -34,12 +38,31 @@ func TestRekeyCommand(t *testing.T) {
 	if err := store(newer).CheckKeys(t.Context()); err == nil {
 		t.Fatal("the secret opens without its key")
 	}
+	keys := func(ring string) *tenantkeys.Keys {
+		parsed, err := seal.ParseRing(ring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := tenantkeys.New(db, parsed, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	place := tenantkeys.Place{Tenant: "acme", ID: uuid.Must(uuid.NewV7()), What: "event"}
+	sealed, err := keys(older).Seal(t.Context(), place, []byte("data"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	env := []string{"FANFARE_POSTGRES_URL=" + url, "FANFARE_SECRET_KEYS=" + newer + "," + older}
 	if p := start(t, dataDir(t), env, "rekey"); p.exitCode() != exitOK {
 		t.Fatalf("rekey: %s", p.out)
 	}
 	if err := store(newer).CheckKeys(t.Context()); err != nil {
 		t.Errorf("after rekey, with the newer key alone: %v", err)
+	}
+	if plain, err := keys(newer).Open(t.Context(), place, sealed); err != nil || string(plain) != "data" {
+		t.Errorf("after rekey, sealed data opens as %q, %v", plain, err)
 	}
 	got, err := store(newer).Get(t.Context(), "acme", sub.ID)
 	if err != nil || got.Err != nil || got.Secrets[0] != sub.Secrets[0] {

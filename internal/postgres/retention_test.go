@@ -52,6 +52,7 @@ func TestRetentionDropsWhatIsOldAndEnded(t *testing.T) {
 		exec(`INSERT INTO events VALUES ($1, 'acme', 'e', 't', $2, $2, 1, 1, '')`, event, at)
 		exec(`INSERT INTO attempts VALUES ($1, 1, $2, 1, 500, '', NULL, 'http_5xx')`, delivery, at)
 		exec(`INSERT INTO event_data VALUES ($1, 'x')`, event)
+		exec(`INSERT INTO tenant_keys VALUES ('acme', $1, 'x')`, at.Unix()/int64(day.Seconds()))
 		exec(`INSERT INTO quarantine VALUES ($1, 'acme', $3, 's', $2, 'r', '', '')`, delivery, at, ago)
 		if ago == 60 {
 			exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
@@ -71,6 +72,7 @@ func TestRetentionDropsWhatIsOldAndEnded(t *testing.T) {
 	for query, want := range map[string]int{
 		`SELECT count(*) FROM events`: 4, `SELECT count(*) FROM deliveries`: 3, `SELECT count(*) FROM attempts`: 4, `SELECT count(*) FROM deferrals`: 1,
 		`SELECT count(*) FROM event_data`: 3, `SELECT count(*) FROM quarantine`: 1,
+		`SELECT count(*) FROM tenant_keys`: 3,
 	} {
 		if got := count(query); got != want {
 			t.Errorf("%s: %d, want %d", query, got, want)
@@ -82,6 +84,7 @@ func TestRetentionDropsWhatIsOldAndEnded(t *testing.T) {
 	}
 	for query, want := range map[string]int{
 		`SELECT count(*) FROM events`: 2, `SELECT count(*) FROM deliveries`: 2, `SELECT count(*) FROM attempts`: 2, `SELECT count(*) FROM event_data`: 2,
+		`SELECT count(*) FROM tenant_keys`: 2,
 	} {
 		if got := count(query); got != want {
 			t.Errorf("once all has ended, %s: %d, want %d", query, got, want)
