@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -152,6 +153,7 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Res
 		// Its secrets do not open: that is for a person to mend, and the delivery to be sent again then.
 		return Result{StartedAt: start, Reason: ReasonConfig, Err: sub.Err}, nil
 	}
+	suspect.Fault("attempt", f.event.Data)
 	result = w.poster.Send(w.hard, Attempt{
 		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
 	})

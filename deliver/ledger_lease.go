@@ -22,9 +22,9 @@ import (
 // the same worker, which may not have heard that it succeeded.
 const handOff = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at, worker)
+    test, held, created_at, due_at, claim_at, worker, lapses)
 SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation, 'busy', 0, 1,
-    o.test, false, o.created_at, now(), now() + $11 * interval '1 millisecond', $12
+    o.test, false, o.created_at, now(), now() + $11 * interval '1 millisecond', $12, $13::smallint
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
     $9::bool[], $10::timestamptz[])
     AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, test, created_at)
@@ -74,6 +74,7 @@ WHERE d.id = o.id AND d.step = o.step AND d.worker = $3`
 type lease struct {
 	worker string
 	length time.Duration
+	lapses int // of its deliveries so far
 }
 
 // handOff writes the rows of flights and returns the ids of those that it took.
@@ -94,7 +95,7 @@ func (l *ledger) handOff(ctx context.Context, flights []*flight, as lease) (map[
 	taken := make(map[uuid.UUID]bool, len(flights))
 	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		clear(taken)
-		rows, err := tx.QueryContext(ctx, handOff, append(postgres.Args(c), as.length.Milliseconds(), as.worker)...)
+		rows, err := tx.QueryContext(ctx, handOff, append(postgres.Args(c), as.length.Milliseconds(), as.worker, as.lapses)...)
 		if err != nil {
 			return err
 		}

@@ -240,9 +240,9 @@ const (
 	quarantineInternal   = "internal"   // handling it failed again and again, by a fault of Fanfare's own
 )
 
-// quarantineReason tells a message that cannot be read from one whose handling panics.
+// quarantineReason tells a message that cannot be read from one whose handling panics or kills the process.
 func quarantineReason(cause error) string {
-	if _, ok := errors.AsType[middleware.RecoveredPanicError](cause); ok {
+	if _, ok := errors.AsType[middleware.RecoveredPanicError](cause); ok || errors.Is(cause, errDeadly) {
 		return quarantineInternal
 	}
 	return quarantineUnreadable

@@ -122,31 +122,3 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 		})
 	}
 }
-
-// The deliveries of a message that comes again and again get rows of their own, and are delivered once.
-func TestAMessageThatComesAgainAndAgainIsTakenApart(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	receiver := servertest.NewReceiver(t)
-	first, second := r.subscribe(receiver.URL, nil), r.subscribe(receiver.URL, nil)
-	e := r.event()
-	r.send(e, first, second)
-	consumer := must(r.js.Consumer(t.Context(), Stream, Durable))(t)
-	for range maxLapses { // Workers that are killed with it in hand say no more than this.
-		msg := must(consumer.Next())(t)
-		if err := msg.Nak(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.worker(quick())
-	r.recorder()
-	for _, sub := range []*subscriptions.Subscription{first, second} {
-		r.ended(ID(e.UID, sub.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
-	}
-	if n := len(receiver.Requests()); n != 2 {
-		t.Errorf("%d requests, want one for each subscription", n)
-	}
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE attempts = 1`); n != 2 {
-		t.Errorf("%d deliveries with one attempt, want 2", n)
-	}
-}

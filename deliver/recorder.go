@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -34,6 +35,8 @@ type RecorderDeps struct {
 	Keys    *tenantkeys.Keys // nil: what is quarantined is stored in the clear
 	Metrics *Metrics
 	Logger  *slog.Logger
+	// Suspects tells outcomes apart that kill the process; nil does not.
+	Suspects *suspect.Guard
 }
 
 // Recorder writes the ledger: it takes outcomes from ATTEMPTS into Postgres, many in one transaction. Any number
@@ -45,6 +48,7 @@ type Recorder struct {
 	metrics *Metrics
 	log     *slog.Logger
 	trouble *trouble
+	deadly  *suspect.Guard
 	group   *group.Committer[*page]
 
 	partitions *postgres.Partitions
@@ -64,7 +68,7 @@ func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
 		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
-		partitions: postgres.NewPartitions(deps.DB, log),
+		deadly: deps.Suspects, partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
 	r.group = group.New(limits, func(p *page) int { return p.bytes }, r.commit)
@@ -77,7 +81,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer stop(errStopping)
 	r.stopping = stopping
 	router, err := newRouter(ctx, route{
-		name: "recorder", handle: r.handle, putAway: r.quarantine, js: r.js, metrics: r.metrics, drain: recorderDrain, log: r.log,
+		name: "recorder", handle: r.handle, putAway: r.quarantine, last: r.standIns, guard: r.deadly, js: r.js, metrics: r.metrics, drain: recorderDrain, log: r.log,
 		subscribers: []jetstream.SubscriberConfig{
 			{Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages},
 		},
@@ -125,7 +129,27 @@ func (r *Recorder) handle(msg *message.Message) error {
 	if err != nil {
 		return r.quarantine(from, err, msg.Payload)
 	}
-	p := &page{from: from, records: records, bytes: len(msg.Payload)}
+	return r.record(&page{from: from, records: records, bytes: len(msg.Payload)})
+}
+
+// standIns records what became of the deliveries of a message that is in quarantine, without the details.
+func (r *Recorder) standIns(msg *message.Message) error {
+	from, _ := jetstream.Meta(msg)
+	records, err := unpackRecords(msg.Payload)
+	if err != nil {
+		return nil // Nothing can be known of them.
+	}
+	p := &page{from: from, bytes: len(msg.Payload)}
+	for _, record := range records {
+		if record.valid() {
+			p.records = append(p.records, record.standIn())
+		}
+	}
+	return r.record(p)
+}
+
+// record writes what one message holds. While Postgres is away it waits.
+func (r *Recorder) record(p *page) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := r.group.Do(r.stopping, p)
 		if err == nil {

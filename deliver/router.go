@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 )
 
 // route says what a Router of Watermill does: it hands the messages of consumers to a handler.
@@ -20,6 +21,8 @@ type route struct {
 	name        string
 	handle      message.NoPublishHandlerFunc
 	putAway     func(meta jetstream.Delivery, cause error, data []byte) error // quarantines a message
+	last        message.NoPublishHandlerFunc                                  // ends what a quarantined message asks for
+	guard       *suspect.Guard
 	js          natsjs.JetStream
 	metrics     *Metrics
 	drain       time.Duration // how long the messages in flight may take at the end
@@ -33,7 +36,8 @@ func newRouter(ctx context.Context, r route) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make router of %s: %w", r.name, err)
 	}
-	router.AddMiddleware(handBack, r.metrics.middleware(r.name), r.poison, middleware.Recoverer)
+	guard := r.guard.Middleware(suspect.Handlers{PutAway: r.quarantine, Last: r.last})
+	router.AddMiddleware(handBack, r.metrics.middleware(r.name), guard, r.poison, middleware.Recoverer)
 	for _, cfg := range r.subscribers {
 		cfg.DrainTimeout, cfg.Logger = r.drain, r.log
 		if err := r.bind(ctx, router, cfg); err != nil {
@@ -77,6 +81,15 @@ func (r route) poison(next message.HandlerFunc) message.HandlerFunc {
 		return nil, r.putAway(meta, panicked, msg.Payload)
 	}
 }
+
+// quarantine quarantines a message that kills every process that handles it.
+func (r route) quarantine(msg *message.Message, cause error) error {
+	meta, _ := jetstream.Meta(msg)
+	return r.putAway(meta, fmt.Errorf("%w: %w", errDeadly, cause), msg.Payload)
+}
+
+// errDeadly marks why a message is quarantined that kills processes.
+var errDeadly = errors.New("handling it kills the process")
 
 // handBack hands a message back that the end of the work came before. To the Router that is no error, which it would log.
 func handBack(next message.HandlerFunc) message.HandlerFunc {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 )
 
 // load is one message of tasks in a worker's hands. It may be acknowledged once each of its flights has its
@@ -60,7 +61,7 @@ func (w *Worker) handle(msg *message.Message) error {
 	if err := w.catchUpWith(tasks); err != nil {
 		return err
 	}
-	if meta.NumDelivered > maxLapses {
+	if meta.Suspect && suspect.Alone(msg) {
 		return w.apart(flights)
 	}
 	return w.take(flights)
@@ -71,13 +72,38 @@ func (w *Worker) open(tasks []Task) error {
 	return w.patiently("read tenant keys", func(ctx context.Context) error { return openTasks(ctx, w.ledger.keys, tasks) })
 }
 
-// apart gives each delivery of a message that comes again and again a row of its own, so that the one at fault is told apart from the
-// others: it may kill every worker that has it in hand.
+// apart gives each delivery of a message that was in hand at several deaths a row of its own. One that kills its worker there,
+// too, is alone after the next death; see due.
 func (w *Worker) apart(flights []*flight) error {
+	if len(flights) == 0 {
+		return nil
+	}
+	err := w.patiently("take a message apart", func(ctx context.Context) error {
+		_, err := w.ledger.handOff(ctx, flights, lease{lapses: maxLapses - 1})
+		return err
+	})
+	if err == nil {
+		w.due.expect(w.now())
+	}
+	return err
+}
+
+// endAll ends the deliveries of a message that is in quarantine.
+func (w *Worker) endAll(msg *message.Message) error {
+	tasks, err := unpackTasks(msg.Payload)
+	if err != nil {
+		return nil // It asks for nothing.
+	}
+	if err := w.open(tasks); err != nil {
+		return err
+	}
+	flights, err := w.unknown(tasks, w.board(tasks), true)
+	if err != nil || len(flights) == 0 {
+		return err
+	}
 	records := make([]*Record, len(flights))
-	now := w.now()
 	for i, f := range flights {
-		records[i] = f.record(OutcomeLater, ReasonBusy, now)
+		records[i] = f.record(OutcomeDead, ReasonProtocol, w.now())
 		records[i].Step = 1
 		w.keepBytes(f, records[i])
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -60,6 +61,7 @@ type Deps struct {
 	Logger    *slog.Logger
 	Announcer Announcer        // nil: tenants are told nothing
 	Quotas    *quota.Quotas    // nil bounds no tenant
+	Suspects  *suspect.Guard   // nil: tasks that kill the process are not told apart
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -84,6 +86,7 @@ type Worker struct {
 	gate      *throttle.Gate
 	inHand    *inHand // bounds the deliveries of tasks in hand
 	suspects  *suspects
+	deadly    *suspect.Guard
 	handing   *group.Committer[*handOffs]
 	returning *group.Committer[returned]
 	renewing  *group.Committer[returned]
@@ -124,7 +127,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		return nil, err
 	}
 	as := lease{worker: w.name, length: cfg.Lease}
-	w.suspects = newSuspects(w.js, w.ledger)
+	w.suspects, w.deadly = newSuspects(w.js, w.ledger), deps.Suspects
 	w.handing = newHandOffs(w.ledger, as)
 	w.returning = newGiveBacks(w.ledger, w.name)
 	w.renewing = newRenewals(w.ledger, as)
@@ -212,7 +215,7 @@ const commitGrace = 2 * time.Second
 // router is Watermill's, with one handler for all tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
 	r := route{
-		name: "deliver", handle: w.handle, putAway: w.quarantine, js: w.js, metrics: w.metrics,
+		name: "deliver", handle: w.handle, putAway: w.quarantine, last: w.endAll, guard: w.deadly, js: w.js, metrics: w.metrics,
 		drain: w.cfg.DrainTimeout + commitGrace, log: w.log,
 	}
 	for _, q := range taskQueues() {

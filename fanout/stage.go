@@ -17,6 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -31,6 +32,7 @@ type Stage struct {
 	ledger  *Ledger
 	turns   turns
 	outage  outage
+	deadly  *suspect.Guard
 	metrics *metrics
 	log     *slog.Logger
 	now     func() time.Time
@@ -47,6 +49,7 @@ type Deps struct {
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
 	Now       func() time.Time // nil means time.Now
+	Suspects  *suspect.Guard   // nil: events that kill the process are not told apart
 }
 
 // New makes a Stage.
@@ -60,6 +63,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	return &Stage{
 		cfg: cfg, js: deps.JetStream, rules: deps.Rules, dir: deps.Directory, out: deps.Outbox, order: deps.Order, ledger: deps.Ledger,
 		metrics: newMetrics(deps.Metrics), log: deps.Logger, now: deps.Now,
+		deadly: deps.Suspects,
 	}, nil
 }
 
@@ -84,7 +88,10 @@ func (s *Stage) Run(ctx context.Context) error {
 		return fmt.Errorf("make router: %w", err)
 	}
 	p := patience{work: work, ends: ctx}
-	router.AddMiddleware(sub.Answer, s.poison(p), middleware.Recoverer)
+	deadly := s.deadly.Middleware(suspect.Handlers{PutAway: func(msg *message.Message, cause error) error {
+		return s.refuse(p, msg, event.Refuse(event.Internal, "event", cause.Error()))
+	}})
+	router.AddMiddleware(sub.Answer, deadly, s.poison(p), middleware.Recoverer)
 	router.AddConsumerHandler("fanout", Stream, sub, func(msg *message.Message) error { return s.handle(p, msg) })
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("fan out: %w", err)

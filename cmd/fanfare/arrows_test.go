@@ -20,7 +20,7 @@ const module = "github.com/fanfarehq/fanfare/"
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
 	"internal/api", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream", "internal/postgres", "internal/quota",
-	"internal/seal", "internal/tenantkeys",
+	"internal/seal", "internal/suspect", "internal/tenantkeys",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -54,6 +54,7 @@ func arrows() map[string][]string {
 		"internal/quota":      {"internal/api", "internal/postgres"},
 		"internal/processes":  {"internal/postgres"},
 		"internal/seal":       {},
+		"internal/suspect":    {"internal/group", "internal/jetstream", "internal/postgres"},
 		"internal/tenantkeys": {"internal/group", "internal/seal"},
 		"internal/servertest": {"internal/embedded", "internal/jetstream", "internal/postgres"},
 

@@ -23,6 +23,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -93,6 +94,15 @@ type shared struct {
 	turns     *deliver.Turns
 	quotas    *quota.Quotas
 	keys      *tenantkeys.Keys
+	suspects  suspects
+}
+
+// suspects tell the messages apart that kill the process, stage by stage.
+type suspects struct{ events, tasks, outcomes *suspect.Guard }
+
+func newSuspects(g ground) suspects {
+	guards := suspect.New(g.db, g.log, "fanout", "deliver", "recorder")
+	return suspects{guards[0], guards[1], guards[2]}
 }
 
 // assemble makes the parts of a role; nothing runs yet when it returns. This file is the one place that knows them all.
@@ -131,6 +141,7 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 		ground: g, s: s, client: egress.NewClient(policy, s.egress),
 		store: subscriptions.New(g.db, ring, policy), directory: subscriptions.NewDirectory(g.db, ring, g.log),
 		ledger: fanout.NewLedger(g.db), reader: fanout.NewReader(g.js),
+		suspects: newSuspects(g),
 	}
 	sh.turns = deliver.NewTurns(deliver.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
 	marks, err := noticeMarks(s.server.SecretKeys)
@@ -228,7 +239,7 @@ func (a *assembly) match(sh *shared) error {
 	outbox := sh.outbox(publisher)
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
 		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
-		Logger: sh.log, Metrics: sh.metrics,
+		Logger: sh.log, Metrics: sh.metrics, Suspects: sh.suspects.events,
 	})
 	if err != nil {
 		return err
@@ -261,12 +272,14 @@ func (a *assembly) send(sh *shared) error {
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
 		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log,
-		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()},
+		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()}, Suspects: sh.suspects.tasks,
 	})
 	if err != nil {
 		return err
 	}
-	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{JS: sh.js, DB: sh.db, Turns: sh.turns, Keys: sh.keys, Metrics: metrics, Logger: sh.log})
+	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{
+		JS: sh.js, DB: sh.db, Turns: sh.turns, Keys: sh.keys, Metrics: metrics, Logger: sh.log, Suspects: sh.suspects.outcomes,
+	})
 	if err != nil {
 		return err
 	}

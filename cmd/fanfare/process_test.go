@@ -21,21 +21,26 @@ const patience = 4 * time.Minute
 
 // binary builds the fanfare binary, once for all tests of this process. It lies in the user's cache, where
 // the next run finds it if nothing changed.
-var binary = sync.OnceValues(func() (string, error) {
+var binary = sync.OnceValues(func() (string, error) { return build("fanfare-e2e") })
+
+// faulty is binary with the faults of internal/suspect in it.
+var faulty = sync.OnceValues(func() (string, error) { return build("fanfare-e2e-faults", "-tags", "faults") })
+
+func build(name string, flags ...string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
-	name, args := "fanfare-e2e", []string{"build"}
+	args := append([]string{"build"}, flags...)
 	if raceEnabled {
-		name, args = "fanfare-e2e-race", append(args, "-race")
+		name, args = name+"-race", append(args, "-race")
 	}
 	path := filepath.Join(cache, "fanfare-tests", name)
 	if out, err := exec.Command("go", append(args, "-o", path, ".")...).CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
 	}
 	return path, nil
-})
+}
 
 // process is a fanfare that runs as a user would start it.
 type process struct {
@@ -72,6 +77,11 @@ func (b *lockedBuffer) tail() string {
 
 // start starts the binary with free ports and the data directory, and env beside. It is killed with the test.
 func start(t *testing.T, dir string, env []string, args ...string) *process {
+	t.Helper()
+	return startBinary(t, binary, dir, env, args...)
+}
+
+func startBinary(t *testing.T, binary func() (string, error), dir string, env []string, args ...string) *process {
 	t.Helper()
 	path, err := binary()
 	if err != nil {

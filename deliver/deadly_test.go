@@ -1,0 +1,127 @@
+package deliver
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/internal/suspect"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// died notes that so many processes in a row died with the first message of a stream in hand.
+func (r *rig) died(stream string, times int) {
+	r.t.Helper()
+	s := must(r.js.Stream(r.t.Context(), stream))(r.t)
+	msg := must(s.GetMsg(r.t.Context(), 1))(r.t)
+	if _, err := r.db.Exec(`INSERT INTO suspects (stream, seq, stored_at, tries) VALUES ($1, $2, $3, $4)`,
+		stream, int64(msg.Sequence), msg.Time.Truncate(time.Microsecond), times); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// A message of tasks that was in hand at three deaths is taken apart, each delivery with a row of its own. After one more it goes
+// to quarantine and its deliveries end; if that kills the process, too, it goes to quarantine alone.
+func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		deaths, quarantined int
+		state               Outcome // empty: nothing is known of the deliveries
+	}{
+		{suspect.MaxTries - 1, 0, OutcomeDelivered},
+		{suspect.MaxTries, 0, OutcomeDelivered},
+		{suspect.MaxTries + 1, 1, OutcomeDead},
+		{suspect.MaxTries + 2, 1, ""},
+	} {
+		t.Run(fmt.Sprint(tt.deaths, " deaths"), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			receiver := servertest.NewReceiver(t)
+			first, second := r.subscribe(receiver.URL, nil), r.subscribe(receiver.URL, nil)
+			e := r.event()
+			r.send(e, first, second)
+			r.died(Stream, tt.deaths)
+			guards := suspect.New(r.db, r.log, "deliver", "recorder")
+			p := r.parts(quick())
+			p.deps.Suspects = guards[0]
+			r.start(p)
+			r.recorder()
+			other := r.send(r.event(), first)
+			r.ended(other, OutcomeDelivered, ReasonOK)
+			for _, sub := range []*subscriptions.Subscription{first, second} {
+				switch id := ID(e.UID, sub.ID, 0, e.AcceptedAt); tt.state {
+				case OutcomeDelivered:
+					r.ended(id, OutcomeDelivered, ReasonOK)
+				case OutcomeDead:
+					r.ended(id, OutcomeDead, ReasonProtocol)
+				}
+			}
+			r.settled()
+			r.eventually("the count to be forgotten", func() bool { return r.count(`SELECT count(*) FROM suspects`) == 0 })
+			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
+				t.Errorf("%d messages in quarantine, want %d", n, tt.quarantined)
+			}
+			want := 1
+			if tt.state == OutcomeDelivered {
+				want = 3
+			}
+			if n := len(receiver.Requests()); n != want {
+				t.Errorf("%d requests, want %d", n, want)
+			}
+		})
+	}
+}
+
+// Outcomes that kill the recorder go to quarantine. What became of their deliveries is recorded, if that can be done.
+func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ deaths, quarantined, recorded int }{
+		{suspect.MaxTries, 0, 1}, {suspect.MaxTries + 1, 1, 1}, {suspect.MaxTries + 2, 1, 0},
+	} {
+		t.Run(fmt.Sprint(tt.deaths, " deaths"), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			receiver := servertest.NewReceiver(t)
+			sub := r.subscribe(receiver.URL, nil)
+			r.worker(quick())
+			id := r.send(r.event(), sub)
+			r.eventually("an outcome to be on disk", func() bool {
+				return must(r.js.Stream(t.Context(), AttemptsStream))(t).CachedInfo().State.Msgs == 1
+			})
+			r.died(AttemptsStream, tt.deaths)
+			guards := suspect.New(r.db, r.log, "deliver", "recorder")
+			metrics := must(NewMetrics(prometheus.NewRegistry()))(t)
+			recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics, Logger: r.log, Suspects: guards[1]}))(t)
+			r.run(recorder.Run)
+			r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+			r.eventually("the count to be forgotten", func() bool { return r.count(`SELECT count(*) FROM suspects`) == 0 })
+			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
+				t.Errorf("%d messages in quarantine, want %d", n, tt.quarantined)
+			}
+			if n := r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered' AND id = $1`, id); n != tt.recorded {
+				t.Errorf("%d deliveries recorded, want %d", n, tt.recorded)
+			}
+		})
+	}
+}
+
+// While Postgres cannot count, tasks are delivered as usual.
+func TestSuspectTasksAreDeliveredWithoutCounts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	id := r.send(r.event(), sub)
+	db := r.open()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := r.parts(quick())
+	p.deps.Suspects = suspect.New(db, r.log, "deliver")[0]
+	r.start(p)
+	r.recorder()
+	r.ended(id, OutcomeDelivered, ReasonOK)
+}
