@@ -65,7 +65,11 @@ FROM generate_series(1, $2) n`, sub.ID, rows); err != nil {
 	if _, err := r.db.Exec(`INSERT INTO failing (subscription_id, since, failures) SELECT gen_random_uuid(), now(), 1 FROM generate_series(1, $1)`, rows); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.db.Exec(`ANALYZE deliveries, deferrals, failing`); err != nil {
+	if _, err := r.db.Exec(`INSERT INTO stopped_keys (subscription_id, order_key, event_uid)
+SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid() FROM generate_series(1, $1)`, rows); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.db.Exec(`ANALYZE deliveries, deferrals, failing, stopped_keys`); err != nil {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
@@ -77,6 +81,7 @@ FROM generate_series(1, $2) n`, sub.ID, rows); err != nil {
 		"the last success":          {lastSuccess, []any{sub.ID, uuid.Max, limit}, limit},
 		"strays of a large backlog": {nextStrays, []any{uuid.Nil, strayPage}, limit},
 		"setting free what is held": {setFree, []any{sub.ID, limit}, limit},
+		"keys that stand still":     {goOnKeys, []any{uuid.Nil, uuid.Nil, limit}, 2 * limit},
 		"a page of failing ones":    {nextFailing, []any{uuid.Nil, limit}, 2 * limit},
 	} {
 		if got := r.examined(tt.query, tt.args...); got > tt.most {

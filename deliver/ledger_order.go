@@ -60,11 +60,18 @@ SELECT o.subscription_id, o.order_key, o.event_uid FROM o JOIN subscriptions s O
 WHERE o.state = 'dead' AND s.settings->'ordering'->>'on_dead' = 'stop'
 ON CONFLICT DO NOTHING`
 
-// goOnKeys lets keys go on that stood still, where the subscription does not ask for it any more or cannot receive.
+// goOnKeys looks at a page of the keys that stand still and lets those go on whose subscription does not ask for it any more or
+// cannot receive. It returns the page.
 const goOnKeys = `
-DELETE FROM stopped_keys k WHERE NOT EXISTS (
-    SELECT FROM subscriptions s WHERE s.id = k.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
-        AND s.settings->'ordering'->>'on_dead' = 'stop')`
+WITH page AS (
+    SELECT subscription_id, order_key FROM stopped_keys
+    WHERE (subscription_id, order_key) > ($1::uuid, $2::uuid) ORDER BY subscription_id, order_key LIMIT $3
+), gone AS (
+    DELETE FROM stopped_keys k USING page WHERE k.subscription_id = page.subscription_id AND k.order_key = page.order_key AND NOT EXISTS (
+        SELECT FROM subscriptions s WHERE s.id = k.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
+            AND s.settings->'ordering'->>'on_dead' = 'stop')
+)
+SELECT subscription_id, order_key FROM page ORDER BY subscription_id, order_key`
 
 // nextPlaces finds keys in the index, one after the other: what lies between them is passed over.
 const nextPlaces = `
@@ -224,12 +231,9 @@ ORDER BY generation DESC LIMIT 1`, stopped.UUID, e.Subscription).Scan(&before)
 	return &before.UUID, nil
 }
 
-// goOnKeys lets those keys go on that need not stand still any more.
-func (l *ledger) goOnKeys(ctx context.Context) error {
-	if _, err := l.db.ExecContext(ctx, goOnKeys); err != nil {
-		return fmt.Errorf("let keys go on: %w", err)
-	}
-	return nil
+// goOnKeys lets those keys of a page go on that need not stand still any more, and returns the page.
+func (l *ledger) goOnKeys(ctx context.Context, after place, limit int) ([]place, error) {
+	return l.listPlaces(ctx, goOnKeys, after, limit)
 }
 
 // lastWaiting returns the place in the stream of events of the last one that waits for its turn; 0 if none does.
@@ -267,7 +271,11 @@ WHERE waits AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, int64(after), int
 
 // places returns keys that have deferrals, in order, after one.
 func (l *ledger) places(ctx context.Context, after place, limit int) ([]place, error) {
-	rows, err := l.db.QueryContext(ctx, nextPlaces, after.subscription, after.key, limit)
+	return l.listPlaces(ctx, nextPlaces, after, limit)
+}
+
+func (l *ledger) listPlaces(ctx context.Context, query string, after place, limit int) ([]place, error) {
+	rows, err := l.db.QueryContext(ctx, query, after.subscription, after.key, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}

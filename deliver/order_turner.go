@@ -26,6 +26,7 @@ type turner struct {
 	begun  bool      // whether done says anything
 	sweep  time.Time // when to look at every key
 	at     *place    // where the sweep is; nil while there is none
+	stops  *place    // where it is among the keys that stand still; nil once it has seen them all
 	floor  Floor     // of the sweep
 	took   time.Duration
 	near   time.Duration // until fan-out is asked again, how far it has come
@@ -108,6 +109,11 @@ func (t *turner) sweepOn(ctx context.Context) error {
 			return err
 		}
 	}
+	if t.stops != nil {
+		err := t.goOn(ctx)
+		t.took += time.Since(now)
+		return err
+	}
 	places, err := t.turns.ledger.places(ctx, *t.at, turnsPage)
 	if err != nil {
 		return err
@@ -144,8 +150,21 @@ func (t *turner) beginSweep(ctx context.Context) (some bool, err error) {
 	if !t.begun || t.floor.Seq < t.done {
 		t.done, t.begun = t.floor.Seq, true
 	}
-	t.at = &place{}
-	return true, l.goOnKeys(ctx)
+	t.at, t.stops = &place{}, &place{}
+	return true, nil
+}
+
+// goOn lets keys of the next page go on that need not stand still any more.
+func (t *turner) goOn(ctx context.Context) error {
+	page, err := t.turns.ledger.goOnKeys(ctx, *t.stops, turnsPage)
+	if err != nil {
+		return err
+	}
+	t.stops = nil
+	if len(page) == turnsPage {
+		t.stops = &page[len(page)-1]
+	}
+	return nil
 }
 
 // keepEvery is how often events are looked for that are about to leave their stream while deliveries of them wait.

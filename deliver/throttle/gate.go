@@ -41,6 +41,8 @@ type Gate struct {
 	starts  *starts
 	health  *health[receiverURL]
 
+	forgotten uuid.UUID // where the next page of Forget begins
+
 	mu    sync.Mutex // guards the rest; nothing is called out under it
 	pool  pool
 	lines lines
@@ -151,8 +153,11 @@ func (g *Gate) Retune(ctx context.Context, sub *subscriptions.Subscription) (cha
 	return g.store.retune(ctx, sub.ID, gap)
 }
 
-// Forget removes the rate limits of subscriptions that are gone.
-func (g *Gate) Forget(ctx context.Context) error { return g.store.forget(ctx) }
+// Forget removes the rate limits of subscriptions that are gone: each call looks at the next page of them. One goroutine may call it.
+func (g *Gate) Forget(ctx context.Context) (err error) {
+	g.forgotten, err = g.store.forget(ctx, g.forgotten, forgetPage)
+	return err
+}
 
 // Free returns how many places of the worker are not taken.
 func (g *Gate) Free() int {

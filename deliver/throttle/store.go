@@ -3,6 +3,7 @@ package throttle
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -113,13 +114,26 @@ func (s *store) retune(ctx context.Context, subscription uuid.UUID, gap int64) (
 	return n > 0, err
 }
 
-// forget removes the rate limits of subscriptions that are gone, and those of tenants that were not used for a day.
-func (s *store) forget(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, `
-DELETE FROM rate_limits r WHERE NOT EXISTS (SELECT FROM subscriptions s WHERE s.id = r.subscription_id AND NOT s.deleted)
-	AND (substring(subscription_id::text FROM 15 FOR 1) <> '5' OR greatest(sent, queue) < extract(epoch FROM now() - interval '1 day') * 1000000)`)
-	if err != nil {
-		return fmt.Errorf("forget rate limits: %w", err)
+// forgetPage is how many rate limits are looked at together.
+const forgetPage = 10_000
+
+// forgetMeters looks at a page of the rate limits and removes those of it whose subscriptions are gone, and those of tenants that
+// were not used for a day. It returns the last one of a page that was full.
+const forgetMeters = `
+WITH page AS (
+    SELECT subscription_id FROM rate_limits WHERE subscription_id > $1 ORDER BY subscription_id LIMIT $2
+), gone AS (
+    DELETE FROM rate_limits r USING page WHERE r.subscription_id = page.subscription_id
+        AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.id = r.subscription_id AND NOT s.deleted)
+        AND (substring(r.subscription_id::text FROM 15 FOR 1) <> '5' OR greatest(sent, queue) < extract(epoch FROM now() - interval '1 day') * 1000000)
+)
+SELECT subscription_id FROM page ORDER BY subscription_id OFFSET $2 - 1`
+
+// forget removes rate limits that nobody needs from the page after one, and returns where the next page begins.
+func (s *store) forget(ctx context.Context, after uuid.UUID, page int) (last uuid.UUID, err error) {
+	err = s.db.QueryRowContext(ctx, forgetMeters, after, page).Scan(&last)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return after, fmt.Errorf("forget rate limits: %w", err)
 	}
-	return nil
+	return last, nil
 }
