@@ -141,7 +141,9 @@ func (t *Ticket) occupy(ctx context.Context, s *share) (waited bool, err error) 
 	ready := make(chan struct{})
 	t.ready, t.asked, t.waitsIn = ready, now, s
 	g.mu.Unlock()
-	t.yield()
+	if s != t.share { // While the worker is full, another errand would only wait beside this one, with a stack of its own.
+		t.yield()
+	}
 	return true, t.wait(ctx, ready)
 }
 
