@@ -27,15 +27,15 @@ const (
 	tailSize = 2 << 10
 )
 
-// layOut names the places in dir. Where dir's path is too long for a socket, the socket goes into a private
-// directory of its own.
+// layOut names the places in dir. Where dir's path is too long for a socket, or holds the comma that separates
+// directories of sockets, the socket goes into a private directory of its own.
 func layOut(dir string) (paths, error) {
 	p := paths{
 		data:   filepath.Join(dir, "data"),
 		socket: filepath.Join(dir, "socket"),
 		log:    filepath.Join(dir, "postgres.log"),
 	}
-	if len(p.socket)+len(socketName) <= maxSocketPath {
+	if len(p.socket)+len(socketName) <= maxSocketPath && !strings.Contains(p.socket, ",") {
 		return p, nil
 	}
 	short, err := os.MkdirTemp("", "fanfare-")

@@ -94,15 +94,21 @@ func TestPostgresIsDurableAndPrivate(t *testing.T) {
 	}
 }
 
-func TestPostgresInAPathTooLongForASocket(t *testing.T) {
+// A path may be too long for a socket, or hold the comma that separates the directories of sockets.
+func TestPostgresInAPathThatNoSocketMayHave(t *testing.T) {
 	t.Parallel()
-	p := start(t, embedded.PostgresConfig{Dir: filepath.Join(t.TempDir(), strings.Repeat("long", 30))})
-	socket := ask(t, p, "SELECT current_setting('unix_socket_directories')")
-	if err := p.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is left behind: %v", socket, err)
+	for _, name := range []string{strings.Repeat("long", 30), "a,b"} {
+		t.Run(name[:3], func(t *testing.T) {
+			t.Parallel()
+			p := start(t, embedded.PostgresConfig{Dir: filepath.Join(t.TempDir(), name)})
+			socket := ask(t, p, "SELECT current_setting('unix_socket_directories')")
+			if err := p.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is left behind: %v", socket, err)
+			}
+		})
 	}
 }
 
