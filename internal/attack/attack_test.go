@@ -112,19 +112,19 @@ func run(t *testing.T, on *fanfare, f form, a attack) (r result) {
 		r.quiet = v.measure(f.quiet)
 		r.struck = s.under(v, a.strike)
 		r.memory = max(r.memory, peak(on.pid))
-		if r.struck.lost+r.struck.refused > 0 || r.slow(f) && try < f.tries {
-			t.Logf("try %d: %s", try, r)
-		}
 		if !r.slow(f) || try == f.tries || r.struck.lost+r.struck.refused > 0 || t.Failed() {
 			break
 		}
+		t.Logf("try %d: the victim's p99 is %s under attack (%s until its POST was answered) and %s in peace: measure again",
+			try, r.struck.p(99), percentile(r.struck.posted, 99), r.quiet.p(99))
 	}
 	if a.holds != nil {
 		a.holds(s)
 	}
 	r.memory = max(r.memory, peak(on.pid))
 	if r.slow(f) {
-		t.Errorf("the victim's p99 is %s under attack and %s in peace, more than %.0f times", r.struck.p(99), r.quiet.p(99), f.factor)
+		t.Errorf("the victim's p99 is %s under attack (%s until its POST was answered) and %s in peace, more than %.0f times",
+			r.struck.p(99), percentile(r.struck.posted, 99), r.quiet.p(99), f.factor)
 	}
 	if lost, refused := r.quiet.lost+r.struck.lost, r.quiet.refused+r.struck.refused; lost+refused > 0 {
 		t.Errorf("%d events of the victim lost, %d refused (%s)", lost, refused, r.struck.why)

@@ -20,23 +20,28 @@ type victim struct {
 	mu      sync.Mutex
 	began   map[string]time.Time
 	took    map[string]time.Duration
+	posted  map[string]time.Duration
 	refused map[string]string
 }
 
 // sample is one window of a victim.
 type sample struct {
 	took          []time.Duration // from the POST's beginning to the arrival, sorted
+	posted        []time.Duration // from the POST's beginning to its answer, sorted
 	lost, refused int
 	why           string // of the last refusal
 	ids           []string
 }
 
-// p returns a percentile.
-func (s sample) p(percent int) time.Duration {
-	if len(s.took) == 0 {
+// p returns a percentile of the times to the arrival.
+func (s sample) p(percent int) time.Duration { return percentile(s.took, percent) }
+
+// percentile is of sorted times.
+func percentile(times []time.Duration, percent int) time.Duration {
+	if len(times) == 0 {
 		return 0
 	}
-	return s.took[(len(s.took)*percent+99)/100-1]
+	return times[(len(times)*percent+99)/100-1]
 }
 
 // newVictim subscribes at url, which is that of a receiver of the scene.
@@ -44,7 +49,8 @@ func (s *scene) newVictim(url string) *victim {
 	s.Helper()
 	v := &victim{
 		client: s.tenant(s.named("victim")), s: s,
-		began: map[string]time.Time{}, took: map[string]time.Duration{}, refused: map[string]string{},
+		began: map[string]time.Time{}, took: map[string]time.Duration{},
+		posted: map[string]time.Duration{}, refused: map[string]string{},
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	s.Cleanup(transport.CloseIdleConnections)
@@ -87,14 +93,17 @@ func (v *victim) run(d time.Duration) (got sample) {
 }
 
 func (v *victim) publish(id string) {
+	began := time.Now()
 	v.mu.Lock()
-	v.began[id] = time.Now()
+	v.began[id] = began
 	v.mu.Unlock()
 	body := object{"id": id, "type": "order.created", "data": object{"order": id, "total": 12.5}}
-	if status, answer := v.call(context.Background(), "POST /v1/events", body); status != http.StatusAccepted {
-		v.mu.Lock()
+	status, answer := v.call(context.Background(), "POST /v1/events", body)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.posted[id] = time.Since(began)
+	if status != http.StatusAccepted {
 		v.refused[id] = fmt.Sprintf("%d %.200s", status, answer)
-		v.mu.Unlock()
 	}
 }
 
@@ -108,12 +117,14 @@ func (v *victim) settle(got *sample, patience time.Duration) {
 		if took, arrived := v.took[id]; arrived {
 			got.took = append(got.took, took)
 		}
+		got.posted = append(got.posted, v.posted[id])
 		if why, refused := v.refused[id]; refused {
 			got.refused++
 			got.why = why
 		}
 	}
 	slices.Sort(got.took)
+	slices.Sort(got.posted)
 }
 
 // count returns how many accepted events of the window have not arrived.
