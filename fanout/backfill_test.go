@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 const eventsAge = 24 * time.Hour
@@ -28,7 +30,7 @@ func newBackfilling(t *testing.T) *replaying {
 		t.Fatal(err)
 	}
 	h.store.OnSince(fanout.Backfill{DB: h.db, MaxAge: eventsAge, Quotas: quotas}.Begin)
-	h.desk = newDesk(t, fanout.ReplayRoutes{DB: h.db, Directory: h.dir}.Register, h.store.Routes)
+	h.desk = newDesk(t, fanout.ReplayRoutes{DB: h.db, Directory: h.dir}.Register, func(to huma.API) { subscriptions.Routes(to, h.store) })
 	return h
 }
 

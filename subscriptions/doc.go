@@ -1,7 +1,7 @@
 // Package subscriptions is who wants which events: the model, its store in Postgres, its HTTP API, and the
 // Directory, which knows all of it in memory and finds an event's subscriptions.
 //
-// In come changes: over HTTP (Store.Routes), from the dialects, and from the stages (Disable). Each is judged in full on
+// In come changes: over HTTP (Routes), from the dialects, and from the stages (Disable). Each is judged in full on
 // save (validate.go, headers.go, filter/, schema.go), so that what is stored can be sent: URLs by the
 // deployment's egress policy, headers, schedules, filters by their cost. Event types are kept beside
 // the subscriptions: what their data looks like, and which scopes a key needs to subscribe to them.

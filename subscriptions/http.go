@@ -18,38 +18,43 @@ const (
 	scopeWrite = "subscriptions:write"
 )
 
-// Routes adds the operations of subscriptions and event types.
-func (s *Store) Routes(to huma.API) {
+// routes is the HTTP API of subscriptions and event types: it turns requests into calls of the Store, and the Store's
+// errors into problems.
+type routes struct{ store *Store }
+
+// Routes adds the operations of subscriptions and event types to an API.
+func Routes(to huma.API, store *Store) {
+	r := routes{store}
 	tag := huma.OperationTags("Subscriptions")
 	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
-	huma.Post(to, base, s.postSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("create-subscription", "Create a subscription",
+	huma.Post(to, base, r.postSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("create-subscription", "Create a subscription",
 		"Makes a subscription. Events that are published after the answer are matched against it. The answer holds the secret, which is "+
 			"shown again at /secret only. A subscription to an event type that demands scopes needs a key that has them. With `since`, "+
-			"the events of the past that match are sent as well, each once, beside those that come: `backfill.replay_id` names a replay, "+
+			"past events that match are sent as well, each once, alongside new ones: `backfill.replay_id` names a replay, "+
 			"which /v1/replays shows, pauses, resumes and cancels.", http.StatusCreated))
-	huma.Get(to, base, s.getSubscriptions, tag, api.Scope(scopeRead), describe("list-subscriptions", "List subscriptions",
+	huma.Get(to, base, r.getSubscriptions, tag, api.Scope(scopeRead), describe("list-subscriptions", "List subscriptions",
 		"The subscriptions of the tenant; for an admin key that names no tenant, those of all.", http.StatusOK))
-	huma.Get(to, one, s.getSubscription, tag, api.Scope(scopeRead), describe("get-subscription", "Read a subscription",
+	huma.Get(to, one, r.getSubscription, tag, api.Scope(scopeRead), describe("get-subscription", "Read a subscription",
 		"Its ETag names the version, for If-Match.", http.StatusOK))
-	huma.Patch(to, one, s.patchSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("update-subscription", "Change a subscription",
-		"A JSON Merge Patch: what is left out stays, null clears. Events that are published after the answer are matched accordingly. "+
-			"Setting status to disabled ends matching and cancels what is pending; active enables again. What a vendor's dialect fixes cannot be changed here.",
+	huma.Patch(to, one, r.patchSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("update-subscription", "Change a subscription",
+		"A JSON Merge Patch: omitted fields stay, null clears. Events that are published after the answer are matched accordingly. "+
+			"Setting status to disabled ends matching and cancels pending deliveries; active enables again. Fields that a vendor's dialect fixes cannot be changed here.",
 		http.StatusOK))
-	huma.Delete(to, one, s.deleteSubscription, tag, api.Scope(scopeWrite), describe("delete-subscription", "Delete a subscription",
+	huma.Delete(to, one, r.deleteSubscription, tag, api.Scope(scopeWrite), describe("delete-subscription", "Delete a subscription",
 		"Its pending deliveries are cancelled. Deliveries that ended stay readable.", http.StatusNoContent))
-	huma.Get(to, one+"/secret", s.getSecret, tag, api.Scope(scopeWrite), describe("get-subscription-secret", "Read the secret",
+	huma.Get(to, one+"/secret", r.getSecret, tag, api.Scope(scopeWrite), describe("get-subscription-secret", "Read the secret",
 		"The current secret; for ed25519 the public key.", http.StatusOK))
-	huma.Post(to, one+"/rotate-secret", s.rotateSecret, tag, api.Scope(scopeWrite), describe("rotate-subscription-secret", "Rotate the secret",
+	huma.Post(to, one+"/rotate-secret", r.rotateSecret, tag, api.Scope(scopeWrite), describe("rotate-subscription-secret", "Rotate the secret",
 		"Makes a new secret, or takes a given one. The old one signs as well until the overlap ends, so receivers can be changed over without a gap.",
 		http.StatusAccepted))
-	huma.Post(to, one+"/pause", s.pauseSubscription, tag, api.Scope(scopeWrite), describe("pause-subscription", "Pause a subscription",
+	huma.Post(to, one+"/pause", r.pauseSubscription, tag, api.Scope(scopeWrite), describe("pause-subscription", "Pause a subscription",
 		"Matches are held until it is resumed.", http.StatusAccepted))
-	huma.Post(to, one+"/resume", s.resumeSubscription, tag, api.Scope(scopeWrite), describe("resume-subscription", "Resume a subscription",
-		"What was held is sent.", http.StatusAccepted))
-	s.eventTypeRoutes(to)
+	huma.Post(to, one+"/resume", r.resumeSubscription, tag, api.Scope(scopeWrite), describe("resume-subscription", "Resume a subscription",
+		"Held deliveries are sent.", http.StatusAccepted))
+	r.eventTypeRoutes(to)
 }
 
-// maxSubscriptionBytes holds a subscription whose fields are all as large as they may be.
+// maxSubscriptionBytes has room for a subscription whose fields all have their largest size.
 const maxSubscriptionBytes = 256 << 10
 
 func wholeBody(op *huma.Operation) { op.MaxBodyBytes = maxSubscriptionBytes }
@@ -60,15 +65,15 @@ func describe(id, summary, description string, status int) func(*huma.Operation)
 	}
 }
 
-// idInput is the path of one subscription.
+// idInput is the path of a subscription.
 type idInput struct {
 	ID string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 }
 
-// subscriptionOutput is the answer of most operations.
+// subscriptionOutput is the response of most operations.
 type subscriptionOutput struct {
 	ETag     string `header:"ETag"`
-	Location string `header:"Location"` // of a created one
+	Location string `header:"Location"` // of a created subscription
 	Body     subscriptionJSON
 }
 
@@ -78,8 +83,8 @@ func output(sub *Subscription) *subscriptionOutput {
 
 func etag(sub *Subscription) string { return api.ETag(sub.ID, sub.Revision) }
 
-// find reads the subscription of a path for whoever is calling. Another tenant's is not found.
-func (s *Store) find(ctx context.Context, rawID string) (*Subscription, error) {
+// find reads the subscription of a path for the caller. Another tenant's subscription is not found.
+func (r routes) find(ctx context.Context, rawID string) (*Subscription, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
@@ -88,11 +93,11 @@ func (s *Store) find(ctx context.Context, rawID string) (*Subscription, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub, err := s.Get(ctx, tenant, id)
+	sub, err := r.store.Get(ctx, tenant, id)
 	return sub, problem(err)
 }
 
-// held are the scopes of who is calling.
+// held returns the scopes of the caller.
 func held(ctx context.Context) []string {
 	caller := api.CallerFrom(ctx)
 	if caller.Admin {
@@ -101,7 +106,7 @@ func held(ctx context.Context) []string {
 	return caller.Scopes
 }
 
-func (s *Store) postSubscription(ctx context.Context, in *struct{ Body newSubscription }) (*subscriptionOutput, error) {
+func (r routes) postSubscription(ctx context.Context, in *struct{ Body newSubscription }) (*subscriptionOutput, error) {
 	tenant, err := api.TenantOf(ctx, in.Body.Tenant)
 	if err != nil {
 		return nil, err
@@ -114,7 +119,7 @@ func (s *Store) postSubscription(ctx context.Context, in *struct{ Body newSubscr
 	if err := refuseCredentials(&Subscription{}, sub); err != nil {
 		return nil, problem(err)
 	}
-	backfill, err := s.createAsked(ctx, sub, in.Body.Since)
+	backfill, err := r.createAsked(ctx, sub, in.Body.Since)
 	if err != nil {
 		return nil, problem(err)
 	}
@@ -126,12 +131,12 @@ func (s *Store) postSubscription(ctx context.Context, in *struct{ Body newSubscr
 	return out, nil
 }
 
-// createAsked creates a subscription, with its past if that is asked for.
-func (s *Store) createAsked(ctx context.Context, sub *Subscription, since *time.Time) (*backfillJSON, error) {
+// createAsked creates a subscription, with a backfill of past events if since is set.
+func (r routes) createAsked(ctx context.Context, sub *Subscription, since *time.Time) (*backfillJSON, error) {
 	if since == nil {
-		return nil, s.Create(ctx, sub)
+		return nil, r.store.Create(ctx, sub)
 	}
-	id, err := s.CreateSince(ctx, sub, since.UTC())
+	id, err := r.store.CreateSince(ctx, sub, since.UTC())
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +145,13 @@ func (s *Store) createAsked(ctx context.Context, sub *Subscription, since *time.
 
 type listInput struct {
 	api.ListInput
-	EventType string `query:"event_type" maxLength:"128" doc:"Those that receive this event type, or have this very pattern." example:"order.created"`
-	Status    Status `query:"status" enum:"active,paused,disabled" doc:"Those in this status."`
-	Q         string `query:"q" maxLength:"200" doc:"Those with this text in their name, description or URL, in upper or lower case." example:"erp"`
-	Dialect   string `query:"dialect" enum:"native,leat,kajabi,passona,babelfor" doc:"Those that were made through this API."`
+	EventType string `query:"event_type" maxLength:"128" doc:"Subscriptions that receive this event type, or have exactly this pattern." example:"order.created"`
+	Status    Status `query:"status" enum:"active,paused,disabled" doc:"Subscriptions in this status."`
+	Q         string `query:"q" maxLength:"200" doc:"Subscriptions with this text in their name, description or URL, in upper or lower case." example:"erp"`
+	Dialect   string `query:"dialect" enum:"native,leat,kajabi,passona,babelfor" doc:"Subscriptions that were created through this API."`
 }
 
-func (s *Store) getSubscriptions(ctx context.Context, in *listInput) (*struct{ Body api.List[subscriptionJSON] }, error) {
+func (r routes) getSubscriptions(ctx context.Context, in *listInput) (*struct{ Body api.List[subscriptionJSON] }, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
@@ -164,7 +169,7 @@ func (s *Store) getSubscriptions(ctx context.Context, in *listInput) (*struct{ B
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.List(ctx, Query{
+	found, err := r.store.List(ctx, Query{
 		Tenant: tenant, Dialect: in.Dialect, EventType: in.EventType, Status: in.Status, Text: in.Q,
 		After: after, Asc: page.Asc, Limit: page.Fetch(),
 	})
@@ -179,8 +184,8 @@ func (s *Store) getSubscriptions(ctx context.Context, in *listInput) (*struct{ B
 	return &struct{ Body api.List[subscriptionJSON] }{list}, err
 }
 
-func (s *Store) getSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
-	sub, err := s.find(ctx, in.ID)
+func (r routes) getSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
+	sub, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +194,7 @@ func (s *Store) getSubscription(ctx context.Context, in *idInput) (*subscription
 	return out, nil
 }
 
-// seenBy is a subscription as the caller may see it.
+// seenBy returns a subscription as the caller may see it.
 func seenBy(ctx context.Context, sub *Subscription) *Subscription {
 	if api.CallerFrom(ctx).Has(scopeWrite) {
 		return sub
@@ -197,7 +202,7 @@ func seenBy(ctx context.Context, sub *Subscription) *Subscription {
 	return sub.Masked()
 }
 
-// changeInput is the path of one subscription and the precondition of its change.
+// changeInput is the path of a subscription and the precondition of its change.
 type changeInput struct {
 	ID string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 	api.Precondition
@@ -209,12 +214,12 @@ type patchInput struct {
 	Body api.Patch[settable]
 }
 
-// patchTries is how often a patch without If-Match is tried again because somebody else was faster.
+// patchTries bounds the tries of a patch without If-Match when the subscription changes meanwhile.
 const patchTries = 5
 
-func (s *Store) patchSubscription(ctx context.Context, in *patchInput) (*subscriptionOutput, error) {
+func (r routes) patchSubscription(ctx context.Context, in *patchInput) (*subscriptionOutput, error) {
 	for try := 1; ; try++ {
-		sub, err := s.patch(ctx, in)
+		sub, err := r.patch(ctx, in)
 		if errors.Is(err, ErrChanged) && try < patchTries {
 			continue // With If-Match, reading it again shows that it is stale.
 		}
@@ -225,8 +230,8 @@ func (s *Store) patchSubscription(ctx context.Context, in *patchInput) (*subscri
 	}
 }
 
-func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error) {
-	before, err := s.find(ctx, in.ID)
+func (r routes) patch(ctx context.Context, in *patchInput) (*Subscription, error) {
+	before, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -262,18 +267,18 @@ func (s *Store) patch(ctx context.Context, in *patchInput) (*Subscription, error
 	if err := guardDialect(before, &after); err != nil {
 		return nil, err
 	}
-	if err := s.Rescope(ctx, before, &after, held(ctx)); err != nil {
+	if err := r.store.Rescope(ctx, before, &after, held(ctx)); err != nil {
 		return nil, err
 	}
-	return &after, s.Update(ctx, &after)
+	return &after, r.store.Update(ctx, &after)
 }
 
-// newOrigin reports whether a patch gives a subscription a URL of another origin. It is refused unless it gives, or clears,
-// each credential that is kept for the present one.
+// newOrigin reports whether a patch gives a subscription a URL of another origin. Such a patch is refused unless it sets or
+// clears each credential that is stored for the present origin.
 func newOrigin(before *Subscription, patch api.Patch[settable]) (bool, error) {
 	var next string
 	if err := json.Unmarshal(patch.Field("url"), &next); err != nil || origin(next) == origin(before.URL) {
-		return false, nil // No URL, or no text, which is refused when the patch is applied.
+		return false, nil // No URL, or not a text; the latter is refused when the patch is applied.
 	}
 	bad := &Invalid{}
 	for field, kept := range map[string]bool{
@@ -287,27 +292,27 @@ func newOrigin(before *Subscription, patch api.Patch[settable]) (bool, error) {
 	return true, bad.orNil()
 }
 
-func (s *Store) deleteSubscription(ctx context.Context, in *changeInput) (*struct{}, error) {
-	sub, err := s.find(ctx, in.ID)
+func (r routes) deleteSubscription(ctx context.Context, in *changeInput) (*struct{}, error) {
+	sub, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	if err := in.Check(etag(sub)); err != nil {
 		return nil, err
 	}
-	return nil, problem(s.Delete(ctx, sub.Tenant, sub.ID))
+	return nil, problem(r.store.Delete(ctx, sub.Tenant, sub.ID))
 }
 
-func (s *Store) pauseSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
-	return s.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) { return s.Pause(ctx, sub.Tenant, sub.ID) })
+func (r routes) pauseSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
+	return r.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) { return r.store.Pause(ctx, sub.Tenant, sub.ID) })
 }
 
-func (s *Store) resumeSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
-	return s.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) { return s.Resume(ctx, sub.Tenant, sub.ID) })
+func (r routes) resumeSubscription(ctx context.Context, in *idInput) (*subscriptionOutput, error) {
+	return r.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) { return r.store.Resume(ctx, sub.Tenant, sub.ID) })
 }
 
-func (s *Store) act(ctx context.Context, id string, do func(*Subscription) (*Subscription, error)) (*subscriptionOutput, error) {
-	sub, err := s.find(ctx, id)
+func (r routes) act(ctx context.Context, id string, do func(*Subscription) (*Subscription, error)) (*subscriptionOutput, error) {
+	sub, err := r.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +322,7 @@ func (s *Store) act(ctx context.Context, id string, do func(*Subscription) (*Sub
 	return output(sub), nil
 }
 
-// problem is an error of the Store as the API tells it.
+// problem converts an error of the Store to a response.
 func problem(err error) error {
 	if err == nil {
 		return nil

@@ -16,28 +16,28 @@ import (
 
 const scopeReadTypes = "events:read"
 
-func (s *Store) eventTypeRoutes(to huma.API) {
+func (r routes) eventTypeRoutes(to huma.API) {
 	tag := huma.OperationTags("Event types")
 	const base, one = "/v1/event-types", "/v1/event-types/{name}"
-	huma.Post(to, base, s.postEventType, tag, api.Scope(api.Admin), largeBody, describe("create-event-type", "Create an event type",
-		"Describes events of this type. With a schema, publishing data that does not fit is refused. Without a tenant it holds for all tenants; "+
-			"a tenant's own goes before it.", http.StatusCreated))
-	huma.Get(to, base, s.getEventTypes, tag, api.Scope(scopeReadTypes), describe("list-event-types", "List event types",
-		"Those of the tenant and those that are every tenant's; for an admin key that names no tenant, the latter only.", http.StatusOK))
-	huma.Get(to, one, s.getEventType, tag, api.Scope(scopeReadTypes), describe("get-event-type", "Read an event type",
-		"The tenant's own, or the one that is every tenant's.", http.StatusOK))
-	huma.Patch(to, one, s.patchEventType, tag, api.Scope(api.Admin), largeBody, describe("update-event-type", "Change an event type",
-		"A JSON Merge Patch, which merges into schema and sample as well: what they are to lose must be null.", http.StatusOK))
-	huma.Delete(to, one, s.deleteEventType, tag, api.Scope(api.Admin), describe("delete-event-type", "Delete an event type",
+	huma.Post(to, base, r.postEventType, tag, api.Scope(api.Admin), largeBody, describe("create-event-type", "Create an event type",
+		"Describes events of this type. With a schema, publishing data that does not fit is refused. Without a tenant it applies to all tenants; "+
+			"a tenant's own type takes precedence.", http.StatusCreated))
+	huma.Get(to, base, r.getEventTypes, tag, api.Scope(scopeReadTypes), describe("list-event-types", "List event types",
+		"The types of the tenant and those of all tenants; for an admin key without a tenant, the latter only.", http.StatusOK))
+	huma.Get(to, one, r.getEventType, tag, api.Scope(scopeReadTypes), describe("get-event-type", "Read an event type",
+		"The tenant's own type, or the one of all tenants.", http.StatusOK))
+	huma.Patch(to, one, r.patchEventType, tag, api.Scope(api.Admin), largeBody, describe("update-event-type", "Change an event type",
+		"A JSON Merge Patch, which merges into schema and sample as well: set members to null to remove them.", http.StatusOK))
+	huma.Delete(to, one, r.deleteEventType, tag, api.Scope(api.Admin), describe("delete-event-type", "Delete an event type",
 		"Events of the type are judged as those of any unknown type from then on.", http.StatusNoContent))
-	huma.Get(to, one+"/sample", s.getSample, tag, api.Scope(scopeReadTypes), describe("get-event-type-sample", "Read an event type's sample",
-		"The sample as it is, without anything around it; 404 if the type has none.", http.StatusOK))
+	huma.Get(to, one+"/sample", r.getSample, tag, api.Scope(scopeReadTypes), describe("get-event-type-sample", "Read an event type's sample",
+		"The bare sample; 404 if the type has none.", http.StatusOK))
 }
 
 // largeBody makes room for a sample as large as an event's data.
 func largeBody(op *huma.Operation) { op.MaxBodyBytes = maxSampleBytes + 2*maxSchemaBytes }
 
-// settableType are the fields of an event type that can be changed.
+// settableType holds the fields of an event type that can be changed.
 type settableType struct {
 	Description string          `json:"description,omitempty" example:"A customer placed an order"`
 	Schema      json.RawMessage `json:"schema,omitempty" doc:"A JSON Schema 2020-12 that the data of events must fit; it refers to nothing outside of itself. Null for any data."`
@@ -46,17 +46,17 @@ type settableType struct {
 	Archived    bool            `json:"archived,omitempty" doc:"Takes no new subscriptions and no new events."`
 }
 
-// SettableType has an exported name only because huma passes over embedded fields that have not.
+// SettableType is exported only because huma skips embedded fields of unexported types.
 type SettableType = settableType
 
 type newEventType struct {
-	Tenant string `json:"tenant,omitempty" doc:"Whose type it is, here or as ?tenant=; every tenant's if left out." example:"acme"`
+	Tenant string `json:"tenant,omitempty" doc:"The type's tenant, here or as ?tenant=; all tenants if omitted." example:"acme"`
 	Name   string `json:"name" doc:"1-128 of [A-Za-z0-9_] with dots." example:"order.created"`
 	SettableType
 }
 
 type eventTypeJSON struct {
-	Tenant      *string         `json:"tenant" doc:"Null for a type that is every tenant's." example:"acme"`
+	Tenant      *string         `json:"tenant" doc:"Null for a type of all tenants." example:"acme"`
 	Name        string          `json:"name" example:"order.created"`
 	Description string          `json:"description" example:"A customer placed an order"`
 	Schema      json.RawMessage `json:"schema" doc:"A JSON Schema 2020-12, or null."`
@@ -92,8 +92,8 @@ func outputType(t *EventType) *eventTypeOutput {
 
 func typeETag(t *EventType) string { return api.ETag(t.Tenant, t.Name, t.Revision) }
 
-func (s *Store) postEventType(ctx context.Context, in *struct {
-	Tenant string `query:"tenant" doc:"Whose type it is; every tenant's if left out." example:"acme"`
+func (r routes) postEventType(ctx context.Context, in *struct {
+	Tenant string `query:"tenant" doc:"The type's tenant; all tenants if omitted." example:"acme"`
 	Body   newEventType
 }) (*eventTypeOutput, error) {
 	tenant, err := api.TenantOrAny(ctx, in.Body.Tenant)
@@ -105,18 +105,18 @@ func (s *Store) postEventType(ctx context.Context, in *struct {
 	}
 	t := &EventType{Tenant: tenant, Name: in.Body.Name}
 	in.Body.into(t)
-	if err := s.CreateEventType(ctx, t); err != nil {
+	if err := r.store.CreateEventType(ctx, t); err != nil {
 		return nil, problem(err)
 	}
 	return outputType(t), nil
 }
 
-// into sets what can be changed.
+// into sets the fields that can be changed.
 func (in *settableType) into(t *EventType) {
 	t.Description, t.Schema, t.Sample, t.Scopes, t.Archived = in.Description, in.Schema, in.Sample, in.Scopes, in.Archived
 }
 
-func (s *Store) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ Body api.List[eventTypeJSON] }, error) {
+func (r routes) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ Body api.List[eventTypeJSON] }, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (s *Store) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ 
 		}
 		q.AfterAt, q.AfterName = time.UnixMicro(n), name
 	}
-	types, err := s.ListEventTypes(ctx, q)
+	types, err := r.store.ListEventTypes(ctx, q)
 	if err != nil {
 		return nil, problem(err)
 	}
@@ -152,26 +152,26 @@ type nameInput struct {
 	Name string `path:"name" doc:"The event type." example:"order.created"`
 }
 
-// typeFor reads an event type for whoever is calling.
-func (s *Store) typeFor(ctx context.Context, name string) (*EventType, error) {
+// typeFor reads an event type for the caller.
+func (r routes) typeFor(ctx context.Context, name string) (*EventType, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.EventTypeFor(ctx, tenant, name)
+	t, err := r.store.EventTypeFor(ctx, tenant, name)
 	return t, problem(err)
 }
 
-func (s *Store) getEventType(ctx context.Context, in *nameInput) (*eventTypeOutput, error) {
-	t, err := s.typeFor(ctx, in.Name)
+func (r routes) getEventType(ctx context.Context, in *nameInput) (*eventTypeOutput, error) {
+	t, err := r.typeFor(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
 	return outputType(t), nil
 }
 
-func (s *Store) getSample(ctx context.Context, in *nameInput) (*struct{ Body json.RawMessage }, error) {
-	t, err := s.typeFor(ctx, in.Name)
+func (r routes) getSample(ctx context.Context, in *nameInput) (*struct{ Body json.RawMessage }, error) {
+	t, err := r.typeFor(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -181,24 +181,24 @@ func (s *Store) getSample(ctx context.Context, in *nameInput) (*struct{ Body jso
 	return &struct{ Body json.RawMessage }{t.Sample}, nil
 }
 
-// ownType reads exactly the type that an admin means: the tenant's own, or the one that is every tenant's.
-func (s *Store) ownType(ctx context.Context, name string) (*EventType, error) {
+// ownType reads the type that an admin names: the tenant's own, or the one of all tenants.
+func (r routes) ownType(ctx context.Context, name string) (*EventType, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.GetEventType(ctx, tenant, name)
+	t, err := r.store.GetEventType(ctx, tenant, name)
 	return t, problem(err)
 }
 
-func (s *Store) patchEventType(ctx context.Context, in *struct {
+func (r routes) patchEventType(ctx context.Context, in *struct {
 	Name   string `path:"name" doc:"The event type." example:"order.created"`
-	Tenant string `query:"tenant" doc:"Whose type is meant; every tenant's if left out." example:"acme"`
+	Tenant string `query:"tenant" doc:"The type's tenant; all tenants if omitted." example:"acme"`
 	api.Precondition
 	Body api.Patch[settableType]
 }) (*eventTypeOutput, error) {
 	for try := 1; ; try++ {
-		t, err := s.ownType(ctx, in.Name)
+		t, err := r.ownType(ctx, in.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +210,7 @@ func (s *Store) patchEventType(ctx context.Context, in *struct {
 			return nil, err
 		}
 		next.into(t)
-		err = s.UpdateEventType(ctx, t)
+		err = r.store.UpdateEventType(ctx, t)
 		if errors.Is(err, ErrChanged) && try < patchTries {
 			continue
 		}
@@ -225,17 +225,17 @@ func settableTypeOf(t *EventType) settableType {
 	return settableType{Description: t.Description, Schema: t.Schema, Sample: t.Sample, Scopes: t.Scopes, Archived: t.Archived}
 }
 
-func (s *Store) deleteEventType(ctx context.Context, in *struct {
+func (r routes) deleteEventType(ctx context.Context, in *struct {
 	Name   string `path:"name" doc:"The event type." example:"order.created"`
-	Tenant string `query:"tenant" doc:"Whose type is meant; every tenant's if left out." example:"acme"`
+	Tenant string `query:"tenant" doc:"The type's tenant; all tenants if omitted." example:"acme"`
 	api.Precondition
 }) (*struct{}, error) {
-	t, err := s.ownType(ctx, in.Name)
+	t, err := r.ownType(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
 	if err := in.Check(typeETag(t)); err != nil {
 		return nil, err
 	}
-	return nil, problem(s.DeleteEventType(ctx, t.Tenant, t.Name))
+	return nil, problem(r.store.DeleteEventType(ctx, t.Tenant, t.Name))
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
-func (s *Store) getSecret(ctx context.Context, in *idInput) (*struct{ Body secretJSON }, error) {
-	sub, err := s.find(ctx, in.ID)
+func (r routes) getSecret(ctx context.Context, in *idInput) (*struct{ Body secretJSON }, error) {
+	sub, err := r.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -21,12 +21,12 @@ func (s *Store) getSecret(ctx context.Context, in *idInput) (*struct{ Body secre
 type rotateInput struct {
 	ID   string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 	Body struct {
-		Overlap *span  `json:"overlap,omitempty" doc:"How long the old secret signs as well: 0s to 7d; 24h if left out." example:"24h"`
-		Secret  string `json:"secret,omitempty" doc:"The new secret; generated if left out." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+		Overlap *span  `json:"overlap,omitempty" doc:"How long the old secret signs as well: 0s to 7d; 24h if omitted." example:"24h"`
+		Secret  string `json:"secret,omitempty" doc:"The new secret; generated if omitted." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
 	}
 }
 
-func (s *Store) rotateSecret(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
+func (r routes) rotateSecret(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {
 	overlap := defaultOverlap
 	if in.Body.Overlap != nil {
 		overlap = time.Duration(*in.Body.Overlap)
@@ -34,11 +34,11 @@ func (s *Store) rotateSecret(ctx context.Context, in *rotateInput) (*subscriptio
 	if overlap < 0 || overlap > maxOverlap {
 		return nil, api.Invalid(api.At("body.overlap", "must be between 0s and "+formatDuration(maxOverlap)))
 	}
-	return s.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) {
+	return r.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) {
 		switch sub.Dialect {
 		case Leat, Kajabi, Passona:
 			return nil, &Invalid{[]Fault{{"secret", "is fixed by the dialect " + sub.Dialect}}}
 		}
-		return sub, s.Rotate(ctx, sub, Secret{Value: in.Body.Secret}, overlap)
+		return sub, r.store.Rotate(ctx, sub, Secret{Value: in.Body.Secret}, overlap)
 	})
 }

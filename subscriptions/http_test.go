@@ -49,7 +49,7 @@ func serve(t testing.TB) *site {
 	s := &site{bundle: setup(t)}
 	mux := http.NewServeMux()
 	s.api = api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("key")}, someCallers)
-	s.store.Routes(s.api)
+	Routes(s.api, s.store)
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s

@@ -220,7 +220,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	if err := a.vendorAPIs(ctx, sh, vendorDeps{r, keys, in}); err != nil {
 		return err
 	}
-	sh.store.Routes(routes)
+	subscriptions.Routes(routes, sh.store)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
 		Quotas: sh.quotas,

@@ -161,7 +161,7 @@ func (h *house) build() {
 	native := api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("k"), Unavailable: postgres.IsUnavailable}, keys)
 	in.Routes(native)
 	keys.Routes(native)
-	h.store.Routes(native)
+	subscriptions.Routes(native, h.store)
 	deliver.Routes(native, deliver.RoutesDeps{DB: h.db, Events: bytesOf})
 	h.serve(api.NewServer(mux, nil))
 }
