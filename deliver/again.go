@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 // Only says which deliveries of the past are made again.
@@ -119,10 +121,10 @@ type standing struct {
 // wanted reports whether another generation is to be made.
 func (a Again) wanted(s standing, only Only) bool {
 	switch {
-	case s.state == statePending, a.Dead.Valid && a.Dead.V != s.generation:
+	case s.state == outcome.Pending, a.Dead.Valid && a.Dead.V != s.generation:
 		return false
 	case only == OnlyDead:
-		return s.state == string(OutcomeDead)
+		return s.state == string(outcome.Dead)
 	case only == OnlyUndelivered:
 		return !s.delivered
 	case only == OnlyMissing:
@@ -145,8 +147,8 @@ type fresh struct {
 // long replay lie in the days in which they are sent.
 func (a Again) fresh(s standing, pace Pace, turn int) fresh {
 	f := fresh{Again: a, generation: max(s.generation, 0) + 1, reason: s.reason, due: pace.From.Add(time.Duration(turn) * pace.Every)}
-	if f.reason == "" || f.reason == string(ReasonOK) {
-		f.reason = string(ReasonRateLimited)
+	if f.reason == "" || f.reason == string(outcome.ReasonOK) {
+		f.reason = string(outcome.ReasonRateLimited)
 	}
 	return f
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -37,7 +38,7 @@ func (r *rig) unharmed(events int, sub *subscriptions.Subscription) {
 		e := r.eventOf(sub.Tenant)
 		watch.start(e.ID)
 		id := r.send(e, sub)
-		if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 1 {
+		if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 1 {
 			r.t.Errorf("a delivery of %s took %d attempts", sub.Tenant, row.Attempts)
 		}
 		watch.stop(e.ID)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -36,7 +37,7 @@ type Result struct {
 	RetryAfter time.Duration // what a 429, 502, 503 or 504 asked for, at most 24 h; 0 where nothing
 	Err        error         // an *Error; nil where the status says it all
 	Response   []byte        // at most 16 KiB, fit to be stored and shown: see sanitize
-	Reason     Reason
+	Reason     outcome.Reason
 	// Resent counts the requests that were made again within the attempt, because the connection was lost
 	// before the receiver can have taken it up.
 	Resent int
@@ -113,17 +114,17 @@ func (p *Poster) Send(ctx context.Context, a Attempt) Result {
 	r := Result{StartedAt: p.now()}
 	plan, err := p.plan(a.Subscription)
 	if err != nil {
-		r.fail(ReasonConfig, err)
+		r.fail(outcome.ReasonConfig, err)
 		return r
 	}
 	body, err := a.Bodies.of(plan.format, a.Event)
 	if err != nil {
-		r.fail(ReasonConfig, fmt.Errorf("render %s: %w", plan.format.Name, err))
+		r.fail(outcome.ReasonConfig, fmt.Errorf("render %s: %w", plan.format.Name, err))
 		return r
 	}
 	header, err := plan.ownHeaders(Message{Event: a.Event, Body: body, At: r.StartedAt})
 	if err != nil {
-		r.fail(ReasonConfig, fmt.Errorf("sign: %w", err))
+		r.fail(outcome.ReasonConfig, fmt.Errorf("sign: %w", err))
 		return r
 	}
 	post := egress.Post{Header: header, Body: body, Until: time.Now().Add(plan.timeout)}
@@ -139,11 +140,11 @@ func (p *Poster) Send(ctx context.Context, a Attempt) Result {
 // judgeHeader keeps what the header says beside the status.
 func (r *Result) judgeHeader(resp *http.Response) {
 	switch {
-	case r.Reason == ReasonProtocol:
-		r.fail(ReasonProtocol, fmt.Errorf("status %d is no answer", resp.StatusCode))
-	case r.Reason == ReasonRedirect:
+	case r.Reason == outcome.ReasonProtocol:
+		r.fail(outcome.ReasonProtocol, fmt.Errorf("status %d is no answer", resp.StatusCode))
+	case r.Reason == outcome.ReasonRedirect:
 		if to := resp.Header.Get("Location"); to != "" {
-			r.fail(ReasonRedirect, fmt.Errorf("redirect to %s is not followed", redactLocation(to)))
+			r.fail(outcome.ReasonRedirect, fmt.Errorf("redirect to %s is not followed", redactLocation(to)))
 		}
 	case heedsRetryAfter(resp.StatusCode):
 		r.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), r.StartedAt)
@@ -155,16 +156,16 @@ func (r *Result) lost(parent context.Context, late bool, err error, progress *eg
 	failed, ok := errors.AsType[*tokenError](err)
 	switch {
 	case parent.Err() != nil:
-		r.fail(ReasonCancelled, context.Cause(parent))
+		r.fail(outcome.ReasonCancelled, context.Cause(parent))
 	case ok:
 		r.fail(failed.reason, failed)
 		r.Elsewhere = failed.host
 	case late:
-		r.fail(ReasonTimeout, errTimeout)
+		r.fail(outcome.ReasonTimeout, errTimeout)
 	default:
 		r.fail(classify(err), err)
 	}
-	if r.Reason == ReasonTimeout {
+	if r.Reason == outcome.ReasonTimeout {
 		r.late(progress)
 	}
 }
@@ -172,12 +173,12 @@ func (r *Result) lost(parent context.Context, late bool, err error, progress *eg
 // late says what a request spent its time on that was not answered in time: if no connection came about, nobody knows
 // whether the receiver is slow.
 func (r *Result) late(progress *egress.Progress) {
-	if reason := Reason(progress.Class()); reason != ReasonTimeout {
+	if reason := outcome.Reason(progress.Class()); reason != outcome.ReasonTimeout {
 		r.fail(reason, errNoConnection)
 	}
 }
 
-func (r *Result) fail(reason Reason, err error) {
+func (r *Result) fail(reason outcome.Reason, err error) {
 	r.Reason = reason
 	r.Err = newError(reason, err)
 }

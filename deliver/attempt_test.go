@@ -19,6 +19,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -73,7 +74,7 @@ func TestSendWhatArrives(t *testing.T) {
 			for number := 1; number <= 3; number++ {
 				a.Number = number
 				r := poster.Send(t.Context(), a)
-				if r.Reason != ReasonOK || r.Status != 200 || r.Err != nil || string(r.Response) != "ok" || r.Duration <= 0 {
+				if r.Reason != outcome.ReasonOK || r.Status != 200 || r.Err != nil || string(r.Response) != "ok" || r.Duration <= 0 {
 					t.Fatalf("attempt %d: %+v", number, r)
 				}
 				in := <-got
@@ -132,7 +133,7 @@ func TestSendReservedHeaders(t *testing.T) {
 		"User-Agent": "forged", "Idempotency-Key": "k", "x-idempotency-key": "k", "traceparent": "forged", "Content-Encoding": "gzip",
 		"Accept-Encoding": "gzip",
 	}
-	if r := testPoster(t, "").Send(t.Context(), a); r.Reason != ReasonOK {
+	if r := testPoster(t, "").Send(t.Context(), a); r.Reason != outcome.ReasonOK {
 		t.Fatalf("%+v, %v", r, r.Err)
 	}
 	in := <-got
@@ -180,12 +181,12 @@ func TestSendConfig(t *testing.T) {
 		a := testAttempt("http://" + rec.addr)
 		spoil(&a)
 		r := poster.Send(t.Context(), a)
-		if r.Reason != ReasonConfig || r.Err == nil || r.Status != 0 {
+		if r.Reason != outcome.ReasonConfig || r.Err == nil || r.Status != 0 {
 			t.Errorf("%s: %+v", name, r)
 		} else if strings.Contains(r.Err.Error(), "hush") {
 			t.Errorf("%s: the error shows too much: %v", name, r.Err)
 		}
-		if v := verdict(r, 1, subscriptions.Retry{}, time.Now(), 0); v.Outcome != OutcomeDead {
+		if v := verdict(r, 1, subscriptions.Retry{}, time.Now(), 0); v.Outcome != outcome.Dead {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
@@ -261,7 +262,7 @@ func TestSendDialectFormat(t *testing.T) {
 	a.Subscription.PayloadFormat = "vendor"
 	a.Subscription.Secrets[0].Value = "any text"
 	a.Subscription.Headers = map[string]string{"X-Vendor-Signature": "forged"}
-	if r := poster.Send(t.Context(), a); r.Reason != ReasonOK {
+	if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK {
 		t.Fatalf("%+v, %v", r, r.Err)
 	}
 	in := <-got
@@ -271,7 +272,7 @@ func TestSendDialectFormat(t *testing.T) {
 	}
 
 	a.Subscription = &subscriptions.Subscription{ID: uuid.New(), URL: a.Subscription.URL, PayloadFormat: "bare"}
-	if r := poster.Send(t.Context(), a); r.Reason != ReasonOK {
+	if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK {
 		t.Fatalf("%+v, %v", r, r.Err)
 	}
 	if in := <-got; string(in.body) != oddData || in.header["Webhook-Signature"] != nil {
@@ -299,7 +300,7 @@ func TestSendCancelled(t *testing.T) {
 	stopping := errors.New("the worker stops")
 	go func() { <-read; stop(stopping) }()
 	r := testPoster(t, "").Send(ctx, testAttempt("http://"+rec.addr))
-	if r.Reason != ReasonCancelled || !errors.Is(r.Err, stopping) {
+	if r.Reason != outcome.ReasonCancelled || !errors.Is(r.Err, stopping) {
 		t.Errorf("got %s, %v", r.Reason, r.Err)
 	}
 }
@@ -316,7 +317,7 @@ func TestSendCancelledWithinBody(t *testing.T) {
 	})
 	poster := testPoster(t, "")
 	poster.transport = stopAfterHeader{poster.transport, stop}
-	if r := poster.Send(ctx, testAttempt("http://"+rec.addr)); r.Reason != ReasonOK || r.Status != 200 || r.Err != nil {
+	if r := poster.Send(ctx, testAttempt("http://"+rec.addr)); r.Reason != outcome.ReasonOK || r.Status != 200 || r.Err != nil {
 		t.Errorf("got %+v, %v", r, r.Err)
 	}
 }
@@ -346,7 +347,7 @@ func staleConnections(t *testing.T) {
 	poster := testPoster(t, "")
 	a := testAttempt("http://" + rec.addr)
 	for range 3 {
-		if r := poster.Send(t.Context(), a); r.Reason != ReasonOK || r.Resent != 0 {
+		if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK || r.Resent != 0 {
 			t.Errorf("got %+v, %v", r, r.Err)
 		}
 		<-closed
@@ -405,7 +406,7 @@ func TestSendIgnoresEnvironment(t *testing.T) {
 	// A name, because net/http would spare a literal loopback address the proxy anyhow.
 	names := newNameServer(t, func(q dnsmessage.Question, _ int) *dnsmessage.Message { return addresses(q, "127.0.0.1") })
 	r := testPoster(t, "", egress.WithResolver(names)).Send(t.Context(), testAttempt("http://receiver.test:"+rec.port()))
-	if r.Reason != ReasonOK || proxy.conns.Load() != 0 {
+	if r.Reason != outcome.ReasonOK || proxy.conns.Load() != 0 {
 		t.Errorf("got %+v, %v", r, r.Err)
 	}
 }
@@ -424,7 +425,7 @@ func TestSendConcurrently(t *testing.T) {
 		a.Subscription.PayloadFormat = []string{"standard", "cloudevents"}[i%2]
 		wg.Go(func() {
 			for range 50 {
-				if r := poster.Send(t.Context(), a); r.Reason != ReasonOK || string(r.Response) != "ok" {
+				if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK || string(r.Response) != "ok" {
 					t.Errorf("got %+v, %v", r, r.Err)
 				}
 			}
@@ -467,7 +468,7 @@ func TestSendReusesConnection(t *testing.T) {
 			poster := testPoster(t, "")
 			a := testAttempt("http://" + rec.addr)
 			for range 3 {
-				if r := poster.Send(t.Context(), a); r.Reason != ReasonOK || len(r.Response) != min(size, maxResponse) {
+				if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK || len(r.Response) != min(size, maxResponse) {
 					t.Errorf("%d bytes: got %s and %d bytes, %v", size, r.Reason, len(r.Response), r.Err)
 				}
 			}

@@ -9,6 +9,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/cbor"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -88,7 +90,7 @@ func makeJournal(to *jetstream.Publisher, pause time.Duration, many int) *journa
 }
 
 // write returns once all records are on disk. If it fails, some may be; they may be written again.
-func (j *journal) write(ctx context.Context, records []*Record) error {
+func (j *journal) write(ctx context.Context, records []*outcome.Record) error {
 	for len(records) > 0 {
 		l, n := pack(records)
 		err := j.group.Do(ctx, l)
@@ -104,7 +106,7 @@ func (j *journal) write(ctx context.Context, records []*Record) error {
 }
 
 // writeGuarded is write, but a panic is an error.
-func (j *journal) writeGuarded(ctx context.Context, records []*Record) (err error) {
+func (j *journal) writeGuarded(ctx context.Context, records []*outcome.Record) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: write %d outcomes: %v", errPanicked, len(records), p)
@@ -114,11 +116,11 @@ func (j *journal) writeGuarded(ctx context.Context, records []*Record) (err erro
 }
 
 // pack puts the first records into a letter, as many as a message may hold, and returns how many those are.
-func pack(records []*Record) (l letter, n int) {
+func pack(records []*outcome.Record) (l letter, n int) {
 	l.raw = make([]byte, 0, 256*len(records))
 	for n < len(records) && n < maxJournal {
 		before := len(l.raw)
-		l.raw = records[n].append(l.raw)
+		l.raw = records[n].Append(l.raw)
 		if n > 0 && len(l.raw) > maxMessageBytes {
 			l.raw = l.raw[:before]
 			break
@@ -131,17 +133,12 @@ func pack(records []*Record) (l letter, n int) {
 
 // writeLess writes a record that is too large for the broker without the receiver's response, and then without the event,
 // which its own stream still has: an outcome that could not be written would send its delivery for ever.
-func (j *journal) writeLess(ctx context.Context, r *Record) error {
-	less := *r
-	if less.Attempt != nil {
-		attempt := *less.Attempt
-		attempt.Response, attempt.stored.response = nil, nil
-		less.Attempt = &attempt
-	}
-	err := j.group.Do(ctx, letter{raw: less.append(nil), count: 1})
+func (j *journal) writeLess(ctx context.Context, r *outcome.Record) error {
+	less := r.WithoutResponse()
+	err := j.group.Do(ctx, letter{raw: less.Append(nil), count: 1})
 	if errors.Is(err, jetstream.ErrTooLarge) {
 		less.Event = nil
-		err = j.group.Do(ctx, letter{raw: less.append(nil), count: 1})
+		err = j.group.Do(ctx, letter{raw: less.Append(nil), count: 1})
 	}
 	return err
 }
@@ -154,7 +151,7 @@ func (j *journal) commit(ctx context.Context, letters []letter) error {
 		raw[i] = l.raw
 		count += l.count
 	}
-	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: wrap(count, raw...)})
+	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: cbor.Wrap(count, raw...)})
 	if err == nil && count >= j.many {
 		time.Sleep(j.pause - time.Since(begun))
 	}

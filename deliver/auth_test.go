@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -68,7 +69,7 @@ func TestSendBasicAndBearer(t *testing.T) {
 		for range 2 {
 			r := poster.Send(t.Context(), attempt)
 			header := <-seen
-			if r.Reason != ReasonOK || header.Get("Authorization") != want || header.Get("Content-Type") != "application/vnd.acme+json" {
+			if r.Reason != outcome.ReasonOK || header.Get("Authorization") != want || header.Get("Content-Type") != "application/vnd.acme+json" {
 				t.Errorf("got %+v with %v, want %q", r, header, want)
 			}
 			for _, secret := range []string{"long secret", "long-secret", "ZmFuOmxvbmcgc2VjcmV0"} {
@@ -99,7 +100,7 @@ func TestConceal(t *testing.T) {
 	}
 	rec := newRawReceiver(t, "127.0.0.1:0", nil, func(conn *rawConn) { conn.request(); conn.send("token-value is no HTTP\r\n\r\n") })
 	a := authAttempt("http://"+rec.addr, &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: "token-value"})
-	if r := testPoster(t, "").Send(t.Context(), a); r.Reason != ReasonProtocol || strings.Contains(r.Err.Error(), "token-value") {
+	if r := testPoster(t, "").Send(t.Context(), a); r.Reason != outcome.ReasonProtocol || strings.Contains(r.Err.Error(), "token-value") {
 		t.Errorf("got %+v, %v", r, r.Err)
 	}
 }
@@ -191,7 +192,7 @@ func TestSendOAuth2(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 30 {
 			wg.Go(func() {
-				if r := poster.Send(t.Context(), attempt); r.Reason != ReasonOK || strings.Contains(string(r.Response), "token-1") {
+				if r := poster.Send(t.Context(), attempt); r.Reason != outcome.ReasonOK || strings.Contains(string(r.Response), "token-1") {
 					t.Errorf("got %+v, %v, %s", r, r.Err, r.Response)
 				}
 			})
@@ -216,7 +217,7 @@ func TestSendOAuth2(t *testing.T) {
 		changed2.Auth.Scopes = []string{"a", "b"}
 		changed2.Auth.ClientSecret += "!"
 		attempt.Subscription = &changed2
-		if r := poster.Send(t.Context(), attempt); r.Reason != ReasonClient || e.asked.Load() == want {
+		if r := poster.Send(t.Context(), attempt); r.Reason != outcome.ReasonClient || e.asked.Load() == want {
 			t.Errorf("after a change of auth: %+v, %d requests", r, e.asked.Load())
 		}
 	}
@@ -231,29 +232,29 @@ func TestSendOAuth2Refused(t *testing.T) {
 	rec := newGuarded(t, "token-1")
 	poster := testPoster(t, "")
 	attempt := authAttempt(rec.URL, e.auth())
-	step := func(want Reason, saw ...string) {
+	step := func(want outcome.Reason, saw ...string) {
 		t.Helper()
 		r := poster.Send(t.Context(), attempt)
 		if got := rec.take(rec.want); r.Reason != want || fmt.Sprint(got) != fmt.Sprint(saw) {
 			t.Errorf("got %+v, %v after %q, want %s after %q", r, r.Err, got, want, saw)
 		}
-		if want == ReasonClient && (r.Status != 401 || r.Elsewhere != "") {
+		if want == outcome.ReasonClient && (r.Status != 401 || r.Elsewhere != "") {
 			t.Errorf("got %+v", r)
 		}
 	}
-	step(ReasonOK, "token-1")
+	step(outcome.ReasonOK, "token-1")
 	rec.take("token-2")
-	step(ReasonOK, "token-1", "token-2")
-	step(ReasonOK, "token-2")
+	step(outcome.ReasonOK, "token-1", "token-2")
+	step(outcome.ReasonOK, "token-2")
 	rec.take("none")
-	step(ReasonClient, "token-2", "token-3")
-	step(ReasonClient, "token-3")
-	step(ReasonClient, "token-3")
+	step(outcome.ReasonClient, "token-2", "token-3")
+	step(outcome.ReasonClient, "token-3")
+	step(outcome.ReasonClient, "token-3")
 	if e.asked.Load() != 3 {
 		t.Errorf("%d requests for a token", e.asked.Load())
 	}
 	rec.take("token-3")
-	step(ReasonOK, "token-3")
+	step(outcome.ReasonOK, "token-3")
 }
 
 // An endpoint that gives out the same token again has no other, and the answer to it is known.
@@ -264,7 +265,7 @@ func TestSendOAuth2SameTokenAgain(t *testing.T) {
 	poster := testPoster(t, "")
 	for i, saw := range []string{"[token-1]", "[token-1]"} {
 		r := poster.Send(t.Context(), authAttempt(rec.URL, e.auth()))
-		if got := fmt.Sprint(rec.take("none")); r.Reason != ReasonClient || got != saw || e.asked.Load() != int32(2*(i+1)) {
+		if got := fmt.Sprint(rec.take("none")); r.Reason != outcome.ReasonClient || got != saw || e.asked.Load() != int32(2*(i+1)) {
 			t.Errorf("got %+v after %s and %d requests for a token", r, got, e.asked.Load())
 		}
 	}
@@ -288,41 +289,41 @@ func TestTokenEndpointFaults(t *testing.T) {
 	for name, tc := range map[string]struct {
 		serve http.HandlerFunc
 		url   string
-		want  Reason
+		want  outcome.Reason
 		text  string
 	}{
-		"500":          {serve: status(500, "leak"), want: ReasonServer, text: "status 500"},
-		"503":          {serve: status(503, `{"error":"leak"}`), want: ReasonServer, text: "status 503"},
-		"400":          {serve: status(400, `{"error":"invalid_scope","error_description":"leak"}`), want: ReasonClient, text: "status 400 (invalid_scope)"},
-		"401":          {serve: status(401, `{"error":"invalid_client"}`), want: ReasonClient, text: "status 401 (invalid_client)"},
-		"410":          {serve: status(410, ""), want: ReasonClient, text: "status 410"},
-		"429":          {serve: status(429, ""), want: ReasonClient, text: "status 429"},
-		"error in 200": {serve: status(200, `{"error":"invalid_client"}`), want: ReasonClient, text: "status 200 (invalid_client)"},
+		"500":          {serve: status(500, "leak"), want: outcome.ReasonServer, text: "status 500"},
+		"503":          {serve: status(503, `{"error":"leak"}`), want: outcome.ReasonServer, text: "status 503"},
+		"400":          {serve: status(400, `{"error":"invalid_scope","error_description":"leak"}`), want: outcome.ReasonClient, text: "status 400 (invalid_scope)"},
+		"401":          {serve: status(401, `{"error":"invalid_client"}`), want: outcome.ReasonClient, text: "status 401 (invalid_client)"},
+		"410":          {serve: status(410, ""), want: outcome.ReasonClient, text: "status 410"},
+		"429":          {serve: status(429, ""), want: outcome.ReasonClient, text: "status 429"},
+		"error in 200": {serve: status(200, `{"error":"invalid_client"}`), want: outcome.ReasonClient, text: "status 200 (invalid_client)"},
 		"redirect inwards": {serve: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, inside.URL, http.StatusTemporaryRedirect)
 		},
-			want: ReasonRedirect, text: "status 307: a redirect is not followed"},
-		"no JSON":         {serve: status(200, "leak"), want: ReasonProtocol, text: "the answer holds no token"},
-		"no token":        {serve: status(200, `{"token_type":"Bearer"}`), want: ReasonProtocol, text: "the answer holds no token"},
-		"odd expiry":      {serve: status(200, `{"access_token":"leak","expires_in":{}}`), want: ReasonProtocol, text: "the answer holds no token"},
-		"another type":    {serve: status(200, `{"access_token":"leak","token_type":"mac"}`), want: ReasonProtocol, text: "the token is no bearer token"},
-		"header injected": {serve: status(200, `{"access_token":"leak\r\nX: y"}`), want: ReasonProtocol, text: "the token cannot be sent in a header"},
-		"long token":      {serve: status(200, `{"access_token":"`+strings.Repeat("x", 17<<10)+`"}`), want: ReasonProtocol, text: "the token is longer than 16384 bytes"},
-		"huge":            {serve: status(200, strings.Repeat(" ", 1<<20)+`{"access_token":"leak"}`), want: ReasonProtocol, text: "the answer is larger than 65536 bytes"},
+			want: outcome.ReasonRedirect, text: "status 307: a redirect is not followed"},
+		"no JSON":         {serve: status(200, "leak"), want: outcome.ReasonProtocol, text: "the answer holds no token"},
+		"no token":        {serve: status(200, `{"token_type":"Bearer"}`), want: outcome.ReasonProtocol, text: "the answer holds no token"},
+		"odd expiry":      {serve: status(200, `{"access_token":"leak","expires_in":{}}`), want: outcome.ReasonProtocol, text: "the answer holds no token"},
+		"another type":    {serve: status(200, `{"access_token":"leak","token_type":"mac"}`), want: outcome.ReasonProtocol, text: "the token is no bearer token"},
+		"header injected": {serve: status(200, `{"access_token":"leak\r\nX: y"}`), want: outcome.ReasonProtocol, text: "the token cannot be sent in a header"},
+		"long token":      {serve: status(200, `{"access_token":"`+strings.Repeat("x", 17<<10)+`"}`), want: outcome.ReasonProtocol, text: "the token is longer than 16384 bytes"},
+		"huge":            {serve: status(200, strings.Repeat(" ", 1<<20)+`{"access_token":"leak"}`), want: outcome.ReasonProtocol, text: "the answer is larger than 65536 bytes"},
 		"endless": {serve: func(w http.ResponseWriter, _ *http.Request) {
 			for _, err := w.Write(make([]byte, 4096)); err == nil; _, err = w.Write(make([]byte, 4096)) {
 			}
-		}, want: ReasonProtocol, text: "the answer is larger than 65536 bytes"},
+		}, want: outcome.ReasonProtocol, text: "the answer is larger than 65536 bytes"},
 		"drips": {serve: func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `{"access`)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
-		}, want: ReasonTimeout, text: "no complete answer in time"},
-		"hangs":      {serve: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, want: ReasonTimeout, text: "no complete answer in time"},
-		"closes":     {serve: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, want: ReasonReset, text: "the connection was closed before the response was complete"},
-		"away":       {url: away.URL, want: ReasonConnect, text: "connection refused"},
-		"private":    {url: "http://10.0.0.1/", want: ReasonBlocked, text: "destination is not allowed"},
-		"plain HTTP": {url: strings.Replace(inside.URL, "http:", "https:", 1), want: ReasonTLS, text: "TLS: the server answers in plain HTTP"},
+		}, want: outcome.ReasonTimeout, text: "no complete answer in time"},
+		"hangs":      {serve: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, want: outcome.ReasonTimeout, text: "no complete answer in time"},
+		"closes":     {serve: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, want: outcome.ReasonReset, text: "the connection was closed before the response was complete"},
+		"away":       {url: away.URL, want: outcome.ReasonConnect, text: "connection refused"},
+		"private":    {url: "http://10.0.0.1/", want: outcome.ReasonBlocked, text: "destination is not allowed"},
+		"plain HTTP": {url: strings.Replace(inside.URL, "http:", "https:", 1), want: outcome.ReasonTLS, text: "TLS: the server answers in plain HTTP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -332,7 +333,7 @@ func TestTokenEndpointFaults(t *testing.T) {
 			}
 			rec := newGuarded(t, "none")
 			attempt := authAttempt(rec.URL, a)
-			if tc.want == ReasonTimeout {
+			if tc.want == outcome.ReasonTimeout {
 				attempt.Subscription.Timeout = 300 * time.Millisecond
 			}
 			r := testPoster(t, "").Send(t.Context(), attempt)
@@ -369,11 +370,11 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 		s.Auth = e.auth()
 	})
 	id := r.send(r.event(), sub)
-	if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+	if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %+v", row)
 	}
 	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
-	if len(log) != 2 || log[0].Error != "token endpoint: status 502" || log[0].Reason != ReasonServer || log[0].Status != 0 {
+	if len(log) != 2 || log[0].Error != "token endpoint: status 502" || log[0].Reason != outcome.ReasonServer || log[0].Status != 0 {
 		t.Errorf("got %+v", log)
 	}
 	for _, table := range []string{"deliveries", "attempts", "subscriptions"} {
@@ -386,7 +387,7 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 // Failing tokens count against the endpoint's breaker, so that nobody asks for tokens without end.
 func TestFailingTokensCountAgainstTheEndpoint(t *testing.T) {
 	t.Parallel()
-	r := resultFor(Result{Reason: ReasonClient, Elsewhere: "login.example.com"})
+	r := resultFor(Result{Reason: outcome.ReasonClient, Elsewhere: "login.example.com"})
 	if r.Endpoint != throttle.Fails || r.Elsewhere == "" {
 		t.Errorf("got %+v, want a failure", r)
 	}
@@ -401,7 +402,7 @@ func TestElsewhereIsAHost(t *testing.T) {
 	}
 	_ = l.Close()
 	r := testPoster(t, "").Send(t.Context(), authAttempt("http://receiver.invalid/", oauthAt("http://"+l.Addr().String()+"/token")))
-	if r.Elsewhere != "127.0.0.1" || r.Reason != ReasonConnect {
+	if r.Elsewhere != "127.0.0.1" || r.Reason != outcome.ReasonConnect {
 		t.Errorf("got %+v", r)
 	}
 }

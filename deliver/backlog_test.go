@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -26,7 +27,7 @@ func (r *rig) sendAs(tenant string, n int, subs ...*subscriptions.Subscription) 
 		e.UID = event.UID(tenant, e.ID, e.AcceptedAt)
 		t := r.task(e, subs...)
 		tasks = append(tasks, t)
-		ids = append(ids, ID(e.UID, subs[0].ID, 0, e.AcceptedAt))
+		ids = append(ids, outcome.ID(e.UID, subs[0].ID, 0, e.AcceptedAt))
 	}
 	if err := r.outbox.Send(r.t.Context(), tasks...); err != nil {
 		r.t.Fatal(err)
@@ -71,7 +72,7 @@ func TestABacklogDelaysNobodyElse(t *testing.T) {
 	cfg.InFlight = 8
 	first := r.worker(cfg)
 	flooded.Wait(1)
-	r.ended(r.sendAs("victim", 1, victim)[0], OutcomeDelivered, ReasonOK)
+	r.ended(r.sendAs("victim", 1, victim)[0], outcome.Delivered, outcome.ReasonOK)
 	if n := len(flooded.Requests()); n > events*wide/2 {
 		t.Errorf("%d deliveries of the backlog were made before the victim's", n)
 	}
@@ -80,7 +81,7 @@ func TestABacklogDelaysNobodyElse(t *testing.T) {
 	}
 	second := r.worker(quick())
 	third := r.worker(quick())
-	r.ended(r.sendAs("victim", 1, victim)[0], OutcomeDelivered, ReasonOK)
+	r.ended(r.sendAs("victim", 1, victim)[0], outcome.Delivered, outcome.ReasonOK)
 	if err := third.stop(); err != nil {
 		t.Fatal(err)
 	}

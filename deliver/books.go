@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -151,10 +152,10 @@ func (b *Books) Known(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool,
 
 // GiveUp ends a delivery that was never made and cannot be any more, as the event's bytes are gone.
 func (b *Books) GiveUp(ctx context.Context, s Shortage, eventType string, subscription uuid.UUID) error {
-	at := timeOf(s.EventUID)
-	err := b.ledger.write(ctx, []*Record{{
-		Delivery: ID(s.EventUID, subscription, 0, at), EventUID: s.EventUID, EventID: s.EventID, EventType: eventType,
-		Tenant: s.Tenant, Seq: s.Seq, Subscription: subscription, Step: 1, Outcome: OutcomeDead, Reason: ReasonExpired,
+	at := outcome.TimeOf(s.EventUID)
+	err := b.ledger.write(ctx, []*outcome.Record{{
+		Delivery: outcome.ID(s.EventUID, subscription, 0, at), EventUID: s.EventUID, EventID: s.EventID, EventType: eventType,
+		Tenant: s.Tenant, Seq: s.Seq, Subscription: subscription, Step: 1, Outcome: outcome.Dead, Reason: outcome.ReasonExpired,
 		CreatedAt: at, At: time.Now(),
 	}})
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 // planNode is a step of a plan that was carried out.
@@ -131,7 +133,7 @@ func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
     attempts, created_at, ended_at, started_at, duration_us, status, error)
 SELECT CASE WHEN n = 0 THEN $3::uuid ELSE ('fff' || substr(gen_random_uuid()::text, 4))::uuid END, 'acme', gen_random_uuid(), 'e', 't', n, $1, 0,
     CASE WHEN n = 0 THEN 'delivered' ELSE 'dead' END, 'ok', 1, now(), now(), now(), 1, 500, ''
-FROM generate_series(0, $2) n`, sub.ID, lastSuccessMost, firstID(began.Add(-time.Hour))); err != nil {
+FROM generate_series(0, $2) n`, sub.ID, lastSuccessMost, outcome.FirstID(began.Add(-time.Hour))); err != nil {
 		t.Fatal(err)
 	}
 	if at := must(l.lastSuccess(t.Context(), sub.ID))(t); at.Valid {

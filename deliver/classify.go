@@ -6,18 +6,19 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
 // Error says why an attempt failed. Its text is fit to be stored and shown to the tenant: bounded, printable,
 // without addresses. Unwrap gives what net/http said.
 type Error struct {
-	Reason Reason
+	Reason outcome.Reason
 	Err    error
 	text   string
 }
 
-func newError(reason Reason, err error) *Error {
+func newError(reason outcome.Reason, err error) *Error {
 	return &Error{Reason: reason, Err: err, text: sanitizeText(explain(reason, err))}
 }
 
@@ -34,20 +35,20 @@ var errTimeout = errors.New("no complete answer in time")
 var errNoConnection = errors.New("no connection in time")
 
 // classify says what kind of failure kept a response from coming.
-func classify(err error) Reason {
+func classify(err error) outcome.Reason {
 	switch {
 	case errors.Is(err, errTimeout):
-		return ReasonTimeout
+		return outcome.ReasonTimeout
 	case isPlainHTTP(err):
-		return ReasonProtocol
+		return outcome.ReasonProtocol
 	case isLost(err):
-		return ReasonReset
+		return outcome.ReasonReset
 	}
-	reason := Reason(egress.ClassOf(err))
-	if reason == ReasonCancelled {
+	reason := outcome.Reason(egress.ClassOf(err))
+	if reason == outcome.ReasonCancelled {
 		// Nobody here gave up, so it was the connection's own end. A cancelled attempt is made again at
 		// once; that must never be a receiver's doing.
-		return ReasonReset
+		return outcome.ReasonReset
 	}
 	return reason
 }
@@ -55,7 +56,7 @@ func classify(err error) Reason {
 // breaksFraming says whether a body's end shows that the receiver does not frame its answers, rather than
 // that the connection or our patience ended: what came before a broken connection was HTTP, and counts.
 func breaksFraming(err error) bool {
-	return !errors.Is(err, context.Canceled) && classify(err) == ReasonProtocol
+	return !errors.Is(err, context.Canceled) && classify(err) == outcome.ReasonProtocol
 }
 
 // isPlainHTTP recognises a receiver that speaks HTTP without TLS where the URL says https.
@@ -88,8 +89,8 @@ func isLost(err error) bool {
 }
 
 // describeLate says on what the time was spent.
-func describeLate(reason Reason) string {
-	if reason == ReasonDNS {
+func describeLate(reason outcome.Reason) string {
+	if reason == outcome.ReasonDNS {
 		return "the host's name was not resolved in time"
 	}
 	return errNoConnection.Error()
@@ -97,20 +98,20 @@ func describeLate(reason Reason) string {
 
 // explain puts an error in words for the tenant. What is wrong with the receiver's HTTP, or with the
 // subscription, is told as it is; network errors by their kind alone, since they name addresses.
-func explain(reason Reason, err error) string {
+func explain(reason outcome.Reason, err error) string {
 	if failed, ok := errors.AsType[*tokenError](err); ok {
 		return failed.Error()
 	}
 	switch reason {
-	case ReasonProtocol, ReasonRedirect, ReasonConfig, ReasonCancelled:
+	case outcome.ReasonProtocol, outcome.ReasonRedirect, outcome.ReasonConfig, outcome.ReasonCancelled:
 		return err.Error()
-	case ReasonTimeout:
+	case outcome.ReasonTimeout:
 		return errTimeout.Error()
-	case ReasonConnect, ReasonDNS:
+	case outcome.ReasonConnect, outcome.ReasonDNS:
 		if errors.Is(err, errNoConnection) {
 			return describeLate(reason)
 		}
-	case ReasonReset:
+	case outcome.ReasonReset:
 		return "the connection was lost before the answer was complete"
 	}
 	return egress.Describe(err)

@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -58,9 +60,9 @@ func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
 			t.Errorf("got %+v, want %+v twice", read, task)
 		}
 		// As an event that the ledger keeps.
-		e, sealed, err := unpackEvent(packEvent(&task.Event, tasks[0].sealed))
+		e, sealed, err := event.Unpack(event.Pack(&task.Event, tasks[0].sealed))
 		if err == nil {
-			err = openContents(r.t.Context(), reads, e, sealed)
+			err = event.Open(r.t.Context(), reads, e, sealed)
 		}
 		if err != nil || !reflect.DeepEqual(*e, task.Event) {
 			t.Errorf("got %+v, %v, want %+v", e, err, task.Event)
@@ -89,7 +91,7 @@ func TestATaskWhoseKeyIsDestroyedIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.sealing(quick())
-	r.ended(id, OutcomeDead, ReasonExpired)
+	r.ended(id, outcome.Dead, outcome.ReasonExpired)
 	if got := receiver.Requests(); len(got) > 0 {
 		t.Errorf("it was sent: %+v", got)
 	}
@@ -121,7 +123,7 @@ func TestATaskWaitsForItsKey(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	if got := receiver.Requests(); len(got) != 1 || !bytes.Contains(got[0].Body, e.Data) {
 		t.Errorf("got %+v, want the event once", got)
 	}
@@ -137,9 +139,9 @@ func TestAnswersAreSealed(t *testing.T) {
 	broken := r.subscribe("http://127.0.0.1:1/", once) // its error says why
 	e := r.event()
 	for _, sub := range []*subscriptions.Subscription{ended, broken} {
-		r.ended(r.send(e, sub), OutcomeDead, map[bool]Reason{true: ReasonServer, false: ReasonConnect}[sub == ended])
+		r.ended(r.send(e, sub), outcome.Dead, map[bool]outcome.Reason{true: outcome.ReasonServer, false: outcome.ReasonConnect}[sub == ended])
 	}
-	r.waits(r.send(e, later), ReasonServer)
+	r.waits(r.send(e, later), outcome.ReasonServer)
 
 	log := NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t))
 	check := func(when string) {

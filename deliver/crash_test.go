@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -93,7 +94,7 @@ func TestKilledBetweenSendAndOutcome(t *testing.T) {
 	id := r.send(r.event(), sub)
 	receiver.Wait(1)
 	r.worker(brief())
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := len(receiver.Requests()); n != 2 {
 		t.Errorf("got %d requests, want the one that was lost and one more", n)
@@ -121,8 +122,8 @@ func TestKilledBetweenOutcomeAndAck(t *testing.T) {
 	// Nobody has recorded the outcome yet: the other worker must wait for that before it judges.
 	r.worker(brief())
 	r.recorder()
-	r.ended(id, OutcomeDelivered, ReasonOK)
-	r.ended(ID(e.UID, two.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
+	r.ended(outcome.ID(e.UID, two.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := len(done.Requests()); n != 1 {
 		t.Errorf("got %d requests for the delivery that had its outcome, want 1", n)
@@ -146,7 +147,7 @@ func TestAConsumerThatForgotItsAcks(t *testing.T) {
 		ids = append(ids, r.send(r.event(), sub, bad))
 	}
 	for _, id := range ids {
-		r.ended(id, OutcomeDelivered, ReasonOK)
+		r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
 	if err := first.stop(); err != nil {
@@ -166,7 +167,7 @@ func TestAConsumerThatForgotItsAcks(t *testing.T) {
 	second := r.worker(quick())
 	r.recorder()
 	last := r.send(r.event(), sub)
-	r.ended(last, OutcomeDelivered, ReasonOK)
+	r.ended(last, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := len(receiver.Requests()); n != 21 {
 		t.Errorf("got %d requests, want 21", n)
@@ -188,13 +189,13 @@ func TestASuspectTaskIsChecked(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub, other := r.subscribe(receiver.URL, nil), r.subscribe(receiver.URL, nil)
 	e := r.event()
-	r.ended(r.send(e, sub), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(e, sub), outcome.Delivered, outcome.ReasonOK)
 	again := r.task(e, sub, other)
 	again.Suspect = true
 	if err := r.outbox.Send(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(ID(e.UID, other.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	r.ended(outcome.ID(e.UID, other.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := len(receiver.Requests()); n != 2 {
 		t.Errorf("got %d requests, want one for each subscription", n)
@@ -213,9 +214,9 @@ func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
 	v := r.victim(connect, brief(), nil)
 	e := r.event()
 	inFlight := r.send(e, one, two)
-	made := ID(e.UID, two.ID, 0, e.AcceptedAt)
-	r.waits(inFlight, ReasonBusy)
-	r.waits(made, ReasonBusy)
+	made := outcome.ID(e.UID, two.ID, 0, e.AcceptedAt)
+	r.waits(inFlight, outcome.ReasonBusy)
+	r.waits(made, outcome.ReasonBusy)
 	r.settled()
 	if err := recorder.stop(); err != nil {
 		t.Fatal(err)
@@ -231,8 +232,8 @@ func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
 		return r.count(`SELECT count(*) FROM deferrals WHERE claim_at < now() - interval '1 second'`) == 2
 	})
 	r.recorder()
-	r.ended(made, OutcomeDelivered, ReasonOK)
-	r.ended(inFlight, OutcomeDelivered, ReasonOK)
+	r.ended(made, outcome.Delivered, outcome.ReasonOK)
+	r.ended(inFlight, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := len(slow.Requests()); n != 1 {
 		t.Errorf("got %d requests for the delivery that had its outcome, want 1", n)
@@ -262,7 +263,7 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 		e := r.event()
 		r.send(e, subs...)
 		for i, s := range subs {
-			ids[fmt.Sprintf("/%d %s", i, e.ID)] = ID(e.UID, s.ID, 0, e.AcceptedAt)
+			ids[fmt.Sprintf("/%d %s", i, e.ID)] = outcome.ID(e.UID, s.ID, 0, e.AcceptedAt)
 		}
 	}
 	receiver.Wait(events * len(subs) / 4)
@@ -271,7 +272,7 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 	over := r.ending()
 	r.worker(brief())
 	for _, id := range ids {
-		r.ended(id, OutcomeDelivered, ReasonOK)
+		r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
 	got := requestsOf(receiver)
@@ -305,8 +306,8 @@ func (r *rig) ending() map[uuid.UUID]bool {
 	found := make(map[uuid.UUID]bool)
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
 		msg := must(stream.GetMsg(r.t.Context(), seq))(r.t)
-		for _, rec := range must(unpackRecords(msg.Data))(r.t) {
-			if rec.ended() {
+		for _, rec := range must(outcome.Unpack(msg.Data))(r.t) {
+			if rec.Ended() {
 				found[rec.Delivery] = true
 			}
 		}

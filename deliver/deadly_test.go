@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -29,11 +30,11 @@ func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		deaths, quarantined int
-		state               Outcome // empty: nothing is known of the deliveries
+		state               outcome.Outcome // empty: nothing is known of the deliveries
 	}{
-		{suspect.MaxTries - 1, 0, OutcomeDelivered},
-		{suspect.MaxTries, 0, OutcomeDelivered},
-		{suspect.MaxTries + 1, 1, OutcomeDead},
+		{suspect.MaxTries - 1, 0, outcome.Delivered},
+		{suspect.MaxTries, 0, outcome.Delivered},
+		{suspect.MaxTries + 1, 1, outcome.Dead},
 		{suspect.MaxTries + 2, 1, ""},
 	} {
 		t.Run(fmt.Sprint(tt.deaths, " deaths"), func(t *testing.T) {
@@ -50,13 +51,13 @@ func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
 			r.start(p)
 			r.recorder()
 			other := r.send(r.event(), first)
-			r.ended(other, OutcomeDelivered, ReasonOK)
+			r.ended(other, outcome.Delivered, outcome.ReasonOK)
 			for _, sub := range []*subscriptions.Subscription{first, second} {
-				switch id := ID(e.UID, sub.ID, 0, e.AcceptedAt); tt.state {
-				case OutcomeDelivered:
-					r.ended(id, OutcomeDelivered, ReasonOK)
-				case OutcomeDead:
-					r.ended(id, OutcomeDead, ReasonProtocol)
+				switch id := outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt); tt.state {
+				case outcome.Delivered:
+					r.ended(id, outcome.Delivered, outcome.ReasonOK)
+				case outcome.Dead:
+					r.ended(id, outcome.Dead, outcome.ReasonProtocol)
 				}
 			}
 			r.settled()
@@ -65,7 +66,7 @@ func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
 				t.Errorf("%d messages in quarantine, want %d", n, tt.quarantined)
 			}
 			want := 1
-			if tt.state == OutcomeDelivered {
+			if tt.state == outcome.Delivered {
 				want = 3
 			}
 			if n := len(receiver.Requests()); n != want {
@@ -96,7 +97,7 @@ func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
 			metrics := must(NewMetrics(prometheus.NewRegistry()))(t)
 			recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics, Logger: r.log, Suspects: guards[1]}))(t)
 			r.run(recorder.Run)
-			r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+			r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 			r.eventually("the count to be forgotten", func() bool { return r.count(`SELECT count(*) FROM suspects`) == 0 })
 			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
 				t.Errorf("%d messages in quarantine, want %d", n, tt.quarantined)
@@ -123,5 +124,5 @@ func TestSuspectTasksAreDeliveredWithoutCounts(t *testing.T) {
 	p.deps.Suspects = suspect.New(db, r.log, "deliver")[0]
 	r.start(p)
 	r.recorder()
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 }

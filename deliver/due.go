@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // How due deferrals are looked for: often while one is near, seldom while none is.
@@ -208,10 +211,10 @@ func (d *due) startNow(list []*claimed) {
 	for _, c := range list {
 		f := &c.flight
 		var s *seat
-		var r *Record
+		var r *outcome.Record
 		err := fresh
 		if err == nil {
-			r, err = w.guarded(f, func() (r *Record, err error) {
+			r, err = w.guarded(f, func() (r *outcome.Record, err error) {
 				s, r, err = w.checkIn(f)
 				return r, err
 			})
@@ -223,7 +226,7 @@ func (d *due) startNow(list []*claimed) {
 				w.cancelSeat(s)
 				r, err = w.condemn(f, fmt.Sprintf("%d workers in a row died with delivery %s in hand", c.lapses, f.delivery))
 			} else if !errors.Is(err, errPanicked) {
-				r, err = w.guarded(f, func() (*Record, error) { return d.through(f, s, r, err) })
+				r, err = w.guarded(f, func() (*outcome.Record, error) { return d.through(f, s, r, err) })
 			}
 			d.land(f, r, err)
 		})
@@ -252,11 +255,11 @@ func (w *Worker) cancelSeat(s *seat) {
 }
 
 // through takes a lease with a seat, or with a record, to what is written of it.
-func (d *due) through(f *flight, s *seat, r *Record, err error) (*Record, error) {
+func (d *due) through(f *flight, s *seat, r *outcome.Record, err error) (*outcome.Record, error) {
 	switch {
 	case s != nil:
 		r, err = d.fly(f, s)
-	case r != nil && (r.Held || r.Outcome == OutcomeDead):
+	case r != nil && (r.Held || r.Outcome == outcome.Dead):
 		err = d.keep(f, r)
 	}
 	return d.putOff(f, r, err)
@@ -271,39 +274,39 @@ func (w *Worker) refresh() error {
 }
 
 // fly reads the event and flies.
-func (d *due) fly(f *flight, s *seat) (*Record, error) {
+func (d *due) fly(f *flight, s *seat) (*outcome.Record, error) {
 	w := d.worker
-	event, err := w.events.get(w.draining, f.eventUID, f.seq)
+	found, err := w.events.get(w.draining, f.eventUID, f.seq)
 	if err == nil && w.draining.Err() != nil {
 		err = errStopping
 	}
 	if err == nil {
-		f.event, f.bodies = event.event, event.bodies
+		f.event, f.bodies = found.event, found.bodies
 		return w.fly(f, s)
 	}
 	s.ticket.Leave()
-	if errors.Is(err, ErrEventGone) {
-		return f.record(OutcomeDead, ReasonExpired, w.now()), nil
+	if errors.Is(err, event.ErrGone) {
+		return f.record(outcome.Dead, outcome.ReasonExpired, w.now()), nil
 	}
 	return nil, err
 }
 
 // keep adds the event's bytes to the record of a delivery that is held, as it may outlive the stream.
-func (d *due) keep(f *flight, r *Record) error {
+func (d *due) keep(f *flight, r *outcome.Record) error {
 	w := d.worker
-	event, err := w.events.get(w.draining, f.eventUID, f.seq)
-	if errors.Is(err, ErrEventGone) {
+	found, err := w.events.get(w.draining, f.eventUID, f.seq)
+	if errors.Is(err, event.ErrGone) {
 		return nil // It will be found out when it is set free.
 	}
 	if err == nil {
-		f.event = event.event
+		f.event = found.event
 		w.keepBytes(f, r)
 	}
 	return err
 }
 
 // putOff counts what is put off, and makes a record of what may outlive the stream of events, as that keeps its bytes.
-func (d *due) putOff(f *flight, r *Record, err error) (*Record, error) {
+func (d *due) putOff(f *flight, r *outcome.Record, err error) (*outcome.Record, error) {
 	w := d.worker
 	p, ok := laterOf(err)
 	if !ok {
@@ -321,7 +324,7 @@ func (d *due) putOff(f *flight, r *Record, err error) (*Record, error) {
 }
 
 // land puts the record of a lease on disk, or gives the lease back if there is none.
-func (d *due) land(f *flight, r *Record, err error) {
+func (d *due) land(f *flight, r *outcome.Record, err error) {
 	w := d.worker
 	if err == nil {
 		r.Step = f.step + 1
@@ -338,7 +341,7 @@ func (d *due) land(f *flight, r *Record, err error) {
 		}
 	}
 	if err == nil {
-		if f.ordered && r.ended() {
+		if f.ordered && r.Ended() {
 			d.expect(time.Now()) // The next of its key is due once this one is recorded.
 		}
 		return

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -30,7 +31,7 @@ func TestTwoWorkersShareWhatIsDue(t *testing.T) {
 		ids = append(ids, r.send(r.event(), sub))
 	}
 	for _, id := range ids {
-		if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+		if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 			t.Errorf("got %d attempts, want 2", row.Attempts)
 		}
 	}
@@ -54,14 +55,14 @@ func TestWhatIsDueIsMadeWhenItIsDue(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(500), servertest.Status(200))
 	far := r.subscribe(receiver.URL, retries(time.Hour))
-	r.waits(r.send(r.event(), far), ReasonServer)
+	r.waits(r.send(r.event(), far), outcome.ReasonServer)
 	near := r.subscribe(receiver.URL, retries(300*time.Millisecond))
 	id := r.send(r.event(), near)
 	got := receiver.Wait(3)
 	if gap := got[2].At.Sub(got[1].At); gap < 300*time.Millisecond {
 		t.Errorf("the retry came after %s, want 300ms or more", gap)
 	}
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 }
 
 // again makes n deliveries of events of the past.
@@ -95,7 +96,7 @@ func TestNothingIsMadeBeforeItIsDue(t *testing.T) {
 	const n, every = 150, 3 * time.Millisecond
 	from := must(newLedger(r.db).clock(t.Context()))(t).Add(100 * time.Millisecond)
 	r.again(sub, n, Pace{From: from, Every: every})
-	r.all(sub, n, OutcomeDelivered)
+	r.all(sub, n, outcome.Delivered)
 	mu.Lock()
 	defer mu.Unlock()
 	slices.Sort(begun)
@@ -198,7 +199,7 @@ func TestWithoutItsEventADeliveryIsDead(t *testing.T) {
 	sub := r.subscribe(receiver.URL, retries(100*time.Millisecond))
 	e := r.event()
 	r.forget(e)
-	r.ended(r.send(e, sub), OutcomeDead, ReasonExpired)
+	r.ended(r.send(e, sub), outcome.Dead, outcome.ReasonExpired)
 	if n := len(receiver.Requests()); n != 1 {
 		t.Errorf("got %d requests, want 1", n)
 	}
@@ -214,11 +215,11 @@ func TestALongWaitKeepsTheEvent(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t, servertest.Status(500))
 	short, long := r.subscribe(receiver.URL, retries(time.Hour)), r.subscribe(receiver.URL, retries(48*time.Hour))
-	r.waits(r.send(r.event(), short), ReasonServer)
+	r.waits(r.send(r.event(), short), outcome.ReasonServer)
 	if n := r.count(`SELECT count(*) FROM event_data`); n != 0 {
 		t.Errorf("%d events are kept for a retry in an hour, want none", n)
 	}
-	r.waits(r.send(r.event(), long), ReasonServer)
+	r.waits(r.send(r.event(), long), outcome.ReasonServer)
 	if n := r.count(`SELECT count(*) FROM event_data`); n != 1 {
 		t.Errorf("%d events are kept for a retry in two days, want 1", n)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -29,15 +30,15 @@ func TestALateGoneConcernsTheOldURLOnly(t *testing.T) {
 	next := servertest.NewReceiver(t)
 	sub := r.subscribe(old.URL, retries(time.Hour))
 	waiting := r.send(r.event(), sub)
-	r.waits(waiting, ReasonServer)
+	r.waits(waiting, outcome.ReasonServer)
 	late := r.send(r.event(), sub)
 	old.Wait(2)
 	r.move(sub, next.URL)
 	close(release)
-	r.ended(late, OutcomeDead, ReasonGone)
-	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+	r.ended(late, outcome.Dead, outcome.ReasonGone)
+	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	r.waits(waiting, ReasonServer)
+	r.waits(waiting, outcome.ReasonServer)
 	if s := must(r.store.Get(t.Context(), sub.Tenant, sub.ID))(t); s.Status != subscriptions.Active {
 		t.Errorf("the subscription is %s (%s), want it active", s.Status, s.DisabledReason)
 	}
@@ -56,7 +57,7 @@ func TestANewURLIsNotHeldBackForTheOldOne(t *testing.T) {
 		"retry after": servertest.Reply(503, map[string][]string{"Retry-After": {"3600"}}, ""),
 	} {
 		sub := r.subscribe(servertest.NewReceiver(t, answer).URL, once)
-		r.ended(r.send(r.event(), sub), OutcomeDead, ReasonServer)
+		r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
 		r.eventually(name+" to hold back", func() bool {
 			before := r.count(`SELECT count(*) FROM deferrals WHERE attempts = 0`)
 			r.send(r.event(), sub)
@@ -64,7 +65,7 @@ func TestANewURLIsNotHeldBackForTheOldOne(t *testing.T) {
 			return r.count(`SELECT count(*) FROM deferrals WHERE attempts = 0`) > before
 		})
 		r.move(sub, servertest.NewReceiver(t).URL)
-		r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+		r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	}
 }
 
@@ -78,19 +79,19 @@ func TestAStreakEndsWithItsURL(t *testing.T) {
 	release := make(chan struct{})
 	old := servertest.NewReceiver(t, servertest.Status(500), servertest.After(release, servertest.Status(500)))
 	sub := r.subscribe(old.URL, once)
-	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonServer)
+	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
 	r.eventually("the failure to be counted", func() bool { return r.count(`SELECT count(*) FROM failing`) == 1 })
 	must(r.db.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = 500`))(t)
 	late := r.send(r.event(), sub)
 	old.Wait(2)
 	r.move(sub, servertest.NewReceiver(t, servertest.Status(500)).URL)
-	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonServer)
+	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
 	r.eventually("another streak to begin", func() bool {
 		return r.count(`SELECT count(*) FROM failing WHERE failures = 1 AND since > now() - interval '1 hour'`) == 1
 	})
 	close(release)
-	r.ended(late, OutcomeDead, ReasonServer)
-	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonServer)
+	r.ended(late, outcome.Dead, outcome.ReasonServer)
+	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
 	r.eventually("the next failure to be counted", func() bool { return r.count(`SELECT failures FROM failing`) > 1 })
 	if n := r.count(`SELECT failures FROM failing`); n != 2 {
 		t.Errorf("%d failures are counted, want the 2 of the new URL", n)

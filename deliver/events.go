@@ -12,18 +12,16 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
-
-// ErrEventGone says that neither the stream nor the ledger has an event's bytes any more.
-var ErrEventGone = errors.New("the event's bytes are gone")
 
 // readTimeout bounds the reading of one event.
 const readTimeout = 5 * time.Second
 
 // EventsConfig says where events are.
 type EventsConfig struct {
-	// Read reads the event at a place in the stream of events; ErrEventGone if there is none any more. It is
+	// Read reads the event at a place in the stream of events; event.ErrGone if there is none any more. It is
 	// fan-out's to give: what a message of that stream means is decided there alone.
 	Read func(ctx context.Context, seq uint64) (*Event, error)
 	// Keys open what the ledger keeps; nil if that is in the clear.
@@ -73,7 +71,7 @@ func (e *Events) keys() *tenantkeys.Keys {
 	return e.ledger.keys
 }
 
-// Get returns an event. It fails with ErrEventGone if the event is nowhere any more.
+// Get returns an event. It fails with event.ErrGone if the event is nowhere any more.
 func (e *Events) Get(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
 	s, err := e.get(ctx, uid, seq)
 	if err != nil {
@@ -136,35 +134,35 @@ func (e *Events) keep(event *Event) *stored {
 // read asks the stream, then the ledger. A place in the stream may hold another event, if the stream was lost
 // and made anew; the uid tells.
 func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
-	event, err := e.cfg.Read(ctx, seq)
-	if err != nil && !errors.Is(err, ErrEventGone) {
+	read, err := e.cfg.Read(ctx, seq)
+	if err != nil && !errors.Is(err, event.ErrGone) {
 		return nil, err
 	}
 	if err == nil {
-		if found := event.As(uid); found != nil {
+		if found := read.As(uid); found != nil {
 			return found, nil
 		}
 	}
 	return e.Kept(ctx, uid)
 }
 
-// Kept returns what the ledger keeps of an event, past the cache; ErrEventGone if that is nothing.
+// Kept returns what the ledger keeps of an event, past the cache; event.ErrGone if that is nothing.
 func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 	body, err := e.ledger.eventBody(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
-	event, sealed, err := unpackEvent(body)
+	kept, sealed, err := event.Unpack(body)
 	if err == nil && sealed != nil {
-		err = openContents(ctx, e.ledger.keys, event, sealed)
+		err = event.Open(ctx, e.ledger.keys, kept, sealed)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return event, nil
+	return kept, nil
 }
 
-// sendable returns an event that is to be sent again; ErrEventGone if it cannot be. What was erased may still be in
+// sendable returns an event that is to be sent again; event.ErrGone if it cannot be. What was erased may still be in
 // memory here, which does not count.
 func (e *Events) sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
 	erased, err := e.ledger.erased(ctx, uid)

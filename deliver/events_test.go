@@ -13,7 +13,7 @@ import (
 func TestEventsThatAreRememberedAreNotRead(t *testing.T) {
 	t.Parallel()
 	reads := 0
-	read := func(context.Context, uint64) (*Event, error) { reads++; return nil, ErrEventGone }
+	read := func(context.Context, uint64) (*Event, error) { reads++; return nil, event.ErrGone }
 	events, err := NewEvents(EventsConfig{Read: read}, nil)
 	if err != nil {
 		t.Fatal(err)

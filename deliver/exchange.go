@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
@@ -55,7 +56,7 @@ func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *R
 	if plan.certificate != nil {
 		transport, id, err := p.identities.take(plan.certificate)
 		if err != nil {
-			r.fail(ReasonConfig, err)
+			r.fail(outcome.ReasonConfig, err)
 			return
 		}
 		defer p.identities.release(id)
@@ -82,15 +83,15 @@ func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *R
 // answered judges an answer and reads it; the caller closes it.
 func (p *Poster) answered(parent context.Context, resp *http.Response, conceal *conceal, r *Result) {
 	r.Status = resp.StatusCode
-	r.Reason = reasonOf(resp.StatusCode)
+	r.Reason = outcome.ReasonOf(resp.StatusCode)
 	r.judgeHeader(resp)
-	if r.Reason == ReasonProtocol {
+	if r.Reason == outcome.ReasonProtocol {
 		return // Nothing that follows can be relied upon; 101 has no body but the bare connection.
 	}
 	kept, err := p.read(resp, conceal)
 	r.Response = kept
-	if r.Reason == ReasonOK && err != nil && parent.Err() == nil && breaksFraming(err) {
-		r.fail(ReasonProtocol, err)
+	if r.Reason == outcome.ReasonOK && err != nil && parent.Err() == nil && breaksFraming(err) {
+		r.fail(outcome.ReasonProtocol, err)
 	}
 }
 

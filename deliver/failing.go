@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -53,7 +54,7 @@ func (k *failing) note(f *flight, sub *subscriptions.Subscription, r Result) {
 	if counted.overtook(sub) || good.overtook(sub) {
 		return
 	}
-	if r.Reason == ReasonOK {
+	if r.Reason == outcome.ReasonOK {
 		if k.known[sub.ID] || counted != nil {
 			delete(k.counts, sub.ID)
 			k.mended[sub.ID] = &streak{sub: sub, operational: isOperational(f.eventType)}
@@ -120,7 +121,7 @@ func (k *failing) flush(ctx context.Context) error {
 	for id, s := range rows {
 		s.sub, s.operational = counts[id].sub, counts[id].operational
 		if k.worker.givenUp(s) {
-			errs = append(errs, k.worker.disable(ctx, s.sub, ReasonFailing, s.operational))
+			errs = append(errs, k.worker.disable(ctx, s.sub, outcome.ReasonFailing, s.operational))
 		}
 	}
 	return errors.Join(append(errs, k.learn(ctx))...)
@@ -194,7 +195,7 @@ func (w *Worker) givenUp(s *streak) bool {
 
 // disable disables a subscription and tells its tenant. The follower cancels what is pending for it. If the subscription was
 // changed since, nothing happens: the verdict is about what it was. The next attempt gets a verdict of its own.
-func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason Reason, operational bool) error {
+func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason outcome.Reason, operational bool) error {
 	done, err := w.disabler.Disable(ctx, sub.ID, sub.Revision, string(reason))
 	if err != nil || !done {
 		return err
@@ -222,7 +223,7 @@ func (w *Worker) recovered(subs []*subscriptions.Subscription) {
 
 // hurry makes due what waits for an endpoint that is back.
 func (w *Worker) hurry(ctx context.Context, sub *subscriptions.Subscription) error {
-	n, err := w.ledger.goOn(ctx, sub.ID, ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*most(sub)))
+	n, err := w.ledger.goOn(ctx, sub.ID, outcome.ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*most(sub)))
 	if err != nil || n == 0 {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -71,7 +72,7 @@ func TestPostgresGoesAwayUnderLoad(t *testing.T) {
 	send(20)
 	for _, e := range events {
 		for i, s := range subs {
-			row := r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+			row := r.ended(outcome.ID(e.UID, s.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 			if want := 1 + i%2; row.Attempts != want {
 				t.Errorf("%s to %d: got %d attempts, want %d", e.ID, i, row.Attempts, want)
 			}
@@ -128,7 +129,7 @@ func TestNATSIsKilledUnderLoad(t *testing.T) {
 		e := r.event()
 		r.reliably(r.task(e, subs...))
 		for _, s := range subs {
-			ids = append(ids, ID(e.UID, s.ID, 0, e.AcceptedAt))
+			ids = append(ids, outcome.ID(e.UID, s.ID, 0, e.AcceptedAt))
 		}
 		if i%100 == 50 {
 			server.Kill()
@@ -136,7 +137,7 @@ func TestNATSIsKilledUnderLoad(t *testing.T) {
 		}
 	}
 	for _, id := range ids {
-		r.ended(id, OutcomeDelivered, ReasonOK)
+		r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
 	if got, want := len(receiver.Requests()), events*5; got != want {
@@ -170,7 +171,7 @@ func TestAttemptsIsFull(t *testing.T) {
 			if err := trimmer.trim(t.Context()); err != nil {
 				t.Error(err)
 			}
-			return e.State == string(OutcomeDelivered)
+			return e.State == string(outcome.Delivered)
 		})
 	}
 	if n := len(receiver.Requests()); n != 40 {
@@ -194,7 +195,7 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	})
 	w := r.start(p)
 	r.recorder()
-	if row := r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+	if row := r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %d attempts, want 2", row.Attempts)
 	}
 	if n := metric(t, w.metrics.panics); n != 1 {
@@ -234,10 +235,10 @@ func TestStoppingFinishesWhatIsInFlight(t *testing.T) {
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(inFlight, OutcomeDelivered, ReasonOK)
-	r.ended(first, OutcomeDelivered, ReasonOK)
+	r.ended(inFlight, outcome.Delivered, outcome.ReasonOK)
+	r.ended(first, outcome.Delivered, outcome.ReasonOK)
 	r.worker(quick())
-	r.ended(waiting, OutcomeDelivered, ReasonOK)
+	r.ended(waiting, outcome.Delivered, outcome.ReasonOK)
 	if n := len(receiver.Requests()); n != 3 {
 		t.Errorf("got %d requests, want 3", n)
 	}
@@ -254,7 +255,7 @@ func TestStoppingBreaksOffWhatTakesTooLong(t *testing.T) {
 	cfg.HandOff, cfg.DrainTimeout = 300*time.Millisecond, 100*time.Millisecond
 	w := r.worker(cfg)
 	leased := r.send(r.event(), sub)
-	r.waits(leased, ReasonBusy)
+	r.waits(leased, outcome.ReasonBusy)
 	unleased := r.send(r.event(), sub)
 	receiver.Wait(2)
 	if err := w.stop(); err != nil {
@@ -265,7 +266,7 @@ func TestStoppingBreaksOffWhatTakesTooLong(t *testing.T) {
 	}
 	r.worker(quick())
 	for _, id := range []uuid.UUID{leased, unleased} {
-		if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 1 {
+		if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 1 {
 			t.Errorf("got %d attempts, want 1", row.Attempts)
 		}
 	}

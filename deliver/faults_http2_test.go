@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
@@ -133,12 +134,12 @@ func http2Faults(t *testing.T) []fault {
 	flood := func(then flow) func(*rawConn) { return floodFrames(then, then) }
 	header := func(h *http2Conn, stream uint32) error { return h.answer(stream, false, ":status=200") }
 	faults := []fault{
-		{name: "a good answer", want: ReasonOK, status: 200, serve: each(ok), check: func(t *testing.T, r Result, _ *rawReceiver) {
+		{name: "a good answer", want: outcome.ReasonOK, status: 200, serve: each(ok), check: func(t *testing.T, r Result, _ *rawReceiver) {
 			if string(r.Response) != "ok" {
 				t.Errorf("kept %q", r.Response)
 			}
 		}},
-		{name: "retired before the request was taken up, once", want: ReasonOK, status: 200, requests: 2, check: resent(1),
+		{name: "retired before the request was taken up, once", want: outcome.ReasonOK, status: 200, requests: 2, check: resent(1),
 			serve: func(c *rawConn) {
 				if c.number > 1 {
 					each(ok)(c)
@@ -146,56 +147,56 @@ func http2Faults(t *testing.T) []fault {
 				}
 				each(func(h *http2Conn, _ uint32) { _ = h.WriteGoAway(0, http2.ErrCodeNo, nil) })(c)
 			}},
-		{name: "retired before the request was taken up, always", want: ReasonReset, requests: 2, check: resent(1),
+		{name: "retired before the request was taken up, always", want: outcome.ReasonReset, requests: 2, check: resent(1),
 			serve: each(func(h *http2Conn, _ uint32) { _ = h.WriteGoAway(0, http2.ErrCodeNo, nil) })},
-		{name: "retired after the request was taken up", want: ReasonOK, status: 200, check: resent(0),
+		{name: "retired after the request was taken up", want: outcome.ReasonOK, status: 200, check: resent(0),
 			serve: each(func(h *http2Conn, stream uint32) { _ = h.WriteGoAway(stream, http2.ErrCodeNo, nil); ok(h, stream) })},
-		{name: "retired with an error", want: ReasonReset, check: resent(0), serve: http2Script(nil, func(h *http2Conn) {
+		{name: "retired with an error", want: outcome.ReasonReset, check: resent(0), serve: http2Script(nil, func(h *http2Conn) {
 			if stream, ok := h.request(); ok {
 				_ = h.WriteGoAway(stream, http2.ErrCodeEnhanceYourCalm, nil)
 			}
 		})},
-		{name: "refused stream", want: ReasonReset, requests: 2, check: resent(1), serve: reset(http2.ErrCodeRefusedStream)},
-		{name: "reset as a protocol error", want: ReasonReset, check: resent(0), serve: reset(http2.ErrCodeProtocol)},
-		{name: "reset as cancelled", want: ReasonReset, check: resent(0), serve: reset(http2.ErrCodeCancel)},
-		{name: "closed without an answer", want: ReasonReset, check: resent(0), serve: http2Script(nil, func(h *http2Conn) { h.request() })},
-		{name: "reset after a 200", want: ReasonOK, status: 200, serve: each(func(h *http2Conn, stream uint32) {
+		{name: "refused stream", want: outcome.ReasonReset, requests: 2, check: resent(1), serve: reset(http2.ErrCodeRefusedStream)},
+		{name: "reset as a protocol error", want: outcome.ReasonReset, check: resent(0), serve: reset(http2.ErrCodeProtocol)},
+		{name: "reset as cancelled", want: outcome.ReasonReset, check: resent(0), serve: reset(http2.ErrCodeCancel)},
+		{name: "closed without an answer", want: outcome.ReasonReset, check: resent(0), serve: http2Script(nil, func(h *http2Conn) { h.request() })},
+		{name: "reset after a 200", want: outcome.ReasonOK, status: 200, serve: each(func(h *http2Conn, stream uint32) {
 			_ = h.answer(stream, false, ":status=200")
 			_ = h.WriteRSTStream(stream, http2.ErrCodeInternal)
 		})},
-		{name: "no answer", want: ReasonTimeout, stuck: true, serve: http2Script(nil, (*http2Conn).hold)},
-		{name: "no window, ever", want: ReasonTimeout, stuck: true, large: true,
+		{name: "no answer", want: outcome.ReasonTimeout, stuck: true, serve: http2Script(nil, (*http2Conn).hold)},
+		{name: "no window, ever", want: outcome.ReasonTimeout, stuck: true, large: true,
 			serve: http2Script([]http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, (*http2Conn).hold)},
-		{name: "endless resets", want: ReasonTimeout, stuck: true, floods: true,
+		{name: "endless resets", want: outcome.ReasonTimeout, stuck: true, floods: true,
 			serve: flood(func(h *http2Conn, _ uint32) error { return h.WriteRSTStream(1<<20+1, http2.ErrCodeCancel) })},
-		{name: "endless settings", want: ReasonTimeout, stuck: true, floods: true,
+		{name: "endless settings", want: outcome.ReasonTimeout, stuck: true, floods: true,
 			serve: flood(func(h *http2Conn, _ uint32) error { return h.WriteSettings() })},
-		{name: "endless pings", want: ReasonTimeout, stuck: true, floods: true,
+		{name: "endless pings", want: outcome.ReasonTimeout, stuck: true, floods: true,
 			serve: flood(func(h *http2Conn, _ uint32) error { return h.WritePing(false, [8]byte{}) })},
-		{name: "endless pings, whose answers it does not read", want: ReasonTimeout, stuck: true, serve: http2Script(nil, func(h *http2Conn) {
+		{name: "endless pings, whose answers it does not read", want: outcome.ReasonTimeout, stuck: true, serve: http2Script(nil, func(h *http2Conn) {
 			for _, ok := h.request(); ok && h.WritePing(false, [8]byte{}) == nil; {
 			}
 		})},
-		{name: "endless window updates", want: ReasonProtocol, floods: true,
+		{name: "endless window updates", want: outcome.ReasonProtocol, floods: true,
 			serve: flood(func(h *http2Conn, stream uint32) error { return h.WriteWindowUpdate(stream, 1<<30) })},
-		{name: "endless header", want: ReasonProtocol, floods: true, serve: floodFrames(func(h *http2Conn, stream uint32) error {
+		{name: "endless header", want: outcome.ReasonProtocol, floods: true, serve: floodFrames(func(h *http2Conn, stream uint32) error {
 			return h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: h.headers(":status=200")})
 		}, func(h *http2Conn, stream uint32) error {
 			return h.WriteContinuation(stream, false, h.headers("x="+strings.Repeat("x", 1000)))
 		})},
-		{name: "a header of 1 MiB", want: ReasonProtocol, floods: true, serve: each(func(h *http2Conn, stream uint32) {
+		{name: "a header of 1 MiB", want: outcome.ReasonProtocol, floods: true, serve: each(func(h *http2Conn, stream uint32) {
 			_ = h.answer(stream, true, ":status=200", "x="+strings.Repeat("x", 1<<20))
 		})},
-		{name: "endless empty data", want: ReasonOK, status: 200, floods: true, serve: floodFrames(header, func(h *http2Conn, stream uint32) error {
+		{name: "endless empty data", want: outcome.ReasonOK, status: 200, floods: true, serve: floodFrames(header, func(h *http2Conn, stream uint32) error {
 			return h.WriteData(stream, false, nil)
 		})},
-		{name: "endless informational", want: ReasonProtocol, floods: true, serve: flood(func(h *http2Conn, stream uint32) error {
+		{name: "endless informational", want: outcome.ReasonProtocol, floods: true, serve: flood(func(h *http2Conn, stream uint32) error {
 			return h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: early, EndHeaders: true})
 		})},
-		{name: "no status", want: ReasonProtocol, serve: each(func(h *http2Conn, stream uint32) { _ = h.answer(stream, true, "x=y") })},
-		{name: "status 101", want: ReasonProtocol,
+		{name: "no status", want: outcome.ReasonProtocol, serve: each(func(h *http2Conn, stream uint32) { _ = h.answer(stream, true, "x=y") })},
+		{name: "status 101", want: outcome.ReasonProtocol,
 			serve: each(func(h *http2Conn, stream uint32) { _ = h.answer(stream, true, ":status=101") })},
-		{name: "garbage", want: ReasonProtocol, serve: each(func(h *http2Conn, _ uint32) { h.conn.send(strings.Repeat("garbage ", 10)) })},
+		{name: "garbage", want: outcome.ReasonProtocol, serve: each(func(h *http2Conn, _ uint32) { h.conn.send(strings.Repeat("garbage ", 10)) })},
 	}
 	for i := range faults {
 		faults[i].id, faults[i].tls, faults[i].roots = "F091", config, a.pool
@@ -227,10 +228,10 @@ func TestSpoiledConnectionHoldsNobody(t *testing.T) {
 			for range 3 {
 				attempt := testAttempt("https://" + bad.addr)
 				attempt.Subscription.Timeout = 300 * time.Millisecond
-				if r := poster.Send(t.Context(), attempt); r.Reason == ReasonOK || r.Duration > 5*time.Second {
+				if r := poster.Send(t.Context(), attempt); r.Reason == outcome.ReasonOK || r.Duration > 5*time.Second {
 					t.Errorf("the bad receiver: %+v", r)
 				}
-				if r := poster.Send(t.Context(), testAttempt("https://"+good.addr)); r.Reason != ReasonOK {
+				if r := poster.Send(t.Context(), testAttempt("https://"+good.addr)); r.Reason != outcome.ReasonOK {
 					t.Errorf("the good receiver: %+v, %v", r, cause(r))
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -36,7 +37,7 @@ type fault struct {
 	large    bool   // the request is larger than what the network buffers
 	floods   bool   // the receiver sends without end
 
-	want     Reason
+	want     outcome.Reason
 	status   int
 	requests int32 // at most so many reach the receiver; 1 if zero
 	check    func(t *testing.T, r Result, rec *rawReceiver)
@@ -45,14 +46,14 @@ type fault struct {
 const ok200 = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 // wantVerdict is what must become of a first attempt.
-func wantVerdict(reason Reason) (outcome Outcome, disable bool) {
+func wantVerdict(reason outcome.Reason) (_ outcome.Outcome, disable bool) {
 	switch reason {
-	case ReasonOK:
-		return OutcomeDelivered, false
-	case ReasonGone:
-		return OutcomeDead, true
+	case outcome.ReasonOK:
+		return outcome.Delivered, false
+	case outcome.ReasonGone:
+		return outcome.Dead, true
 	}
-	return OutcomeLater, false
+	return outcome.Later, false
 }
 
 func TestFaults(t *testing.T) {
@@ -166,7 +167,7 @@ func (f *fault) checkResult(t *testing.T, r Result) {
 	if text == "" || len(text) > maxErrorText+3 || text != sanitizeText(text) {
 		t.Errorf("error of %d bytes: %q", len(text), text)
 	}
-	if strings.Contains(text, "127.0.0.1") && f.want != ReasonProtocol && f.want != ReasonRedirect {
+	if strings.Contains(text, "127.0.0.1") && f.want != outcome.ReasonProtocol && f.want != outcome.ReasonRedirect {
 		t.Errorf("the error names an address: %s", text)
 	}
 }
@@ -232,12 +233,12 @@ func allFaults(t *testing.T) []fault {
 // silenceFaults are receivers that take their time.
 func silenceFaults() []fault {
 	return []fault{
-		{id: "F068", name: "never reads", want: ReasonTimeout, stuck: true,
+		{id: "F068", name: "never reads", want: outcome.ReasonTimeout, stuck: true,
 			serve: func(c *rawConn) { <-c.receiver.gone }},
-		{id: "F068", name: "never reads a large request", want: ReasonTimeout, stuck: true, large: true,
+		{id: "F068", name: "never reads a large request", want: outcome.ReasonTimeout, stuck: true, large: true,
 			serve: func(c *rawConn) { <-c.receiver.gone }},
-		{id: "F069", name: "reads, never answers", want: ReasonTimeout, stuck: true, serve: reply("")},
-		{id: "F070", name: "drips a body after 200", want: ReasonOK, status: 200,
+		{id: "F069", name: "reads, never answers", want: outcome.ReasonTimeout, stuck: true, serve: reply("")},
+		{id: "F070", name: "drips a body after 200", want: outcome.ReasonOK, status: 200,
 			serve: func(c *rawConn) {
 				c.request()
 				c.send("HTTP/1.1 200 OK\r\n\r\n")
@@ -248,15 +249,15 @@ func silenceFaults() []fault {
 					t.Errorf("kept %q, error %v", r.Response, r.Err)
 				}
 			}},
-		{id: "F070", name: "drips a body after 500", want: ReasonServer, status: 500,
+		{id: "F070", name: "drips a body after 500", want: outcome.ReasonServer, status: 500,
 			serve: func(c *rawConn) {
 				c.request()
 				c.send("HTTP/1.1 500 Oops\r\n\r\n")
 				c.drip("d", 20*time.Millisecond)
 			}},
-		{id: "F071", name: "drips the header", want: ReasonTimeout, stuck: true,
+		{id: "F071", name: "drips the header", want: outcome.ReasonTimeout, stuck: true,
 			serve: func(c *rawConn) { c.request(); c.drip("HTTP/1.1 200 OK\r\nX: y", 20*time.Millisecond) }},
-		{id: "F077", name: "103 now and then, for ever", want: ReasonTimeout, stuck: true,
+		{id: "F077", name: "103 now and then, for ever", want: outcome.ReasonTimeout, stuck: true,
 			serve: func(c *rawConn) {
 				c.request()
 				c.drip(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 10_000), time.Millisecond)
@@ -285,42 +286,42 @@ func bodyFaults(t *testing.T) []fault {
 	}
 	bomb := gzipBomb(t)
 	return []fault{
-		{id: "F072", name: "endless chunks", want: ReasonOK, status: 200, floods: true,
+		{id: "F072", name: "endless chunks", want: outcome.ReasonOK, status: 200, floods: true,
 			serve: floodAfter(chunked, chunk), check: keeps("xxxx", maxResponse)},
-		{id: "F072", name: "endless zeros", want: ReasonOK, status: 200, floods: true,
+		{id: "F072", name: "endless zeros", want: outcome.ReasonOK, status: 200, floods: true,
 			serve: floodAfter("HTTP/1.1 200 OK\r\n\r\n", "\x00"), check: keeps("", 0)},
-		{id: "F072", name: "10 GB announced", want: ReasonOK, status: 200, floods: true,
+		{id: "F072", name: "10 GB announced", want: outcome.ReasonOK, status: 200, floods: true,
 			serve: floodAfter("HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", "x"), check: keeps("xxxx", maxResponse)},
-		{id: "F072", name: "endless after 503", want: ReasonServer, status: 503, floods: true,
+		{id: "F072", name: "endless after 503", want: outcome.ReasonServer, status: 503, floods: true,
 			serve: floodAfter("HTTP/1.1 503 Busy\r\n\r\n", "x"), check: keeps("xxxx", maxResponse)},
-		{id: "F073", name: "gzip bomb", want: ReasonOK, status: 200, floods: true,
+		{id: "F073", name: "gzip bomb", want: outcome.ReasonOK, status: 200, floods: true,
 			serve: reply(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", len(bomb), bomb)),
 			check: keeps(binaryMark+"H4sI", -1)},
-		{id: "F074", name: "length too long", want: ReasonOK, status: 200, serve: hangUp(sized("50")), check: keeps("hello", 5)},
-		{id: "F074", name: "length too short", want: ReasonOK, status: 200, serve: reply(sized("2")), check: keeps("he", 2)},
-		{id: "F074", name: "negative length", want: ReasonProtocol, serve: reply(sized("-5"))},
-		{id: "F074", name: "length in words", want: ReasonProtocol, serve: reply(sized("five"))},
-		{id: "F074", name: "two different lengths", want: ReasonProtocol, serve: reply(sized("5", "4"))},
-		{id: "F074", name: "two lengths in one", want: ReasonProtocol, serve: reply(sized("5, 4"))},
-		{id: "F074", name: "the same length twice", want: ReasonOK, status: 200, serve: reply(sized("5", "5")), check: keeps("hello", 5)},
-		{id: "F074", name: "length and chunks", want: ReasonOK, status: 200,
+		{id: "F074", name: "length too long", want: outcome.ReasonOK, status: 200, serve: hangUp(sized("50")), check: keeps("hello", 5)},
+		{id: "F074", name: "length too short", want: outcome.ReasonOK, status: 200, serve: reply(sized("2")), check: keeps("he", 2)},
+		{id: "F074", name: "negative length", want: outcome.ReasonProtocol, serve: reply(sized("-5"))},
+		{id: "F074", name: "length in words", want: outcome.ReasonProtocol, serve: reply(sized("five"))},
+		{id: "F074", name: "two different lengths", want: outcome.ReasonProtocol, serve: reply(sized("5", "4"))},
+		{id: "F074", name: "two lengths in one", want: outcome.ReasonProtocol, serve: reply(sized("5, 4"))},
+		{id: "F074", name: "the same length twice", want: outcome.ReasonOK, status: 200, serve: reply(sized("5", "5")), check: keeps("hello", 5)},
+		{id: "F074", name: "length and chunks", want: outcome.ReasonOK, status: 200,
 			serve: reply("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), check: keeps("hello", 5)},
-		{id: "F075", name: "chunk size is no number", want: ReasonProtocol, status: 200, serve: reply(chunked + "zz\r\nhello\r\n0\r\n\r\n")},
-		{id: "F075", name: "second chunk size is no number", want: ReasonProtocol, status: 200, serve: reply(chunked + "5\r\nhello\r\n-1\r\n\r\n"),
+		{id: "F075", name: "chunk size is no number", want: outcome.ReasonProtocol, status: 200, serve: reply(chunked + "zz\r\nhello\r\n0\r\n\r\n")},
+		{id: "F075", name: "second chunk size is no number", want: outcome.ReasonProtocol, status: 200, serve: reply(chunked + "5\r\nhello\r\n-1\r\n\r\n"),
 			check: keeps("hello", 5)},
-		{id: "F075", name: "chunk size overflows", want: ReasonProtocol, status: 200, serve: reply(chunked + "fffffffffffffffff\r\nhello")},
-		{id: "F075", name: "chunk longer than its size", want: ReasonProtocol, status: 200, serve: reply(chunked + "2\r\nhello\r\n0\r\n\r\n")},
-		{id: "F075", name: "endless chunk extension", want: ReasonProtocol, status: 200, floods: true, serve: floodAfter(chunked+"5;", "x")},
-		{id: "F075", name: "extensions larger than chunks", want: ReasonProtocol, status: 200, floods: true,
+		{id: "F075", name: "chunk size overflows", want: outcome.ReasonProtocol, status: 200, serve: reply(chunked + "fffffffffffffffff\r\nhello")},
+		{id: "F075", name: "chunk longer than its size", want: outcome.ReasonProtocol, status: 200, serve: reply(chunked + "2\r\nhello\r\n0\r\n\r\n")},
+		{id: "F075", name: "endless chunk extension", want: outcome.ReasonProtocol, status: 200, floods: true, serve: floodAfter(chunked+"5;", "x")},
+		{id: "F075", name: "extensions larger than chunks", want: outcome.ReasonProtocol, status: 200, floods: true,
 			serve: floodAfter(chunked, "1;"+strings.Repeat("x", 3000)+"\r\nx\r\n")},
-		{id: "F075", name: "endless trailers", want: ReasonProtocol, status: 200, floods: true,
+		{id: "F075", name: "endless trailers", want: outcome.ReasonProtocol, status: 200, floods: true,
 			serve: floodAfter(chunked+"5\r\nhello\r\n0\r\n", "X-Trailer: x\r\n")},
-		{id: "F075", name: "bad chunk after 500", want: ReasonServer, status: 500,
+		{id: "F075", name: "bad chunk after 500", want: outcome.ReasonServer, status: 500,
 			serve: reply("HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")},
-		{id: "F075", name: "ends within a chunk", want: ReasonOK, status: 200, serve: hangUp(chunked + "5\r\nhel"), check: keeps("hel", 3)},
-		{id: "F075", name: "ends before the last line", want: ReasonOK, status: 200, serve: hangUp(chunked + "5\r\nhello\r\n0\r\n"),
+		{id: "F075", name: "ends within a chunk", want: outcome.ReasonOK, status: 200, serve: hangUp(chunked + "5\r\nhel"), check: keeps("hel", 3)},
+		{id: "F075", name: "ends before the last line", want: outcome.ReasonOK, status: 200, serve: hangUp(chunked + "5\r\nhello\r\n0\r\n"),
 			check: keeps("hello", 5)},
-		{id: "F075", name: "unknown transfer encoding", want: ReasonProtocol, serve: reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\nuryyb")},
+		{id: "F075", name: "unknown transfer encoding", want: outcome.ReasonProtocol, serve: reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\nuryyb")},
 	}
 }
 
@@ -346,18 +347,18 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 func headerFaults() []fault {
 	begin := "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
 	return []fault{
-		{id: "F076", name: "endless headers", want: ReasonProtocol, floods: true, serve: floodAfter(begin, "X-Header: x\r\n")},
-		{id: "F076", name: "endless header", want: ReasonProtocol, floods: true, serve: floodAfter(begin+"X: ", "x")},
-		{id: "F076", name: "headers of 48 KiB", want: ReasonOK, status: 200,
+		{id: "F076", name: "endless headers", want: outcome.ReasonProtocol, floods: true, serve: floodAfter(begin, "X-Header: x\r\n")},
+		{id: "F076", name: "endless header", want: outcome.ReasonProtocol, floods: true, serve: floodAfter(begin+"X: ", "x")},
+		{id: "F076", name: "headers of 48 KiB", want: outcome.ReasonOK, status: 200,
 			serve: reply(begin + "X: " + strings.Repeat("x", 48<<10) + "\r\n\r\n")},
-		{id: "F076", name: "NUL in a header", want: ReasonProtocol, serve: reply(begin + "X: a\x00b\r\n\r\n")},
-		{id: "F076", name: "a header without colon", want: ReasonProtocol, serve: reply(begin + "tls: \"x509: EOF\r\nunexpected EOF\r\n\r\n")},
-		{id: "F076", name: "non-ASCII in a header", want: ReasonOK, status: 200, serve: reply(begin + "X: \xff\xc3\xa9\r\n\r\n")},
-		{id: "F076", name: "a folded header", want: ReasonOK, status: 200, serve: reply(begin + "X: a\r\n b\r\n\r\n")},
-		{id: "F077", name: "endless 100", want: ReasonProtocol, floods: true, serve: floodAfter("", "HTTP/1.1 100 Continue\r\n\r\n")},
-		{id: "F077", name: "endless 103", want: ReasonProtocol, floods: true,
+		{id: "F076", name: "NUL in a header", want: outcome.ReasonProtocol, serve: reply(begin + "X: a\x00b\r\n\r\n")},
+		{id: "F076", name: "a header without colon", want: outcome.ReasonProtocol, serve: reply(begin + "tls: \"x509: EOF\r\nunexpected EOF\r\n\r\n")},
+		{id: "F076", name: "non-ASCII in a header", want: outcome.ReasonOK, status: 200, serve: reply(begin + "X: \xff\xc3\xa9\r\n\r\n")},
+		{id: "F076", name: "a folded header", want: outcome.ReasonOK, status: 200, serve: reply(begin + "X: a\r\n b\r\n\r\n")},
+		{id: "F077", name: "endless 100", want: outcome.ReasonProtocol, floods: true, serve: floodAfter("", "HTTP/1.1 100 Continue\r\n\r\n")},
+		{id: "F077", name: "endless 103", want: outcome.ReasonProtocol, floods: true,
 			serve: floodAfter("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")},
-		{id: "F077", name: "a 103, then 200", want: ReasonOK, status: 200, serve: reply("HTTP/1.1 103 Early Hints\r\n\r\n" + ok200)},
+		{id: "F077", name: "a 103, then 200", want: outcome.ReasonOK, status: 200, serve: reply("HTTP/1.1 103 Early Hints\r\n\r\n" + ok200)},
 	}
 }
 
@@ -365,32 +366,32 @@ func headerFaults() []fault {
 func statusFaults() []fault {
 	answer := func(line string) func(*rawConn) { return reply(line + "\r\nContent-Length: 0\r\n\r\n") }
 	return []fault{
-		{id: "F078", name: "101", want: ReasonProtocol, status: 101, floods: true,
+		{id: "F078", name: "101", want: outcome.ReasonProtocol, status: 101, floods: true,
 			serve: floodAfter("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "x")},
-		{id: "F078", name: "101 without upgrade", want: ReasonProtocol, status: 101, serve: answer("HTTP/1.1 101 Switching Protocols")},
-		{id: "F079", name: "status 000", want: ReasonProtocol, status: 0, serve: answer("HTTP/1.1 000 Nothing")},
-		{id: "F079", name: "status 099", want: ReasonProtocol, status: 99, serve: answer("HTTP/1.1 099 Low")},
-		{id: "F079", name: "status 99", want: ReasonProtocol, serve: answer("HTTP/1.1 99 Short")},
-		{id: "F079", name: "status 600", want: ReasonProtocol, status: 600, serve: answer("HTTP/1.1 600 High")},
-		{id: "F079", name: "status 999", want: ReasonProtocol, status: 999, serve: answer("HTTP/1.1 999 Higher")},
-		{id: "F079", name: "status 2000", want: ReasonProtocol, serve: answer("HTTP/1.1 2000 Long")},
-		{id: "F079", name: "status in words", want: ReasonProtocol, serve: answer("HTTP/1.1 two hundred")},
-		{id: "F079", name: "status negative", want: ReasonProtocol, serve: answer("HTTP/1.1 -20 Negative")},
-		{id: "F079", name: "garbage", want: ReasonProtocol, serve: reply("unexpected EOF received from peer\r\n\r\n")},
-		{id: "F079", name: "endless garbage", want: ReasonProtocol, floods: true, serve: floodAfter("", "garbage")},
-		{id: "F079", name: "empty lines", want: ReasonProtocol, serve: reply("\r\n\r\n\r\n\r\n")},
-		{id: "F079", name: "HTTP/0.9", want: ReasonProtocol, serve: hangUp("<html>ok</html>\r\n")},
-		{id: "F079", name: "another protocol", want: ReasonProtocol, serve: reply("ICY 200 OK\r\n\r\n")},
-		{id: "F079", name: "TLS on a plain port", want: ReasonProtocol, serve: reply("\x15\x03\x01\x00\x02\x02\x16\r\n")},
-		{id: "F079", name: "plain HTTP on a TLS port", want: ReasonProtocol, url: "https://127.0.0.1:{port}/",
+		{id: "F078", name: "101 without upgrade", want: outcome.ReasonProtocol, status: 101, serve: answer("HTTP/1.1 101 Switching Protocols")},
+		{id: "F079", name: "status 000", want: outcome.ReasonProtocol, status: 0, serve: answer("HTTP/1.1 000 Nothing")},
+		{id: "F079", name: "status 099", want: outcome.ReasonProtocol, status: 99, serve: answer("HTTP/1.1 099 Low")},
+		{id: "F079", name: "status 99", want: outcome.ReasonProtocol, serve: answer("HTTP/1.1 99 Short")},
+		{id: "F079", name: "status 600", want: outcome.ReasonProtocol, status: 600, serve: answer("HTTP/1.1 600 High")},
+		{id: "F079", name: "status 999", want: outcome.ReasonProtocol, status: 999, serve: answer("HTTP/1.1 999 Higher")},
+		{id: "F079", name: "status 2000", want: outcome.ReasonProtocol, serve: answer("HTTP/1.1 2000 Long")},
+		{id: "F079", name: "status in words", want: outcome.ReasonProtocol, serve: answer("HTTP/1.1 two hundred")},
+		{id: "F079", name: "status negative", want: outcome.ReasonProtocol, serve: answer("HTTP/1.1 -20 Negative")},
+		{id: "F079", name: "garbage", want: outcome.ReasonProtocol, serve: reply("unexpected EOF received from peer\r\n\r\n")},
+		{id: "F079", name: "endless garbage", want: outcome.ReasonProtocol, floods: true, serve: floodAfter("", "garbage")},
+		{id: "F079", name: "empty lines", want: outcome.ReasonProtocol, serve: reply("\r\n\r\n\r\n\r\n")},
+		{id: "F079", name: "HTTP/0.9", want: outcome.ReasonProtocol, serve: hangUp("<html>ok</html>\r\n")},
+		{id: "F079", name: "another protocol", want: outcome.ReasonProtocol, serve: reply("ICY 200 OK\r\n\r\n")},
+		{id: "F079", name: "TLS on a plain port", want: outcome.ReasonProtocol, serve: reply("\x15\x03\x01\x00\x02\x02\x16\r\n")},
+		{id: "F079", name: "plain HTTP on a TLS port", want: outcome.ReasonProtocol, url: "https://127.0.0.1:{port}/",
 			serve: func(c *rawConn) { c.send("HTTP/1.1 400 Bad Request\r\n\r\n"); c.hold() }},
-		{id: "F079", name: "200 without a reason phrase", want: ReasonOK, status: 200, serve: answer("HTTP/1.1 200")},
-		{id: "F079", name: "299", want: ReasonOK, status: 299, serve: answer("HTTP/1.1 299 Fine")},
-		{id: "F079", name: "204", want: ReasonOK, status: 204, serve: reply("HTTP/1.1 204 No Content\r\n\r\n")},
-		{id: "F079", name: "HTTP/1.0", want: ReasonOK, status: 200, serve: hangUp("HTTP/1.0 200 OK\r\n\r\nok")},
-		{id: "F094", name: "410", want: ReasonGone, status: 410, serve: answer("HTTP/1.1 410 Gone")},
-		{id: "F096", name: "500", want: ReasonServer, status: 500, serve: answer("HTTP/1.1 500 Oops")},
-		{id: "F096", name: "404", want: ReasonClient, status: 404, serve: answer("HTTP/1.1 404 Not Found")},
+		{id: "F079", name: "200 without a reason phrase", want: outcome.ReasonOK, status: 200, serve: answer("HTTP/1.1 200")},
+		{id: "F079", name: "299", want: outcome.ReasonOK, status: 299, serve: answer("HTTP/1.1 299 Fine")},
+		{id: "F079", name: "204", want: outcome.ReasonOK, status: 204, serve: reply("HTTP/1.1 204 No Content\r\n\r\n")},
+		{id: "F079", name: "HTTP/1.0", want: outcome.ReasonOK, status: 200, serve: hangUp("HTTP/1.0 200 OK\r\n\r\nok")},
+		{id: "F094", name: "410", want: outcome.ReasonGone, status: 410, serve: answer("HTTP/1.1 410 Gone")},
+		{id: "F096", name: "500", want: outcome.ReasonServer, status: 500, serve: answer("HTTP/1.1 500 Oops")},
+		{id: "F096", name: "404", want: outcome.ReasonClient, status: 404, serve: answer("HTTP/1.1 404 Not Found")},
 	}
 }
 
@@ -400,17 +401,17 @@ func connectionFaults() []fault {
 		return func(c *rawConn) { c.request(); c.send(answer); c.reset() }
 	}
 	return []fault{
-		{id: "F080", name: "refused", want: ReasonConnect, url: "http://127.0.0.1:1/"},
-		{id: "F080", name: "reset before reading", want: ReasonReset, serve: func(c *rawConn) { c.reset() }},
-		{id: "F080", name: "reset within the request", want: ReasonReset, large: true,
+		{id: "F080", name: "refused", want: outcome.ReasonConnect, url: "http://127.0.0.1:1/"},
+		{id: "F080", name: "reset before reading", want: outcome.ReasonReset, serve: func(c *rawConn) { c.reset() }},
+		{id: "F080", name: "reset within the request", want: outcome.ReasonReset, large: true,
 			serve: func(c *rawConn) { _, _ = io.CopyN(io.Discard, c.in, 1<<10); c.reset() }},
-		{id: "F080", name: "closed without an answer", want: ReasonReset, serve: hangUp("")},
-		{id: "F080", name: "reset without an answer", want: ReasonReset, serve: afterRequest("")},
-		{id: "F080", name: "closed within the header", want: ReasonReset, serve: hangUp("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")},
-		{id: "F080", name: "reset within the header", want: ReasonReset, serve: afterRequest("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")},
-		{id: "F080", name: "closed within a header's name", want: ReasonProtocol, serve: hangUp("HTTP/1.1 200 OK\r\nContent-")},
-		{id: "F080", name: "closed within the body", want: ReasonOK, status: 200, serve: hangUp("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel")},
-		{id: "F080", name: "answers without reading", want: ReasonServer, status: 503, large: true,
+		{id: "F080", name: "closed without an answer", want: outcome.ReasonReset, serve: hangUp("")},
+		{id: "F080", name: "reset without an answer", want: outcome.ReasonReset, serve: afterRequest("")},
+		{id: "F080", name: "closed within the header", want: outcome.ReasonReset, serve: hangUp("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")},
+		{id: "F080", name: "reset within the header", want: outcome.ReasonReset, serve: afterRequest("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n")},
+		{id: "F080", name: "closed within a header's name", want: outcome.ReasonProtocol, serve: hangUp("HTTP/1.1 200 OK\r\nContent-")},
+		{id: "F080", name: "closed within the body", want: outcome.ReasonOK, status: 200, serve: hangUp("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel")},
+		{id: "F080", name: "answers without reading", want: outcome.ReasonServer, status: 503, large: true,
 			serve: func(c *rawConn) {
 				_, _ = c.in.Peek(1)
 				c.send("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -439,13 +440,13 @@ func redirectFaults() []fault {
 	}
 	garbage := redirect("F085", 302, "http://%zz")
 	return append(faults, secret, garbage,
-		fault{id: "F085", name: "302 without a place", want: ReasonRedirect, status: 302, serve: reply("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n")},
-		fault{id: "F085", name: "304", want: ReasonRedirect, status: 304, serve: reply("HTTP/1.1 304 Not Modified\r\n\r\n")})
+		fault{id: "F085", name: "302 without a place", want: outcome.ReasonRedirect, status: 302, serve: reply("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n")},
+		fault{id: "F085", name: "304", want: outcome.ReasonRedirect, status: 304, serve: reply("HTTP/1.1 304 Not Modified\r\n\r\n")})
 }
 
 func redirect(id string, code int, to string) fault {
 	return fault{
-		id: id, name: fmt.Sprintf("%d to %.20q", code, to), want: ReasonRedirect, status: code,
+		id: id, name: fmt.Sprintf("%d to %.20q", code, to), want: outcome.ReasonRedirect, status: code,
 		serve: status(fmt.Sprintf("%d Elsewhere", code), "Location: "+to),
 	}
 }
@@ -454,7 +455,7 @@ func redirect(id string, code int, to string) fault {
 func retryAfterFaults() []fault {
 	wish := func(name string, code int, want time.Duration, headers ...string) fault {
 		return fault{
-			id: "F092", name: fmt.Sprintf("%d %s", code, name), status: code, want: reasonOf(code), serve: status(fmt.Sprintf("%d Later", code), headers...),
+			id: "F092", name: fmt.Sprintf("%d %s", code, name), status: code, want: outcome.ReasonOf(code), serve: status(fmt.Sprintf("%d Later", code), headers...),
 			check: func(t *testing.T, r Result, _ *rawReceiver) {
 				if r.RetryAfter != want {
 					t.Errorf("got %v, want %v", r.RetryAfter, want)
@@ -537,9 +538,9 @@ func nameFaults() []fault {
 		many[i] = fmt.Sprintf("127.1.%d.%d", i/250, 1+i%250) // nobody listens there
 	}
 	return []fault{
-		{id: "F087", name: "resolves to loopback", url: url, allow: "127.0.0.2", names: gives("127.0.0.1"), want: ReasonDNS, check: unknown},
-		{id: "F087", name: "resolves to metadata", url: url, allow: "127.0.0.2", names: gives("169.254.169.254"), want: ReasonDNS, check: unknown},
-		{id: "F087", name: "IPv6 loopback only", url: url, allow: "127.0.0.2", names: gives("::1"), want: ReasonDNS, check: unknown},
+		{id: "F087", name: "resolves to loopback", url: url, allow: "127.0.0.2", names: gives("127.0.0.1"), want: outcome.ReasonDNS, check: unknown},
+		{id: "F087", name: "resolves to metadata", url: url, allow: "127.0.0.2", names: gives("169.254.169.254"), want: outcome.ReasonDNS, check: unknown},
+		{id: "F087", name: "IPv6 loopback only", url: url, allow: "127.0.0.2", names: gives("::1"), want: outcome.ReasonDNS, check: unknown},
 		{id: "F087", name: "first a good one, then loopback", url: url, allow: "127.0.0.2",
 			names: func(q dnsmessage.Question, nth int) *dnsmessage.Message {
 				if nth == 1 {
@@ -547,33 +548,33 @@ func nameFaults() []fault {
 				}
 				return addresses(q, "127.0.0.1")
 			},
-			want: ReasonConnect, check: untouched},
-		{id: "F087", name: "a good one and loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "127.0.0.1"), want: ReasonConnect,
+			want: outcome.ReasonConnect, check: untouched},
+		{id: "F087", name: "a good one and loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "127.0.0.1"), want: outcome.ReasonConnect,
 			check: untouched},
-		{id: "F087", name: "a good one and IPv6 loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "::1"), want: ReasonDNS,
+		{id: "F087", name: "a good one and IPv6 loopback at once", url: url, allow: "127.0.0.2", names: gives("127.0.0.2", "::1"), want: outcome.ReasonDNS,
 			check: unknown},
-		{id: "F089", name: "resolves to an address of our own", url: url, allow: "127.0.0.0/8!127.0.0.1", names: gives("127.0.0.1"), want: ReasonDNS,
+		{id: "F089", name: "resolves to an address of our own", url: url, allow: "127.0.0.0/8!127.0.0.1", names: gives("127.0.0.1"), want: outcome.ReasonDNS,
 			check: unknown},
-		{id: "F089", name: "an address of our own", url: "http://127.0.0.1:{port}/", allow: "127.0.0.0/8!127.0.0.1", want: ReasonBlocked, check: blocked},
-		{id: "F088", name: "no such name", url: url, names: fails(dnsmessage.RCodeNameError), want: ReasonDNS, check: unknown},
-		{id: "F088", name: "no address", url: url, names: gives(), want: ReasonDNS},
-		{id: "F088", name: "server failure", url: url, names: fails(dnsmessage.RCodeServerFailure), want: ReasonDNS},
-		{id: "F088", name: "refused", url: url, names: fails(dnsmessage.RCodeRefused), want: ReasonDNS},
-		{id: "F088", name: "no answer", url: url, stuck: true, want: ReasonDNS,
+		{id: "F089", name: "an address of our own", url: "http://127.0.0.1:{port}/", allow: "127.0.0.0/8!127.0.0.1", want: outcome.ReasonBlocked, check: blocked},
+		{id: "F088", name: "no such name", url: url, names: fails(dnsmessage.RCodeNameError), want: outcome.ReasonDNS, check: unknown},
+		{id: "F088", name: "no address", url: url, names: gives(), want: outcome.ReasonDNS},
+		{id: "F088", name: "server failure", url: url, names: fails(dnsmessage.RCodeServerFailure), want: outcome.ReasonDNS},
+		{id: "F088", name: "refused", url: url, names: fails(dnsmessage.RCodeRefused), want: outcome.ReasonDNS},
+		{id: "F088", name: "no answer", url: url, stuck: true, want: outcome.ReasonDNS,
 			names: func(dnsmessage.Question, int) *dnsmessage.Message { return nil }},
-		{id: "F088", name: "20 aliases", url: url, want: ReasonOK, status: 200,
+		{id: "F088", name: "20 aliases", url: url, want: outcome.ReasonOK, status: 200,
 			names: func(q dnsmessage.Question, _ int) *dnsmessage.Message { return aliases(q, 20, "127.0.0.1") }},
-		{id: "F088", name: "aliases that lead nowhere", url: url, want: ReasonDNS,
+		{id: "F088", name: "aliases that lead nowhere", url: url, want: outcome.ReasonDNS,
 			names: func(q dnsmessage.Question, _ int) *dnsmessage.Message {
 				m := aliases(q, 20, "127.0.0.1")
 				m.Answers = m.Answers[:20]
 				return m
 			}},
-		{id: "F088", name: "1,000 addresses, over TCP, all dead", url: url, names: gives(many...), want: ReasonConnect},
-		{id: "F088", name: "1,000 addresses, the first works", url: url, names: gives(append([]string{"127.0.0.1"}, many...)...), want: ReasonOK, status: 200},
-		{id: "F087", name: "an address with a dot for a name", url: "http://127.0.0.1.:{port}/", allow: "127.0.0.2", want: ReasonDNS, check: untouched,
+		{id: "F088", name: "1,000 addresses, over TCP, all dead", url: url, names: gives(many...), want: outcome.ReasonConnect},
+		{id: "F088", name: "1,000 addresses, the first works", url: url, names: gives(append([]string{"127.0.0.1"}, many...)...), want: outcome.ReasonOK, status: 200},
+		{id: "F087", name: "an address with a dot for a name", url: "http://127.0.0.1.:{port}/", allow: "127.0.0.2", want: outcome.ReasonDNS, check: untouched,
 			names: gives("127.0.0.1")},
-		{id: "F088", name: "a number for a name", url: "http://2130706433:{port}/", names: fails(dnsmessage.RCodeNameError), want: ReasonDNS, check: untouched},
+		{id: "F088", name: "a number for a name", url: "http://2130706433:{port}/", names: fails(dnsmessage.RCodeNameError), want: outcome.ReasonDNS, check: untouched},
 	}
 }
 
@@ -589,12 +590,12 @@ func addressFaults() []fault {
 		"[fc00::1]", "[fd00:ec2::254]", "[fec0::1]", "[ff02::1]", "[100::1]", "[2001:db8::1]",
 	} {
 		faults = append(faults, fault{
-			id: "F112", name: host, url: "http://" + host + ":{port}/", allow: "127.0.0.2", want: ReasonBlocked,
+			id: "F112", name: host, url: "http://" + host + ":{port}/", allow: "127.0.0.2", want: outcome.ReasonBlocked,
 			names: func(q dnsmessage.Question, _ int) *dnsmessage.Message { return addresses(q, "127.0.0.1") },
 			check: blocked,
 		})
 	}
 	return append(faults,
-		fault{id: "F113", name: "an open range", allow: "127.0.0.1/32", want: ReasonOK, status: 200},
-		fault{id: "F113", name: "beside an open range", allow: "127.0.0.1/32", url: "http://127.0.0.2:{port}/", want: ReasonBlocked})
+		fault{id: "F113", name: "an open range", allow: "127.0.0.1/32", want: outcome.ReasonOK, status: 200},
+		fault{id: "F113", name: "beside an open range", allow: "127.0.0.1/32", url: "http://127.0.0.2:{port}/", want: outcome.ReasonBlocked})
 }

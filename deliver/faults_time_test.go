@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -94,7 +95,7 @@ func successAndFailureByTurns(t *testing.T) {
 		s.Retry.MaxRetries = new(50)
 	})
 	r.sendAll(60, sub)
-	r.all(sub, 60, OutcomeDelivered)
+	r.all(sub, 60, outcome.Delivered)
 	if n := w.breakers("open"); n != 0 {
 		t.Errorf("the breaker opened %v times", n)
 	}
@@ -122,7 +123,7 @@ func aFloodForASlowReceiver(t *testing.T) {
 	r.sendAll(flood, bad)
 	before := slow.Wait(1)[0].At
 	r.sendAll(100, good)
-	r.all(good, 100, OutcomeDelivered)
+	r.all(good, 100, outcome.Delivered)
 	t.Logf("the others' were made %s after the flood began", time.Since(before).Round(time.Millisecond))
 	if n := watched.most.Load(); n > slots/4 {
 		t.Errorf("the slow receiver had %d of %d slots at once, want %d at most", n, slots, slots/4)

@@ -9,6 +9,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 // tlsFaults are handshakes that must not succeed.
@@ -21,25 +23,25 @@ func tlsFaults(t *testing.T) []fault {
 	mutual := bad(nil)
 	mutual.ClientAuth = tls.RequireAnyClientCert
 	faults := []fault{
-		{id: "F082", name: "a good certificate", tls: bad(nil), want: ReasonOK, status: 200},
-		{id: "F082", name: "of an unknown authority", tls: stranger.config(t, nil), want: ReasonTLS},
-		{id: "F082", name: "self-signed", tls: selfSigned(t), want: ReasonTLS},
-		{id: "F082", name: "expired", want: ReasonTLS, tls: bad(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-30 * time.Minute) })},
-		{id: "F082", name: "not yet valid", want: ReasonTLS, tls: bad(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) })},
-		{id: "F082", name: "of another host", want: ReasonTLS, tls: bad(func(c *x509.Certificate) { c.IPAddresses = []net.IP{{127, 0, 0, 9}} })},
-		{id: "F082", name: "for clients only", want: ReasonTLS,
+		{id: "F082", name: "a good certificate", tls: bad(nil), want: outcome.ReasonOK, status: 200},
+		{id: "F082", name: "of an unknown authority", tls: stranger.config(t, nil), want: outcome.ReasonTLS},
+		{id: "F082", name: "self-signed", tls: selfSigned(t), want: outcome.ReasonTLS},
+		{id: "F082", name: "expired", want: outcome.ReasonTLS, tls: bad(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-30 * time.Minute) })},
+		{id: "F082", name: "not yet valid", want: outcome.ReasonTLS, tls: bad(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) })},
+		{id: "F082", name: "of another host", want: outcome.ReasonTLS, tls: bad(func(c *x509.Certificate) { c.IPAddresses = []net.IP{{127, 0, 0, 9}} })},
+		{id: "F082", name: "for clients only", want: outcome.ReasonTLS,
 			tls: bad(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })},
-		{id: "F082", name: "TLS 1.1", tls: old, want: ReasonTLS},
-		{id: "F083", name: "handshake never answered", url: "https://127.0.0.1:{port}/", stuck: true, want: ReasonTimeout,
+		{id: "F082", name: "TLS 1.1", tls: old, want: outcome.ReasonTLS},
+		{id: "F083", name: "handshake never answered", url: "https://127.0.0.1:{port}/", stuck: true, want: outcome.ReasonTimeout,
 			serve: func(c *rawConn) { c.hold() }},
-		{id: "F083", name: "handshake closed", url: "https://127.0.0.1:{port}/", want: ReasonReset, serve: func(c *rawConn) {
+		{id: "F083", name: "handshake closed", url: "https://127.0.0.1:{port}/", want: outcome.ReasonReset, serve: func(c *rawConn) {
 			_, _ = c.in.Peek(1)
 			_, _ = c.in.Discard(c.in.Buffered())
 		}},
-		{id: "F083", name: "handshake of garbage", url: "https://127.0.0.1:{port}/", want: ReasonTLS,
+		{id: "F083", name: "handshake of garbage", url: "https://127.0.0.1:{port}/", want: outcome.ReasonTLS,
 			serve: func(c *rawConn) { c.send("garbage, and more of it\r\n"); c.hold() }},
-		{id: "F083", name: "a huge chain", tls: huge(bad(nil)), want: ReasonTLS, floods: true},
-		{id: "F084", name: "a client certificate demanded", tls: mutual, want: ReasonTLS,
+		{id: "F083", name: "a huge chain", tls: huge(bad(nil)), want: outcome.ReasonTLS, floods: true},
+		{id: "F084", name: "a client certificate demanded", tls: mutual, want: outcome.ReasonTLS,
 			serve: func(c *rawConn) {
 				// The alert must not be overtaken by the reset of a connection that still has bytes to read.
 				_ = c.Conn.(*tls.Conn).Handshake()

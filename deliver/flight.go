@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -88,18 +89,18 @@ func (f *flight) waitsForWorker() bool {
 
 // checkIn judges whether the delivery is to be attempted at all and takes its place in line. It returns a seat, or the
 // record of a delivery that is not to be attempted; the error is a throttle.Refusal.
-func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
+func (w *Worker) checkIn(f *flight) (*seat, *outcome.Record, error) {
 	sub, ok := w.directory.Get(f.subscription)
 	switch {
 	case !ok || sub.Tenant != f.tenant:
-		return nil, f.record(OutcomeCancelled, ReasonDeleted, w.now()), nil
+		return nil, f.record(outcome.Cancelled, outcome.ReasonDeleted, w.now()), nil
 	case f.gone:
-		return nil, f.record(OutcomeDead, ReasonExpired, w.now()), nil
+		return nil, f.record(outcome.Dead, outcome.ReasonExpired, w.now()), nil
 	case sub.Status == subscriptions.Disabled && !f.test: // Who may test one is judged where the test is asked for.
-		return nil, f.record(OutcomeCancelled, ReasonDisabled, w.now()), nil
+		return nil, f.record(outcome.Cancelled, outcome.ReasonDisabled, w.now()), nil
 	case !f.test && sub.Err == nil && !w.directory.MayReceive(sub, f.eventType):
 		// Scopes are compared at every attempt: a change of the URL may have left those of the match behind.
-		return nil, f.record(OutcomeCancelled, ReasonCancelled, w.now()), nil
+		return nil, f.record(outcome.Cancelled, outcome.ReasonCancelled, w.now()), nil
 	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
 		return nil, w.hold(f), nil
 	}
@@ -117,7 +118,7 @@ func (w *Worker) checkIn(f *flight) (*seat, *Record, error) {
 
 // fly takes a flight with a seat to its record: place, attempt, verdict. An error means that no attempt was made and
 // that there is nothing to record: a throttle.Refusal, errLost, or that the worker stops.
-func (w *Worker) fly(f *flight, s *seat) (*Record, error) {
+func (w *Worker) fly(f *flight, s *seat) (*outcome.Record, error) {
 	if err := s.ticket.Enter(w.draining); err != nil {
 		return nil, err
 	}
@@ -146,18 +147,18 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Res
 			w.metrics.panics.Inc()
 			w.log.Error("attempt panicked", "delivery", f.delivery, "panic", p, "stack", string(debug.Stack()))
 			// Retried by schedule: the cause may be this event, this receiver or this version of Fanfare.
-			result = Result{StartedAt: start, Duration: w.now().Sub(start), Reason: ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
+			result = Result{StartedAt: start, Duration: w.now().Sub(start), Reason: outcome.ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
 		}
 	}()
 	if sub.Err != nil {
 		// Its secrets do not open: that is for a person to mend, and the delivery to be sent again then.
-		return Result{StartedAt: start, Reason: ReasonConfig, Err: sub.Err}, nil
+		return Result{StartedAt: start, Reason: outcome.ReasonConfig, Err: sub.Err}, nil
 	}
 	suspect.Fault("attempt", f.event.Data)
 	result = w.poster.Send(w.hard, Attempt{
 		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
 	})
-	if w.hard.Err() != nil && result.Reason != ReasonOK {
+	if w.hard.Err() != nil && result.Reason != outcome.ReasonOK {
 		// Broken off by ourselves: not the receiver's failure, and not to be counted as one.
 		return Result{}, errStopping
 	}
@@ -186,33 +187,33 @@ func (f *flight) mayStart(w *Worker, sub *subscriptions.Subscription) bool {
 const leaseMargin = 1500 * time.Millisecond
 
 // record begins the record of what became of f.
-func (f *flight) record(outcome Outcome, reason Reason, at time.Time) *Record {
-	return &Record{
+func (f *flight) record(as outcome.Outcome, reason outcome.Reason, at time.Time) *outcome.Record {
+	return &outcome.Record{
 		Delivery: f.delivery, EventUID: f.eventUID, EventID: f.eventID, EventType: f.eventType, Tenant: f.tenant,
 		Seq: f.seq, Subscription: f.subscription, Generation: f.generation,
-		Outcome: outcome, Reason: reason, Attempts: f.attempts, Excused: f.excused, CreatedAt: f.created, At: at, Test: f.test,
+		Outcome: as, Reason: reason, Attempts: f.attempts, Excused: f.excused, CreatedAt: f.created, At: at, Test: f.test,
 	}
 }
 
 // hold is the record of a delivery that waits until its subscription is resumed.
-func (w *Worker) hold(f *flight) *Record {
-	r := f.record(OutcomeLater, ReasonPaused, w.now())
+func (w *Worker) hold(f *flight) *outcome.Record {
+	r := f.record(outcome.Later, outcome.ReasonPaused, w.now())
 	r.Held = true
 	w.keepBytes(f, r)
 	return r
 }
 
 // keepBytes puts the event's bytes into a record whose delivery may outlive the stream of events.
-func (w *Worker) keepBytes(f *flight, r *Record) {
+func (w *Worker) keepBytes(f *flight, r *outcome.Record) {
 	switch {
 	case f.event == nil, f.gone:
 		return
-	case r.Outcome == OutcomeDead, r.Held:
-	case r.Outcome == OutcomeLater && r.At.Sub(f.event.AcceptedAt) > w.cfg.EventsMaxAge-keepBefore:
+	case r.Outcome == outcome.Dead, r.Held:
+	case r.Outcome == outcome.Later && r.At.Sub(f.event.AcceptedAt) > w.cfg.EventsMaxAge-keepBefore:
 	default:
 		return
 	}
-	r.keep = f.event
+	r.Keep = f.event
 }
 
 // keepBefore is how long before an event leaves its stream the bytes are copied for a delivery that waits.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -141,9 +142,9 @@ func (f *follower) chunk(ctx context.Context, c *change) (more bool, err error) 
 	var n int64
 	switch {
 	case c.deleted:
-		n, err = w.ledger.cancelChunk(ctx, c.id, ReasonDeleted)
+		n, err = w.ledger.cancelChunk(ctx, c.id, outcome.ReasonDeleted)
 	case c.status == string(subscriptions.Disabled):
-		n, err = w.ledger.cancelChunk(ctx, c.id, ReasonDisabled)
+		n, err = w.ledger.cancelChunk(ctx, c.id, outcome.ReasonDisabled)
 	case c.status == string(subscriptions.Paused):
 		return false, nil
 	default:
@@ -168,7 +169,7 @@ func (w *Worker) goodbye(f *flight, sub *subscriptions.Subscription) {
 	w.flights.Go(func() {
 		ctx, cancel := context.WithTimeout(w.abandoned, 2*handOffTimeout)
 		defer cancel()
-		if err := w.disable(ctx, sub, ReasonGone, isOperational(f.eventType)); err != nil {
+		if err := w.disable(ctx, sub, outcome.ReasonGone, isOperational(f.eventType)); err != nil {
 			w.log.Warn("receiver is gone, subscription not disabled", "subscription", sub.ID, "error", err)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -27,7 +28,7 @@ func TestAPausedSubscriptionsDeliveriesAreHeldAndDrainInOrder(t *testing.T) {
 		events = append(events, e)
 		e.AcceptedAt = time.Now().Add(time.Duration(len(events)) * 10 * time.Millisecond).UTC()
 		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-		if row := r.waits(r.send(e, sub), ReasonPaused); !row.Held {
+		if row := r.waits(r.send(e, sub), outcome.ReasonPaused); !row.Held {
 			t.Errorf("got %+v, want it held", row)
 		}
 	}
@@ -43,7 +44,7 @@ func TestAPausedSubscriptionsDeliveriesAreHeldAndDrainInOrder(t *testing.T) {
 		}
 	}
 	for _, e := range events {
-		r.ended(ID(e.UID, sub.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+		r.ended(outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	}
 }
 
@@ -57,7 +58,7 @@ func TestATestReachesAPausedSubscription(t *testing.T) {
 	r.status(sub, subscriptions.Paused)
 	e := r.event()
 	e.Test = true
-	if row := r.ended(r.send(e, sub), OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+	if row := r.ended(r.send(e, sub), outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %d attempts, want 2: the retry is a test as well", row.Attempts)
 	}
 }
@@ -70,19 +71,19 @@ func TestWhatIsDisabledOrDeletedIsCancelled(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500))
 	disabled, deleted := r.subscribe(receiver.URL, retries(time.Hour)), r.subscribe(receiver.URL, retries(time.Hour))
 	one, two := r.send(r.event(), disabled), r.send(r.event(), deleted)
-	r.waits(one, ReasonServer)
-	number := r.waits(two, ReasonServer).Number
+	r.waits(one, outcome.ReasonServer)
+	number := r.waits(two, outcome.ReasonServer).Number
 	r.status(disabled, subscriptions.Disabled)
 	if err := r.store.Delete(t.Context(), deleted.Tenant, deleted.ID); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(one, OutcomeCancelled, ReasonDisabled)
-	if row := r.ended(two, OutcomeCancelled, ReasonDeleted); row.Number != number || row.Attempts != 1 {
+	r.ended(one, outcome.Cancelled, outcome.ReasonDisabled)
+	if row := r.ended(two, outcome.Cancelled, outcome.ReasonDeleted); row.Number != number || row.Attempts != 1 {
 		t.Errorf("got %+v, want number %d and 1 attempt", row, number)
 	}
 	// And tasks that were on their way.
-	r.ended(r.send(r.event(), disabled), OutcomeCancelled, ReasonDisabled)
-	r.ended(r.send(r.event(), deleted), OutcomeCancelled, ReasonDeleted)
+	r.ended(r.send(r.event(), disabled), outcome.Cancelled, outcome.ReasonDisabled)
+	r.ended(r.send(r.event(), deleted), outcome.Cancelled, outcome.ReasonDeleted)
 	if n := len(receiver.Requests()); n != 2 {
 		t.Errorf("got %d requests, want 2", n)
 	}
@@ -90,7 +91,7 @@ func TestWhatIsDisabledOrDeletedIsCancelled(t *testing.T) {
 	receiver.Answer(servertest.Status(200))
 	e := r.event()
 	e.Test = true
-	r.ended(r.send(e, disabled), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(e, disabled), outcome.Delivered, outcome.ReasonOK)
 }
 
 // What changed while no worker ran is followed when one starts.
@@ -102,10 +103,10 @@ func TestAWorkerFollowsWhatChangedBeforeIt(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
 	resumed, deleted := r.subscribe(receiver.URL, retries(time.Hour)), r.subscribe(receiver.URL, retries(time.Hour))
 	failed := r.send(r.event(), deleted)
-	r.waits(failed, ReasonServer)
+	r.waits(failed, outcome.ReasonServer)
 	r.status(resumed, subscriptions.Paused)
 	held := r.send(r.event(), resumed)
-	r.waits(held, ReasonPaused)
+	r.waits(held, outcome.ReasonPaused)
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +115,8 @@ func TestAWorkerFollowsWhatChangedBeforeIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.worker(quick())
-	r.ended(held, OutcomeDelivered, ReasonOK)
-	r.ended(failed, OutcomeCancelled, ReasonDeleted)
+	r.ended(held, outcome.Delivered, outcome.ReasonOK)
+	r.ended(failed, outcome.Cancelled, outcome.ReasonDeleted)
 }
 
 // An outcome that says "held" and is recorded only after the resume must not wait for ever.
@@ -135,11 +136,11 @@ func TestWhatIsHeldTooLateIsNotHeld(t *testing.T) {
 	r.status(sub, subscriptions.Active)
 	r.eventually("the worker to have followed", func() bool { return r.count(`SELECT count(*) FROM deferrals`) == 0 })
 	r.recorder()
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 }
 
 // cancelAll cancels what is pending of a subscription, as the follower does.
-func cancelAll(ctx context.Context, l *ledger, sub uuid.UUID, reason Reason) (total int64, err error) {
+func cancelAll(ctx context.Context, l *ledger, sub uuid.UUID, reason outcome.Reason) (total int64, err error) {
 	for {
 		n, err := l.cancelChunk(ctx, sub, reason)
 		total += n
@@ -154,18 +155,18 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	r := newRig(t)
 	l := newLedger(r.db)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
-	var records []*Record
+	var records []*outcome.Record
 	for range 2*followChunk + 7 {
 		e := Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
 		f := &flight{delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: sub.ID, created: time.Now()}
-		rec := f.record(OutcomeLater, ReasonServer, time.Now().Add(time.Hour))
+		rec := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(time.Hour))
 		rec.Step = 1
 		records = append(records, rec)
 	}
 	if err := l.write(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
-	n := must(cancelAll(t.Context(), l, sub.ID, ReasonDisabled))(t)
+	n := must(cancelAll(t.Context(), l, sub.ID, outcome.ReasonDisabled))(t)
 	if left := r.count(`SELECT count(*) FROM deferrals`); n != int64(len(records)) || left != 0 {
 		t.Errorf("cancelled %d of %d, %d are left", n, len(records), left)
 	}
@@ -184,11 +185,11 @@ func TestARetryByHandOfAHeldDeliveryIsNoTest(t *testing.T) {
 	sub := r.subscribe(receiver.URL, retries(time.Millisecond))
 	r.status(sub, subscriptions.Paused)
 	id := r.send(r.event(), sub)
-	r.waits(id, ReasonPaused)
+	r.waits(id, outcome.ReasonPaused)
 	r.api().do("acme", "POST", "/v1/deliveries/"+id.String()+"/retry", 202)
 	receiver.Wait(1)
 	row := r.await(id, "held after one attempt", func(e entry) bool { return e.Held && e.Attempts == 1 })
-	if row.Test || row.Reason != string(ReasonPaused) {
+	if row.Test || row.Reason != string(outcome.ReasonPaused) {
 		t.Errorf("got %+v, want it held by the pause, and no test", row)
 	}
 	if n := len(receiver.Requests()); n != 1 {
@@ -205,12 +206,12 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
 	generation := func(n int) *flight {
-		return &flight{delivery: ID(e.UID, sub.ID, n, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type,
+		return &flight{delivery: outcome.ID(e.UID, sub.ID, n, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type,
 			seq: e.Seq, subscription: sub.ID, generation: n, created: e.AcceptedAt}
 	}
 	ended, due := generation(0), generation(1)
-	over, left := ended.record(OutcomeDelivered, ReasonOK, time.Now()), ended.record(OutcomeLater, ReasonServer, time.Now())
-	waits := due.record(OutcomeLater, ReasonServer, time.Now())
+	over, left := ended.record(outcome.Delivered, outcome.ReasonOK, time.Now()), ended.record(outcome.Later, outcome.ReasonServer, time.Now())
+	waits := due.record(outcome.Later, outcome.ReasonServer, time.Now())
 	over.Step, left.Step, waits.Step = 1, 1, 1
 	r.put(left, waits)
 	r.put(over)
@@ -223,7 +224,7 @@ CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s
 	cfg.Lease = time.Hour // A lease that is lost is lost for the whole of this test.
 	r.worker(cfg)
 	receiver.Wait(1)
-	r.ended(due.delivery, OutcomeDelivered, ReasonOK)
+	r.ended(due.delivery, outcome.Delivered, outcome.ReasonOK)
 }
 
 // The tenants that wait to be followed have their turn one after the other, and so have the subscriptions of each; a subscription
@@ -283,7 +284,7 @@ func TestABacklogDelaysNobodyElsesResume(t *testing.T) {
 	other := r.subscribe(receiver.URL, nil)
 	r.status(other, subscriptions.Paused)
 	id := r.send(r.event(), other)
-	r.waits(id, ReasonPaused)
+	r.waits(id, outcome.ReasonPaused)
 	// A transaction that takes its time holds the rows of one subscription's cancelling.
 	tx := must(r.db.Begin())(t)
 	defer tx.Rollback() //nolint:errcheck // it only held the lock

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -128,7 +129,7 @@ func giveBackAfter(f *flight, err error) returned {
 	p, ok := laterOf(err)
 	switch {
 	case ok:
-		r.wait, r.reason = p.Wait, Reason(p.Reason)
+		r.wait, r.reason = p.Wait, outcome.Reason(p.Reason)
 	case !errors.Is(err, errStopping):
 		r.wait = pollFar // Whatever it is, it is not over at once.
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -26,14 +27,14 @@ func TestASlowReceiverHoldsBackNobodysTask(t *testing.T) {
 	e := r.event()
 	id := r.send(e, slowSub, fastSub)
 
-	row := r.waits(id, ReasonBusy)
-	r.ended(ID(e.UID, fastSub.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+	row := r.waits(id, outcome.ReasonBusy)
+	r.ended(outcome.ID(e.UID, fastSub.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := r.count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now()`, w.worker.name); n != 1 {
 		t.Errorf("got %d rows leased by the worker, want 1", n)
 	}
 	close(release)
-	after := r.ended(id, OutcomeDelivered, ReasonOK)
+	after := r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	if after.Number != row.Number {
 		t.Errorf("the number changed from %d to %d", row.Number, after.Number)
 	}
@@ -56,7 +57,7 @@ func TestASlowFailureIsRetried(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t, servertest.Delay(300*time.Millisecond, servertest.Status(500)), servertest.Status(200))
 	sub := r.subscribe(receiver.URL, retries(time.Millisecond))
-	row := r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+	row := r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	if row.Attempts != 2 || len(receiver.Requests()) != 2 {
 		t.Errorf("got %d attempts and %d requests, want 2 and 2", row.Attempts, len(receiver.Requests()))
 	}
@@ -86,7 +87,7 @@ func TestASubscriptionsBoundHolds(t *testing.T) {
 		ids = append(ids, r.send(r.event(), sub))
 	}
 	for _, id := range ids {
-		r.ended(id, OutcomeDelivered, ReasonOK)
+		r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 	if most.Load() > 4 {
 		t.Errorf("%d requests were in flight at once, want at most 4", most.Load())

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -29,7 +30,7 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	dead := listener.Addr().String()
 	listener.Close()
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
-	r.ended(r.send(r.event(), good), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 	tried.n.Store(0)
 	var subs []*subscriptions.Subscription
 	for i := range endpoints {
@@ -44,7 +45,7 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	if n := tried.n.Load(); n > 2*int64(cfg.InFlight)+20 {
 		t.Errorf("%d requests to a dead host, want a few", n)
 	}
-	r.ended(r.send(r.event(), good), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 	back := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	back.Listener.Close()
 	back.Listener = must(net.Listen("tcp", dead))(t)
@@ -85,7 +86,7 @@ func TestManyEndpointsOfAHostThatHangs(t *testing.T) {
 	r.send(r.event(), subs...)
 	stuck.Wait(cfg.InFlight * 3 / 4 * 7 / 8)
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
-	r.ended(r.send(r.event(), good), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 	if taken, _ := w.worker.gate.InFlight(); taken > cfg.InFlight*3/4 {
 		t.Errorf("%d places are taken, want %d at most", taken, cfg.InFlight*3/4)
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -135,7 +136,7 @@ func TestSendMutualTLS(t *testing.T) {
 				wg.Go(func() {
 					for range 5 {
 						r := poster.Send(t.Context(), attempt)
-						if want := fmt.Sprintf("client-%d Bearer b-%d", n, n); r.Reason != ReasonOK || string(r.Response) != want {
+						if want := fmt.Sprintf("client-%d Bearer b-%d", n, n); r.Reason != outcome.ReasonOK || string(r.Response) != want {
 							t.Errorf("HTTP/2 %t: got %+v, %v, %s; want %s", http2, r, cause(r), r.Response, want)
 						}
 					}
@@ -160,12 +161,12 @@ func TestSendMutualTLSRefused(t *testing.T) {
 		"none": nil, "a stranger's": stranger.client(t, "x", time.Hour), "expired": a.client(t, "x", -time.Minute),
 	} {
 		r := poster.Send(t.Context(), certified(m.URL, c))
-		if r.Reason != ReasonTLS && r.Reason != ReasonReset || r.Err == nil || r.Status != 0 {
+		if r.Reason != outcome.ReasonTLS && r.Reason != outcome.ReasonReset || r.Err == nil || r.Status != 0 {
 			t.Errorf("%s: got %+v, %v", name, r, cause(r))
 		}
 	}
 	broken := &subscriptions.ClientCertificate{Certificate: "x", Key: "hidden"}
-	if r := poster.Send(t.Context(), certified(m.URL, broken)); r.Reason != ReasonConfig || strings.Contains(r.Err.Error(), "hidden") {
+	if r := poster.Send(t.Context(), certified(m.URL, broken)); r.Reason != outcome.ReasonConfig || strings.Contains(r.Err.Error(), "hidden") {
 		t.Errorf("one that cannot be read: got %+v, %v", r, r.Err)
 	}
 }
@@ -180,7 +181,7 @@ func TestIdentitiesAreBounded(t *testing.T) {
 		poster := mutualPoster(t, a, func(c *PosterConfig) { c.Identities = 2 })
 		send := func(attempt Attempt) {
 			t.Helper()
-			if r := poster.Send(t.Context(), attempt); r.Reason != ReasonOK {
+			if r := poster.Send(t.Context(), attempt); r.Reason != outcome.ReasonOK {
 				t.Fatalf("got %+v, %v", r, cause(r))
 			}
 		}

@@ -2,9 +2,6 @@ package deliver
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"time"
 
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -77,15 +74,4 @@ func Inbox(maxBytes int64) jetstream.Inbox {
 type Sender interface {
 	// Send returns once the tasks are on disk, all or none of them.
 	Send(ctx context.Context, tasks ...Task) error
-}
-
-// ID is the delivery's id: a UUIDv7 that is the same whenever it is computed, so that the ledger's one key
-// holds a delivery once. Of a later generation, at is when that was asked for; of generation 0, the event's acceptance.
-func ID(eventUID, subscription uuid.UUID, generation int, at time.Time) uuid.UUID {
-	var buf [36]byte
-	copy(buf[:16], eventUID[:])
-	copy(buf[16:32], subscription[:])
-	binary.BigEndian.PutUint32(buf[32:], uint32(generation))
-	sum := sha256.Sum256(buf[:])
-	return event.Derive(at, sum[:])
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -92,7 +93,7 @@ func TestManySlowReceiversLeaveRoom(t *testing.T) {
 	// Once it is known that they are slow, not all slots are theirs.
 	r.eventually("slots to be free although much waits", func() bool { return len(slow.Requests()) > 100 && w.worker.gate.Free() > 0 })
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
-	r.ended(r.sendAll(1, good)[0], OutcomeDelivered, ReasonOK)
+	r.ended(r.sendAll(1, good)[0], outcome.Delivered, outcome.ReasonOK)
 	if n := r.count(`SELECT count(*) FROM deferrals`); n == 0 {
 		t.Error("nothing of the slow receivers waits any more: the test says nothing")
 	}
@@ -184,7 +185,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 			t.Errorf("%d deliveries of the backlog are in memory", n)
 		}
 	}
-	r.all(sub, backlog+20, OutcomeDelivered)
+	r.all(sub, backlog+20, outcome.Delivered)
 	mu.Lock()
 	defer mu.Unlock()
 	noneTooSoon(t, begun, back.UnixMicro(), limit)

@@ -4,18 +4,19 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // tooLate is the record of a refused delivery that has waited for as long as its schedule is; nil if it has not.
-func (w *Worker) tooLate(f *flight, sub *subscriptions.Subscription, refused error) *Record {
+func (w *Worker) tooLate(f *flight, sub *subscriptions.Subscription, refused error) *outcome.Record {
 	p, ok := laterOf(refused)
 	now := w.now()
 	if !ok || p.Reason == throttle.Busy || now.Sub(f.created) <= longest(sub.Retry) {
 		return nil
 	}
-	r := f.record(OutcomeDead, Reason(p.Reason), now)
+	r := f.record(outcome.Dead, outcome.Reason(p.Reason), now)
 	w.keepBytes(f, r)
 	return r
 }
@@ -46,14 +47,14 @@ func longest(r subscriptions.Retry) time.Duration {
 }
 
 // judge makes a record of an attempt. It reports the result to the gate and to the failure rule, and queues notices.
-func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
-	if result.Reason == ReasonGone && s.sub.Dialect != subscriptions.Native {
-		result.Reason = ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
+func (w *Worker) judge(f *flight, s *seat, result Result) *outcome.Record {
+	if result.Reason == outcome.ReasonGone && s.sub.Dialect != subscriptions.Native {
+		result.Reason = outcome.ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
 	}
 	wait, excused := s.ticket.Release(w.draining, resultFor(result))
 	now := w.now()
 	if excused {
-		v := Verdict{Outcome: OutcomeLater, Reason: result.Reason, At: now.Add(wait)}
+		v := Verdict{Outcome: outcome.Later, Reason: result.Reason, At: now.Add(wait)}
 		w.metrics.attempted(result, v)
 		r := f.record(v.Outcome, v.Reason, v.At)
 		r.Excused++
@@ -62,10 +63,10 @@ func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
 	}
 	v := verdict(result, f.attempts+1, s.sub.Retry, now, rand.Float64())
 	w.metrics.attempted(result, v)
-	if result.Reason != ReasonConfig {
+	if result.Reason != outcome.ReasonConfig {
 		w.failing.note(f, s.sub, result)
 	}
-	if v.Outcome != OutcomeLater {
+	if v.Outcome != outcome.Later {
 		v.At = now
 	}
 	r := f.record(v.Outcome, v.Reason, v.At)
@@ -76,4 +77,16 @@ func (w *Worker) judge(f *flight, s *seat, result Result) *Record {
 		w.goodbye(f, s.sub)
 	}
 	return r
+}
+
+// made describes an attempt for the ledger.
+func made(r Result, number int) *outcome.Made {
+	m := &outcome.Made{
+		Number: number, StartedAt: r.StartedAt, Micros: r.Duration.Microseconds(),
+		Status: r.Status, Response: r.Response, Reason: r.Reason,
+	}
+	if r.Err != nil {
+		m.Error = sanitizeText(r.Err.Error())
+	}
+	return m
 }

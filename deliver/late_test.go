@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -49,7 +50,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() WHERE id = $1`, id); err != nil {
 				return err
 			}
-			_, err := cancelAll(ctx, l, sub, ReasonDeleted)
+			_, err := cancelAll(ctx, l, sub, outcome.ReasonDeleted)
 			return err
 		}},
 	} {
@@ -76,9 +77,9 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
 				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
 			}
-			want := OutcomeLater
+			want := outcome.Later
 			if tt.status == http.StatusOK {
-				want = OutcomeDelivered
+				want = outcome.Delivered
 			}
 			if got := log[len(log)-1].Outcome; got != want {
 				t.Errorf("the outcome of an attempt that was answered %d is %s, want %s", tt.status, got, want)
@@ -103,30 +104,30 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	l := newLedger(r.db)
-	for _, outcome := range []Outcome{OutcomeLater, OutcomeDelivered, OutcomeDead} {
+	for _, end := range []outcome.Outcome{outcome.Later, outcome.Delivered, outcome.Dead} {
 		for range 50 {
 			e := r.event()
-			f := &flight{delivery: ID(e.UID, uuid.New(), 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: uuid.New(), created: e.AcceptedAt}
-			word := func(step int, outcome Outcome) *Record {
+			f := &flight{delivery: outcome.ID(e.UID, uuid.New(), 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: uuid.New(), created: e.AcceptedAt}
+			word := func(step int, as outcome.Outcome) *outcome.Record {
 				f.attempts, f.step = step, step
-				rec := f.record(outcome, ReasonServer, time.Now().Add(time.Hour))
+				rec := f.record(as, outcome.ReasonServer, time.Now().Add(time.Hour))
 				rec.Step, rec.Attempts = step, step
-				rec.Attempt = &Made{Number: step, StartedAt: time.Now(), Micros: 1, Status: 500, Reason: ReasonServer}
+				rec.Attempt = &outcome.Made{Number: step, StartedAt: time.Now(), Micros: 1, Status: 500, Reason: outcome.ReasonServer}
 				return rec
 			}
-			if err := l.write(t.Context(), []*Record{word(1, OutcomeLater)}); err != nil {
+			if err := l.write(t.Context(), []*outcome.Record{word(1, outcome.Later)}); err != nil {
 				t.Fatal(err)
 			}
 			cancelled := make(chan error, 1)
 			go func() { cancelled <- l.cancel(context.WithoutCancel(t.Context()), f.delivery) }()
-			if err := l.write(t.Context(), []*Record{word(2, outcome)}); err != nil {
+			if err := l.write(t.Context(), []*outcome.Record{word(2, end)}); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-cancelled; err != nil {
 				t.Fatal(err)
 			}
 			if n := r.count(`SELECT attempts FROM deliveries WHERE id = $1`, f.delivery); n != 2 {
-				t.Fatalf("the delivery says %d attempts, want 2 (the word was %s)", n, outcome)
+				t.Fatalf("the delivery says %d attempts, want 2 (the word was %s)", n, end)
 			}
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -89,7 +91,7 @@ func (l *ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...an
 }
 
 // write records in one transaction of its own.
-func (l *ledger) write(ctx context.Context, records []*Record) error {
+func (l *ledger) write(ctx context.Context, records []*outcome.Record) error {
 	_, err := l.writeOrdered(ctx, records)
 	return err
 }
@@ -153,7 +155,7 @@ func (l *ledger) eventBody(ctx context.Context, uid uuid.UUID) ([]byte, error) {
 	case nil:
 		return body, nil
 	case sql.ErrNoRows:
-		return nil, ErrEventGone
+		return nil, event.ErrGone
 	default:
 		return nil, fmt.Errorf("read event %s: %w", uid, err)
 	}

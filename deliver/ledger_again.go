@@ -5,11 +5,11 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -36,8 +36,8 @@ func (l *ledger) erased(ctx context.Context, event uuid.UUID) (erased bool, err 
 
 func (l *ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
 	subscription := uuid.NullUUID{UUID: d.Subscription, Valid: d.Subscription != uuid.Nil}
-	rows, err := l.db.QueryContext(ctx, deadLetters, d.Tenant, after, firstID(d.Since), firstID(d.Until),
-		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, firstID(d.Before))
+	rows, err := l.db.QueryContext(ctx, deadLetters, d.Tenant, after, outcome.FirstID(d.Since), outcome.FirstID(d.Until),
+		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, outcome.FirstID(d.Before))
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
@@ -104,8 +104,8 @@ func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 	for _, a := range list {
 		c[0].UUID(a.EventUID)
 		c[1].UUID(a.Subscription)
-		c[2].UUID(firstDelivery(a.EventUID, a.Subscription))
-		c[3].UUID(oldest(a.EventUID))
+		c[2].UUID(outcome.FirstDelivery(a.EventUID, a.Subscription))
+		c[3].UUID(outcome.Oldest(a.EventUID))
 	}
 	rows, err := q.QueryContext(ctx, standings, postgres.Args(c)...)
 	if err != nil {
@@ -148,23 +148,6 @@ func (l *ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
 	return n, nil
 }
 
-// firstDelivery is the id of the first generation.
-func firstDelivery(event, subscription uuid.UUID) uuid.UUID {
-	return ID(event, subscription, 0, timeOf(event))
-}
-
-// oldest is the lowest id that a delivery of an event can have.
-func oldest(event uuid.UUID) uuid.UUID { return firstID(timeOf(event)) }
-
-// timeOf is the time that an id holds, to the millisecond.
-func timeOf(id uuid.UUID) time.Time {
-	var ms int64
-	for _, b := range id[:6] {
-		ms = ms<<8 | int64(b)
-	}
-	return time.UnixMilli(ms)
-}
-
 // sendAgain inserts new generations.
 func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error {
 	if len(list) == 0 {
@@ -172,7 +155,7 @@ func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error 
 	}
 	c := postgres.Columns(11, len(list))
 	for _, f := range list {
-		c[0].UUID(ID(f.EventUID, f.Subscription, f.generation, f.due))
+		c[0].UUID(outcome.ID(f.EventUID, f.Subscription, f.generation, f.due))
 		c[1].Text(f.Tenant)
 		c[2].UUID(f.EventUID)
 		c[3].Text(f.EventID)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -32,7 +33,7 @@ SELECT id, number FROM o WHERE late`
 const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND started_at IS NULL AND attempts < $2`
 
 // addAttempts writes the attempts of records.
-func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*Record) error {
+func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*outcome.Record) error {
 	rows, err := l.query(ctx, tx, addAttempts, postgres.Args(attemptColumns(records))...)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*Record)
 	return nil
 }
 
-func attemptColumns(records []*Record) []postgres.Column {
+func attemptColumns(records []*outcome.Record) []postgres.Column {
 	c := postgres.Columns(9, len(records))
 	for _, r := range records {
 		c[0].UUID(r.Delivery)
@@ -69,11 +70,11 @@ func attemptColumns(records []*Record) []postgres.Column {
 		c[2].Time(r.Attempt.StartedAt)
 		c[3].Int64(r.Attempt.Micros)
 		c[4].Int16(r.Attempt.Status)
-		said := r.Attempt.said()
-		c[5].Text(said.err)
-		c[6].Bytes(said.response)
+		said := r.Attempt.Said()
+		c[5].Text(said.Err)
+		c[6].Bytes(said.Response)
 		c[7].Text(string(r.Attempt.Reason))
-		c[8].Bool(r.ended())
+		c[8].Bool(r.Ended())
 	}
 	return c
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 // The statements of audits. $1 and $2 are the ids that bound the span: a delivery of the first generation lies
@@ -27,17 +29,17 @@ SELECT least(
     (SELECT uid FROM events WHERE uid >= $1 AND uid < $2 ORDER BY uid DESC LIMIT 1),
     (SELECT id FROM deliveries WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT 1),
     (SELECT event_uid FROM deferrals WHERE event_uid >= $1 AND event_uid < $2 ORDER BY event_uid DESC LIMIT 1)
-)`, firstID(span.Since), firstID(span.Until)).Scan(&first, &last)
+)`, outcome.FirstID(span.Since), outcome.FirstID(span.Until)).Scan(&first, &last)
 	if err != nil {
 		return span, fmt.Errorf("look for the first and the last of a span: %w", err)
 	}
 	if !first.Valid {
 		return Span{Since: span.Until, Until: span.Until}, nil
 	}
-	if at := timeOf(first.UUID); at.After(span.Since) {
+	if at := outcome.TimeOf(first.UUID); at.After(span.Since) {
 		span.Since = at
 	}
-	if at := timeOf(last.UUID).Add(time.Millisecond); at.Before(span.Until) {
+	if at := outcome.TimeOf(last.UUID).Add(time.Millisecond); at.Before(span.Until) {
 		span.Until = at
 	}
 	return span, nil
@@ -54,7 +56,7 @@ WITH ended AS (
     FROM deferrals p WHERE event_uid >= $1 AND event_uid < $2 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
 )
 SELECT delivered, dead, cancelled, pending, held, ended.later + waiting.later FROM ended, waiting`,
-		firstID(span.Since), firstID(span.Until)).Scan(&t.Delivered, &t.Dead, &t.Cancelled, &t.Pending, &t.Held, &t.Later)
+		outcome.FirstID(span.Since), outcome.FirstID(span.Until)).Scan(&t.Delivered, &t.Dead, &t.Cancelled, &t.Pending, &t.Held, &t.Later)
 	if err != nil {
 		return t, fmt.Errorf("count deliveries: %w", err)
 	}
@@ -74,7 +76,7 @@ WITH found AS (
 SELECT e.uid, e.tenant, e.id, e.seq, e.matched, coalesce(found.n, 0)
 FROM events e LEFT JOIN found ON found.event_uid = e.uid
 WHERE e.uid >= $1 AND e.uid < $2 AND e.matched <> coalesce(found.n, 0)
-ORDER BY e.uid LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
 	if err != nil {
 		return nil, fmt.Errorf("look for missing deliveries: %w", err)
 	}
@@ -147,7 +149,7 @@ SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::u
     SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE `+ofSpan+`
     UNION
     SELECT event_id, event_uid, subscription_id, generation, id FROM deferrals WHERE event_uid >= $1 AND event_uid < $2
-) d GROUP BY event_uid, subscription_id, generation HAVING count(*) > 1 LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+) d GROUP BY event_uid, subscription_id, generation HAVING count(*) > 1 LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
 }
 
 // miscounted finds deliveries whose attempts are not as many as they say. The one that ended a delivery is part of
@@ -165,7 +167,7 @@ WITH made AS (
 )
 SELECT event_id, event_uid, subscription_id, generation, id, said.n, coalesce(made.last, 0) > said.n
 FROM said LEFT JOIN made ON made.delivery_id = id
-WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
 }
 
 // astray finds what is held of subscriptions that are not paused. A minute is left for those who set it free.
@@ -174,14 +176,14 @@ func (l *ledger) astray(ctx context.Context, span Span, limit int) ([]Fault, err
 SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
 FROM deferrals d JOIN subscriptions s ON s.id = d.subscription_id
 WHERE d.held AND NOT d.waits AND d.event_uid >= $1 AND d.event_uid < $2 AND s.status = 'active' AND NOT s.deleted
-    AND s.updated_at < now() - interval '1 minute' LIMIT $3`, firstID(span.Since), firstID(span.Until), limit)
+    AND s.updated_at < now() - interval '1 minute' LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
 }
 
 // dropDuplicates leaves one row of a generation: the one with the id that the delivery has, else the oldest.
 func (l *ledger) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error {
 	keep := f.Delivery
 	if f.Generation == 0 {
-		keep = firstDelivery(f.EventUID, f.Subscription)
+		keep = outcome.FirstDelivery(f.EventUID, f.Subscription)
 	}
 	for _, rows := range []string{"deliveries WHERE " + ofEvent, "deferrals WHERE event_uid = $1"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+rows+` AND subscription_id = $2 AND generation = $3 AND id <> $4
@@ -202,6 +204,6 @@ func (l *ledger) recount(ctx context.Context, tx *sql.Tx, f Fault) error {
 	_, err := tx.ExecContext(ctx, `
 INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, reason)
 SELECT $1, n, $3, 0, 0, 'the record of this attempt was lost', $4 FROM generate_series(1, $2::int) AS n
-ON CONFLICT DO NOTHING`, f.Delivery, f.expected, timeOf(f.Delivery), string(ReasonCancelled))
+ON CONFLICT DO NOTHING`, f.Delivery, f.expected, outcome.TimeOf(f.Delivery), string(outcome.ReasonCancelled))
 	return err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -147,7 +148,7 @@ func (l *ledger) setFree(ctx context.Context, subscription uuid.UUID) (total int
 }
 
 // cancelChunk cancels the first pending deferrals of a subscription and returns how many those were.
-func (l *ledger) cancelChunk(ctx context.Context, subscription uuid.UUID, reason Reason) (n int64, err error) {
+func (l *ledger) cancelChunk(ctx context.Context, subscription uuid.UUID, reason outcome.Reason) (n int64, err error) {
 	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, cancelPending, subscription, followChunk, string(reason)).Scan(&n); err != nil {
 			return fmt.Errorf("cancel deferrals of %s: %w", subscription, err)

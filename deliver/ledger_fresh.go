@@ -7,6 +7,7 @@ import (
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -37,7 +38,7 @@ type written struct {
 // Records come again after a crash, then many in a row, and hardly ever otherwise. So a group is written as if all its rows
 // were new, unless the one before had a repeat or nothing is known yet; one that meets a repeat is rolled back and written
 // again.
-func (l *ledger) writeOrdered(ctx context.Context, records []*Record) ([]place, error) {
+func (l *ledger) writeOrdered(ctx context.Context, records []*outcome.Record) ([]place, error) {
 	if err := l.prepare(ctx, endFresh, endFreshOnce, endDeferred, putOff, addAttempts); err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func (l *ledger) writeBatch(ctx context.Context, b batch, bear bool) (done writt
 
 // endFresh ends deliveries and reports whether some were there already. Unless those are to be borne, they violate the
 // key.
-func (l *ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*Record, bear bool) (repeats bool, err error) {
+func (l *ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Record, bear bool) (repeats bool, err error) {
 	statement := endFresh
 	if bear {
 		statement = endFreshOnce
@@ -76,7 +77,7 @@ func (l *ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*Record, bear
 }
 
 // endColumns are the columns of endFresh and, with steps, of endDeferred.
-func endColumns(records []*Record, steps bool) []postgres.Column {
+func endColumns(records []*outcome.Record, steps bool) []postgres.Column {
 	n := 18
 	if steps {
 		n++
@@ -98,14 +99,14 @@ func endColumns(records []*Record, steps bool) []postgres.Column {
 		c[12].Time(r.At)
 		a := r.Attempt
 		if a == nil {
-			a = &Made{}
+			a = &outcome.Made{}
 		}
 		c[13].TimeOrNull(a.StartedAt)
 		c[14].Int64(a.Micros)
 		c[15].Int16(a.Status)
-		said := a.said()
-		c[16].Text(said.err)
-		c[17].Bytes(said.response)
+		said := a.Said()
+		c[16].Text(said.Err)
+		c[17].Bytes(said.Response)
 		if steps {
 			c[18].Int32(r.Step)
 		}

@@ -9,23 +9,24 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // delivered makes records of deliveries that succeeded at once, with events of their own.
-func delivered(n int) []*Record {
+func delivered(n int) []*outcome.Record {
 	at := time.Now().Truncate(time.Microsecond)
-	list := make([]*Record, n)
+	list := make([]*outcome.Record, n)
 	for i := range list {
 		id := fmt.Sprintf("e%d-%s", i, uuid.New())
 		f := flight{
 			tenant: "acme", eventUID: event.UID("acme", id, at), eventID: id, eventType: "größe.geändert", seq: uint64(i),
 			subscription: uuid.New(), created: at,
 		}
-		f.delivery = ID(f.eventUID, f.subscription, 0, at)
-		list[i] = f.record(OutcomeDelivered, ReasonOK, at.Add(time.Second))
+		f.delivery = outcome.ID(f.eventUID, f.subscription, 0, at)
+		list[i] = f.record(outcome.Delivered, outcome.ReasonOK, at.Add(time.Second))
 		list[i].Step, list[i].Attempts = 1, 1
-		list[i].Attempt = &Made{Number: 1, StartedAt: at, Micros: 900, Status: 204, Reason: ReasonOK}
+		list[i].Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 900, Status: 204, Reason: outcome.ReasonOK}
 	}
 	return list
 }
@@ -39,7 +40,7 @@ func TestRepeatsAmongWhatIsNew(t *testing.T) {
 	all := delivered(40)
 	for _, step := range []struct {
 		name  string
-		group []*Record
+		group []*outcome.Record
 		new   bool // the next group is written as if it was all new
 	}{
 		{"nothing is known", all[:10], true},

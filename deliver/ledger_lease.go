@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -188,7 +189,7 @@ type returned struct {
 	step     int
 	until    time.Time // the end of the lease
 	wait     time.Duration
-	reason   Reason // empty: as it was
+	reason   outcome.Reason // empty: as it was
 }
 
 func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string) error {

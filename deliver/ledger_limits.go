@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -28,7 +29,7 @@ WITH first AS (
 SELECT count(*), (SELECT id FROM first ORDER BY place DESC LIMIT 1) FROM first`
 
 // goOn lets go on what waits for a reason that has passed, gap apart, and returns how much that was.
-func (l *ledger) goOn(ctx context.Context, subscription uuid.UUID, reason Reason, gap time.Duration) (int64, error) {
+func (l *ledger) goOn(ctx context.Context, subscription uuid.UUID, reason outcome.Reason, gap time.Duration) (int64, error) {
 	var total int64
 	var last uuid.UUID
 	return l.chunks(ctx, func(ctx context.Context, tx *sql.Tx) (n int64, err error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -100,7 +101,7 @@ func (l *ledger) queue(ctx context.Context, list []*queued) error {
 	for _, q := range list {
 		e := q.event
 		for _, t := range q.turns {
-			c[0].UUID(ID(e.UID, t.Subscription, 0, e.AcceptedAt))
+			c[0].UUID(outcome.ID(e.UID, t.Subscription, 0, e.AcceptedAt))
 			c[1].Text(e.Tenant)
 			c[2].UUID(e.UID)
 			c[3].Text(e.ID)
@@ -134,7 +135,7 @@ func (l *ledger) giveTurns(ctx context.Context, places []place, floor Floor) (gi
 		if _, err := tx.ExecContext(ctx, turnsLock); err != nil {
 			return err
 		}
-		return tx.QueryRowContext(ctx, giveTurns, append(postgres.Args(c), int64(floor.Seq), firstID(floor.Since))...).Scan(&given, &early)
+		return tx.QueryRowContext(ctx, giveTurns, append(postgres.Args(c), int64(floor.Seq), outcome.FirstID(floor.Since))...).Scan(&given, &early)
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("give turns at %d keys: %w", len(places), err)
@@ -150,7 +151,7 @@ type ordered struct {
 }
 
 // endOrdered ends deferred deliveries and returns those of an order, whose keys may go on then.
-func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*Record) ([]place, error) {
+func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*outcome.Record) ([]place, error) {
 	rows, err := l.query(ctx, tx, endDeferred, postgres.Args(endColumns(records, true))...)
 	if err != nil {
 		return nil, err

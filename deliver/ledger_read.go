@@ -3,7 +3,6 @@ package deliver
 import (
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,11 +10,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
-
-// statePending is the state of what has not ended; the others are outcomes.
-const statePending = "pending"
 
 // entry is a delivery as the ledger has it, pending or ended.
 type entry struct {
@@ -97,10 +94,10 @@ func (f filter) conditions(before []any) (where string, args []any) {
 		and("subscription_id = $%d", f.subscription)
 	}
 	if len(f.uids) > 0 {
-		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", uuids(f.uids), oldest(f.uids[0]))
+		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", uuids(f.uids), outcome.Oldest(f.uids[0]))
 		b.WriteString(" AND (generation > 0")
 		for _, uid := range f.uids {
-			args = append(args, oldest(uid), firstID(timeOf(uid).Add(time.Millisecond)))
+			args = append(args, outcome.Oldest(uid), outcome.FirstID(outcome.TimeOf(uid).Add(time.Millisecond)))
 			fmt.Fprintf(&b, " OR id >= $%d AND id < $%d", len(args)-1, len(args))
 		}
 		b.WriteString(")")
@@ -108,15 +105,15 @@ func (f filter) conditions(before []any) (where string, args []any) {
 	if f.eventType != "" {
 		and("event_type = $%d", f.eventType)
 	}
-	if f.state != "" && f.state != statePending {
+	if f.state != "" && f.state != outcome.Pending {
 		and("state = $%d", f.state)
 	}
 	// The ids have the milliseconds of acceptance, and are what the tables are ordered and divided by.
 	if !f.since.IsZero() {
-		and("id >= $%d AND created_at >= $%d", firstID(f.since), f.since)
+		and("id >= $%d AND created_at >= $%d", outcome.FirstID(f.since), f.since)
 	}
 	if !f.until.IsZero() {
-		and("id < $%d AND created_at < $%d", firstID(f.until.Add(time.Millisecond)), f.until)
+		and("id < $%d AND created_at < $%d", outcome.FirstID(f.until.Add(time.Millisecond)), f.until)
 	}
 	if f.after != uuid.Nil && f.asc {
 		and("id > $%d", f.after)
@@ -124,15 +121,6 @@ func (f filter) conditions(before []any) (where string, args []any) {
 		and("id < $%d", f.after)
 	}
 	return b.String(), args
-}
-
-// firstID is the lowest id of a millisecond.
-func firstID(at time.Time) uuid.UUID {
-	var id uuid.UUID
-	if at.UnixMilli() > 0 {
-		binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
-	}
-	return id
 }
 
 // ofEvent asks for those deliveries that are of event $1. Those of the first generation have ids of the event's own
@@ -205,7 +193,7 @@ func (l *ledger) whole(ctx context.Context, f filter) ([]entry, error) {
 	switch f.state {
 	case "":
 		query = "(" + pending + ") UNION ALL (" + ended + tail + ")" + tail
-	case statePending:
+	case outcome.Pending:
 		query = pending
 	default:
 		query = ended + tail
@@ -250,8 +238,8 @@ ORDER BY ended_at LIMIT 1`, id, tenant))
 
 // attemptEntry is an attempt as the ledger has it.
 type attemptEntry struct {
-	Made
-	Outcome Outcome
+	outcome.Made
+	Outcome outcome.Outcome
 }
 
 // attempts returns the attempts of a tenant's delivery, the last of which may have ended it.
@@ -274,7 +262,7 @@ ORDER BY 1`, id)
 		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome); err != nil {
 			return nil, fmt.Errorf("read attempt of %s: %w", id, err)
 		}
-		if err := a.open(ctx, l.keys, tenant, id); err != nil {
+		if err := a.Open(ctx, l.keys, tenant, id); err != nil {
 			return nil, err
 		}
 		list = append(list, a)
@@ -339,7 +327,7 @@ SELECT max(ended_at) FROM (
 
 // stats counts what became of a subscription's deliveries since a time.
 func (l *ledger) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
-	err = l.db.QueryRowContext(ctx, statsQuery, subscription, firstID(since), statsMost).Scan(
+	err = l.db.QueryRowContext(ctx, statsQuery, subscription, outcome.FirstID(since), statsMost).Scan(
 		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.Blocked, &s.OldestDue)
 	if err == nil {
 		s.LastSuccess, err = l.lastSuccess(ctx, subscription)
@@ -365,7 +353,7 @@ func (l *ledger) lastSuccess(ctx context.Context, subscription uuid.UUID) (at sq
 	default:
 		return at, err
 	}
-	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, firstID(since), lastSuccessMost).Scan(&at)
+	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, outcome.FirstID(since), lastSuccessMost).Scan(&at)
 	return at, err
 }
 
@@ -398,12 +386,12 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 		if err != nil {
 			return err
 		}
-		if last.State == statePending {
+		if last.State == outcome.Pending {
 			id = last.ID
 			_, err = tx.ExecContext(ctx, hurry, id)
 			return err
 		}
-		id = ID(e.EventUID, e.Subscription, last.Generation+1, now)
+		id = outcome.ID(e.EventUID, e.Subscription, last.Generation+1, now)
 		_, err = tx.ExecContext(ctx, again, id, e.Tenant, e.EventUID, e.EventID, e.EventType, int64(e.Seq), e.Subscription,
 			last.Generation+1, last.Reason, e.Test, now, key)
 		return err
@@ -429,7 +417,7 @@ ON CONFLICT DO NOTHING`
 // cancel ends a pending delivery.
 func (l *ledger) cancel(ctx context.Context, id uuid.UUID) error {
 	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, cancelOne, id, string(ReasonCancelled)); err != nil {
+		if _, err := tx.ExecContext(ctx, cancelOne, id, string(outcome.ReasonCancelled)); err != nil {
 			return fmt.Errorf("cancel delivery %s: %w", id, err)
 		}
 		return nil

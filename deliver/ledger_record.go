@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
@@ -98,7 +99,7 @@ func (l *ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 }
 
 // putOff writes what is later, held only where the subscription is paused still.
-func (l *ledger) putOff(ctx context.Context, tx *sql.Tx, later []*Record) error {
+func (l *ledger) putOff(ctx context.Context, tx *sql.Tx, later []*outcome.Record) error {
 	held, err := l.holdable(ctx, tx, later)
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (l *ledger) putOff(ctx context.Context, tx *sql.Tx, later []*Record) error 
 
 // holdable returns which subscriptions are paused still; what belongs to others must not be held, as the
 // resume has passed that would set it free.
-func (l *ledger) holdable(ctx context.Context, tx *sql.Tx, later []*Record) (map[uuid.UUID]bool, error) {
+func (l *ledger) holdable(ctx context.Context, tx *sql.Tx, later []*outcome.Record) (map[uuid.UUID]bool, error) {
 	var ids []string
 	for _, r := range later {
 		if r.Held {
@@ -141,25 +142,25 @@ func (l *ledger) holdable(ctx context.Context, tx *sql.Tx, later []*Record) (map
 
 // batch is a group of records by what they write.
 type batch struct {
-	fresh, deferred []*Record // ended
-	later           []*Record // one for each delivery: the last step
-	attempts        []*Record // with an attempt; not those that are fresh
-	events          []*Record // with the bytes of their event, one for each event
+	fresh, deferred []*outcome.Record // ended
+	later           []*outcome.Record // one for each delivery: the last step
+	attempts        []*outcome.Record // with an attempt; not those that are fresh
+	events          []*outcome.Record // with the bytes of their event, one for each event
 }
 
 // sortOut orders records by id, so that two recorders lock rows in the same order, and tells their kinds apart.
-func sortOut(records []*Record) batch {
+func sortOut(records []*outcome.Record) batch {
 	records = slices.Clone(records)
-	slices.SortFunc(records, func(a, b *Record) int {
+	slices.SortFunc(records, func(a, b *outcome.Record) int {
 		return cmp.Or(slices.Compare(a.Delivery[:], b.Delivery[:]), cmp.Compare(a.Step, b.Step))
 	})
-	b := batch{fresh: make([]*Record, 0, len(records))}
+	b := batch{fresh: make([]*outcome.Record, 0, len(records))}
 	var kept map[uuid.UUID]bool
 	for _, r := range records {
 		switch {
-		case r.ended() && r.Step <= 1:
+		case r.Ended() && r.Step <= 1:
 			b.fresh = append(b.fresh, r)
-		case r.ended():
+		case r.Ended():
 			b.deferred = append(b.deferred, r)
 			if r.Attempt != nil {
 				b.attempts = append(b.attempts, r)
@@ -185,7 +186,7 @@ func sortOut(records []*Record) batch {
 	return b
 }
 
-func laterColumns(records []*Record, paused map[uuid.UUID]bool) []postgres.Column {
+func laterColumns(records []*outcome.Record, paused map[uuid.UUID]bool) []postgres.Column {
 	c := postgres.Columns(16, len(records))
 	for _, r := range records {
 		c[0].UUID(r.Delivery)
@@ -208,7 +209,7 @@ func laterColumns(records []*Record, paused map[uuid.UUID]bool) []postgres.Colum
 	return c
 }
 
-func eventColumns(records []*Record) []postgres.Column {
+func eventColumns(records []*outcome.Record) []postgres.Column {
 	c := postgres.Columns(2, len(records))
 	for _, r := range records {
 		c[0].UUID(r.EventUID)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 // examined is how many rows of each table a page looks at where no index answers the whole filter: some
@@ -15,9 +17,9 @@ const examined = 5000
 // which is nearly all there is, nor of all tenants together.
 func (f filter) byState() bool {
 	switch f.state {
-	case "", statePending:
+	case "", outcome.Pending:
 		return true
-	case string(OutcomeDelivered):
+	case string(outcome.Delivered):
 		return false
 	}
 	return f.tenant != "" || f.subscription != uuid.Nil
@@ -63,7 +65,7 @@ SELECT *, %[1]s AS asked FROM (
 	switch f.state {
 	case "":
 		query = fmt.Sprintf("(%s) UNION ALL (%s) ORDER BY id %s, asked DESC LIMIT $%d", pending, ended, order, most)
-	case statePending:
+	case outcome.Pending:
 		query = pending
 	}
 	found, err := l.db.QueryContext(ctx, query, args...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -111,7 +112,7 @@ func TestCutPagesHoldWhileTheLedgerMoves(t *testing.T) {
 				at := time.Date(2026, 11, 20, 11, 0, turn, 0, time.UTC)
 				if _, err := r.db.Exec(`
 INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason, attempts, created_at, ended_at, duration_us, status, error)
-VALUES ($1, $2, $1, 'e', 'order.paid', 1, $3, 0, 'delivered', 'ok', 1, $4, $4, 0, 0, '')`, ID(event.UID(tenant, "new", at), sub.ID, 0, at), tenant, sub.ID, at); err != nil {
+VALUES ($1, $2, $1, 'e', 'order.paid', 1, $3, 0, 'delivered', 'ok', 1, $4, $4, 0, 0, '')`, outcome.ID(event.UID(tenant, "new", at), sub.ID, 0, at), tenant, sub.ID, at); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -70,7 +71,7 @@ func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 		t.Event = *e
 		tasks = append(tasks, t)
-		ids = append(ids, ID(t.Event.UID, subs[0].ID, 0, t.Event.AcceptedAt))
+		ids = append(ids, outcome.ID(t.Event.UID, subs[0].ID, 0, t.Event.AcceptedAt))
 	}
 	for len(tasks) > 0 {
 		k := min(len(tasks), 500)
@@ -83,7 +84,7 @@ func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 }
 
 // all waits until n deliveries of a subscription ended as state.
-func (r *rig) all(sub *subscriptions.Subscription, n int, state Outcome) {
+func (r *rig) all(sub *subscriptions.Subscription, n int, state outcome.Outcome) {
 	r.t.Helper()
 	r.eventually(fmt.Sprintf("%d deliveries to be %s", n, state), func() bool {
 		return r.count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND state = $2`, sub.ID, string(state)) == n
@@ -113,7 +114,7 @@ func TestABrokenEndpointIsLeftAloneUntilItIsBack(t *testing.T) {
 		t.Errorf("got %d requests to an endpoint that fails, want 20 at most", got)
 	}
 	receiver.Answer(servertest.Status(200))
-	r.all(sub, n, OutcomeDelivered)
+	r.all(sub, n, outcome.Delivered)
 	if got := r.count(`SELECT coalesce(max(attempts), 0) FROM deliveries`); got > 3 {
 		t.Errorf("a delivery took %d attempts, want those that the endpoint failed and one", got)
 	}
@@ -140,7 +141,7 @@ func TestABrokenEndpointsDeliveriesEnd(t *testing.T) {
 	e := r.event()
 	e.AcceptedAt = time.Now().Add(-3 * time.Hour).UTC()
 	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-	row := r.ended(r.send(e, sub), OutcomeDead, ReasonBreakerOpen)
+	row := r.ended(r.send(e, sub), outcome.Dead, outcome.ReasonBreakerOpen)
 	if row.Attempts != 0 {
 		t.Errorf("got %d attempts, want none", row.Attempts)
 	}
@@ -159,7 +160,7 @@ func retryAfterSlowsTheWholeEndpoint(t *testing.T) {
 	ids := r.sendAll(50, sub)
 	receiver.Wait(1)
 	for _, id := range ids {
-		row := r.waits(id, ReasonRetryAfter)
+		row := r.waits(id, outcome.ReasonRetryAfter)
 		if wait := time.Until(row.DueAt.Time); wait < 59*time.Minute {
 			t.Errorf("a delivery is due in %s, want an hour", wait)
 		}
@@ -184,8 +185,8 @@ func TestARateLimitHoldsOverAllWorkers(t *testing.T) {
 	other := r.subscribe(receiver.URL+"/other", nil)
 	const n = 400
 	r.sendAll(n, sub)
-	r.ended(r.send(r.event(), other), OutcomeDelivered, ReasonOK)
-	r.all(sub, n, OutcomeDelivered)
+	r.ended(r.send(r.event(), other), outcome.Delivered, outcome.ReasonOK)
+	r.all(sub, n, outcome.Delivered)
 	var sent []int64
 	for _, req := range receiver.Requests() {
 		if req.Path == "/" {
@@ -205,7 +206,7 @@ func TestARateLimitHoldsOverAllWorkers(t *testing.T) {
 	if n := r.count(`SELECT max(attempts) FROM deliveries`); n != 1 {
 		t.Errorf("a delivery has %d attempts, want 1", n)
 	}
-	if n := metric(t, first.metrics.limits.putOff.WithLabelValues(string(ReasonRateLimited))); n == 0 {
+	if n := metric(t, first.metrics.limits.putOff.WithLabelValues(string(outcome.ReasonRateLimited))); n == 0 {
 		t.Error("nothing was put off")
 	}
 }
@@ -229,7 +230,7 @@ func TestARaisedRateLimitHoldsForWhatWaits(t *testing.T) {
 	if err := r.store.Update(t.Context(), fresh); err != nil {
 		t.Fatal(err)
 	}
-	r.all(sub, 20, OutcomeDelivered)
+	r.all(sub, 20, outcome.Delivered)
 }
 
 // What was held goes in the order of arrival, one after the other, though it is limited.
@@ -282,15 +283,15 @@ func theFailureRule(t *testing.T) {
 	}
 	pending := r.subscribe(receiver.URL+"/pending", retries(time.Hour))
 	for _, s := range []*subscriptions.Subscription{sub, lucky, dialect} {
-		r.ended(r.send(r.event(), s), OutcomeDead, ReasonServer)
+		r.ended(r.send(r.event(), s), outcome.Dead, outcome.ReasonServer)
 	}
 	r.eventually("failures to be counted", func() bool { return r.count(`SELECT count(*) FROM failing`) == 3 })
 	// Five days pass, and failures with them; of one of them not enough.
 	must(r.db.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = CASE WHEN subscription_id = $1 THEN 10 ELSE 200 END`, lucky.ID))(t)
 	waiting := r.send(r.event(), pending)
-	r.waits(waiting, ReasonServer)
+	r.waits(waiting, outcome.ReasonServer)
 	for _, s := range []*subscriptions.Subscription{sub, lucky, dialect} {
-		r.ended(r.send(r.event(), s), OutcomeDead, ReasonServer)
+		r.ended(r.send(r.event(), s), outcome.Dead, outcome.ReasonServer)
 	}
 	r.eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
@@ -302,13 +303,13 @@ func theFailureRule(t *testing.T) {
 			t.Errorf("%s is %s (%s), want it active", s.URL, s.Status, s.DisabledReason)
 		}
 	}
-	r.waits(waiting, ReasonServer)
+	r.waits(waiting, outcome.ReasonServer)
 	if n := len(news.of(TypeDead)); n != 6 {
 		t.Errorf("the tenant was told of %d dead deliveries, want 6", n)
 	}
 	receiver.Answer(servertest.Status(200))
 	must(r.store.Enable(t.Context(), sub.Tenant, sub.ID))(t)
-	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 }
 
 // Nothing is told of an operational event's own delivery, whatever becomes of it.
@@ -321,10 +322,10 @@ func TestOperationalEventsNeverLoop(t *testing.T) {
 	r.start(p)
 	r.recorder()
 	sub := r.subscribe(servertest.NewReceiver(t, servertest.Status(500), servertest.Status(410)).URL, once)
-	for _, reason := range []Reason{ReasonServer, ReasonGone} {
+	for _, reason := range []outcome.Reason{outcome.ReasonServer, outcome.ReasonGone} {
 		e := r.event()
 		e.Type = TypeDead
-		r.ended(r.send(e, sub), OutcomeDead, reason)
+		r.ended(r.send(e, sub), outcome.Dead, reason)
 	}
 	r.eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
@@ -349,7 +350,7 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	e := r.event()
 	r.send(e, subs...)
 	for _, s := range subs {
-		r.waits(ID(e.UID, s.ID, 0, e.AcceptedAt), ReasonConnect)
+		r.waits(outcome.ID(e.UID, s.ID, 0, e.AcceptedAt), outcome.ReasonConnect)
 	}
 	r.settled()
 	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) - before + r.count(`SELECT count(*) FROM failing`); n != 0 {
@@ -385,7 +386,7 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	defer talking.Wait()
 	defer close(stop)
 	for _, s := range subs {
-		r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDead, ReasonConnect)
+		r.ended(outcome.ID(e.UID, s.ID, 0, e.AcceptedAt), outcome.Dead, outcome.ReasonConnect)
 	}
 }
 
@@ -408,7 +409,7 @@ func (r *rig) vanished(n int, net24 string, change func(*subscriptions.Subscript
 	e := r.eventOf(subs[0].Tenant)
 	r.send(e, subs...)
 	for _, s := range subs {
-		r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+		r.ended(outcome.ID(e.UID, s.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	}
 	for _, s := range servers {
 		s.Close()
@@ -464,6 +465,6 @@ func TestOneEndpointThatIsAwayIsNoOutage(t *testing.T) {
 	r.recorder()
 	for i := range 6 {
 		sub := r.subscribe(fmt.Sprintf("http://127.0.0.1:1/%d", i), once)
-		r.ended(r.send(r.event(), sub), OutcomeDead, ReasonConnect)
+		r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonConnect)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -36,13 +37,13 @@ type Logged struct {
 	Seq        uint64 // the event's place in its stream
 	Generation int
 	State      string // pending, delivered, dead, cancelled
-	Reason     Reason
+	Reason     outcome.Reason
 	Attempts   int
 	CreatedAt  time.Time
 	DueAt      time.Time // of a pending one that is not held; else zero
 	EndedAt    time.Time // zero while it is pending
 	// Last is the last attempt, without its response: see Log.Responses. Nil if there was none yet.
-	Last *Made
+	Last *outcome.Made
 }
 
 // pendingLogged and endedLogged are the columns of a Logged. The attempt that ended a delivery is part of its row;
@@ -111,11 +112,11 @@ func (l *Log) scan(ctx context.Context, row scanner) (d Logged, err error) {
 	}
 	d.DueAt, d.EndedAt = due.Time, ended.Time
 	if started.Valid {
-		d.Last = &Made{
+		d.Last = &outcome.Made{
 			Number: int(number.Int64), StartedAt: started.Time, Micros: micros.Int64, Status: int(status.Int64),
-			Error: text.String, Reason: Reason(reason.String),
+			Error: text.String, Reason: outcome.Reason(reason.String),
 		}
-		err = d.Last.open(ctx, l.ledger.keys, tenant, d.ID)
+		err = d.Last.Open(ctx, l.ledger.keys, tenant, d.ID)
 	}
 	return d, err
 }
@@ -141,11 +142,11 @@ SELECT DISTINCT ON (r.id) r.id, coalesce(d.tenant, p.tenant, ''), r.response FRO
 	for rows.Next() {
 		var id uuid.UUID
 		var tenant string
-		var last Made
+		var last outcome.Made
 		if err := rows.Scan(&id, &tenant, &last.Response); err != nil {
 			return nil, fmt.Errorf("read response: %w", err)
 		}
-		if err := last.open(ctx, l.ledger.keys, tenant, id); err != nil {
+		if err := last.Open(ctx, l.ledger.keys, tenant, id); err != nil {
 			return nil, err
 		}
 		if len(last.Response) > 0 {
@@ -202,7 +203,7 @@ func (l *Log) Hide(ctx context.Context, subscription uuid.UUID, number int64, wi
 		if _, err := tx.ExecContext(ctx, hide, id); err != nil {
 			return fmt.Errorf("hide delivery %s: %w", id, err)
 		}
-		if _, err := tx.ExecContext(ctx, cancelOne, id, string(ReasonCancelled)); err != nil {
+		if _, err := tx.ExecContext(ctx, cancelOne, id, string(outcome.ReasonCancelled)); err != nil {
 			return fmt.Errorf("cancel delivery %s: %w", id, err)
 		}
 		return nil

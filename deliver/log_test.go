@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -42,14 +43,14 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 	for _, s := range []*subscriptions.Subscription{good, bad, dead, never} {
 		ids[s] = r.send(e, s)
 	}
-	r.ended(ids[good], OutcomeDelivered, ReasonOK)
-	r.ended(ids[dead], OutcomeDead, ReasonServer)
-	r.await(ids[bad], "tried twice", func(e entry) bool { return e.Attempts == 2 && e.Reason == string(ReasonServer) })
-	r.waits(ids[never], ReasonPaused)
+	r.ended(ids[good], outcome.Delivered, outcome.ReasonOK)
+	r.ended(ids[dead], outcome.Dead, outcome.ReasonServer)
+	r.await(ids[bad], "tried twice", func(e entry) bool { return e.Attempts == 2 && e.Reason == string(outcome.ReasonServer) })
+	r.waits(ids[never], outcome.ReasonPaused)
 	// A delivery that was cancelled after attempts has those attempts.
 	cancelled := r.subscribe(receiver.URL+"/bad", retries(time.Hour))
 	ids[cancelled] = r.send(e, cancelled)
-	r.waits(ids[cancelled], ReasonServer)
+	r.waits(ids[cancelled], outcome.ReasonServer)
 	if err := newLedger(r.db).cancel(t.Context(), ids[cancelled]); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 }
 
 // The ledger itself is enough for the rest: rows as its own statements write them.
-func (r *rig) put(records ...*Record) {
+func (r *rig) put(records ...*outcome.Record) {
 	r.t.Helper()
 	tx := must(r.db.BeginTx(r.t.Context(), nil))(r.t)
 	if _, err := newLedger(r.db).record(r.t.Context(), tx, sortOut(records), true); err != nil {
@@ -109,14 +110,14 @@ func (r *rig) put(records ...*Record) {
 	}
 }
 
-func logRecord(s *subscriptions.Subscription, n int, outcome Outcome) *Record {
+func logRecord(s *subscriptions.Subscription, n int, as outcome.Outcome) *outcome.Record {
 	at := time.Date(2026, 1, 2, 3, 4, n, 0, time.UTC)
-	r := &Record{
+	r := &outcome.Record{
 		EventUID: event.UID("acme", fmt.Sprint(n), at), EventID: fmt.Sprint(n), EventType: "a", Tenant: "acme", Subscription: s.ID,
-		Step: 1, Outcome: outcome, Reason: ReasonServer, Attempts: 1, CreatedAt: at, At: at.Add(time.Second),
-		Attempt: &Made{Number: 1, StartedAt: at, Status: 500, Reason: ReasonServer},
+		Step: 1, Outcome: as, Reason: outcome.ReasonServer, Attempts: 1, CreatedAt: at, At: at.Add(time.Second),
+		Attempt: &outcome.Made{Number: 1, StartedAt: at, Status: 500, Reason: outcome.ReasonServer},
 	}
-	r.Delivery = ID(r.EventUID, s.ID, 0, at)
+	r.Delivery = outcome.ID(r.EventUID, s.ID, 0, at)
 	return r
 }
 
@@ -124,11 +125,11 @@ func TestLogHidesAndCancels(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	s, other := r.subscribe("http://127.0.0.1:1/", nil), r.subscribe("http://127.0.0.1:1/", nil)
-	var all []*Record
+	var all []*outcome.Record
 	for n := range 6 {
-		all = append(all, logRecord(s, n, []Outcome{OutcomeDelivered, OutcomeLater}[n%2]))
+		all = append(all, logRecord(s, n, []outcome.Outcome{outcome.Delivered, outcome.Later}[n%2]))
 	}
-	foreign := logRecord(other, 7, OutcomeDelivered)
+	foreign := logRecord(other, 7, outcome.Delivered)
 	r.put(append(all, foreign)...)
 	// For a moment a delivery may be in both tables: then it ended.
 	if _, err := r.db.Exec(`INSERT INTO deferrals (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation,
@@ -191,7 +192,7 @@ func TestLogReadsData(t *testing.T) {
 	if err != nil || string(data) != string(e.Data) {
 		t.Errorf("got %s, %v", data, err)
 	}
-	if _, err := log.Data(t.Context(), Logged{EventUID: uuid.New(), Seq: 99}); !errors.Is(err, ErrEventGone) {
+	if _, err := log.Data(t.Context(), Logged{EventUID: uuid.New(), Seq: 99}); !errors.Is(err, event.ErrGone) {
 		t.Errorf("an event that is gone: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -8,6 +8,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 )
 
@@ -92,16 +93,16 @@ func (m *Metrics) preset() {
 	for _, stream := range []string{Stream, BacklogStream} {
 		m.pending.WithLabelValues(stream)
 	}
-	m.attemptOK = m.attempts.WithLabelValues(string(ReasonOK), string(OutcomeDelivered))
-	m.endedOK = m.ended.WithLabelValues(string(OutcomeDelivered), string(ReasonOK))
-	for _, reason := range Reasons() {
-		for _, outcome := range []Outcome{OutcomeDelivered, OutcomeLater, OutcomeDead} {
-			if (reason == ReasonOK) == (outcome == OutcomeDelivered) {
-				m.attempts.WithLabelValues(string(reason), string(outcome))
+	m.attemptOK = m.attempts.WithLabelValues(string(outcome.ReasonOK), string(outcome.Delivered))
+	m.endedOK = m.ended.WithLabelValues(string(outcome.Delivered), string(outcome.ReasonOK))
+	for _, reason := range outcome.Reasons() {
+		for _, became := range []outcome.Outcome{outcome.Delivered, outcome.Later, outcome.Dead} {
+			if (reason == outcome.ReasonOK) == (became == outcome.Delivered) {
+				m.attempts.WithLabelValues(string(reason), string(became))
 			}
 		}
-		for _, state := range []Outcome{OutcomeDelivered, OutcomeDead, OutcomeCancelled} {
-			if (reason == ReasonOK) == (state == OutcomeDelivered) {
+		for _, state := range []outcome.Outcome{outcome.Delivered, outcome.Dead, outcome.Cancelled} {
+			if (reason == outcome.ReasonOK) == (state == outcome.Delivered) {
 				m.ended.WithLabelValues(string(state), string(reason))
 			}
 		}
@@ -109,7 +110,7 @@ func (m *Metrics) preset() {
 }
 
 func (m *Metrics) attempted(r Result, v Verdict) {
-	if v.Outcome == OutcomeDelivered {
+	if v.Outcome == outcome.Delivered {
 		m.attemptOK.Inc()
 	} else {
 		m.attempts.WithLabelValues(string(r.Reason), string(v.Outcome)).Inc()
@@ -118,11 +119,11 @@ func (m *Metrics) attempted(r Result, v Verdict) {
 }
 
 // recorded counts an outcome that is on disk.
-func (m *Metrics) recorded(r *Record, now time.Time) {
-	if !r.ended() {
+func (m *Metrics) recorded(r *outcome.Record, now time.Time) {
+	if !r.Ended() {
 		return
 	}
-	if r.Outcome != OutcomeDelivered {
+	if r.Outcome != outcome.Delivered {
 		m.ended.WithLabelValues(string(r.Outcome), string(r.Reason)).Inc()
 		return
 	}

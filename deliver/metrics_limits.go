@@ -1,6 +1,10 @@
 package deliver
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+)
 
 // limitMetrics are those of what spares endpoints.
 type limitMetrics struct {
@@ -24,9 +28,9 @@ func newLimitMetrics() limitMetrics {
 	}
 	return limitMetrics{
 		putOff: counters("deliveries_put_off_total", "Times that a delivery was put off without a request.", "reason",
-			string(ReasonBusy), string(ReasonBreakerOpen), string(ReasonRateLimited), string(ReasonRetryAfter), string(ReasonConnect)),
+			string(outcome.ReasonBusy), string(outcome.ReasonBreakerOpen), string(outcome.ReasonRateLimited), string(outcome.ReasonRetryAfter), string(outcome.ReasonConnect)),
 		disabled: counters("subscriptions_disabled_total", "Subscriptions disabled by Fanfare.", "reason",
-			string(ReasonGone), string(ReasonFailing)),
+			string(outcome.ReasonGone), string(outcome.ReasonFailing)),
 		told: counters("operational_events_total", "Operational events published.", "type",
 			TypeDisabled, TypeRecovering, TypeDead),
 		untold:    counter("operational_events_dropped_total", "Operational events that could not be published."),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -48,8 +49,8 @@ const (
 func isOperational(eventType string) bool { return strings.HasPrefix(eventType, operationalPrefix) }
 
 // tellDead tells of a delivery that was given up.
-func (w *Worker) tellDead(r *Record) {
-	if r.Outcome != OutcomeDead || isOperational(r.EventType) {
+func (w *Worker) tellDead(r *outcome.Record) {
+	if r.Outcome != outcome.Dead || isOperational(r.EventType) {
 		return
 	}
 	w.tell(Notice{Type: TypeDead, ID: "dead_" + r.Delivery.String(), Tenant: r.Tenant, Subscription: r.Subscription}, map[string]any{
@@ -60,7 +61,7 @@ func (w *Worker) tellDead(r *Record) {
 
 // tellDisabled tells of a subscription that was disabled. Sub is as it was before: its revision tells this time from
 // another.
-func (w *Worker) tellDisabled(sub *subscriptions.Subscription, reason Reason) {
+func (w *Worker) tellDisabled(sub *subscriptions.Subscription, reason outcome.Reason) {
 	w.tell(Notice{Type: TypeDisabled, ID: noticeID("disabled", sub, sub.Revision), Tenant: sub.Tenant, Subscription: sub.ID}, map[string]any{
 		"subscription_id": sub.ID, "name": sub.Name, "reason": reason, "disabled_at": w.now().UTC(),
 	})

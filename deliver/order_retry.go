@@ -6,25 +6,27 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // waitsTurn reports whether a delivery waits for the one before it in the order of its key.
 func (e entry) waitsTurn() bool {
-	return e.State == statePending && e.Held && e.Reason == string(ReasonKeyBlocked)
+	return e.State == outcome.Pending && e.Held && e.Reason == string(outcome.ReasonKeyBlocked)
 }
 
 // retryInOrder retries a delivery. One that has ended takes its place in the order of its key, as its subscription is now.
 func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
-	event, err := r.events.sendable(ctx, e.EventUID, e.Seq)
-	if errors.Is(err, ErrEventGone) {
+	found, err := r.events.sendable(ctx, e.EventUID, e.Seq)
+	if errors.Is(err, event.ErrGone) {
 		return uuid.Nil, api.Conflict("the event's data is gone")
 	}
 	if err != nil {
 		return uuid.Nil, api.Unavailable(err)
 	}
-	key, err := r.keyOf(ctx, e, event)
+	key, err := r.keyOf(ctx, e, found)
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -37,7 +39,7 @@ func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
 
 // keyOf returns the key of an event for a subscription, if it has one.
 func (r *routes) keyOf(ctx context.Context, e entry, event *Event) (key uuid.NullUUID, err error) {
-	if e.State == statePending || event.Test {
+	if e.State == outcome.Pending || event.Test {
 		return key, nil
 	}
 	source, err := r.ledger.orderingKey(ctx, e.Subscription)

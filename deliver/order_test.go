@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -77,7 +78,7 @@ func (o *orderly) queue(e *Event, j job, sub *subscriptions.Subscription) uuid.U
 	if err := o.turns.Queue(o.t.Context(), e, []Turn{{Subscription: sub.ID, Key: j.Key}}); err != nil {
 		o.t.Fatal(err)
 	}
-	return ID(e.UID, sub.ID, 0, e.AcceptedAt)
+	return outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt)
 }
 
 // put queues jobs of a key, which fan-out has passed then, and returns their deliveries.
@@ -176,7 +177,7 @@ func TestTurnsUnderKills(t *testing.T) {
 	o.hand(cfg)
 	fanOut(o, sub, keys, each)
 	for i, v := range victims {
-		made := v.metrics.attempts.WithLabelValues(string(ReasonOK), string(OutcomeDelivered))
+		made := v.metrics.attempts.WithLabelValues(string(outcome.ReasonOK), string(outcome.Delivered))
 		o.eventually("a part to be made, some of it by who is killed then", func() bool {
 			return len(w.Requests()) >= (i+1)*keys*each/4 && metric(t, made) > 0
 		})
@@ -249,13 +250,13 @@ func TestATurnWaitsForFanOut(t *testing.T) {
 	first, second := o.jobOf(job{"a", 1}), o.jobOf(job{"a", 2})
 	late := o.queue(second, job{"a", 2}, sub)
 	// Another key goes on meanwhile, up to where fan-out is.
-	if e := o.waits(late, ReasonKeyBlocked); !e.Held {
+	if e := o.waits(late, outcome.ReasonKeyBlocked); !e.Held {
 		t.Errorf("it is due, though fan-out has not passed it: %+v", e)
 	}
 	o.eventually("the place to be asked for", func() bool { return o.turns.floor.Load().Seq == o.passed.seq.Load() })
 	o.queue(first, job{"a", 1}, sub)
 	o.passed.seq.Store(second.Seq)
-	o.ended(late, OutcomeDelivered, ReasonOK)
+	o.ended(late, outcome.Delivered, outcome.ReasonOK)
 	if got := fmt.Sprint(jobs(t, receiver.Requests())); got != "[b1 a1 a2]" {
 		t.Errorf("got %s, want the order in which they were accepted", got)
 	}
@@ -278,10 +279,10 @@ func TestAHeadBlocksItsKeyOnly(t *testing.T) {
 	})
 	a := o.put(sub, "a", 1, 3)
 	b := o.put(sub, "b", 1, 3)
-	o.ended(b[2], OutcomeDelivered, ReasonOK)
+	o.ended(b[2], outcome.Delivered, outcome.ReasonOK)
 	o.await(a[0], "retried", func(e entry) bool { return e.Attempts >= 3 })
 	for _, id := range a[1:] {
-		if e := o.waits(id, ReasonKeyBlocked); e.Attempts != 0 || e.json().DueAt != nil {
+		if e := o.waits(id, outcome.ReasonKeyBlocked); e.Attempts != 0 || e.json().DueAt != nil {
 			t.Errorf("one behind the head: %+v", e)
 		}
 	}
@@ -290,7 +291,7 @@ func TestAHeadBlocksItsKeyOnly(t *testing.T) {
 	}
 	ready.Store(true)
 	for _, id := range a {
-		o.ended(id, OutcomeDelivered, ReasonOK)
+		o.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 }
 
@@ -302,14 +303,14 @@ func TestADeadHeadIsPassed(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
 	sub := o.ordered(receiver.URL, subscriptions.ContinueOnDead, once)
 	ids := o.put(sub, "a", 1, 3)
-	o.ended(ids[2], OutcomeDelivered, ReasonOK)
-	o.ended(ids[0], OutcomeDead, ReasonServer)
+	o.ended(ids[2], outcome.Delivered, outcome.ReasonOK)
+	o.ended(ids[0], outcome.Dead, outcome.ReasonServer)
 	if got := fmt.Sprint(jobs(t, receiver.Requests())); got != "[a1 a2 a3]" {
 		t.Errorf("got %s", got)
 	}
 	// Sent again by hand it takes its place in the order: before what waits, after what has its turn.
 	shown := o.api().do("acme", "POST", "/v1/deliveries/"+ids[0].String()+"/retry", 202)
-	o.ended(uuid.MustParse(shown["id"].(string)), OutcomeDelivered, ReasonOK)
+	o.ended(uuid.MustParse(shown["id"].(string)), outcome.Delivered, outcome.ReasonOK)
 }
 
 // With on_dead stop the key stands still until the dead one was sent with success, was passed over, or the
@@ -348,11 +349,11 @@ func TestAKeyStandsStill(t *testing.T) {
 			sub := o.ordered(receiver.URL, subscriptions.StopOnDead, once)
 			ids := o.put(sub, "a", 1, 3)
 			other := o.put(sub, "b", 1, 2)
-			o.ended(ids[0], OutcomeDead, ReasonClient)
-			o.ended(other[1], OutcomeDelivered, ReasonOK)
+			o.ended(ids[0], outcome.Dead, outcome.ReasonClient)
+			o.ended(other[1], outcome.Delivered, outcome.ReasonOK)
 			o.eventually("a sweep to have found nothing to do", func() bool { return o.count(`SELECT count(*) FROM stopped_keys`) == 1 })
 			for _, id := range ids[1:] {
-				o.waits(id, ReasonKeyBlocked)
+				o.waits(id, outcome.ReasonKeyBlocked)
 			}
 			o.api().do("acme", "POST", "/v1/deliveries/"+ids[1].String()+"/retry", 409)
 			if by := o.blockedBy(ids[1]); by != ids[0].String() {
@@ -360,8 +361,8 @@ func TestAKeyStandsStill(t *testing.T) {
 			}
 			ready.Store(true)
 			act(o, sub, ids[0])
-			o.ended(ids[2], OutcomeDelivered, ReasonOK)
-			o.ended(ids[1], OutcomeDelivered, ReasonOK)
+			o.ended(ids[2], outcome.Delivered, outcome.ReasonOK)
+			o.ended(ids[1], outcome.Delivered, outcome.ReasonOK)
 			if n := o.count(`SELECT count(*) FROM stopped_keys`); n != 0 {
 				t.Errorf("%d keys stand still", n)
 			}
@@ -394,9 +395,9 @@ func TestAPauseKeepsTheOrder(t *testing.T) {
 	sub := o.ordered(w.URL, subscriptions.ContinueOnDead, nil)
 	o.status(sub, subscriptions.Paused)
 	ids := o.put(sub, "a", 1, 4)
-	o.waits(ids[0], ReasonPaused)
+	o.waits(ids[0], outcome.ReasonPaused)
 	for _, id := range ids[1:] {
-		o.waits(id, ReasonKeyBlocked)
+		o.waits(id, outcome.ReasonKeyBlocked)
 	}
 	stats := o.api().do("acme", "GET", "/v1/subscriptions/"+sub.ID.String()+"/stats", 200)
 	if stats["held"] != 1.0 || stats["key_blocked"] != 3.0 || stats["pending"] != 4.0 {
@@ -404,7 +405,7 @@ func TestAPauseKeepsTheOrder(t *testing.T) {
 	}
 	o.status(sub, subscriptions.Active)
 	for _, id := range ids {
-		o.ended(id, OutcomeDelivered, ReasonOK)
+		o.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 }
 
@@ -416,9 +417,9 @@ func TestWhatWaitsEndsWithItsSubscription(t *testing.T) {
 	gone := servertest.NewReceiver(t, servertest.Status(410))
 	sub := o.ordered(gone.URL, subscriptions.StopOnDead, nil)
 	ids := o.put(sub, "a", 1, 3)
-	o.await(ids[0], "over", func(e entry) bool { return e.State != statePending })
+	o.await(ids[0], "over", func(e entry) bool { return e.State != outcome.Pending })
 	for _, id := range ids[1:] {
-		o.ended(id, OutcomeCancelled, ReasonDisabled)
+		o.ended(id, outcome.Cancelled, outcome.ReasonDisabled)
 	}
 	if n := len(gone.Requests()); n != 1 {
 		t.Errorf("%d requests, want 1", n)
@@ -433,11 +434,11 @@ func TestACancelledOneIsPassed(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
 	sub := o.ordered(receiver.URL, subscriptions.ContinueOnDead, retries(time.Hour))
 	ids := o.put(sub, "a", 1, 4)
-	o.waits(ids[0], ReasonServer)
+	o.waits(ids[0], outcome.ReasonServer)
 	for _, id := range []uuid.UUID{ids[2], ids[0]} {
 		o.api().do("acme", "POST", "/v1/deliveries/"+id.String()+"/cancel", 202)
 	}
-	o.ended(ids[3], OutcomeDelivered, ReasonOK)
+	o.ended(ids[3], outcome.Delivered, outcome.ReasonOK)
 	if got := fmt.Sprint(jobs(t, receiver.Requests())); got != "[a1 a2 a4]" {
 		t.Errorf("got %s", got)
 	}
@@ -451,7 +452,7 @@ func TestAReplayKeepsTheOrder(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := o.ordered(receiver.URL, subscriptions.ContinueOnDead, nil)
 	first := o.put(sub, "a", 1, 3)
-	o.ended(first[2], OutcomeDelivered, ReasonOK)
+	o.ended(first[2], outcome.Delivered, outcome.ReasonOK)
 	var list []Again
 	for seq := uint64(3); seq >= 1; seq-- { // the other way round
 		e := must(o.read(t.Context(), seq))(t)
@@ -486,5 +487,5 @@ func TestWhatWaitsKeepsItsBytes(t *testing.T) {
 	o.hand(cfg)
 	o.eventually("the bytes to be kept", func() bool { return o.count(`SELECT count(*) FROM event_data`) == 2 })
 	o.forget(must(o.read(t.Context(), 2))(t))
-	o.ended(ids[1], OutcomeDelivered, ReasonOK)
+	o.ended(ids[1], outcome.Delivered, outcome.ReasonOK)
 }

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // How turns are looked for.
@@ -176,7 +179,7 @@ func (t *turner) keepWaiting(ctx context.Context) error {
 	if time.Now().Before(t.keep) {
 		return nil
 	}
-	before := firstID(w.now().Add(keepBefore - w.cfg.EventsMaxAge))
+	before := outcome.FirstID(w.now().Add(keepBefore - w.cfg.EventsMaxAge))
 	for {
 		list, err := w.ledger.unkept(ctx, before, turnsPage)
 		if err != nil {
@@ -188,11 +191,11 @@ func (t *turner) keepWaiting(ctx context.Context) error {
 			if err != nil {
 				continue // If it is gone, the delivery finds out when it has its turn.
 			}
-			sealed, err := sealContents(ctx, w.ledger.keys, e)
+			sealed, err := event.Seal(ctx, w.ledger.keys, e)
 			if err != nil {
 				return err
 			}
-			kept[uid] = packEvent(e, sealed)
+			kept[uid] = event.Pack(e, sealed)
 		}
 		if err := w.ledger.keep(ctx, kept); err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 // maxPanics is how often handling a delivery or a message may panic before it is quarantined.
@@ -46,7 +48,7 @@ func (p *panics) count(delivery uuid.UUID) int {
 
 // panicked counts a panic of a flight. The third one quarantines the delivery and ends it as dead; until then the error is
 // errPanicked.
-func (w *Worker) panicked(f *flight, cause any) (*Record, error) {
+func (w *Worker) panicked(f *flight, cause any) (*outcome.Record, error) {
 	n := w.panics.count(f.delivery)
 	w.metrics.panics.Inc()
 	w.log.Error("delivery panicked", "delivery", f.delivery, "times", n, "panic", cause, "stack", string(debug.Stack()))
@@ -57,7 +59,7 @@ func (w *Worker) panicked(f *flight, cause any) (*Record, error) {
 }
 
 // condemn quarantines a delivery and returns the record that ends it. If Postgres is away the delivery is tried again.
-func (w *Worker) condemn(f *flight, why string) (*Record, error) {
+func (w *Worker) condemn(f *flight, why string) (*outcome.Record, error) {
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
 	bad := poison{
@@ -72,11 +74,11 @@ func (w *Worker) condemn(f *flight, why string) (*Record, error) {
 	}
 	w.metrics.quarantined.Inc()
 	w.log.Error("delivery quarantined", "delivery", f.delivery, "event", f.eventID, "subscription", f.subscription, "cause", why)
-	return f.record(OutcomeDead, ReasonProtocol, w.now()), nil
+	return f.record(outcome.Dead, outcome.ReasonProtocol, w.now()), nil
 }
 
 // guarded takes a flight to its record. A panic counts for the delivery.
-func (w *Worker) guarded(f *flight, fly func() (*Record, error)) (r *Record, err error) {
+func (w *Worker) guarded(f *flight, fly func() (*outcome.Record, error)) (r *outcome.Record, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			r, err = w.panicked(f, p)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -39,18 +40,18 @@ func TestADeliveryThatPanicsIsQuarantined(t *testing.T) {
 			r.start(p)
 			r.recorder()
 			e := r.event()
-			id := ID(e.UID, bad.ID, 0, e.AcceptedAt)
+			id := outcome.ID(e.UID, bad.ID, 0, e.AcceptedAt)
 			if due {
 				f := &flight{delivery: id, tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: bad.ID, created: e.AcceptedAt}
-				later := f.record(OutcomeLater, ReasonServer, time.Now())
+				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1
 				r.put(later)
 				r.send(e, good)
 			} else {
 				r.send(e, good, bad)
 			}
-			r.ended(id, OutcomeDead, ReasonProtocol)
-			r.ended(ID(e.UID, good.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+			r.ended(id, outcome.Dead, outcome.ReasonProtocol)
+			r.ended(outcome.ID(e.UID, good.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 			r.settled()
 			if n := len(receiver.Requests()); n != 1 {
 				t.Errorf("%d requests, want one", n)
@@ -58,7 +59,7 @@ func TestADeliveryThatPanicsIsQuarantined(t *testing.T) {
 			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal' AND tenant = 'acme' AND subject = $1`, "deliveries."+id.String()); n != 1 {
 				t.Errorf("%d rows of the delivery in quarantine, want 1", n)
 			}
-			r.ended(r.send(r.event(), good), OutcomeDelivered, ReasonOK)
+			r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 		})
 	}
 }
@@ -73,8 +74,8 @@ func TestAPanicInTheBackgroundIsSurvived(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t, servertest.Status(410), servertest.Status(200))
 	sub := r.subscribe(receiver.URL, nil)
-	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonGone)
-	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonGone)
+	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	r.eventually("the panic to be counted", func() bool { return metric(t, s.metrics.panics) == 1 })
 }
 
@@ -84,9 +85,9 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		deaths int
-		state  Outcome
-		reason Reason
-	}{{maxLapses, OutcomeDelivered, ReasonOK}, {maxLapses + 1, OutcomeDead, ReasonProtocol}} {
+		state  outcome.Outcome
+		reason outcome.Reason
+	}{{maxLapses, outcome.Delivered, outcome.ReasonOK}, {maxLapses + 1, outcome.Dead, outcome.ReasonProtocol}} {
 		t.Run(fmt.Sprint(tt.deaths, " deaths"), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
@@ -95,8 +96,8 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			e, other := r.event(), r.event()
 			var ids []uuid.UUID
 			for _, e := range []*Event{e, other} {
-				f := &flight{delivery: ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
-				later := f.record(OutcomeLater, ReasonServer, time.Now())
+				f := &flight{delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
+				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1
 				r.put(later)
 				ids = append(ids, f.delivery)
@@ -115,8 +116,8 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			r.worker(quick())
 			r.recorder()
 			r.ended(ids[0], tt.state, tt.reason)
-			r.ended(ids[1], OutcomeDelivered, ReasonOK)
-			if n := r.count(`SELECT count(*) FROM quarantine`); (n == 1) != (tt.state == OutcomeDead) {
+			r.ended(ids[1], outcome.Delivered, outcome.ReasonOK)
+			if n := r.count(`SELECT count(*) FROM quarantine`); (n == 1) != (tt.state == outcome.Dead) {
 				t.Errorf("%d rows in quarantine", n)
 			}
 		})

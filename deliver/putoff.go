@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 )
 
@@ -11,8 +12,8 @@ import (
 func laterOf(err error) (throttle.Refusal, bool) { return errors.AsType[throttle.Refusal](err) }
 
 // puttingOff is the record of a delivery that was put off.
-func (w *Worker) puttingOff(f *flight, p throttle.Refusal) *Record {
-	r := f.record(OutcomeLater, Reason(p.Reason), w.now().Add(p.Wait))
+func (w *Worker) puttingOff(f *flight, p throttle.Refusal) *outcome.Record {
+	r := f.record(outcome.Later, outcome.Reason(p.Reason), w.now().Add(p.Wait))
 	w.metrics.limits.putOff.WithLabelValues(p.Reason).Inc()
 	w.keepBytes(f, r)
 	return r
@@ -21,5 +22,5 @@ func (w *Worker) puttingOff(f *flight, p throttle.Refusal) *Record {
 // outlives reports whether a delivery that is put off may outlive the stream of events, so that its bytes are to be
 // kept. A later generation is younger than its event.
 func (w *Worker) outlives(f *flight, wait time.Duration) bool {
-	return w.now().Add(wait).Sub(timeOf(f.eventUID)) > w.cfg.EventsMaxAge-keepBefore
+	return w.now().Add(wait).Sub(outcome.TimeOf(f.eventUID)) > w.cfg.EventsMaxAge-keepBefore
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lib/pq"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -59,7 +60,7 @@ type Recorder struct {
 // page is what one message holds.
 type page struct {
 	from    jetstream.Delivery
-	records []*Record
+	records []*outcome.Record
 	bytes   int
 }
 
@@ -125,7 +126,7 @@ func (r *Recorder) partition(ctx context.Context) bool {
 // handle records one message: the Router acknowledges it if the error is nil.
 func (r *Recorder) handle(msg *message.Message) error {
 	from, _ := jetstream.Meta(msg)
-	records, err := unpackRecords(msg.Payload)
+	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
 		return r.quarantine(from, err, msg.Payload)
 	}
@@ -135,14 +136,14 @@ func (r *Recorder) handle(msg *message.Message) error {
 // standIns records what became of the deliveries of a message that is in quarantine, without the details.
 func (r *Recorder) standIns(msg *message.Message) error {
 	from, _ := jetstream.Meta(msg)
-	records, err := unpackRecords(msg.Payload)
+	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
 		return nil // Nothing can be known of them.
 	}
 	p := &page{from: from, bytes: len(msg.Payload)}
 	for _, record := range records {
-		if record.valid() {
-			p.records = append(p.records, record.standIn())
+		if record.Valid() {
+			p.records = append(p.records, standIn(record))
 		}
 	}
 	return r.record(p)
@@ -173,7 +174,7 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 	for _, p := range pages {
 		n += len(p.records)
 	}
-	all := make([]*Record, 0, n)
+	all := make([]*outcome.Record, 0, n)
 	for _, p := range pages {
 		all = append(all, p.records...)
 	}
@@ -189,11 +190,11 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 }
 
 // write records, and lets the keys go on whose delivery ended. If that fails, a sweep does it.
-func (r *Recorder) write(ctx context.Context, records []*Record) error {
+func (r *Recorder) write(ctx context.Context, records []*outcome.Record) error {
 	var places []place
 	err := r.recovering(func() (err error) {
-		if !valid(records) {
-			return errRecord
+		if !outcome.AllValid(records) {
+			return outcome.ErrRecord
 		}
 		places, err = r.ledger.writeOrdered(ctx, records)
 		return err
@@ -210,7 +211,7 @@ func (r *Recorder) write(ctx context.Context, records []*Record) error {
 // refused reports whether Postgres will never take what it was given: data that does not fit its type, breaks a constraint or
 // makes the writing panic.
 func refused(err error) bool {
-	if errors.Is(err, errUnrecordable) || errors.Is(err, errRecord) {
+	if errors.Is(err, errUnrecordable) || errors.Is(err, outcome.ErrRecord) {
 		return true
 	}
 	e, ok := errors.AsType[*pq.Error](err)

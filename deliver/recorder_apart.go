@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -16,7 +17,7 @@ var errUnrecordable = errors.New("recording panicked")
 
 // outcomeOf is a record with its place.
 type outcomeOf struct {
-	record *Record
+	record *outcome.Record
 	page   *page
 	index  int
 }
@@ -31,7 +32,7 @@ func (r *Recorder) commitApart(ctx context.Context, pages []*page) error {
 		}
 	}
 	write := func(list []outcomeOf) error {
-		records := make([]*Record, len(list))
+		records := make([]*outcome.Record, len(list))
 		for i, o := range list {
 			records[i] = o.record
 		}
@@ -48,14 +49,14 @@ func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error 
 	err := r.ledger.quarantine(ctx, poison{
 		subject: from.Subject, seq: from.Sequence, index: o.index + 1, at: from.Timestamp, tenant: sanitizeText(o.record.Tenant),
 		reason: quarantineInternal, detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
-		data: o.record.append(nil),
+		data: o.record.Append(nil),
 	})
 	if err != nil {
 		return err
 	}
 	r.metrics.quarantined.Inc()
 	r.log.Error("unwritable outcome quarantined", "seq", from.Sequence, "delivery", o.record.Delivery, "error", cause)
-	err = r.write(ctx, []*Record{o.record.standIn()})
+	err = r.write(ctx, []*outcome.Record{standIn(o.record)})
 	if refused(err) {
 		r.log.Error("cannot write outcome without its details", "delivery", o.record.Delivery, "error", err)
 		return nil
@@ -63,22 +64,22 @@ func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error 
 	return err
 }
 
-// standIn is the record without what Postgres may refuse: its texts are cleaned, its numbers are in range, and of its attempt
-// only the fact remains.
-func (r *Record) standIn() *Record {
+// standIn returns a copy of a record that Postgres accepts: texts are cleaned, numbers are in range, and the attempt keeps only
+// its number, time and reason.
+func standIn(r *outcome.Record) *outcome.Record {
 	s := *r
 	for _, text := range []*string{&s.EventID, &s.EventType, &s.Tenant} {
 		*text = sanitizeText(*text)
 	}
-	s.Reason = Reason(sanitizeText(string(s.Reason)))
+	s.Reason = outcome.Reason(sanitizeText(string(s.Reason)))
 	for _, n := range []*int{&s.Generation, &s.Step, &s.Attempts} {
 		*n = max(min(*n, math.MaxInt32), 0)
 	}
 	s.Seq = min(s.Seq, math.MaxInt64)
 	s.CreatedAt, s.At, s.Event = recordable(s.CreatedAt), recordable(s.At), nil
 	if a := s.Attempt; a != nil {
-		s.Attempt = &Made{
-			Number: max(min(a.Number, math.MaxInt32), 0), StartedAt: recordable(a.StartedAt), Reason: Reason(sanitizeText(string(a.Reason))),
+		s.Attempt = &outcome.Made{
+			Number: max(min(a.Number, math.MaxInt32), 0), StartedAt: recordable(a.StartedAt), Reason: outcome.Reason(sanitizeText(string(a.Reason))),
 			Error: "internal error: the attempt could not be recorded; see the quarantine",
 		}
 	}

@@ -12,26 +12,27 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // history draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
-func history(t *rapid.T) []*Record {
+func history(t *rapid.T) []*outcome.Record {
 	base := flight{
 		delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: "e", eventType: "t",
 		subscription: uuid.New(), created: time.Now(),
 	}
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	var list []*Record
+	var list []*outcome.Record
 	step := 0
-	add := func(outcome Outcome, reason Reason) {
-		r := base.record(outcome, reason, at.Add(time.Duration(step)*time.Minute))
+	add := func(as outcome.Outcome, reason outcome.Reason) {
+		r := base.record(as, reason, at.Add(time.Duration(step)*time.Minute))
 		step += rapid.IntRange(1, 3).Draw(t, "steps") // leases and hand-offs take steps as well
 		r.Step = step
 		if rapid.Bool().Draw(t, "attempted") {
 			base.attempts++
 			r.Attempts = base.attempts
-			r.Attempt = &Made{Number: base.attempts, StartedAt: at, Micros: 5, Status: 500, Error: "e", Response: []byte("r"), Reason: reason}
+			r.Attempt = &outcome.Made{Number: base.attempts, StartedAt: at, Micros: 5, Status: 500, Error: "e", Response: []byte("r"), Reason: reason}
 		}
 		if rapid.Bool().Draw(t, "kept") {
 			r.Event = []byte("event")
@@ -39,33 +40,33 @@ func history(t *rapid.T) []*Record {
 		list = append(list, r)
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "put off") {
-		add(OutcomeLater, rapid.SampledFrom([]Reason{ReasonServer, ReasonBusy, ReasonTimeout}).Draw(t, "reason"))
+		add(outcome.Later, rapid.SampledFrom([]outcome.Reason{outcome.ReasonServer, outcome.ReasonBusy, outcome.ReasonTimeout}).Draw(t, "reason"))
 	}
 	if len(list) == 0 || rapid.Bool().Draw(t, "ended") {
-		add(rapid.SampledFrom([]Outcome{OutcomeDelivered, OutcomeDead, OutcomeCancelled}).Draw(t, "outcome"), ReasonOK)
+		add(rapid.SampledFrom([]outcome.Outcome{outcome.Delivered, outcome.Dead, outcome.Cancelled}).Draw(t, "outcome"), outcome.ReasonOK)
 	}
 	return list
 }
 
 // expected is what the ledger must hold of a delivery after its history.
-func expected(history []*Record) string {
+func expected(history []*outcome.Record) string {
 	last := history[len(history)-1]
 	attempts, kept := 0, 0
 	for _, r := range history {
-		if !r.ended() && r.Attempt != nil {
+		if !r.Ended() && r.Attempt != nil {
 			attempts++
 		}
 		if r.Event != nil {
 			kept = 1
 		}
 	}
-	return facts{last.ended(), last.Outcome, last.Step, last.Attempts, attempts, kept}.String()
+	return facts{last.Ended(), last.Outcome, last.Step, last.Attempts, attempts, kept}.String()
 }
 
 // facts are what the test compares.
 type facts struct {
 	ended                       bool
-	outcome                     Outcome
+	outcome                     outcome.Outcome
 	step, count, attempts, kept int
 }
 
@@ -90,7 +91,7 @@ SELECT true, state, 0, attempts FROM deliveries WHERE id = $1 UNION ALL SELECT f
 	kept := r.count(`SELECT count(*) FROM event_data WHERE uid = $1`, event)
 	for rows.Next() {
 		var ended bool
-		var outcome Outcome
+		var outcome outcome.Outcome
 		var step, count int
 		if err := rows.Scan(&ended, &outcome, &step, &count); err != nil {
 			r.t.Fatal(err)
@@ -105,8 +106,8 @@ func TestTheLedgerDoesNotCareHowOftenAndInWhichOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	rapid.Check(t, func(t *rapid.T) {
-		var histories [][]*Record
-		var all []*Record
+		var histories [][]*outcome.Record
+		var all []*outcome.Record
 		for range rapid.IntRange(1, 6).Draw(t, "deliveries") {
 			h := history(t)
 			histories = append(histories, h)
@@ -148,16 +149,16 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
-	f := &flight{delivery: ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
+	f := &flight{delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
 	l := newLedger(r.db)
-	later := f.record(OutcomeLater, ReasonServer, time.Now())
+	later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 	later.Step = 1
-	over := f.record(OutcomeDelivered, ReasonOK, time.Now())
+	over := f.record(outcome.Delivered, outcome.ReasonOK, time.Now())
 	over.Step = 1 // as if nobody knew of the row
-	if err := l.write(t.Context(), []*Record{later}); err != nil {
+	if err := l.write(t.Context(), []*outcome.Record{later}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.write(t.Context(), []*Record{over}); err != nil {
+	if err := l.write(t.Context(), []*outcome.Record{over}); err != nil {
 		t.Fatal(err)
 	}
 	if list := must(l.whole(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
@@ -176,17 +177,17 @@ func TestALateWordIsVoid(t *testing.T) {
 	r := newRig(t)
 	l := newLedger(r.db)
 	for _, tt := range []struct {
-		late Outcome
+		late outcome.Outcome
 		want string
 	}{
-		{OutcomeLater, "pending at step 3 after 0, attempts 0, events 0"},
-		{OutcomeDead, "pending at step 3 after 0, attempts 0, events 0"},
-		{OutcomeDelivered, "delivered after 0, attempts 0, events 0"},
+		{outcome.Later, "pending at step 3 after 0, attempts 0, events 0"},
+		{outcome.Dead, "pending at step 3 after 0, attempts 0, events 0"},
+		{outcome.Delivered, "delivered after 0, attempts 0, events 0"},
 	} {
 		f := &flight{delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: "e", eventType: "t", subscription: uuid.New(), created: time.Now()}
-		first := f.record(OutcomeLater, ReasonServer, time.Now().Add(-time.Second))
+		first := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(-time.Second))
 		first.Step = 1
-		if err := l.write(t.Context(), []*Record{first}); err != nil {
+		if err := l.write(t.Context(), []*outcome.Record{first}); err != nil {
 			t.Fatal(err)
 		}
 		for _, worker := range []string{"one", "two"} {
@@ -196,9 +197,9 @@ func TestALateWordIsVoid(t *testing.T) {
 				t.Fatalf("%s claimed %d, want 1", worker, len(got))
 			}
 		}
-		word := f.record(tt.late, ReasonTimeout, time.Now())
+		word := f.record(tt.late, outcome.ReasonTimeout, time.Now())
 		word.Step = 3 // that of the first worker, whose lease was step 2
-		if err := l.write(t.Context(), []*Record{word}); err != nil {
+		if err := l.write(t.Context(), []*outcome.Record{word}); err != nil {
 			t.Fatal(err)
 		}
 		if got := r.found(f.delivery, f.eventUID); got != tt.want {
@@ -222,9 +223,9 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 		}
 	}
 	j := newJournal(publisher)
-	bad := (&flight{delivery: uuid.Must(uuid.NewV7()), eventUID: uuid.Must(uuid.NewV7()), created: time.Now()}).record(OutcomeDead, ReasonServer, time.Now())
-	bad.Attempt = &Made{Number: 1, Status: 1 << 20} // beyond what a status can be
-	if err := j.write(t.Context(), []*Record{bad}); err != nil {
+	bad := (&flight{delivery: uuid.Must(uuid.NewV7()), eventUID: uuid.Must(uuid.NewV7()), created: time.Now()}).record(outcome.Dead, outcome.ReasonServer, time.Now())
+	bad.Attempt = &outcome.Made{Number: 1, Status: 1 << 20} // beyond what a status can be
+	if err := j.write(t.Context(), []*outcome.Record{bad}); err != nil {
 		t.Fatal(err)
 	}
 	receiver := servertest.NewReceiver(t)
@@ -232,7 +233,7 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	id := r.send(r.event(), sub)
 	receiver.Wait(1)
 	r.recorder()
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	if n := r.count(`SELECT count(*) FROM quarantine`); n != 3 {
 		t.Errorf("%d messages are in quarantine, want 3", n)
@@ -248,7 +249,7 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Reply(500, nil, "a\x00b"), servertest.Reply(500, nil, "\xff\xfe"), servertest.Reply(500, nil, `{"\"}`), servertest.Status(200))
 	sub := r.subscribe(receiver.URL, retries(time.Millisecond, time.Millisecond, time.Millisecond))
 	id := r.send(r.event(), sub)
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
 	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
 	if len(log) != 4 || string(log[0].Response) != "ab" || string(log[2].Response) != `{"\"}` {
@@ -264,7 +265,7 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	for range 5 {
-		r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+		r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
 	messages := func(stream string) uint64 { return must(r.js.Stream(t.Context(), stream))(t).CachedInfo().State.Msgs }
@@ -284,7 +285,7 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 		t.Errorf("%d outcomes are left after an hour", n)
 	}
 	// And what comes after is still told from what was.
-	r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 }
 
 // One record that Postgres refuses does not take the others of its message with it: they are recorded, its own delivery ends as
@@ -294,15 +295,15 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 	r := newRig(t)
 	const n = 500
 	bad := map[int]bool{3: true, 250: true}
-	var records []*Record
+	var records []*outcome.Record
 	for i := range n {
 		at := time.Now().UTC()
 		rec := (&flight{
 			delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: fmt.Sprint("evt_", i), eventType: "t",
 			subscription: uuid.New(), created: at,
-		}).record(OutcomeDelivered, ReasonOK, at)
+		}).record(outcome.Delivered, outcome.ReasonOK, at)
 		rec.Step, rec.Attempts = 1, 1
-		rec.Attempt = &Made{Number: 1, StartedAt: at, Micros: 1, Status: 200, Reason: ReasonOK}
+		rec.Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 1, Status: 200, Reason: outcome.ReasonOK}
 		if bad[i] {
 			rec.Attempt.Status = 1 << 20 // beyond what a status can be
 			rec.EventType = "\xff"

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -181,7 +182,7 @@ func (r *rig) read(_ context.Context, seq uint64) (*Event, error) {
 	if e := r.events[seq]; e != nil {
 		return e, nil
 	}
-	return nil, ErrEventGone
+	return nil, event.ErrGone
 }
 
 // forget removes an event's bytes from the stream of events.
@@ -263,7 +264,7 @@ func (r *rig) send(e *Event, subs ...*subscriptions.Subscription) uuid.UUID {
 	if err := r.outbox.Send(r.t.Context(), r.task(e, subs...)); err != nil {
 		r.t.Fatal(err)
 	}
-	return ID(e.UID, subs[0].ID, 0, e.AcceptedAt)
+	return outcome.ID(e.UID, subs[0].ID, 0, e.AcceptedAt)
 }
 
 // eventually waits for a condition of the servers, which give no signal that a test could wait for.
@@ -294,9 +295,9 @@ func (r *rig) await(id uuid.UUID, what string, ok func(entry) bool) entry {
 }
 
 // ended waits for the end of a delivery and demands state and reason.
-func (r *rig) ended(id uuid.UUID, state Outcome, reason Reason) entry {
+func (r *rig) ended(id uuid.UUID, state outcome.Outcome, reason outcome.Reason) entry {
 	r.t.Helper()
-	e := r.await(id, "over", func(e entry) bool { return e.State != statePending })
+	e := r.await(id, "over", func(e entry) bool { return e.State != outcome.Pending })
 	if e.State != string(state) || e.Reason != string(reason) {
 		r.t.Fatalf("delivery %s: got %s (%s), want %s (%s)", id, e.State, e.Reason, state, reason)
 	}
@@ -304,9 +305,9 @@ func (r *rig) ended(id uuid.UUID, state Outcome, reason Reason) entry {
 }
 
 // waits waits until a delivery is pending for a reason.
-func (r *rig) waits(id uuid.UUID, reason Reason) entry {
+func (r *rig) waits(id uuid.UUID, reason outcome.Reason) entry {
 	r.t.Helper()
-	return r.await(id, "waiting: "+string(reason), func(e entry) bool { return e.State == statePending && e.Reason == string(reason) })
+	return r.await(id, "waiting: "+string(reason), func(e entry) bool { return e.State == outcome.Pending && e.Reason == string(reason) })
 }
 
 // settled waits until all tasks are acknowledged and all outcomes recorded.

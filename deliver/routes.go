@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
@@ -102,13 +103,13 @@ type deliveryLogJSON struct {
 
 // attemptJSON is an attempt as the API shows it.
 type attemptJSON struct {
-	Number     int       `json:"number"`
-	StartedAt  time.Time `json:"started_at"`
-	DurationMS int64     `json:"duration_ms"`
-	Status     *int      `json:"status" doc:"the HTTP status; null where none came"`
-	Error      *string   `json:"error"`
-	Response   *string   `json:"response" doc:"the beginning of the response's body, at most 16 KiB; a data: URL where it is no text"`
-	Outcome    Outcome   `json:"outcome" enum:"delivered,later,dead"`
+	Number     int             `json:"number"`
+	StartedAt  time.Time       `json:"started_at"`
+	DurationMS int64           `json:"duration_ms"`
+	Status     *int            `json:"status" doc:"the HTTP status; null where none came"`
+	Error      *string         `json:"error"`
+	Response   *string         `json:"response" doc:"the beginning of the response's body, at most 16 KiB; a data: URL where it is no text"`
+	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
 }
 
 func (e entry) json() deliveryJSON {
@@ -201,7 +202,7 @@ func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOu
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.SpanInput, filter{subscription: subscription, state: string(OutcomeDead)})
+	return r.page(ctx, &in.SpanInput, filter{subscription: subscription, state: string(outcome.Dead)})
 }
 
 func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*listOutput, error) {
@@ -340,14 +341,14 @@ func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	if e.State == string(OutcomeDead) {
+	if e.State == string(outcome.Dead) {
 		if passed, err := r.ledger.passOver(ctx, e); err != nil {
 			return nil, err
 		} else if passed {
 			return r.show(ctx, e)
 		}
 	}
-	if e.State != statePending {
+	if e.State != outcome.Pending {
 		return nil, api.Conflict("the delivery has ended: it is " + e.State)
 	}
 	if err := r.ledger.cancel(ctx, e.ID); err != nil {

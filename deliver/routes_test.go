@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -81,21 +82,21 @@ func ids(list map[string]any) (ids []string) {
 // ledgered writes a delivery of each state at times of its own and returns their ids, the oldest first.
 func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []string {
 	r.t.Helper()
-	var records []*Record
+	var records []*outcome.Record
 	var list []string
 	for i := range n {
 		at := time.Date(2026, 11, 20, 10, 0, i, 0, time.UTC)
 		e := Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
 		e.UID = event.UID(e.Tenant, e.ID, at)
 		f := &flight{
-			delivery: ID(e.UID, sub.ID, 0, at), tenant: tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
+			delivery: outcome.ID(e.UID, sub.ID, 0, at), tenant: tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
 			subscription: sub.ID, created: at,
 		}
-		rec := f.record([]Outcome{OutcomeDelivered, OutcomeLater, OutcomeDead, OutcomeCancelled}[i%4], ReasonServer, at.Add(time.Minute))
+		rec := f.record([]outcome.Outcome{outcome.Delivered, outcome.Later, outcome.Dead, outcome.Cancelled}[i%4], outcome.ReasonServer, at.Add(time.Minute))
 		rec.Step = 1
 		rec.Attempts = 1
-		rec.Attempt = &Made{Number: 1, StartedAt: at, Micros: 41_400, Status: 500, Response: []byte("oops"), Reason: ReasonServer}
-		if rec.Outcome == OutcomeLater {
+		rec.Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 41_400, Status: 500, Response: []byte("oops"), Reason: outcome.ReasonServer}
+		if rec.Outcome == outcome.Later {
 			rec.At = time.Now().Add(time.Hour)
 		}
 		records = append(records, rec)
@@ -247,14 +248,14 @@ func TestRetryByHand(t *testing.T) {
 	sub := r.subscribe(receiver.URL, retries(time.Hour))
 	e := r.event()
 	id := r.send(e, sub)
-	number := r.waits(id, ReasonServer).Number
+	number := r.waits(id, outcome.ReasonServer).Number
 
 	// A pending one is made sooner.
 	shown := c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 202)
 	if shown["id"] != id.String() || shown["state"] != "pending" {
 		t.Errorf("got %v", shown)
 	}
-	if row := r.ended(id, OutcomeDelivered, ReasonOK); row.Attempts != 2 || row.Number != number {
+	if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 || row.Number != number {
 		t.Errorf("got %+v, want 2 attempts and number %d", row, number)
 	}
 	// One that ended is made again, as the next generation, with the same id and bytes.
@@ -263,7 +264,7 @@ func TestRetryByHand(t *testing.T) {
 		t.Errorf("got %v", again)
 	}
 	second := must(uuid.Parse(again["id"].(string)))(t)
-	if row := r.ended(second, OutcomeDelivered, ReasonOK); row.Generation != 1 || row.Attempts != 1 {
+	if row := r.ended(second, outcome.Delivered, outcome.ReasonOK); row.Generation != 1 || row.Attempts != 1 {
 		t.Errorf("got %+v", row)
 	}
 	got := receiver.Wait(3)
@@ -318,9 +319,9 @@ func TestRetryReachesAPausedSubscription(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	r.status(sub, subscriptions.Paused)
 	id := r.send(r.event(), sub)
-	r.waits(id, ReasonPaused)
+	r.waits(id, outcome.ReasonPaused)
 	c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/retry", 202)
-	r.ended(id, OutcomeDelivered, ReasonOK)
+	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 }
 
 func TestCancelByHand(t *testing.T) {
@@ -332,12 +333,12 @@ func TestCancelByHand(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500))
 	sub := r.subscribe(receiver.URL, retries(time.Hour))
 	id := r.send(r.event(), sub)
-	r.waits(id, ReasonServer)
+	r.waits(id, outcome.ReasonServer)
 	shown := c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/cancel", 202)
 	if shown["state"] != "cancelled" || shown["reason"] != "cancelled" || shown["attempts"] != 1.0 || len(shown["log"].([]any)) != 1 {
 		t.Errorf("got %v", shown)
 	}
-	r.ended(id, OutcomeCancelled, ReasonCancelled)
+	r.ended(id, outcome.Cancelled, outcome.ReasonCancelled)
 	c.do("acme", http.MethodPost, "/v1/deliveries/"+id.String()+"/cancel", 409)
 }
 
@@ -359,7 +360,7 @@ func TestStatsOfASubscription(t *testing.T) {
 		r.await(last, "there", func(entry) bool { return true })
 	}
 	r.status(sub, subscriptions.Paused)
-	r.waits(r.send(r.event(), sub), ReasonPaused)
+	r.waits(r.send(r.event(), sub), outcome.ReasonPaused)
 	got := c.do("acme", http.MethodGet, "/v1/subscriptions/"+sub.ID.String()+"/stats", 200)
 	if got["delivered"] != 2.0 || got["dead"] != 0.0 || got["attempts"] != 4.0 || got["pending"] != 3.0 || got["held"] != 1.0 ||
 		got["p50_ms"].(float64) <= 0 || got["p99_ms"].(float64) < got["p50_ms"].(float64) || got["oldest_due_at"] == nil || got["last_success_at"] == nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -45,10 +46,10 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 		ids[s] = r.send(pay(), s)
 	}
 	ids[dead] = r.send(deadEvent, dead)
-	r.ended(ids[delivered], OutcomeDelivered, ReasonOK)
-	r.waits(ids[pending], ReasonServer)
-	r.waits(ids[paused], ReasonPaused)
-	r.ended(ids[dead], OutcomeDead, ReasonServer)
+	r.ended(ids[delivered], outcome.Delivered, outcome.ReasonOK)
+	r.waits(ids[pending], outcome.ReasonServer)
+	r.waits(ids[paused], outcome.ReasonPaused)
+	r.ended(ids[dead], outcome.Dead, outcome.ReasonServer)
 
 	evil := servertest.NewReceiver(t)
 	for s := range ids {
@@ -66,9 +67,9 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 	again := func(id uuid.UUID) uuid.UUID {
 		return uuid.MustParse(c.do("acme", "POST", "/v1/deliveries/"+id.String()+"/retry", 202)["id"].(string))
 	}
-	r.ended(ids[paused], OutcomeCancelled, ReasonCancelled)
-	r.ended(again(ids[pending]), OutcomeCancelled, ReasonCancelled)
-	r.ended(again(ids[delivered]), OutcomeCancelled, ReasonCancelled)
+	r.ended(ids[paused], outcome.Cancelled, outcome.ReasonCancelled)
+	r.ended(again(ids[pending]), outcome.Cancelled, outcome.ReasonCancelled)
+	r.ended(again(ids[delivered]), outcome.Cancelled, outcome.ReasonCancelled)
 	tx := must(r.db.Begin())(t)
 	list := must(NewRepeater(r.db).Dead(t.Context(), Dead{Tenant: "acme", Before: time.Now().Add(time.Hour), Span: Span{Until: time.Now().Add(time.Hour)}}, uuid.Nil, 10))(t)
 	if made := must(NewRepeater(r.db).Send(t.Context(), tx, OnlyDead, list, Pace{From: time.Now()}))(t); made != 1 {
@@ -81,7 +82,7 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 		return r.count(`SELECT count(*) FROM deliveries WHERE event_uid = $1 AND generation = 1 AND state = 'cancelled'`, deadEvent.UID) == 1
 	})
 	open := r.send(r.event(), delivered)
-	r.ended(open, OutcomeDelivered, ReasonOK)
+	r.ended(open, outcome.Delivered, outcome.ReasonOK)
 	if got := evil.Requests(); len(got) != 1 {
 		t.Errorf("the new destination got %v, want the event without scopes alone", got)
 	}

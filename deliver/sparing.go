@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/quota"
 )
@@ -30,19 +31,19 @@ func resultFor(r Result) throttle.Result {
 		Connection: throttle.Reached, Endpoint: throttle.Fails, Crowded: crowded(r), RetryAfter: r.RetryAfter, Elsewhere: r.Elsewhere,
 	}
 	switch r.Reason {
-	case ReasonOK:
+	case outcome.ReasonOK:
 		t.Endpoint = throttle.Works
-	case ReasonClient:
+	case outcome.ReasonClient:
 		if r.Elsewhere == "" {
 			t.Endpoint = throttle.Works // It refuses this delivery; that says nothing against the endpoint.
 		}
-	case ReasonConnect, ReasonDNS:
+	case outcome.ReasonConnect, outcome.ReasonDNS:
 		t.Connection = throttle.Missed
-	case ReasonTimeout:
+	case outcome.ReasonTimeout:
 		t.Connection = throttle.Silent
-	case ReasonBlocked:
+	case outcome.ReasonBlocked:
 		t.Connection = throttle.Untried
-	case ReasonConfig:
+	case outcome.ReasonConfig:
 		t.Connection, t.Endpoint = throttle.Untried, throttle.Nothing
 	}
 	return t
@@ -54,7 +55,7 @@ func crowded(r Result) bool {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return r.Reason == ReasonTimeout
+	return r.Reason == outcome.ReasonTimeout
 }
 
 // ease lets what a subscription held begin one by one.
@@ -77,7 +78,7 @@ func (w *Worker) retune(ctx context.Context, subscription uuid.UUID) error {
 	if err != nil || !changed {
 		return err
 	}
-	if _, err := w.ledger.goOn(ctx, subscription, ReasonRateLimited, time.Microsecond); err != nil {
+	if _, err := w.ledger.goOn(ctx, subscription, outcome.ReasonRateLimited, time.Microsecond); err != nil {
 		return err
 	}
 	w.due.expect(time.Now())

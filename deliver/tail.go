@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
@@ -101,20 +102,20 @@ type tailInput struct {
 
 // attemptEvent is an outcome as the tail shows it: the attempt, and whose it is.
 type attemptEvent struct {
-	Number       int       `json:"number" doc:"0 where no attempt was made"`
-	StartedAt    time.Time `json:"started_at"`
-	DurationMS   int64     `json:"duration_ms"`
-	Status       *int      `json:"status"`
-	Error        *string   `json:"error"`
-	Response     *string   `json:"response"`
-	Outcome      Outcome   `json:"outcome"`
-	Reason       Reason    `json:"reason"`
-	DeliveryID   uuid.UUID `json:"delivery_id"`
-	EventID      string    `json:"event_id"`
-	EventType    string    `json:"event_type"`
-	Subscription uuid.UUID `json:"subscription_id"`
-	Tenant       string    `json:"tenant"`
-	State        string    `json:"state"`
+	Number       int             `json:"number" doc:"0 where no attempt was made"`
+	StartedAt    time.Time       `json:"started_at"`
+	DurationMS   int64           `json:"duration_ms"`
+	Status       *int            `json:"status"`
+	Error        *string         `json:"error"`
+	Response     *string         `json:"response"`
+	Outcome      outcome.Outcome `json:"outcome"`
+	Reason       outcome.Reason  `json:"reason"`
+	DeliveryID   uuid.UUID       `json:"delivery_id"`
+	EventID      string          `json:"event_id"`
+	EventType    string          `json:"event_type"`
+	Subscription uuid.UUID       `json:"subscription_id"`
+	Tenant       string          `json:"tenant"`
+	State        string          `json:"state"`
 }
 
 // Register adds the tail to an API.
@@ -252,7 +253,7 @@ func (t *Tail) follow(ctx context.Context, f *following) {
 			messages.Stop()
 			return
 		}
-		records, err := unpackRecords(msg.Data())
+		records, err := outcome.Unpack(msg.Data())
 		if err != nil {
 			continue // The recorder puts it into quarantine.
 		}
@@ -276,7 +277,7 @@ func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
 }
 
 // hand queues records of a following for the readers that want them, and drops the readers that are too far behind.
-func (t *Tail) hand(ctx context.Context, f *following, records []*Record) {
+func (t *Tail) hand(ctx context.Context, f *following, records []*outcome.Record) {
 	t.mu.Lock()
 	if t.following != f {
 		t.mu.Unlock()
@@ -288,7 +289,7 @@ func (t *Tail) hand(ctx context.Context, f *following, records []*Record) {
 	for _, rec := range records {
 		var shown []byte // made once, if a reader wants it
 		for _, r := range readers {
-			if !rec.valid() || !r.wants(rec) || slices.Contains(slow, r) {
+			if !rec.Valid() || !r.wants(rec) || slices.Contains(slow, r) {
 				continue
 			}
 			if shown == nil {
@@ -310,13 +311,13 @@ func (t *Tail) hand(ctx context.Context, f *following, records []*Record) {
 }
 
 // shown is the data of the record's event. An answer whose key cannot be had is left out: nothing waits for a tail.
-func (t *Tail) shown(ctx context.Context, r *Record) []byte {
+func (t *Tail) shown(ctx context.Context, r *outcome.Record) []byte {
 	if a := r.Attempt; a != nil {
-		if err := a.open(ctx, t.keys, r.Tenant, r.Delivery); err != nil {
+		if err := a.Open(ctx, t.keys, r.Tenant, r.Delivery); err != nil {
 			a.Error, a.Response = "", nil
 		}
 	}
-	data, err := json.Marshal(r.attemptEvent())
+	data, err := json.Marshal(attemptOf(r))
 	if err != nil { // A time whose year has five digits.
 		return []byte("{}")
 	}
@@ -336,17 +337,9 @@ func (r *tailReader) take(shown []byte) bool {
 	}
 }
 
-func (r *tailReader) wants(rec *Record) bool {
+func (r *tailReader) wants(rec *outcome.Record) bool {
 	return (r.tenant == "" || r.tenant == rec.Tenant) && (r.subscription == uuid.Nil || r.subscription == rec.Subscription) &&
-		(r.state == "" || r.state == rec.state())
-}
-
-// state is what the record made of its delivery.
-func (r *Record) state() string {
-	if r.Outcome == OutcomeLater {
-		return statePending
-	}
-	return string(r.Outcome)
+		(r.state == "" || r.state == rec.State())
 }
 
 // write writes outcomes to one reader until it goes, is too slow, or the process stops.
@@ -384,10 +377,11 @@ func (t *Tail) write(ctx, ends context.Context, r *tailReader, out huma.Context)
 	}
 }
 
-func (r *Record) attemptEvent() attemptEvent {
+// attemptOf is the event that a record becomes.
+func attemptOf(r *outcome.Record) attemptEvent {
 	a := attemptEvent{
 		StartedAt: r.At.UTC(), Outcome: r.Outcome, Reason: r.Reason, DeliveryID: r.Delivery, EventID: r.EventID, EventType: r.EventType,
-		Subscription: r.Subscription, Tenant: r.Tenant, State: r.state(),
+		Subscription: r.Subscription, Tenant: r.Tenant, State: r.State(),
 	}
 	if m := r.Attempt; m != nil {
 		shown := attemptEntry{Made: *m, Outcome: r.Outcome}.json()

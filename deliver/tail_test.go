@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -112,7 +113,7 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e.DeliveryID != id || e.Tenant != "acme" || e.Subscription != bad.ID || e.Status == nil || *e.Status != 500 ||
-		e.Response == nil || *e.Response != "oops" || e.Number != 1 || e.Outcome != OutcomeDead || e.EventType != "order.created" {
+		e.Response == nil || *e.Response != "oops" || e.Number != 1 || e.Outcome != outcome.Dead || e.EventType != "order.created" {
 		t.Errorf("the dead letter is shown as %+v", e)
 	}
 	if err := stop(); err != nil {
@@ -133,9 +134,9 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 	if _, err := tail.join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
-	rec := &Record{Delivery: uuid.New(), Tenant: "acme", Outcome: OutcomeDelivered, Reason: ReasonOK, At: time.Now()}
-	tail.hand(t.Context(), tail.following, []*Record{rec})
-	tail.hand(t.Context(), tail.following, []*Record{rec})
+	rec := &outcome.Record{Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Delivered, Reason: outcome.ReasonOK, At: time.Now()}
+	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
+	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
 	<-slow.dropped
 	for range 4 { // Two outcomes, of two lines each.
 		next(t, quick)
@@ -152,19 +153,19 @@ func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
 	if _, err := tail.join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
-	record := func(size int) *Record {
-		return &Record{
-			Delivery: uuid.New(), Tenant: "acme", Outcome: OutcomeDead, Reason: ReasonServer, At: time.Now(),
-			Attempt: &Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
+	record := func(size int) *outcome.Record {
+		return &outcome.Record{
+			Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Dead, Reason: outcome.ReasonServer, At: time.Now(),
+			Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
 		}
 	}
-	tail.hand(t.Context(), tail.following, []*Record{record(2 * tailBytes)})
+	tail.hand(t.Context(), tail.following, []*outcome.Record{record(2 * tailBytes)})
 	if n := len(slow.outcomes); n != 1 {
 		t.Fatalf("%d outcomes are queued, want the large one", n)
 	}
 	slow.behind.Add(-int64(len(<-slow.outcomes)))
 	for range tailBuffer {
-		tail.hand(t.Context(), tail.following, []*Record{record(16 << 10)})
+		tail.hand(t.Context(), tail.following, []*outcome.Record{record(16 << 10)})
 	}
 	<-slow.dropped
 	queued := 0

@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 )
@@ -31,7 +32,7 @@ type load struct {
 // landing is a flight that ended with a record.
 type landing struct {
 	flight *flight
-	record *Record
+	record *outcome.Record
 	was    flightState
 }
 
@@ -101,9 +102,9 @@ func (w *Worker) endAll(msg *message.Message) error {
 	if err != nil || len(flights) == 0 {
 		return err
 	}
-	records := make([]*Record, len(flights))
+	records := make([]*outcome.Record, len(flights))
 	for i, f := range flights {
-		records[i] = f.record(OutcomeDead, ReasonProtocol, w.now())
+		records[i] = f.record(outcome.Dead, outcome.ReasonProtocol, w.now())
 		records[i].Step = 1
 		w.keepBytes(f, records[i])
 	}
@@ -130,7 +131,7 @@ func (w *Worker) board(tasks []Task) []*flight {
 		for _, t := range tasks[i].Targets {
 			f := &room[len(flights)]
 			*f = flight{
-				delivery: ID(e.UID, t.Subscription, t.Generation, e.AcceptedAt),
+				delivery: outcome.ID(e.UID, t.Subscription, t.Generation, e.AcceptedAt),
 				tenant:   e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
 				subscription: t.Subscription, generation: t.Generation, test: e.Test, created: e.AcceptedAt,
 				event: e, bodies: bodies, epoch: epoch, gone: tasks[i].lost,
@@ -244,10 +245,10 @@ func (l *load) start(f *flight) {
 // fly takes one flight to its record.
 func (l *load) fly(f *flight, may bool) {
 	w := l.worker
-	var r *Record
+	var r *outcome.Record
 	err := errStopping
 	if may {
-		r, err = w.guarded(f, func() (*Record, error) { return w.through(f) })
+		r, err = w.guarded(f, func() (*outcome.Record, error) { return w.through(f) })
 	}
 	step, was := f.land()
 	waitedFor := was == flying || was == handing
@@ -274,7 +275,7 @@ func (l *load) fly(f *flight, may bool) {
 }
 
 // through takes a flight of a task to its record.
-func (w *Worker) through(f *flight) (*Record, error) {
+func (w *Worker) through(f *flight) (*outcome.Record, error) {
 	s, r, err := w.checkIn(f)
 	if s != nil {
 		return w.fly(f, s)
@@ -309,7 +310,7 @@ func (l *load) write(list []landing) {
 	if len(list) == 0 {
 		return
 	}
-	records := make([]*Record, len(list))
+	records := make([]*outcome.Record, len(list))
 	for i, x := range list {
 		records[i] = x.record
 	}

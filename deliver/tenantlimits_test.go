@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -49,7 +50,7 @@ func TestDeliveriesPerSecondOfATenant(t *testing.T) {
 		r.sendAll(each, sub)
 	}
 	for _, sub := range subs {
-		r.all(sub, each, OutcomeDelivered)
+		r.all(sub, each, outcome.Delivered)
 	}
 	mu.Lock()
 	defer mu.Unlock()

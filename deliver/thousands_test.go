@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -41,7 +42,7 @@ func TestThousandsInFlight(t *testing.T) {
 	// A new subscription may have more at once with each answer.
 	r.sendAll(3*each, subs...)
 	for _, s := range subs {
-		r.all(s, 3*each, OutcomeDelivered)
+		r.all(s, 3*each, outcome.Delivered)
 	}
 	slow.Store(true)
 	watched.of.Store(&subs[0].ID)
@@ -53,7 +54,7 @@ func TestThousandsInFlight(t *testing.T) {
 	})
 	close(release)
 	for _, s := range subs {
-		r.all(s, 3*each+each+10, OutcomeDelivered)
+		r.all(s, 3*each+each+10, outcome.Delivered)
 	}
 	if n := watched.most.Load(); n != each {
 		t.Errorf("a subscription had %d requests at once, want %d", n, each)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -30,7 +31,7 @@ const (
 // could be the secret.
 type tokenError struct {
 	host   string
-	reason Reason
+	reason outcome.Reason
 	text   string
 }
 
@@ -109,7 +110,7 @@ func (e *tokenEndpoint) judge(token *oauth2.Token) (value string, life time.Dura
 		bad = "the token cannot be sent in a header"
 	}
 	if bad != "" {
-		return "", 0, &tokenError{host: e.host, reason: ReasonProtocol, text: bad}
+		return "", 0, &tokenError{host: e.host, reason: outcome.ReasonProtocol, text: bad}
 	}
 	if !token.Expiry.IsZero() {
 		life = max(time.Until(token.Expiry), shortestToken)
@@ -126,20 +127,20 @@ func (e *tokenEndpoint) failed(ctx context.Context, err error) error {
 	case isRefusal:
 		out.reason, out.text = judgeRefusal(refused)
 	case isRequest && ctx.Err() != nil:
-		out.reason, out.text = ReasonTimeout, errTimeout.Error()
+		out.reason, out.text = outcome.ReasonTimeout, errTimeout.Error()
 	case isRequest && errors.Is(err, errTokenResponse):
-		out.reason, out.text = ReasonProtocol, errTokenResponse.Error()
+		out.reason, out.text = outcome.ReasonProtocol, errTokenResponse.Error()
 	case isRequest:
 		out.reason, out.text = classify(requested.Err), egress.Describe(requested.Err)
 	default:
-		out.reason, out.text = ReasonProtocol, "the answer holds no token"
+		out.reason, out.text = outcome.ReasonProtocol, "the answer holds no token"
 	}
 	return out
 }
 
 // judgeRefusal says what a status other than 2xx means. An endpoint that is gone is no receiver that is gone, so 410 is one
 // of many.
-func judgeRefusal(refused *oauth2.RetrieveError) (Reason, string) {
+func judgeRefusal(refused *oauth2.RetrieveError) (outcome.Reason, string) {
 	status := refused.Response.StatusCode
 	text := fmt.Sprintf("status %d", status)
 	if slices.Contains(tokenErrors[:], refused.ErrorCode) {
@@ -147,15 +148,15 @@ func judgeRefusal(refused *oauth2.RetrieveError) (Reason, string) {
 	}
 	switch {
 	case status >= 200 && status < 300: // some answer errors with 200
-		return ReasonClient, text
+		return outcome.ReasonClient, text
 	case status >= 300 && status < 400:
-		return ReasonRedirect, text + ": a redirect is not followed"
+		return outcome.ReasonRedirect, text + ": a redirect is not followed"
 	case status >= 400 && status < 500:
-		return ReasonClient, text
+		return outcome.ReasonClient, text
 	case status >= 500 && status < 600:
-		return ReasonServer, text
+		return outcome.ReasonServer, text
 	}
-	return ReasonProtocol, text + " is no answer"
+	return outcome.ReasonProtocol, text + " is no answer"
 }
 
 // tokenErrors are those of RFC 6749. Any other could be anything.

@@ -3,26 +3,15 @@ package deliver
 import (
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
-)
-
-// Outcome is what an attempt makes of its delivery.
-type Outcome string
-
-// The outcomes. Cancelled is never a verdict over an attempt; it is the pipeline's word for a delivery that
-// is not to be attempted any more.
-const (
-	OutcomeDelivered Outcome = "delivered"
-	OutcomeLater     Outcome = "later"
-	OutcomeDead      Outcome = "dead"
-	OutcomeCancelled Outcome = "cancelled"
 )
 
 // Verdict says what becomes of a delivery after an attempt.
 type Verdict struct {
-	Outcome Outcome
-	Reason  Reason
-	At      time.Time // when the next attempt is due; only of OutcomeLater
+	Outcome outcome.Outcome
+	Reason  outcome.Reason
+	At      time.Time // when the next attempt is due; only of outcome.Later
 	Disable bool      // the receiver said that it is gone for good
 }
 
@@ -33,27 +22,27 @@ const maxJitter = 0.2
 // that what failed together does not come back together.
 func verdict(r Result, number int, retry subscriptions.Retry, now time.Time, jitter float64) Verdict {
 	switch r.Reason {
-	case ReasonOK:
-		return Verdict{Outcome: OutcomeDelivered, Reason: r.Reason}
-	case ReasonGone:
-		return Verdict{Outcome: OutcomeDead, Reason: r.Reason, Disable: true}
-	case ReasonConfig:
+	case outcome.ReasonOK:
+		return Verdict{Outcome: outcome.Delivered, Reason: r.Reason}
+	case outcome.ReasonGone:
+		return Verdict{Outcome: outcome.Dead, Reason: r.Reason, Disable: true}
+	case outcome.ReasonConfig:
 		// The same subscription gives the same error again: only a change of it helps, and then a replay.
-		return Verdict{Outcome: OutcomeDead, Reason: r.Reason}
-	case ReasonCancelled:
+		return Verdict{Outcome: outcome.Dead, Reason: r.Reason}
+	case outcome.ReasonCancelled:
 		// Broken off by ourselves; whether it arrived is unknown, so it is made again, and at once.
-		return Verdict{Outcome: OutcomeLater, Reason: r.Reason, At: now}
+		return Verdict{Outcome: outcome.Later, Reason: r.Reason, At: now}
 	}
 	// A blocked address is retried like any failure: what a name resolves to changes, and a wrong answer of
 	// a name server must not cost a delivery.
 	delay, again := retry.Delay(number)
 	if !again {
-		return Verdict{Outcome: OutcomeDead, Reason: r.Reason}
+		return Verdict{Outcome: outcome.Dead, Reason: r.Reason}
 	}
-	v := Verdict{Outcome: OutcomeLater, Reason: r.Reason}
+	v := Verdict{Outcome: outcome.Later, Reason: r.Reason}
 	if asked := min(r.RetryAfter, maxRetryAfter); asked > delay && heedsRetryAfter(r.Status) {
 		delay = asked
-		v.Reason = ReasonRetryAfter
+		v.Reason = outcome.ReasonRetryAfter
 	}
 	delay += time.Duration(float64(delay) * maxJitter * min(max(jitter, 0), 1))
 	v.At = now.Add(delay)

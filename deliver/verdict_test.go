@@ -5,11 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// wantReason is written by hand, number by number, against reasonOf.
-func wantReason(status int) Reason {
+// wantReason is written by hand, number by number, against ReasonOf.
+func wantReason(status int) outcome.Reason {
 	switch {
 	case status == 410:
 		return "gone"
@@ -35,17 +36,17 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 	now := time.Unix(1_795_000_000, 0)
 	for status := range 1000 {
 		for _, retryAfter := range []time.Duration{0, time.Second, time.Hour, 48 * time.Hour} {
-			r := Result{Status: status, Reason: reasonOf(status), RetryAfter: retryAfter}
+			r := Result{Status: status, Reason: outcome.ReasonOf(status), RetryAfter: retryAfter}
 			got := verdict(r, 1, subscriptions.Retry{}, now, 0)
-			want := Verdict{Outcome: OutcomeLater, Reason: wantReason(status), At: now.Add(5 * time.Second)}
+			want := Verdict{Outcome: outcome.Later, Reason: wantReason(status), At: now.Add(5 * time.Second)}
 			switch {
 			case status/100 == 2:
-				want = Verdict{Outcome: OutcomeDelivered, Reason: "ok"}
+				want = Verdict{Outcome: outcome.Delivered, Reason: "ok"}
 			case status == 410:
-				want = Verdict{Outcome: OutcomeDead, Reason: "gone", Disable: true}
+				want = Verdict{Outcome: outcome.Dead, Reason: "gone", Disable: true}
 			case status == 429 || status == 502 || status == 503 || status == 504:
 				if retryAfter > 5*time.Second {
-					want.Reason = ReasonRetryAfter
+					want.Reason = outcome.ReasonRetryAfter
 					want.At = now.Add(min(retryAfter, 24*time.Hour))
 				}
 			}
@@ -60,23 +61,23 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 func TestVerdictOfEveryReason(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_795_000_000, 0)
-	later := Verdict{Outcome: OutcomeLater, At: now.Add(5 * time.Second)}
-	tests := map[Reason]Verdict{
-		ReasonOK:          {Outcome: OutcomeDelivered},
-		ReasonRedirect:    later,
-		ReasonClient:      later,
-		ReasonServer:      later,
-		ReasonRateLimited: later,
-		ReasonTimeout:     later,
-		ReasonConnect:     later,
-		ReasonTLS:         later,
-		ReasonDNS:         later,
-		ReasonBlocked:     later,
-		ReasonReset:       later,
-		ReasonProtocol:    later,
-		ReasonGone:        {Outcome: OutcomeDead, Disable: true},
-		ReasonConfig:      {Outcome: OutcomeDead},
-		ReasonCancelled:   {Outcome: OutcomeLater, At: now},
+	later := Verdict{Outcome: outcome.Later, At: now.Add(5 * time.Second)}
+	tests := map[outcome.Reason]Verdict{
+		outcome.ReasonOK:          {Outcome: outcome.Delivered},
+		outcome.ReasonRedirect:    later,
+		outcome.ReasonClient:      later,
+		outcome.ReasonServer:      later,
+		outcome.ReasonRateLimited: later,
+		outcome.ReasonTimeout:     later,
+		outcome.ReasonConnect:     later,
+		outcome.ReasonTLS:         later,
+		outcome.ReasonDNS:         later,
+		outcome.ReasonBlocked:     later,
+		outcome.ReasonReset:       later,
+		outcome.ReasonProtocol:    later,
+		outcome.ReasonGone:        {Outcome: outcome.Dead, Disable: true},
+		outcome.ReasonConfig:      {Outcome: outcome.Dead},
+		outcome.ReasonCancelled:   {Outcome: outcome.Later, At: now},
 	}
 	none := 0
 	for reason, want := range tests {
@@ -86,8 +87,8 @@ func TestVerdictOfEveryReason(t *testing.T) {
 		}
 		// With no retries left, what would wait is dead, for the same reason; but an attempt that we broke off
 		// ourselves was none.
-		if want.Outcome == OutcomeLater && reason != ReasonCancelled {
-			want = Verdict{Outcome: OutcomeDead, Reason: reason}
+		if want.Outcome == outcome.Later && reason != outcome.ReasonCancelled {
+			want = Verdict{Outcome: outcome.Dead, Reason: reason}
 		}
 		retry := subscriptions.Retry{MaxRetries: &none}
 		if got := verdict(Result{Reason: reason}, 1, retry, now, 0); got != want {
@@ -115,8 +116,8 @@ func TestVerdictSchedule(t *testing.T) {
 	} {
 		now, number := start, 1
 		for {
-			v := verdict(Result{Status: 500, Reason: ReasonServer}, number, test.retry, now, 0)
-			if v.Outcome == OutcomeDead {
+			v := verdict(Result{Status: 500, Reason: outcome.ReasonServer}, number, test.retry, now, 0)
+			if v.Outcome == outcome.Dead {
 				break
 			}
 			now = v.At
@@ -132,7 +133,7 @@ func TestVerdictSchedule(t *testing.T) {
 func TestVerdictJitter(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_795_000_000, 0)
-	busy := Result{Status: http.StatusServiceUnavailable, Reason: ReasonServer, RetryAfter: 100 * time.Second}
+	busy := Result{Status: http.StatusServiceUnavailable, Reason: outcome.ReasonServer, RetryAfter: 100 * time.Second}
 	for jitter, want := range map[float64]time.Duration{
 		0: 100 * time.Second, 0.5: 110 * time.Second, 1: 120 * time.Second, -1: 100 * time.Second, 9: 120 * time.Second,
 	} {
@@ -141,11 +142,11 @@ func TestVerdictJitter(t *testing.T) {
 		}
 	}
 	// A wish that is shorter than the schedule changes nothing.
-	if v := verdict(busy, 2, subscriptions.Retry{}, now, 0); v.At.Sub(now) != 5*time.Minute || v.Reason != ReasonServer {
+	if v := verdict(busy, 2, subscriptions.Retry{}, now, 0); v.At.Sub(now) != 5*time.Minute || v.Reason != outcome.ReasonServer {
 		t.Errorf("second attempt: got %+v", v)
 	}
 	// The last attempt's wish cannot be granted.
-	if v := verdict(busy, 10, subscriptions.Retry{}, now, 0); v.Outcome != OutcomeDead || v.Reason != ReasonServer {
+	if v := verdict(busy, 10, subscriptions.Retry{}, now, 0); v.Outcome != outcome.Dead || v.Reason != outcome.ReasonServer {
 		t.Errorf("last attempt: got %+v", v)
 	}
 }

@@ -12,15 +12,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
+	library "github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/internal/cbor"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // goldenTasks and goldenRecords hold one of everything. Their bytes are on disks and in streams: they change
-// only with wireVersion, and what was written by older versions must stay readable.
+// only with Version, and what was written by older versions must stay readable.
 func goldenTasks() []Task {
 	at := time.Date(2026, 11, 20, 10, 0, 0, 123456789, time.UTC)
 	id := uuid.MustParse("01980000-0000-7000-8000-000000000001")
@@ -32,17 +33,6 @@ func goldenTasks() []Task {
 		Targets:  []Target{{Subscription: id}, {Subscription: id, Generation: 3}},
 		Revision: 7, Suspect: true,
 	}, {Event: Event{UID: id, ID: "e", Time: at, AcceptedAt: at}, Targets: []Target{{Subscription: id}}}}
-}
-
-func goldenRecords() []Record {
-	at := time.Date(2026, 11, 20, 10, 0, 0, 123456000, time.UTC)
-	id := uuid.MustParse("01980000-0000-7000-8000-000000000001")
-	return []Record{{
-		Delivery: id, EventUID: id, EventID: "evt_17", EventType: "order.created", Tenant: "acme", Seq: 42, Subscription: id, Generation: 1,
-		Step: 2, Outcome: OutcomeLater, Reason: ReasonRetryAfter, Attempts: 1, CreatedAt: at, At: at.Add(time.Hour), Held: true, Test: true,
-		Attempt: &Made{Number: 1, StartedAt: at, Micros: 1500, Status: 503, Error: "e", Response: []byte("oops"), Reason: ReasonServer},
-		Event:   []byte{1, 2, 3},
-	}, {Delivery: id, EventUID: id, Subscription: id, Step: 1, Outcome: OutcomeCancelled, Reason: ReasonDeleted, CreatedAt: at, At: at}}
 }
 
 func TestGoldenTasks(t *testing.T) {
@@ -69,11 +59,11 @@ func wrapTasks(tasks ...Task) []byte {
 // What is written is what a library would write that knows the numbers of the fields.
 func TestTasksAreDeterministicCBOR(t *testing.T) {
 	t.Parallel()
-	enc := must(cbor.CoreDetEncOptions().EncMode())(t)
+	enc := must(library.CoreDetEncOptions().EncMode())(t)
 	rapid.Check(t, func(t *rapid.T) {
 		data := wrapTasks(anyTask(t))
 		var shown any
-		if err := cbor.Unmarshal(data, &shown); err != nil {
+		if err := library.Unmarshal(data, &shown); err != nil {
 			t.Fatal(err)
 		}
 		again, err := enc.Marshal(shown)
@@ -98,7 +88,7 @@ func TestTasksComeBackAsTheyWere(t *testing.T) {
 		if !reflect.DeepEqual(read, tasks) {
 			t.Errorf("got %+v, want %+v", read, tasks)
 		}
-		event, _, err := unpackEvent(packEvent(&tasks[0].Event, nil))
+		event, _, err := event.Unpack(event.Pack(&tasks[0].Event, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,55 +151,10 @@ func TestTasksOfTheFuture(t *testing.T) {
 	task := with(map[int]any{
 		1: with(map[int]any{1: id[:], 2: "evt_17"}), 2: []any{with(map[int]any{1: id[:], 2: 3})}, 3: 7,
 	})
-	data := must(must(cbor.CoreDetEncOptions().EncMode())(t).Marshal([]any{1, []any{task, task}}))(t)
+	data := must(must(library.CoreDetEncOptions().EncMode())(t).Marshal([]any{1, []any{task, task}}))(t)
 	want := Task{Event: Event{UID: id, ID: "evt_17"}, Targets: []Target{{Subscription: id, Generation: 3}}, Revision: 7}
 	if got := must(unpackTasks(data))(t); !reflect.DeepEqual(got, []Task{want, want}) {
 		t.Errorf("got %+v, want twice %+v", got, want)
-	}
-}
-
-func TestGoldenOutcomes(t *testing.T) {
-	t.Parallel()
-	const file = "testdata/attempts_v1.hex"
-	var raw []byte
-	for _, r := range goldenRecords() {
-		raw = r.append(raw)
-	}
-	got := wrap(len(goldenRecords()), raw)
-	want := readHex(t, file)
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s: the wire format changed; got\n%x", file, got)
-	}
-	for i, r := range must(unpackRecords(want))(t) {
-		if want := goldenRecords()[i]; !reflect.DeepEqual(*r, want) {
-			t.Errorf("record %d: got %+v, want %+v", i, *r, want)
-		}
-	}
-	// Any tool can read it.
-	var shown any
-	if err := cbor.Unmarshal(want, &shown); err != nil {
-		t.Error(err)
-	}
-}
-
-// What a later version appends to a record is skipped.
-func TestOutcomesOfTheFuture(t *testing.T) {
-	t.Parallel()
-	r := goldenRecords()[1]
-	raw := r.append(nil)
-	w := cborWriter{}
-	w.array(recordFields + 3)
-	w.buf = append(w.buf, raw[1:]...)
-	w.array(2)
-	w.text("something")
-	w.int(-5)
-	w.null()
-	w.bytes([]byte("new"))
-	got := must(unpackRecords(wrap(2, w.buf, raw)))(t)
-	for _, g := range got {
-		if !reflect.DeepEqual(*g, r) {
-			t.Errorf("got %+v, want %+v", *g, r)
-		}
 	}
 }
 
@@ -223,9 +168,9 @@ func TestUnreadableMessages(t *testing.T) {
 	t.Parallel()
 	whole := wrapTasks(goldenTasks()[0])
 	future := bytes.Clone(whole)
-	future[1] = sealedVersion + 1
+	future[1] = cbor.SealedVersion + 1
 	for name, data := range map[string][]byte{
-		"empty": nil, "text": []byte("hello"), "json": []byte(`{"a":1}`), "no items": wrap(0), "of the future": future,
+		"empty": nil, "text": []byte("hello"), "json": []byte(`{"a":1}`), "no items": cbor.Wrap(0), "of the future": future,
 		"a list that says it has 4 billion items": {0x82, 0x01, 0x9a, 0xff, 0xff, 0xff, 0xff},
 		"cut off":                                     whole[:len(whole)-1],
 		"more than a message":                         append(bytes.Clone(whole), 0),
@@ -247,9 +192,6 @@ func TestUnreadableMessages(t *testing.T) {
 
 func FuzzUnpack(f *testing.F) {
 	f.Add(wrapTasks(goldenTasks()...))
-	for _, r := range goldenRecords() {
-		f.Add(wrap(1, r.append(nil)))
-	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		tasks, err := unpackTasks(data)
 		if err == nil && len(tasks) == 0 {
@@ -260,9 +202,6 @@ func FuzzUnpack(f *testing.F) {
 			if err != nil || len(again) != len(tasks) {
 				t.Errorf("what was read cannot be written: %v", err)
 			}
-		}
-		if records, err := unpackRecords(data); err == nil && len(records) == 0 {
-			t.Error("no error and no records")
 		}
 	})
 }
@@ -280,9 +219,9 @@ func TestATaskTakesNoMoreThanItsRoom(t *testing.T) {
 		Targets: slices.Repeat([]Target{{Subscription: uuid.Max, Generation: math.MaxInt64}}, MaxTargets), Revision: math.MinInt64, Suspect: true,
 	}
 	for _, task := range append(goldenTasks(), largest, Task{}) {
-		var w cborWriter
-		if task.write(&w); len(w.buf) > task.room() {
-			t.Errorf("task of event %.20s: %d bytes, which are more than %d", task.Event.ID, len(w.buf), task.room())
+		var w cbor.Writer
+		if task.write(&w); len(w.Buf) > task.room() {
+			t.Errorf("task of event %.20s: %d bytes, which are more than %d", task.Event.ID, len(w.Buf), task.room())
 		}
 	}
 }

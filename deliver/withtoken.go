@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -62,5 +63,5 @@ func (t *tokens) failed(err error) error {
 	if _, ok := errors.AsType[*tokenError](err); ok {
 		return err
 	}
-	return &tokenError{host: t.host, reason: ReasonTimeout, text: errTimeout.Error()} // the attempt's time is over
+	return &tokenError{host: t.host, reason: outcome.ReasonTimeout, text: errTimeout.Error()} // the attempt's time is over
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -237,10 +238,10 @@ func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) 
 
 // write puts records on disk. While NATS is away it waits, and keeps the leases of those that have one; it fails
 // only when the worker is abandoned.
-func (w *Worker) write(records ...*Record) error { return w.writeTo(w.journal, records...) }
+func (w *Worker) write(records ...*outcome.Record) error { return w.writeTo(w.journal, records...) }
 
 // writeTo is write by one of the journals.
-func (w *Worker) writeTo(j *journal, records ...*Record) error {
+func (w *Worker) writeTo(j *journal, records ...*outcome.Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		err := w.seal(records)
@@ -271,7 +272,7 @@ func (w *Worker) writeTo(j *journal, records ...*Record) error {
 	for _, r := range records {
 		w.metrics.recorded(r, now)
 		w.tellDead(r)
-		if r.Outcome == OutcomeLater && !r.Held {
+		if r.Outcome == outcome.Later && !r.Held {
 			w.due.expect(r.At)
 		}
 	}
@@ -279,9 +280,9 @@ func (w *Worker) writeTo(j *journal, records ...*Record) error {
 }
 
 // seal seals what records hold of customers. It fails if a key is needed that is not in memory and Postgres is away.
-func (w *Worker) seal(records []*Record) error {
+func (w *Worker) seal(records []*outcome.Record) error {
 	for _, r := range records {
-		if err := r.seal(w.abandoned, w.ledger.keys); err != nil {
+		if err := r.Seal(w.abandoned, w.ledger.keys); err != nil {
 			return err
 		}
 	}
@@ -289,7 +290,7 @@ func (w *Worker) seal(records []*Record) error {
 }
 
 // renewAll renews the leases of those records that have one.
-func (w *Worker) renewAll(records []*Record) {
+func (w *Worker) renewAll(records []*outcome.Record) {
 	for _, r := range records {
 		if r.Step > 1 {
 			w.flights.Go(func() { w.renew(returned{delivery: r.Delivery, step: r.Step - 1}) })

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -29,7 +30,7 @@ func TestATaskIsDeliveredOnceAndRecorded(t *testing.T) {
 	if id := got.Header.Get("webhook-id"); id != e.ID {
 		t.Errorf("webhook-id: got %q, want %q", id, e.ID)
 	}
-	row := r.ended(id, OutcomeDelivered, ReasonOK)
+	row := r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	if row.Attempts != 1 || row.EventID != e.ID || row.Subscription != sub.ID || row.Number == 0 || row.Seq != e.Seq {
 		t.Errorf("got %+v", row)
 	}
@@ -58,7 +59,7 @@ func TestOneEventForAHundredSubscriptions(t *testing.T) {
 	}
 	receiver.Wait(100)
 	for _, s := range subs {
-		r.ended(ID(e.UID, s.ID, 0, e.AcceptedAt), OutcomeDelivered, ReasonOK)
+		r.ended(outcome.ID(e.UID, s.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
 	if n := len(receiver.Requests()); n != 100 {
@@ -87,13 +88,13 @@ func TestRetriesFollowTheScheduleWithTheSameIDAndBytes(t *testing.T) {
 	if gap := got[2].At.Sub(got[1].At); gap < 100*time.Millisecond {
 		t.Errorf("the second retry came %s after the first, want 100ms or more", gap)
 	}
-	row := r.ended(id, OutcomeDelivered, ReasonOK)
+	row := r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	if row.Attempts != 3 {
 		t.Errorf("got %d attempts, want 3", row.Attempts)
 	}
 	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
-	if len(log) != 3 || log[0].Status != 500 || string(log[0].Response) != "oops" || log[0].Outcome != OutcomeLater ||
-		log[1].Status != 503 || log[2].Status != 200 || log[2].Outcome != OutcomeDelivered {
+	if len(log) != 3 || log[0].Status != 500 || string(log[0].Response) != "oops" || log[0].Outcome != outcome.Later ||
+		log[1].Status != 503 || log[2].Status != 200 || log[2].Outcome != outcome.Delivered {
 		t.Errorf("got %+v", log)
 	}
 }
@@ -107,7 +108,7 @@ func TestWhatIsGivenUpKeepsItsEvent(t *testing.T) {
 	sub := r.subscribe(receiver.URL, once)
 	e := r.event()
 	id := r.send(e, sub)
-	if row := r.ended(id, OutcomeDead, ReasonServer); row.Attempts != 1 {
+	if row := r.ended(id, outcome.Dead, outcome.ReasonServer); row.Attempts != 1 {
 		t.Errorf("got %d attempts with max_retries 0, want 1", row.Attempts)
 	}
 	r.forget(e)
@@ -124,17 +125,17 @@ func TestVerdictsReachTheLedger(t *testing.T) {
 	tests := []struct {
 		name   string
 		answer servertest.Answer
-		state  Outcome
-		reason Reason
+		state  outcome.Outcome
+		reason outcome.Reason
 	}{
-		{"201", servertest.Status(201), OutcomeDelivered, ReasonOK},
-		{"redirect", servertest.Reply(302, http.Header{"Location": {"http://127.0.0.1:1/"}}, ""), OutcomeDead, ReasonRedirect},
-		{"404", servertest.Status(404), OutcomeDead, ReasonClient},
-		{"410", servertest.Status(410), OutcomeDead, ReasonGone},
-		{"429", servertest.Status(429), OutcomeDead, ReasonRateLimited},
-		{"500", servertest.Status(500), OutcomeDead, ReasonServer},
-		{"reset", servertest.Reset(), OutcomeDead, ReasonReset},
-		{"hangs", servertest.Hang(), OutcomeDead, ReasonTimeout},
+		{"201", servertest.Status(201), outcome.Delivered, outcome.ReasonOK},
+		{"redirect", servertest.Reply(302, http.Header{"Location": {"http://127.0.0.1:1/"}}, ""), outcome.Dead, outcome.ReasonRedirect},
+		{"404", servertest.Status(404), outcome.Dead, outcome.ReasonClient},
+		{"410", servertest.Status(410), outcome.Dead, outcome.ReasonGone},
+		{"429", servertest.Status(429), outcome.Dead, outcome.ReasonRateLimited},
+		{"500", servertest.Status(500), outcome.Dead, outcome.ReasonServer},
+		{"reset", servertest.Reset(), outcome.Dead, outcome.ReasonReset},
+		{"hangs", servertest.Hang(), outcome.Dead, outcome.ReasonTimeout},
 	}
 	r := newRig(t)
 	r.worker(quick())
@@ -153,9 +154,9 @@ func TestVerdictsReachTheLedger(t *testing.T) {
 	if _, err := r.db.Exec(`UPDATE subscriptions SET url = 'http://10.0.0.1/' WHERE id = $1`, blocked.ID); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(r.send(r.event(), blocked), OutcomeDead, ReasonBlocked)
+	r.ended(r.send(r.event(), blocked), outcome.Dead, outcome.ReasonBlocked)
 	nobody := r.subscribe("http://127.0.0.1:1/", once)
-	r.ended(r.send(r.event(), nobody), OutcomeDead, ReasonConnect)
+	r.ended(r.send(r.event(), nobody), outcome.Dead, outcome.ReasonConnect)
 }
 
 func TestRetryAfterIsHeeded(t *testing.T) {
@@ -166,7 +167,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Reply(429, http.Header{"Retry-After": {"3600"}}, ""))
 	sub := r.subscribe(receiver.URL, retries(time.Second))
 	before := time.Now()
-	row := r.waits(r.send(r.event(), sub), ReasonRetryAfter)
+	row := r.waits(r.send(r.event(), sub), outcome.ReasonRetryAfter)
 	if wait := row.DueAt.Time.Sub(before); wait < time.Hour || wait > 75*time.Minute {
 		t.Errorf("due in %s, want an hour and at most a fifth more", wait)
 	}
@@ -181,16 +182,16 @@ func TestAReceiverThatIsGoneDisablesItsSubscription(t *testing.T) {
 	sub := r.subscribe(receiver.URL, retries(time.Hour))
 	other := r.subscribe(servertest.NewReceiver(t, servertest.Status(500)).URL, retries(time.Hour))
 	waiting, others := r.send(r.event(), sub), r.send(r.event(), other)
-	r.waits(waiting, ReasonServer)
-	r.waits(others, ReasonServer)
+	r.waits(waiting, outcome.ReasonServer)
+	r.waits(others, outcome.ReasonServer)
 
-	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonGone)
-	r.ended(waiting, OutcomeCancelled, ReasonDisabled)
+	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonGone)
+	r.ended(waiting, outcome.Cancelled, outcome.ReasonDisabled)
 	r.eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
 		return err == nil && s.Status == subscriptions.Disabled && s.DisabledReason == "gone"
 	})
-	r.waits(others, ReasonServer)
+	r.waits(others, outcome.ReasonServer)
 }
 
 // A vendor's clients count on what they set: a receiver does not end their subscription.
@@ -205,7 +206,7 @@ func TestAReceiverThatIsGoneIsTriedAgainForADialect(t *testing.T) {
 		s.Dialect, s.PayloadFormat = subscriptions.Leat, "raw"
 		s.Secrets = []subscriptions.Secret{subscriptions.NewSecret(subscriptions.SignHMAC)}
 	})
-	if row := r.ended(r.send(r.event(), sub), OutcomeDelivered, ReasonOK); row.Attempts != 2 {
+	if row := r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %d attempts, want 2", row.Attempts)
 	}
 	if s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID); err != nil || s.Status != subscriptions.Active {
@@ -223,9 +224,9 @@ func TestASecretThatDoesNotOpenIsNoLoop(t *testing.T) {
 	if _, err := r.db.Exec(`UPDATE subscriptions SET secrets = 'nonsense' WHERE id = $1`, sub.ID); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(r.send(r.event(), sub), OutcomeDead, ReasonConfig)
+	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonConfig)
 	good := r.subscribe(receiver.URL, nil)
-	r.ended(r.send(r.event(), good), OutcomeDelivered, ReasonOK)
+	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 }
 
 func TestATargetThatNeverWasIsCancelled(t *testing.T) {
@@ -233,5 +234,5 @@ func TestATargetThatNeverWasIsCancelled(t *testing.T) {
 	r := newRig(t)
 	r.worker(quick())
 	r.recorder()
-	r.ended(r.send(r.event(), &subscriptions.Subscription{ID: uuid.New()}), OutcomeCancelled, ReasonDeleted)
+	r.ended(r.send(r.event(), &subscriptions.Subscription{ID: uuid.New()}), outcome.Cancelled, outcome.ReasonDeleted)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -96,7 +97,7 @@ func TestRateLimitsOverThreeWorkers(t *testing.T) {
 			sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.RateLimit, s.MaxInFlight = &limit, 100 })
 			start := time.Now().UnixMicro()
 			r.sendAll(n, sub)
-			r.all(sub, n, OutcomeDelivered)
+			r.all(sub, n, outcome.Delivered)
 			mu.Lock()
 			defer mu.Unlock()
 			if len(begun) != n || r.count(`SELECT max(attempts) FROM deliveries`) != 1 {
@@ -171,7 +172,7 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 	for range n {
 		r.send(r.event(), sub)
 	}
-	r.all(sub, n, OutcomeDelivered)
+	r.all(sub, n, outcome.Delivered)
 	hang.Store(true)
 	for range n {
 		r.send(r.event(), sub)
@@ -181,7 +182,7 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-limit*workers
 	})
 	close(release)
-	r.all(sub, 2*n, OutcomeDelivered)
+	r.all(sub, 2*n, outcome.Delivered)
 	if got := most.Load(); got > limit*workers {
 		t.Errorf("%d requests were in flight, want %d at most", got, limit*workers)
 	}

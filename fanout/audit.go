@@ -203,7 +203,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 		return err
 	}
 	e, err := readEvent(ctx, a.Reader, a.Bytes, row)
-	gone := errors.Is(err, deliver.ErrEventGone)
+	gone := errors.Is(err, event.ErrGone)
 	if err != nil && !gone {
 		return err
 	}

@@ -11,7 +11,9 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -45,7 +47,7 @@ func newAuditing(t *testing.T) *auditing {
 	h.tray.before.Store(&send)
 	books := deliver.NewBooks(h.db, h.js)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
-		return nil, deliver.ErrEventGone
+		return nil, event.ErrGone
 	}}, h.db)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +81,7 @@ func (h *auditing) work() {
 			h.exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error)
 VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, $6, now(), now(), 10, 200, '') ON CONFLICT DO NOTHING`,
-				deliver.ID(task.Event.UID, target.Subscription, 0, task.Event.AcceptedAt), task.Event.UID, task.Event.ID, int64(task.Event.Seq),
+				outcome.ID(task.Event.UID, target.Subscription, 0, task.Event.AcceptedAt), task.Event.UID, task.Event.ID, int64(task.Event.Seq),
 				target.Subscription, task.Event.AcceptedAt)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -165,7 +166,7 @@ func TestABackfillWaitsForWhatIsUnderWay(t *testing.T) {
 	if _, err := h.db.ExecContext(t.Context(), `INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state,
     reason, attempts, created_at, ended_at, started_at, duration_us, status, error)
 VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, now(), now(), now(), 10, 200, '')`,
-		deliver.ID(task.Event.UID, sub, 0, task.Event.AcceptedAt), task.Event.UID, task.Event.ID, int64(task.Event.Seq), sub); err != nil {
+		outcome.ID(task.Event.UID, sub, 0, task.Event.AcceptedAt), task.Event.UID, task.Event.ID, int64(task.Event.Seq), sub); err != nil {
 		t.Fatal(err)
 	}
 	h.acknowledge(deliver.Stream, deliver.Durable)

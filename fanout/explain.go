@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -44,7 +44,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 		return nil, err
 	}
 	e, err := r.event(ctx, row)
-	gone := errors.Is(err, deliver.ErrEventGone)
+	gone := errors.Is(err, event.ErrGone)
 	if gone {
 		e, err = &Event{ID: row.id, Tenant: row.tenant, Type: row.eventType, Time: row.time, Data: []byte("null")}, nil
 	}

@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -108,7 +109,7 @@ func (r *Replayer) putInOrder(ctx context.Context, list []deliver.Again) error {
 			continue
 		}
 		e, err := readEvent(ctx, r.Reader, r.Bytes, recorded{uid: a.EventUID, seq: a.Seq})
-		if errors.Is(err, deliver.ErrEventGone) {
+		if errors.Is(err, event.ErrGone) {
 			continue
 		}
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -43,7 +44,7 @@ func (h *replaying) replayer() (stop func()) {
 	h.t.Helper()
 	reader := fanout.NewReader(h.js)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
-		return nil, deliver.ErrEventGone
+		return nil, event.ErrGone
 	}}, h.db)
 	if err != nil {
 		h.t.Fatal(err)

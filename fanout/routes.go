@@ -231,7 +231,7 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	c := out.Body.Deliveries
 	c["pending"] = max(c["pending"], row.matched-c["delivered"]-c["dead"]-c["cancelled"])
 	e, err := r.event(ctx, row)
-	if errors.Is(err, deliver.ErrEventGone) {
+	if errors.Is(err, event.ErrGone) {
 		return out, nil
 	}
 	if err != nil {

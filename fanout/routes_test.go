@@ -17,8 +17,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // keys says who holds which key.
@@ -71,7 +73,7 @@ func (f *fates) Receivers(context.Context, uuid.UUID, int) ([]uuid.UUID, error) 
 
 func (f *fates) Get(_ context.Context, uid uuid.UUID, _ uint64) (*deliver.Event, error) {
 	if f.kept == nil || f.kept.UID != uid {
-		return nil, deliver.ErrEventGone
+		return nil, event.ErrGone
 	}
 	return f.kept, nil
 }
@@ -257,7 +259,7 @@ func TestAnEventIsExplained(t *testing.T) {
 	h.publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
 	h.settled()
 	task := h.tray.all()[0]
-	f := &fates{of: deliver.ID(task.Event.UID, hit.ID, 0, task.Event.AcceptedAt), to: hit.ID}
+	f := &fates{of: outcome.ID(task.Event.UID, hit.ID, 0, task.Event.AcceptedAt), to: hit.ID}
 	ask := h.serve(f)
 	result := func(query string) map[string]any {
 		t.Helper()

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -95,7 +96,7 @@ func (s sieve) read(ctx context.Context, tenant string, rows []recorded, take fu
 			continue
 		}
 		e, err := readEvent(ctx, s.reader, s.bytes, row)
-		if err != nil && !errors.Is(err, deliver.ErrEventGone) {
+		if err != nil && !errors.Is(err, event.ErrGone) {
 			return err
 		}
 		// Whom an event named is in the stream alone. Those who had it can have it again, one by one; nobody else.

@@ -11,7 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -72,7 +72,7 @@ func (in *Ingest) test(ctx context.Context, input *testInput) (*testOutput, erro
 	}
 	out := &testOutput{}
 	out.Body.EventID = stored.ID
-	out.Body.DeliveryID = deliver.ID(stored.UID, sub.ID, 0, stored.AcceptedAt)
+	out.Body.DeliveryID = outcome.ID(stored.UID, sub.ID, 0, stored.AcceptedAt)
 	return out, nil
 }
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -53,7 +53,7 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := *stored
-		if want := deliver.ID(e.UID, sub.ID, 0, e.AcceptedAt); got.DeliveryID != want {
+		if want := outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt); got.DeliveryID != want {
 			t.Errorf("%s: the delivery is %s, want %s", test.name, got.DeliveryID, want)
 		}
 	}

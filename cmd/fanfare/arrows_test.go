@@ -19,21 +19,25 @@ const module = "github.com/fanfarehq/fanfare/"
 
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
-	"internal/api", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream", "internal/postgres", "internal/quota",
-	"internal/seal", "internal/suspect", "internal/tenantkeys",
+	"internal/api", "internal/cbor", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
+	"internal/postgres", "internal/quota", "internal/seal", "internal/suspect", "internal/tenantkeys",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
-// points back: ingest -> fanout -> deliver, all three -> subscriptions, all four -> leaves.
+// points back: ingest -> fanout -> deliver -> ledger -> outcome, all -> subscriptions, all five -> leaves.
 func arrows() map[string][]string {
 	stage := func(next ...string) []string { return append(next, leaves...) }
 	// The dialects share internal/dialects, which may know what they may know.
-	edge := stage("ingest", "fanout", "deliver", "subscriptions", "internal/access")
+	edge := stage("ingest", "fanout", "deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "deliver/webhook", "subscriptions", "internal/access")
 	dialect := append([]string{"internal/dialects"}, edge...)
 	return map[string][]string{
-		"ingest":           stage("fanout", "deliver", "subscriptions"),
-		"fanout":           stage("deliver", "subscriptions"),
-		"deliver":          stage("deliver/throttle", "subscriptions"),
+		"ingest":           stage("fanout", "deliver", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"fanout":           stage("deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"deliver":          stage("deliver/throttle", "deliver/webhook", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"deliver/ledger":   stage("deliver/outcome", "subscriptions"),
+		"deliver/history":  stage("deliver/ledger", "deliver/outcome", "subscriptions"),
+		"deliver/outcome":  {"internal/cbor", "internal/egress", "internal/event", "internal/tenantkeys"},
+		"deliver/webhook":  {"deliver/outcome", "internal/egress", "internal/event", "subscriptions"},
 		"deliver/throttle": {"internal/group", "internal/postgres", "subscriptions"},
 		"subscriptions": {
 			"subscriptions/filter",
@@ -45,7 +49,8 @@ func arrows() map[string][]string {
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota"},
 		"internal/api":        {},
 		"internal/egress":     {},
-		"internal/event":      {},
+		"internal/cbor":       {},
+		"internal/event":      {"internal/cbor", "internal/tenantkeys"},
 		"internal/embedded":   {},
 		"internal/fair":       {},
 		"internal/group":      {},

@@ -19,6 +19,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -308,7 +309,7 @@ func readEvents(from *fanout.Reader) func(context.Context, uint64) (*deliver.Eve
 	return func(ctx context.Context, seq uint64) (*deliver.Event, error) {
 		e, err := from.Read(ctx, seq)
 		if errors.Is(err, fanout.ErrGone) {
-			return nil, deliver.ErrEventGone
+			return nil, event.ErrGone
 		}
 		if err != nil {
 			return nil, err

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -122,7 +123,7 @@ func (b *bareLoop) run(ctx context.Context, order bareOrder) (r bareResult, err 
 			for ctx.Err() == nil {
 				n := int(b.number.Add(1))
 				result := poster.Send(context.WithoutCancel(ctx), b.attempt(n))
-				if result.Reason != deliver.ReasonOK {
+				if result.Reason != outcome.ReasonOK {
 					failure.Store(fmt.Sprint(result.Reason, " ", result.Err))
 					failed.Add(1)
 					return

@@ -6,12 +6,13 @@ import (
 	"math"
 	"slices"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/google/uuid"
-
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/dialects"
+	published "github.com/fanfarehq/fanfare/internal/event"
 )
 
 // The bounds of a log. A delivery beyond the newest so many is in the ledger and not here.
@@ -59,7 +60,7 @@ func showEvent(d deliver.Logged, subscription int32) event {
 		ID:           idOf(d.Number),
 		Subscription: subscription,
 		EventType:    d.EventType,
-		IsSuccess:    d.State == string(deliver.OutcomeDelivered),
+		IsSuccess:    d.State == string(outcome.Delivered),
 		RetryCount:   max(0, d.Attempts-1),
 		NextRetryAt:  date{d.DueAt},
 		CreatedAt:    date{d.CreatedAt},
@@ -73,7 +74,7 @@ func showEvent(d deliver.Logged, subscription int32) event {
 			shown.ErrorMessage = &d.Last.Error
 		}
 	}
-	if ended := d.State == string(deliver.OutcomeCancelled); ended && shown.ErrorMessage == nil {
+	if ended := d.State == string(outcome.Cancelled); ended && shown.ErrorMessage == nil {
 		why := string(d.Reason)
 		shown.ErrorMessage = &why
 	}
@@ -233,7 +234,7 @@ func (b *babelfor) payloads(c *dialects.Call, log []event) ([][]byte, error) {
 		}
 		read.Go(func() (err error) {
 			all[i], err = b.deps.Deliveries.Data(ctx, log[i].logged)
-			if errors.Is(err, deliver.ErrEventGone) {
+			if errors.Is(err, published.ErrGone) {
 				return nil
 			}
 			return err

@@ -162,36 +162,36 @@ func selectKeys[T any](rows []T, keys []string) (any, error) {
 
 // The vendor's answers, with their keys in its order.
 type (
-	outcome struct {
+	envelope struct {
 		Success bool   `json:"success"`
 		Message string `json:"message"`
 	}
 	subscriptionsAnswer struct {
 		Subscriptions any `json:"subscriptions"`
 		Total         int `json:"totalSubscriptionsCount"`
-		outcome
+		envelope
 	}
 	subscriptionAnswer struct {
 		Subscription subscription `json:"subscription"`
-		outcome
+		envelope
 	}
 	eventTypesAnswer struct {
 		EventTypes []eventType `json:"eventTypes"`
-		outcome
+		envelope
 	}
 	testAnswer struct {
-		outcome
+		envelope
 		EventID int32 `json:"eventId"`
 	}
 	eventsAnswer struct {
 		Events any `json:"events"`
 		Total  int `json:"totalEventsCount"`
-		outcome
+		envelope
 	}
 )
 
 // done is what every success says.
-var done = outcome{Success: true}
+var done = envelope{Success: true}
 
 // reply writes a success, which the vendor always answers with 200.
 func reply(c *dialects.Call, answer any) {
@@ -225,5 +225,5 @@ func fail(w http.ResponseWriter, f *dialects.Failure) {
 		}
 		message = strings.Join(messages, " ")
 	}
-	dialects.Reply(w, status, contentType, outcome{Message: message})
+	dialects.Reply(w, status, contentType, envelope{Message: message})
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
@@ -133,7 +133,7 @@ func (b *babelfor) look(ctx context.Context, seq uint64, subscription uuid.UUID,
 		if err != nil {
 			return 0, err
 		}
-		*delivery = deliver.ID(stored.UID, subscription, 0, stored.AcceptedAt)
+		*delivery = outcome.ID(stored.UID, subscription, 0, stored.AcceptedAt)
 	}
 	number, _, err := b.deps.Deliveries.Number(ctx, *delivery)
 	return number, err

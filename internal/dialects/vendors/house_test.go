@@ -208,7 +208,7 @@ func readEvents(from *fanout.Reader) func(context.Context, uint64) (*deliver.Eve
 	return func(ctx context.Context, seq uint64) (*deliver.Event, error) {
 		e, err := from.Read(ctx, seq)
 		if errors.Is(err, fanout.ErrGone) {
-			return nil, deliver.ErrEventGone
+			return nil, event.ErrGone
 		}
 		if err != nil {
 			return nil, err

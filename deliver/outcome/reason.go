@@ -1,10 +1,6 @@
-package deliver
+package outcome
 
-import (
-	"net/http"
-
-	"github.com/fanfarehq/fanfare/deliver/throttle"
-)
+import "net/http"
 
 // Reason says in one word why an attempt ended as it did, or why a delivery waits or was given up. The word
 // is the metric's label, the API's value and the console's text.
@@ -12,28 +8,28 @@ type Reason string
 
 // The reasons that an attempt gives.
 const (
-	ReasonOK          Reason = "ok"                 // a complete 2xx header
-	ReasonRedirect    Reason = "http_3xx"           // never followed
-	ReasonClient      Reason = "http_4xx"           // but for 410 and 429
-	ReasonServer      Reason = "http_5xx"           //
-	ReasonGone        Reason = "gone"               // 410: the subscription is to be disabled
-	ReasonRateLimited Reason = throttle.RateLimited // 429, or the subscription's own rate limit
-	ReasonTimeout     Reason = "timeout"            // a connection, and no complete answer within the subscription's timeout
-	ReasonConnect     Reason = throttle.Connect     // refused, unreachable, or no connection in time
-	ReasonTLS         Reason = "tls"                // handshake or certificate
-	ReasonDNS         Reason = "dns"                // the name did not resolve, or not in time
-	ReasonBlocked     Reason = "blocked"            // the address is not allowed
-	ReasonReset       Reason = "reset"              // the connection broke before a complete header
-	ReasonProtocol    Reason = "protocol"           // what came is not HTTP, or not framed as HTTP demands
-	ReasonConfig      Reason = "config"             // the request cannot be built: URL, header, secret, format
+	ReasonOK          Reason = "ok"           // a complete 2xx header
+	ReasonRedirect    Reason = "http_3xx"     // never followed
+	ReasonClient      Reason = "http_4xx"     // but for 410 and 429
+	ReasonServer      Reason = "http_5xx"     //
+	ReasonGone        Reason = "gone"         // 410: the subscription is to be disabled
+	ReasonRateLimited Reason = "rate_limited" // 429, or the subscription's own rate limit
+	ReasonTimeout     Reason = "timeout"      // a connection, and no complete answer within the subscription's timeout
+	ReasonConnect     Reason = "connect"      // refused, unreachable, or no connection in time
+	ReasonTLS         Reason = "tls"          // handshake or certificate
+	ReasonDNS         Reason = "dns"          // the name did not resolve, or not in time
+	ReasonBlocked     Reason = "blocked"      // the address is not allowed
+	ReasonReset       Reason = "reset"        // the connection broke before a complete header
+	ReasonProtocol    Reason = "protocol"     // the answer is not HTTP, or not framed as HTTP demands
+	ReasonConfig      Reason = "config"       // the request cannot be built: URL, header, secret, format
 )
 
 // The reasons for which a delivery waits or ends without an attempt.
 const (
-	ReasonBusy        Reason = throttle.Busy        // no slot was free, or the receiver is slow
-	ReasonBreakerOpen Reason = throttle.BreakerOpen // the receiver has been failing
+	ReasonBusy        Reason = "busy"         // no slot was free, or the receiver is slow
+	ReasonBreakerOpen Reason = "breaker_open" // the receiver has been failing
 	ReasonPaused      Reason = "paused"
-	ReasonRetryAfter  Reason = throttle.RetryAfter // the receiver said when to come back
+	ReasonRetryAfter  Reason = "retry_after" // the receiver said when to come back
 	ReasonDisabled    Reason = "subscription_disabled"
 	ReasonDeleted     Reason = "subscription_deleted"
 	ReasonExpired     Reason = "expired"     // the event's bytes are gone
@@ -57,9 +53,9 @@ func Reasons() []Reason {
 // String returns the word.
 func (r Reason) String() string { return string(r) }
 
-// reasonOf classes a status. Final answers are 200 to 599; anything else, 101 included, is no HTTP that
-// was asked for.
-func reasonOf(status int) Reason {
+// ReasonOf classes a status. Final answers are 200 to 599; any other, 101 included, does not answer
+// the request.
+func ReasonOf(status int) Reason {
 	switch {
 	case status < 200 || status > 599:
 		return ReasonProtocol
