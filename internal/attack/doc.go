@@ -10,7 +10,8 @@
 // It promises that an attack passes only if the victim's p99 stays within its bound, no event of the
 // victim is lost or refused, the memory stays below 600 MB, and the attack's own condition holds
 // (a limit refuses, a scope is not bypassed, a stream ends). A window whose latency fails is repeated
-// with a fresh quiet window, because other load on the machine looks like an attack. The process runs
+// with a fresh quiet window, because other load on the machine looks like an attack; the quickest window
+// of each kind counts. The process runs
 // with GOGC=100: the headroom that it gives the collector otherwise is up to 384 MB more.
 //
 // The short form runs in `make test`: small attacks against one process, bounds of latency that only a
