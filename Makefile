@@ -20,7 +20,7 @@ demo: ## publish a few hundred events to endpoints that work, fail twice or neve
 	$(GO) run ./cmd/fanfare demo
 
 test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n at once)
-	$(GO) test $(RACEFLAG) $(PACKAGESFLAG) -timeout 14m ./...
+	$(GO) test $(RACEFLAG) $(PACKAGESFLAG) -timeout 25m ./...
 
 race: ## run every test with the race detector
 	$(MAKE) test RACE=1

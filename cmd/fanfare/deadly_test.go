@@ -21,7 +21,7 @@ const maxStarts = 10
 // started again and again until then, everything else is delivered, and it works on.
 func TestAMessageThatKillsTheProcessIsQuarantined(t *testing.T) {
 	t.Parallel()
-	for _, stream := range []string{"EVENTS", "TASKS", "ATTEMPTS"} {
+	for _, stream := range []string{"EVENTS", "ATTEMPTS"} {
 		t.Run(stream, func(t *testing.T) {
 			t.Parallel()
 			h := &killed{T: t, dir: dataDir(t), receiver: newTally(t)}

@@ -107,7 +107,7 @@ func fillAndFree(ctx context.Context, dir string) error {
 		return errors.New("the disk was never full")
 	}
 	if err := disk.Room(); err == nil || !strings.Contains(err.Error(), "FANFARE_DISK_RESERVE") {
-		return fmt.Errorf("room on a full disk: got %v", err)
+		return fmt.Errorf("room on a full disk: %w", err)
 	}
 	if err := os.Remove(ballast); err != nil {
 		return err

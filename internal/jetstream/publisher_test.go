@@ -590,7 +590,7 @@ func TestAPublisherWithoutRoomRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	_, err = p.Send(t.Context(), "events.a", message.NewMessage("1", nil))
 	if !errors.Is(err, jetstream.ErrNoRoom) || !errors.Is(err, jetstream.ErrFull) || !errors.Is(err, full) {
 		t.Errorf("got %v", err)
