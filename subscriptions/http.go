@@ -281,12 +281,15 @@ func newOrigin(before *Subscription, patch api.Patch[settable]) (bool, error) {
 		return false, nil // No URL, or not a text; the latter is refused when the patch is applied.
 	}
 	bad := &Invalid{}
-	for field, kept := range map[string]bool{
-		"auth": before.Auth != nil, "client_certificate": before.Certificate != nil,
-		"headers": len(withoutSecrets(before.Headers, before.Headers)) != len(before.Headers),
+	for _, stored := range []struct {
+		field string
+		is    bool
+	}{
+		{"auth", before.Auth != nil}, {"client_certificate", before.Certificate != nil},
+		{"headers", len(withoutSecrets(before.Headers, before.Headers)) != len(before.Headers)},
 	} {
-		if kept && !patch.Has(field) {
-			bad.addf(field, "must be given again, or cleared by null: the URL has another scheme, host or port")
+		if stored.is && !patch.Has(stored.field) {
+			bad.addf(stored.field, "must be given again, or cleared by null: the URL has another scheme, host or port")
 		}
 	}
 	return true, bad.orNil()

@@ -243,7 +243,7 @@ func TestClientCertificate(t *testing.T) {
 	if got := stored(); got == nil || got.Certificate != other {
 		t.Errorf("after a patch: %+v", got)
 	}
-	if r := s.want(t, 422, "acme PATCH /v1/subscriptions/"+id, `{"url":"http://example.com/"}`); r.locations() != "body.client_certificate" {
+	if r := s.want(t, 422, "acme PATCH /v1/subscriptions/"+id, `{"url":"http://example.com/"}`); r.locations() != "body.auth body.client_certificate" {
 		t.Errorf("over http: %s", r.text)
 	}
 	if r := s.want(t, 200, "acme PATCH /v1/subscriptions/"+id, `{"client_certificate":null}`); r.body["client_certificate"] != nil || r.body["auth"] == nil || stored() != nil {
