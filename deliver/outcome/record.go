@@ -56,7 +56,7 @@ type Made struct {
 
 	// stored are Error and Response as they are written. What is read from the stream or the ledger has them in place of
 	// Error and Response, until it is opened.
-	stored answer
+	stored Answer
 }
 
 // On the wire a Record is an array of recordFields, and its attempt one of madeFields. Later versions may append fields,
@@ -187,7 +187,7 @@ func (r *Record) Valid() bool {
 	}
 }
 
-// Valid reports whether all records can be recorded.
+// AllValid reports whether the ledger can hold all records.
 func AllValid(records []*Record) bool {
 	return !slices.ContainsFunc(records, func(r *Record) bool { return !r.Valid() })
 }

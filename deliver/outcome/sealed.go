@@ -11,7 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
-// The words for what is sealed; see tenantkeys.Place.
+// These words name sealed values; see tenantkeys.Place.
 const (
 	contentsResponse = "response"
 	contentsError    = "error"
@@ -35,29 +35,29 @@ func (r *Record) Seal(ctx context.Context, keys *tenantkeys.Keys) (err error) {
 	return err
 }
 
-// answer is what a receiver said, in the form in which it is stored.
-type answer struct {
+// Answer is the error and the response of an attempt as they are stored.
+type Answer struct {
 	sealed   bool
 	Err      string
 	Response []byte
 }
 
-// Said returns the answer as it is to be written.
-func (m *Made) Said() answer {
+// Said returns the error and the response as they must be written.
+func (m *Made) Said() Answer {
 	if m.stored.sealed {
 		return m.stored
 	}
-	return answer{Err: m.Error, Response: m.Response}
+	return Answer{Err: m.Error, Response: m.Response}
 }
 
-func (m *Made) seal(ctx context.Context, keys *tenantkeys.Keys, tenant string, delivery uuid.UUID) (s answer, err error) {
+func (m *Made) seal(ctx context.Context, keys *tenantkeys.Keys, tenant string, delivery uuid.UUID) (s Answer, err error) {
 	at := tenantkeys.Place{Tenant: tenant, ID: delivery, What: contentsError}
 	if s.Err, err = keys.SealText(ctx, at, m.Error); err == nil {
 		at.What = contentsResponse
 		s.Response, err = keys.Seal(ctx, at, m.Response)
 	}
 	if err != nil && !errors.Is(err, tenantkeys.ErrDestroyed) {
-		return answer{}, fmt.Errorf("seal the answer to delivery %s: %w", delivery, err)
+		return Answer{}, fmt.Errorf("seal the answer to delivery %s: %w", delivery, err)
 	}
 	s.sealed = true
 	if err != nil {
@@ -66,7 +66,7 @@ func (m *Made) seal(ctx context.Context, keys *tenantkeys.Keys, tenant string, d
 	return s, nil
 }
 
-// Open opens what is stored of a receiver's answer. What cannot be opened any more is empty.
+// Open decrypts Error and Response. A value whose key was destroyed becomes empty.
 func (m *Made) Open(ctx context.Context, keys *tenantkeys.Keys, tenant string, delivery uuid.UUID) (err error) {
 	at := tenantkeys.Place{Tenant: tenant, ID: delivery, What: contentsError}
 	if m.Error, err = keys.OpenText(ctx, at, m.Error); err != nil && !tenantkeys.Gone(err) {

@@ -20,6 +20,7 @@ const (
 	MaxDepth = 8
 )
 
+// ErrVersion says that a message has a version that this build cannot read.
 var ErrVersion = errors.New("unknown version")
 
 // Wrap writes a message of count items that were written one after the other.

@@ -13,7 +13,7 @@ func eventPlace(e *Event) tenantkeys.Place {
 	return tenantkeys.Place{Tenant: e.Tenant, ID: e.UID, What: contentsOfEvent}
 }
 
-// Seal seals what is the customer's of an event: data, ids, changed attributes and what a CloudEvent says of itself. It
+// Seal encrypts an event's customer contents: data, ids, changed attributes and the attributes of a CloudEvent. It
 // returns nil without keys, and nothing but an empty slice for a tenant that was erased.
 func Seal(ctx context.Context, keys *tenantkeys.Keys, e *Event) ([]byte, error) {
 	if keys == nil {
@@ -36,7 +36,7 @@ func Seal(ctx context.Context, keys *tenantkeys.Keys, e *Event) ([]byte, error) 
 	return sealed, nil
 }
 
-// Open opens contents into their event. It fails with ErrEventGone if they cannot be opened any more.
+// Open opens contents into their event. It fails with ErrGone if they cannot be opened any more.
 func Open(ctx context.Context, keys *tenantkeys.Keys, e *Event, sealed []byte) error {
 	if !tenantkeys.Sealed(sealed) {
 		return ErrGone
@@ -56,7 +56,7 @@ func Open(ctx context.Context, keys *tenantkeys.Keys, e *Event, sealed []byte) e
 	return nil
 }
 
-// ErrEventGone says that neither the stream nor the ledger has an event's bytes any more.
+// ErrGone says that neither the stream nor the ledger has an event's bytes any more.
 var ErrGone = errors.New("the event's bytes are gone")
 
 // contentsOfEvent names sealed contents; see tenantkeys.Place.
