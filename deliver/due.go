@@ -133,7 +133,7 @@ const everDue = 100 * 365 * 24 * time.Hour
 // second, looking through all of that takes longer than all else. So most claims look back no further than to the last
 // one that saw everything, and a little beyond, for what was written late.
 func (d *due) span(now time.Time) dueSpan {
-	span := dueSpan{back: everDue, ahead: pollNear, lapsed: *d.lapsed.Load()}
+	span := dueSpan{back: everDue, ahead: pollNear, lapsed: *d.lapsed.Load(), elsewhere: d.worker.gate.Elsewhere()}
 	if since := now.Sub(d.swept); since < sweepClaims {
 		span.back = since + sweepClaims
 	}

@@ -35,13 +35,13 @@ RETURNING id`
 
 // claim leases deferrals that became due within the last $5 ms, or will within $6. Rows of workers that lost their lease
 // are taken only if it ended before $2: up to there every outcome that was written is in the ledger. A row whose delivery
-// ended is a leftover of a race between two workers; it is claimed like any, and dropped. Without the OFFSET all of the
+// ended is a leftover of a race between two workers; it is claimed like any, and dropped. Deferrals of the subscriptions $7 are left to other workers. Without the OFFSET all of the
 // deliveries might be read to look for a few.
 const claim = `
 WITH due AS (
     SELECT id, claim_at, worker FROM deferrals
     WHERE NOT held AND claim_at > now() - $5 * interval '1 millisecond' AND claim_at <= now() + $6 * interval '1 millisecond'
-        AND (worker = '' OR claim_at <= $2)
+        AND (worker = '' OR claim_at <= $2) AND subscription_id <> ALL ($7::uuid[])
     ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1,
@@ -130,14 +130,20 @@ type claimed struct {
 type dueSpan struct {
 	back, ahead time.Duration
 	lapsed      time.Time // bounds the ends of the leases that may be taken over
+	// elsewhere holds subscriptions whose deferrals are left to other workers.
+	elsewhere []uuid.UUID
 }
 
 // claim leases up to limit due deferrals. Those of deliveries that ended are returned apart, for dropLeftovers.
 func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (got []*claimed, ended []uuid.UUID, err error) {
+	elsewhere := postgres.Columns(1, len(span.elsewhere))
+	for _, id := range span.elsewhere {
+		elsewhere[0].UUID(id)
+	}
 	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		got, ended = nil, nil
 		rows, err := tx.QueryContext(ctx, claim, limit, span.lapsed, as.length.Milliseconds(), as.worker,
-			span.back.Milliseconds(), span.ahead.Milliseconds())
+			span.back.Milliseconds(), span.ahead.Milliseconds(), postgres.Args(elsewhere)[0])
 		if err != nil {
 			return err
 		}

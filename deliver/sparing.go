@@ -18,6 +18,7 @@ func (w *Worker) spare(deps Deps) {
 		throttle.Config{InFlight: w.cfg.InFlight, BreakerAfter: w.cfg.BreakerAfter, Patience: w.patience()},
 		throttle.Deps{
 			DB: w.ledger.db, Metrics: w.metrics.throttle, Logger: w.log, Now: w.now, Go: w.flights.Go, Recovered: w.recovered,
+			Workers:    deps.Workers,
 			TenantRate: func(tenant string) int { return deps.Quotas.Of(tenant).PerSecond(quota.DeliveriesPerSecond) },
 		},
 	)

@@ -60,10 +60,11 @@ type Deps struct {
 	Keys      *tenantkeys.Keys // nil: contents are stored in the clear
 	Metrics   *Metrics
 	Logger    *slog.Logger
-	Announcer Announcer        // nil: tenants are told nothing
-	Quotas    *quota.Quotas    // nil bounds no tenant
-	Suspects  *suspect.Guard   // nil: tasks that kill the process are not told apart
-	Now       func() time.Time // nil means time.Now
+	Announcer Announcer         // nil: tenants are told nothing
+	Quotas    *quota.Quotas     // nil bounds no tenant
+	Suspects  *suspect.Guard    // nil: tasks that kill the process are not told apart
+	Workers   *throttle.Workers // divides max_in_flight; nil: this worker is the only one
+	Now       func() time.Time  // nil means time.Now
 }
 
 // Worker makes deliveries: those of tasks, and those that were put off and are due.

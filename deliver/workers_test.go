@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -140,51 +141,77 @@ func TestOneAMinuteOverThreeWorkers(t *testing.T) {
 	}
 }
 
-// Each of three workers keeps to the subscription's bound, so that together they have at most three times as many
-// requests in flight.
+// crewOf starts workers that have counted each other.
+func (r *rig) crewOf(workers int, cfg Config) {
+	r.t.Helper()
+	for rank := range workers {
+		p := r.parts(cfg)
+		p.deps.Workers = throttle.NewWorkers()
+		for range 3 {
+			p.deps.Workers.Count(workers, rank)
+		}
+		<-p.deps.Workers.Counted()
+		r.start(p)
+	}
+}
+
+// Three workers together never have more requests in flight than the subscription may have, and use all of it; also if it
+// is fewer than there are workers.
 func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 	t.Parallel()
-	const limit, workers, n = 8, 3, 200
-	r := newRig(t)
-	cfg := quick()
-	cfg.HandOff, cfg.Lease = 100*time.Millisecond, time.Minute // longer than the longest attempt
-	for range workers {
-		r.worker(cfg)
-	}
-	r.recorder()
-	release := make(chan struct{})
-	var now, most atomic.Int64
-	var hang atomic.Bool
-	receiver := servertest.NewReceiver(t, servertest.By(func(servertest.Request) servertest.Answer {
-		if !hang.Load() {
-			return servertest.Delay(20*time.Millisecond, servertest.Status(200))
-		}
-		most.Store(max(most.Load(), now.Add(1)))
-		return servertest.After(release, servertest.By(func(servertest.Request) servertest.Answer {
-			now.Add(-1)
-			return servertest.Status(200)
-		}))
-	}))
-	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
-		s.MaxInFlight, s.Timeout = limit, subscriptions.MaxTimeout
-	})
-	// A new subscription may have more at once with each answer.
-	for range n {
-		r.send(r.event(), sub)
-	}
-	r.all(sub, n, outcome.Delivered)
-	hang.Store(true)
-	for range n {
-		r.send(r.event(), sub)
-	}
-	r.eventually("each worker to have its share in flight", func() bool { return now.Load() == limit*workers })
-	r.eventually("what waits to be put off", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-limit*workers
-	})
-	close(release)
-	r.all(sub, 2*n, outcome.Delivered)
-	if got := most.Load(); got > limit*workers {
-		t.Errorf("%d requests were in flight, want %d at most", got, limit*workers)
+	for _, limit := range []int64{8, 2} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			t.Parallel()
+			const n = 200
+			r := newRig(t)
+			cfg := quick()
+			cfg.HandOff, cfg.Lease = 100*time.Millisecond, time.Minute // longer than the longest attempt
+			r.crewOf(3, cfg)
+			r.recorder()
+			release := make(chan struct{})
+			var mu sync.Mutex
+			var now, most int64
+			count := func(by int64) int64 {
+				mu.Lock()
+				defer mu.Unlock()
+				now += by
+				most = max(most, now)
+				return now
+			}
+			var hang atomic.Bool
+			receiver := servertest.NewReceiver(t, servertest.By(func(servertest.Request) servertest.Answer {
+				count(1)
+				leave := servertest.By(func(servertest.Request) servertest.Answer {
+					count(-1)
+					return servertest.Status(200)
+				})
+				if !hang.Load() {
+					return servertest.Delay(50*time.Millisecond, leave)
+				}
+				return servertest.After(release, leave)
+			}))
+			sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+				s.MaxInFlight, s.Timeout = int(limit), subscriptions.MaxTimeout
+			})
+			// A new subscription may have more at once with each answer.
+			for range n {
+				r.send(r.event(), sub)
+			}
+			r.all(sub, n, outcome.Delivered)
+			hang.Store(true)
+			for range n {
+				r.send(r.event(), sub)
+			}
+			r.eventually("all of it to be in flight", func() bool { return count(0) == limit })
+			r.eventually("what waits to be put off", func() bool {
+				return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-int(limit)
+			})
+			close(release)
+			r.all(sub, 2*n, outcome.Delivered)
+			if most != limit {
+				t.Errorf("%d requests were in flight, want %d at most", most, limit)
+			}
+		})
 	}
 }
 

@@ -22,7 +22,7 @@ type settable struct {
 	Certificate   *certificateJSON  `json:"client_certificate,omitempty"`
 	Retry         *retryJSON        `json:"retry,omitempty"`
 	Timeout       *span             `json:"timeout,omitempty" nullable:"true" doc:"Of one attempt, from DNS to the last byte: 1s to 30s; 15s if left out." example:"15s"`
-	MaxInFlight   *int              `json:"max_in_flight,omitempty" nullable:"true" doc:"Requests at once: 1 to 1000; 32 if left out." example:"32"`
+	MaxInFlight   *int              `json:"max_in_flight,omitempty" nullable:"true" doc:"Requests at once over all workers: 1 to 1000; 32 if left out." example:"32"`
 	RateLimit     *rateLimitJSON    `json:"rate_limit,omitempty"`
 	Ordering      *orderingJSON     `json:"ordering,omitempty"`
 	Status        Status            `json:"status,omitempty" doc:"active, paused (matches are held) or disabled (nothing is matched)." example:"active"`

@@ -272,7 +272,7 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log,
+		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log, Workers: sh.workers,
 		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()}, Suspects: sh.suspects.tasks,
 	})
 	if err != nil {
@@ -286,7 +286,12 @@ func (a *assembly) send(sh *shared) error {
 	}
 	a.add("deliver", func(ctx context.Context) error {
 		defer poster.Close()
-		return worker.Run(ctx)
+		select {
+		case <-sh.workers.Counted(): // Until then it has no share of any max_in_flight.
+			return worker.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
 	})
 	a.add("recorder", recorder.Run)
 	a.add("trim", deliver.NewTrimmer(cfg, sh.js, metrics, sh.log).Run)

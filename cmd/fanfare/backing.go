@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -31,7 +32,23 @@ type backing struct {
 	db      *sql.DB
 	// heartbeat writes the row of this process.
 	heartbeat *processes.Heartbeat
-	url       string // of Postgres
+	workers   *throttle.Workers // counted by the heartbeat
+	url       string            // of Postgres
+}
+
+// joins makes the heartbeat of a process, which counts the workers if it is one of them.
+func (b *backing) joins(ctx context.Context, r role) (*processes.Heartbeat, error) {
+	if b.private != nil {
+		if err := processes.Forget(ctx, b.db); err != nil {
+			return nil, err
+		}
+	}
+	h := processes.NewHeartbeat(b.db, string(r), version())
+	if r.is(roleDeliver) {
+		b.workers = throttle.NewWorkers()
+		h.OnCount(b.workers.Count)
+	}
+	return h, nil
 }
 
 // startTimeout bounds how long a start waits for NATS and for Postgres.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
-	"github.com/fanfarehq/fanfare/internal/processes"
 )
 
 // role is what a process does; `all` is every role.
@@ -77,7 +76,9 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err != nil {
 		return err
 	}
-	back.heartbeat = processes.NewHeartbeat(back.db, string(r), version())
+	if back.heartbeat, err = back.joins(ctx, r); err != nil {
+		return err
+	}
 	if err := back.topology(ctx, s, r); err != nil {
 		return err
 	}
@@ -96,7 +97,8 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 
 	group, running := errgroup.WithContext(ctx)
 	context.AfterFunc(running, func() { o.stopping.Store(true) })
-	p.add("heartbeat", back.heartbeat.Run)
+	// It ends after all else: a worker that drains still has its share of max_in_flight.
+	undo.add("heartbeat", background(ctx, back.heartbeat.Run))
 	if r == roleAll {
 		p.add("topology", func(ctx context.Context) error { return back.keepTopology(ctx, s, by.log) })
 	}
@@ -133,6 +135,17 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		return nil
 	})
 	return group.Wait()
+}
+
+// background runs something until the returned function is called, which waits for it; the end of ctx does not end it.
+func background(ctx context.Context, run func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
+	}
 }
 
 // named says which part of the process failed.

@@ -41,6 +41,12 @@ type desk struct {
 // return under its mutex.
 func newDesk(t *testing.T, cfg throttle.Config, db *sql.DB) *desk {
 	t.Helper()
+	return newDeskOf(t, cfg, throttle.Deps{DB: db})
+}
+
+// newDeskOf is newDesk with other things to work with.
+func newDeskOf(t *testing.T, cfg throttle.Config, deps throttle.Deps) *desk {
+	t.Helper()
 	d := &desk{t: t}
 	metrics, err := throttle.NewMetrics(prometheus.NewRegistry())
 	if err != nil {
@@ -50,7 +56,7 @@ func newDesk(t *testing.T, cfg throttle.Config, db *sql.DB) *desk {
 		cfg.Patience = time.Minute
 	}
 	d.Gate = throttle.New(cfg, throttle.Deps{
-		DB: db, Metrics: metrics, Logger: slog.New(d), Now: time.Now, Go: func(f func()) { go f() },
+		DB: deps.DB, Workers: deps.Workers, Metrics: metrics, Logger: slog.New(d), Now: time.Now, Go: func(f func()) { go f() },
 		Recovered: func(list []*subscriptions.Subscription) {
 			d.InFlight()
 			d.mu.Lock()

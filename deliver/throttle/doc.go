@@ -6,8 +6,12 @@
 // refused delivery gets a time of its own, so that deliveries refused together do not return together.
 //
 // It promises that no endpoint, host or subscription holds more of the worker than its share, that a
-// failing endpoint gets one probe at a time, and that no subscription exceeds its rate limit over all
-// workers.
+// failing endpoint gets one probe at a time, and that no subscription exceeds its rate limit or its
+// max_in_flight over all workers. Workers divides max_in_flight: each worker counts the live workers every
+// few seconds and has a share by its rank among them, so that no attempt asks a server.
+//
+// A worker that starts and requests that are in flight when shares shrink are the two limits of that
+// promise: see docs/decisions/max-in-flight.md.
 //
 // While Postgres is away, rate-limited subscriptions are refused and all others go on. All other state
 // is in memory, per worker, and is rebuilt from results after a restart.

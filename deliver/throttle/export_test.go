@@ -3,6 +3,8 @@ package throttle
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -70,3 +72,12 @@ func (m *Meter) Take(now int64, a Ask) Grant {
 	g := m.pace.take(&m.meter, now, ask{queued: a.Queued, fresh: a.Fresh, spare: a.Spare})
 	return Grant{Permits: g.permits, Waits: g.waits}
 }
+
+// Counts is how many counts a share is computed from.
+const Counts = counts
+
+// ElsewhereKept is how long a refusal for want of a share is remembered.
+const ElsewhereKept = elsewhereKept
+
+// Share is a worker's share of a subscription's max_in_flight.
+func (w *Workers) Share(subscription uuid.UUID, most int) int { return w.share(subscription, most) }

@@ -19,6 +19,8 @@ type Deps struct {
 	Metrics *Metrics
 	Logger  *slog.Logger
 	Now     func() time.Time
+	// Workers divides max_in_flight among all workers; nil gives the whole to this one.
+	Workers *Workers
 	// Go runs a function in a goroutine.
 	Go func(func())
 	// TenantRate is how many requests per second a tenant may make, over all workers; 0 is any number. Nil bounds none.
@@ -40,6 +42,7 @@ type Gate struct {
 	permits *permits
 	starts  *starts
 	health  *health[receiverURL]
+	workers *Workers
 
 	forgotten uuid.UUID // where the next page of Forget begins
 
@@ -47,6 +50,14 @@ type Gate struct {
 	pool  pool
 	lines lines
 	reach *reach
+	// elsewhere holds subscriptions that were refused because this worker has no share of their max_in_flight.
+	elsewhere map[uuid.UUID]shareless
+}
+
+// shareless is a subscription of whose max_in_flight this worker has no share.
+type shareless struct {
+	most int // its max_in_flight
+	used time.Time
 }
 
 // Request asks for one attempt.
@@ -65,13 +76,13 @@ func New(cfg Config, deps Deps) *Gate {
 		cfg: cfg, metrics: deps.Metrics, log: deps.Logger, recovered: deps.Recovered, now: deps.Now,
 		store: &store{deps.DB}, starts: newStarts(deps.Go), pool: newPool(cfg.InFlight),
 		health: newHealth[receiverURL](cfg.BreakerAfter, deps.Now, rand.Float64),
-		reach:  newReach(cfg, deps.Now, rand.Float64),
+		reach:  newReach(cfg, deps.Now, rand.Float64), workers: deps.Workers, elsewhere: make(map[uuid.UUID]shareless),
 	}
 	if deps.TenantRate == nil {
 		deps.TenantRate = func(string) int { return 0 }
 	}
 	g.permits = newPermits(g.store, deps.TenantRate, deps.Now)
-	g.lines = lines{pool: &g.pool, crowded: g.starts.crowded, all: make(map[uuid.UUID]*line)}
+	g.lines = lines{pool: &g.pool, workers: g.workers, crowded: g.starts.crowded, all: make(map[uuid.UUID]*line)}
 	return g
 }
 
@@ -96,7 +107,10 @@ func (g *Gate) Enter(ctx context.Context, r Request) (*Ticket, error) {
 // Line takes a place in the line of a subscription, in the order of the calls, without waiting. The error
 // is a Refusal. The ticket must be used: by Enter, or by Leave.
 func (g *Gate) Line(r Request) (*Ticket, error) {
-	t := &Ticket{gate: g, Request: r, most: most(r.Subscription)}
+	t := &Ticket{gate: g, Request: r, most: g.share(r.Subscription)}
+	if t.most == 0 {
+		return nil, g.refuseShareless(r.Subscription)
+	}
 	a, err := g.admitEndpoint(t)
 	if err == nil {
 		t.admission = a
@@ -141,7 +155,44 @@ func (g *Gate) admitEndpoint(t *Ticket) (admission, error) {
 }
 
 // Ease lets the deliveries that a subscription held begin one by one.
-func (g *Gate) Ease(sub *subscriptions.Subscription) { g.health.ease(receiverOf(sub), most(sub)) }
+func (g *Gate) Ease(sub *subscriptions.Subscription) {
+	g.health.ease(receiverOf(sub), max(g.share(sub), 1))
+}
+
+// share is how many requests at once of a subscription are this worker's.
+func (g *Gate) share(sub *subscriptions.Subscription) int { return g.workers.share(sub.ID, most(sub)) }
+
+// refuseShareless puts a delivery off until a worker with a share of its subscription claims it. It comes back soon:
+// that worker has its own queue and delays.
+func (g *Gate) refuseShareless(sub *subscriptions.Subscription) Refusal {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.elsewhere[sub.ID] = shareless{most(sub), g.now()}
+	return busy(minBusy + rand.N(minBusy))
+}
+
+// Elsewhere returns the subscriptions of whose max_in_flight this worker has no share: those that it refused lately.
+// Their due deliveries are other workers' to claim.
+func (g *Gate) Elsewhere() []uuid.UUID {
+	if g.workers == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var ids []uuid.UUID
+	for id, s := range g.elsewhere {
+		if g.workers.share(id, s.most) > 0 || g.now().Sub(s.used) > elsewhereKept {
+			delete(g.elsewhere, id)
+			continue
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// elsewhereKept is how long a refusal for want of a share is remembered. One delivery is claimed in vain after it; and
+// max_in_flight may have been raised meanwhile.
+const elsewhereKept = 10 * time.Second
 
 // Retune applies a subscription's rate limit as it is now, and reports whether it was another before. Then
 // the times given to waiting deliveries are void.

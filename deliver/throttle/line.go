@@ -38,6 +38,7 @@ const (
 //     taken, the less it has, so that quick ones find room.
 type line struct {
 	id       uuid.UUID
+	most     int // the subscription's max_in_flight, over all workers
 	bound    int // by the subscription and its breaker, as of the last time that somebody asked
 	allowed  int // by slow start
 	inFlight int
@@ -52,6 +53,7 @@ type line struct {
 // lines are those of a gate. Its mutex guards them.
 type lines struct {
 	pool    *pool
+	workers *Workers
 	crowded func() bool // many wait to begin, so that a queue that does not move says nothing of its receiver
 	all     map[uuid.UUID]*line
 	spare   []*line
@@ -79,20 +81,21 @@ func (ls *lines) of(id uuid.UUID) *line {
 	return l
 }
 
-// limit is how many requests the subscription may have in flight now.
+// limit is how many requests the subscription may have in flight now. It is 0 only if this worker lost its share of
+// max_in_flight.
 func (ls *lines) limit(l *line) int {
 	share := max(ls.pool.size/mostShare, leastShare)
 	if l.hold > slowHold {
 		share = ls.pool.free / mostShare
 	}
-	return max(min(l.bound, l.allowed, share), 1)
+	return min(max(min(l.bound, l.allowed, share), 1), ls.workers.share(l.id, l.most))
 }
 
 // take takes a place of the subscription, which may have bound of them, or one in its queue. The error is a
 // Refusal.
 func (ls *lines) take(t *Ticket, bound int, now time.Time) error {
 	l := ls.of(t.Subscription.ID)
-	l.bound, l.used = bound, now
+	l.bound, l.most, l.used = bound, most(t.Subscription), now
 	limit := ls.limit(l)
 	if l.inFlight < limit && len(l.queue) == 0 {
 		l.inFlight++
@@ -205,7 +208,7 @@ func (l *line) pace(now time.Time) {
 func (l *line) later(limit int, now time.Time) Refusal {
 	interval := l.interval
 	if interval <= 0 {
-		interval = time.Second / time.Duration(limit)
+		interval = time.Second / time.Duration(max(limit, 1))
 	}
 	if l.next.Before(now.Add(minBusy)) {
 		l.next = now.Add(minBusy)

@@ -13,7 +13,7 @@ import (
 type Ticket struct {
 	Request
 	gate *Gate
-	most int // requests at once that the subscription may have
+	most int // requests at once that the subscription may have at this worker
 	admission
 	way way
 

@@ -5,6 +5,9 @@
 // Its second use is readiness: a row that was written lately shows that Postgres takes writes from this process, which a ping
 // does not. While Postgres is away the row ages, and Check returns why.
 //
+// Its third use is sharing: each beat of a worker counts the live workers and its own rank, by which they divide
+// max_in_flight. The row outlives the worker's last attempt, so a worker that drains still has its share.
+//
 // Run writes the row until its context ends, and then removes it. Rows of processes that were killed are removed by the others
 // after an hour.
 package processes

@@ -3,6 +3,7 @@ package processes_test
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"testing"
 
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -58,5 +59,60 @@ func TestAReadOnlyDatabaseFailsTheCheck(t *testing.T) {
 	defer db.Close()
 	if err := processes.NewHeartbeat(db, "api", "v1").Check(t.Context()); !postgres.IsUnavailable(err) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Of workers that start together at most one finds itself alone; with the next beat all have counted all, and no two have the same
+// rank. Processes of other roles and workers that were killed do not count.
+func TestWorkersCountEachOther(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	if _, err := db.Exec(`INSERT INTO processes (id, role, host, version, seen_at) VALUES
+	  (gen_random_uuid(), 'deliver', 'killed', '1', now() - interval '20 seconds'), (gen_random_uuid(), 'api', 'other', '1', now())`); err != nil {
+		t.Fatal(err)
+	}
+	type count struct{ worker, workers, rank int }
+	counts := make(chan count, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	const workers = 3
+	for worker := range workers {
+		h := processes.NewHeartbeat(db, []string{"deliver", "all"}[worker%2], "v1")
+		h.OnCount(func(workers, rank int) { counts <- count{worker, workers, rank} })
+		running.Go(func() { _ = h.Run(ctx) })
+	}
+	alone := 0
+	for range workers {
+		if c := <-counts; c.workers == 1 {
+			alone++
+		}
+	}
+	if alone > 1 {
+		t.Errorf("%d workers found themselves alone, want 1 at most", alone)
+	}
+	ranks := map[int]bool{}
+	for range workers {
+		c := <-counts
+		ranks[c.rank] = true
+		if c.workers != workers || c.rank < 0 || c.rank >= workers {
+			t.Errorf("got %+v", c)
+		}
+	}
+	if len(ranks) != workers {
+		t.Errorf("ranks %v, want one for each worker", ranks)
+	}
+}
+
+// A process that started Postgres itself finds no others.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	if err := processes.NewHeartbeat(db, "all", "v1").Check(t.Context()); err != nil || rows(t, db) != 1 {
+		t.Fatalf("error %v", err)
+	}
+	if err := processes.Forget(t.Context(), db); err != nil || rows(t, db) != 0 {
+		t.Errorf("%d rows are left, error %v", rows(t, db), err)
 	}
 }
