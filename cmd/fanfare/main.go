@@ -40,6 +40,7 @@ type cli struct {
 	Audit    auditCmd    `cmd:"" group:"Operate" help:"Prove that nothing is lost, or name what is; --repair sends it."`
 	Tail     tailCmd     `cmd:"" group:"Operate" help:"Watch outcomes as they happen."`
 	Rekey    rekeyCmd    `cmd:"" group:"Operate" help:"Encrypt every stored secret anew with the first key of FANFARE_SECRET_KEYS."`
+	Health   healthCmd   `cmd:"" group:"Operate" help:"Ask a process of this machine whether it is alive, or with --ready whether it is ready."`
 	Version  versionCmd  `cmd:"" group:"Operate" help:"Print the version."`
 
 	BenchReceiver benchReceiverCmd `cmd:"" hidden:""`

@@ -53,6 +53,9 @@ func TestAllMakesItsStreamsAgain(t *testing.T) {
 	dir := dataDir(t)
 	_, at := startAll(t, dir, "FANFARE_NATS_URL="+broker.AdminURL())
 	admin := adminClient(t, at, dir)
+	if code, out := health(t, dir, "127.0.0.1:0", "--ready"); code != exitOK {
+		t.Errorf("fanfare health --ready: exit code %d, %s", code, out)
+	}
 	subscribe(t, admin, "all", receiver.url, "*")
 	js := connectJetStream(t, servertest.Connect(t, broker))
 	delivered := 0
@@ -128,6 +131,7 @@ func TestReadinessOfEachRole(t *testing.T) {
 		}
 		for _, role := range test.not {
 			awaitReadiness(t, ops[role], http.StatusServiceUnavailable, test.stream, "missing")
+			testHealth(t, ops[role], test.stream)
 		}
 		for _, role := range test.still {
 			awaitReadiness(t, ops[role], http.StatusOK)
@@ -135,6 +139,18 @@ func TestReadinessOfEachRole(t *testing.T) {
 		apply()
 	}
 	testReadOnly(t, url, ops)
+}
+
+// testHealth asks a process that lives and lacks a stream.
+func testHealth(t *testing.T, ops, stream string) {
+	t.Helper()
+	addr := strings.TrimPrefix(ops, "http://")
+	if code, out := health(t, t.TempDir(), addr); code != exitOK {
+		t.Errorf("fanfare health: exit code %d, %s", code, out)
+	}
+	if code, out := health(t, t.TempDir(), addr, "--ready"); code != exitError || !strings.Contains(out, stream) {
+		t.Errorf("fanfare health --ready: exit code %d, want %d and the stream %s in %s", code, exitError, stream, out)
+	}
 }
 
 // testReadOnly makes the database read-only, as a failover may, and writable again: nothing but that is needed for the roles to
