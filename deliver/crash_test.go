@@ -10,15 +10,16 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // posterFunc stands between a worker and its poster.
-type posterFunc func(ctx context.Context, a Attempt) Result
+type posterFunc func(ctx context.Context, a webhook.Attempt) webhook.Result
 
-func (f posterFunc) Send(ctx context.Context, a Attempt) Result { return f(ctx, a) }
+func (f posterFunc) Send(ctx context.Context, a webhook.Attempt) webhook.Result { return f(ctx, a) }
 
 // victim is a worker with connections of its own, that can be killed: what it has in hand is lost with it.
 type victim struct {
@@ -85,7 +86,7 @@ func TestKilledBetweenSendAndOutcome(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, hasty)
 	r.victim(connect, brief(), func(kill func(), next Attempter) Attempter {
-		return posterFunc(func(ctx context.Context, a Attempt) Result {
+		return posterFunc(func(ctx context.Context, a webhook.Attempt) webhook.Result {
 			result := next.Send(ctx, a)
 			kill()
 			return result

@@ -11,7 +11,7 @@
 // between tenants, and an eighth of it is kept for TASKS. So a tenant's backlog is its own. Of BACKLOG's bytes a tenant
 // may have as many as are free; then its further events wait in fan-out.
 //
-// Out go signed POSTs (Poster), and outcomes (the stream ATTEMPTS), which a Recorder writes into the ledger in
+// Out go signed POSTs (webhook.Poster), and outcomes (the stream ATTEMPTS), which a Recorder writes into the ledger in
 // Postgres: deliveries that ended, deferrals that wait, attempts. Deferrals that are due are leased and flown by
 // workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all; a
 // Repeater makes those of the past again, Books are read and mended by audits, a Tail shows outcomes as they happen, and an
@@ -45,8 +45,8 @@
 // success for days is disabled, and its tenant is told by an operational event, as of dead deliveries and of endpoints
 // that recover; nothing is told of an operational event's own delivery.
 //
-// A subscription's auth is in the header of its plan, or a token that is asked for within the attempt (tokens); its client
-// certificate has connections of its own (identities). Failing tokens are no answer of the receiver.
+// A subscription's auth is in the header of its plan, or a token that is asked for within the attempt; its client
+// certificate has connections of its own (package webhook). Failing tokens are no answer of the receiver.
 //
 // It promises that a delivery is made at least once, and exactly once where nothing crashes; that it ends once,
 // as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
@@ -45,7 +46,7 @@ type Events struct {
 // stored is an event with what it is rendered to. Neither is written to, but by Bodies itself.
 type stored struct {
 	event  *Event
-	bodies *Bodies
+	bodies *webhook.Bodies
 	size   int
 }
 
@@ -122,7 +123,7 @@ func (e *Events) keep(event *Event) *stored {
 	if s, ok := e.cache.Get(event.UID); ok {
 		return s
 	}
-	s := &stored{event: event, bodies: new(Bodies), size: 2*len(event.Data) + overhead}
+	s := &stored{event: event, bodies: new(webhook.Bodies), size: 2*len(event.Data) + overhead}
 	e.cache.Add(event.UID, s)
 	e.bytes += s.size
 	for e.bytes > e.cfg.CacheBytes && e.cache.Len() > 1 {

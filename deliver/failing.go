@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -47,7 +48,7 @@ func newFailing(w *Worker) *failing {
 }
 
 // note counts an attempt's result. Results of a URL that was changed since count for nothing.
-func (k *failing) note(f *flight, sub *subscriptions.Subscription, r Result) {
+func (k *failing) note(f *flight, sub *subscriptions.Subscription, r webhook.Result) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	counted, good := k.counts[sub.ID], k.mended[sub.ID]

@@ -12,6 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -187,7 +188,7 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	sub := r.subscribe(receiver.URL, retries(time.Millisecond))
 	p := r.parts(quick())
 	next := p.deps.Poster
-	p.deps.Poster = posterFunc(func(ctx context.Context, a Attempt) Result {
+	p.deps.Poster = posterFunc(func(ctx context.Context, a webhook.Attempt) webhook.Result {
 		if a.Number == 1 {
 			panic("boom")
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -36,7 +37,7 @@ type flight struct {
 	gone         bool // the event's contents do not open any more
 
 	event  *Event
-	bodies *Bodies
+	bodies *webhook.Bodies
 	epoch  uint64 // of the pulse, when the worker got it
 
 	// queued says that it waits to begin. That is nobody's fault but the worker's, so it is not handed off: its task stays
@@ -137,9 +138,9 @@ func (w *Worker) fly(f *flight, s *seat) (*outcome.Record, error) {
 }
 
 // attempt makes the attempt.
-func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Result, err error) {
+func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result webhook.Result, err error) {
 	if !f.mayStart(w, sub) {
-		return Result{}, errLost
+		return webhook.Result{}, errLost
 	}
 	start := w.now()
 	defer func() {
@@ -147,20 +148,20 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result Res
 			w.metrics.panics.Inc()
 			w.log.Error("attempt panicked", "delivery", f.delivery, "panic", p, "stack", string(debug.Stack()))
 			// Retried by schedule: the cause may be this event, this receiver or this version of Fanfare.
-			result = Result{StartedAt: start, Duration: w.now().Sub(start), Reason: outcome.ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
+			result = webhook.Result{StartedAt: start, Duration: w.now().Sub(start), Reason: outcome.ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
 		}
 	}()
 	if sub.Err != nil {
 		// Its secrets do not open: that is for a person to mend, and the delivery to be sent again then.
-		return Result{StartedAt: start, Reason: outcome.ReasonConfig, Err: sub.Err}, nil
+		return webhook.Result{StartedAt: start, Reason: outcome.ReasonConfig, Err: sub.Err}, nil
 	}
 	suspect.Fault("attempt", f.event.Data)
-	result = w.poster.Send(w.hard, Attempt{
+	result = w.poster.Send(w.hard, webhook.Attempt{
 		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
 	})
 	if w.hard.Err() != nil && result.Reason != outcome.ReasonOK {
 		// Broken off by ourselves: not the receiver's failure, and not to be counted as one.
-		return Result{}, errStopping
+		return webhook.Result{}, errStopping
 	}
 	return result, nil
 }

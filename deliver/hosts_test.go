@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -63,7 +64,7 @@ type countingPoster struct {
 }
 
 // Send sends.
-func (p *countingPoster) Send(ctx context.Context, a Attempt) Result {
+func (p *countingPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
 	p.n.Add(1)
 	return p.Attempter.Send(ctx, a)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -107,7 +108,7 @@ type watchedPoster struct {
 }
 
 // Send sends.
-func (p *watchedPoster) Send(ctx context.Context, a Attempt) Result {
+func (p *watchedPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
 	if id := p.of.Load(); id == nil || *id != a.Subscription.ID {
 		return p.Attempter.Send(ctx, a)
 	}

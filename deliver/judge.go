@@ -6,6 +6,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -47,7 +48,7 @@ func longest(r subscriptions.Retry) time.Duration {
 }
 
 // judge makes a record of an attempt. It reports the result to the gate and to the failure rule, and queues notices.
-func (w *Worker) judge(f *flight, s *seat, result Result) *outcome.Record {
+func (w *Worker) judge(f *flight, s *seat, result webhook.Result) *outcome.Record {
 	if result.Reason == outcome.ReasonGone && s.sub.Dialect != subscriptions.Native {
 		result.Reason = outcome.ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
 	}
@@ -80,13 +81,13 @@ func (w *Worker) judge(f *flight, s *seat, result Result) *outcome.Record {
 }
 
 // made describes an attempt for the ledger.
-func made(r Result, number int) *outcome.Made {
+func made(r webhook.Result, number int) *outcome.Made {
 	m := &outcome.Made{
 		Number: number, StartedAt: r.StartedAt, Micros: r.Duration.Microseconds(),
 		Status: r.Status, Response: r.Response, Reason: r.Reason,
 	}
 	if r.Err != nil {
-		m.Error = sanitizeText(r.Err.Error())
+		m.Error = outcome.SanitizeText(r.Err.Error())
 	}
 	return m
 }

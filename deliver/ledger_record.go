@@ -221,7 +221,7 @@ func eventColumns(records []*outcome.Record) []postgres.Column {
 // quarantine keeps a message that cannot be read, for a person to look at.
 func (l *ledger) quarantine(ctx context.Context, p poison) error {
 	const keep = 4 << 10
-	q := tenantkeys.Message{Tenant: p.tenant, ID: p.id(), Detail: sanitizeText(p.detail), Data: p.data[:min(len(p.data), keep)]}
+	q := tenantkeys.Message{Tenant: p.tenant, ID: p.id(), Detail: outcome.SanitizeText(p.detail), Data: p.data[:min(len(p.data), keep)]}
 	err := l.keys.SealMessage(ctx, &q)
 	if err == nil {
 		_, err = l.db.ExecContext(ctx, `

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -430,15 +431,15 @@ func TestAnOutageInSilenceCostsNobody(t *testing.T) {
 	r := newRig(t)
 	p := r.parts(sparing())
 	var silent atomic.Bool
-	names := newNameServer(t, func(q dnsmessage.Question, _ int) *dnsmessage.Message {
+	names := servertest.NewNameServer(t, func(q dnsmessage.Question, _ int) *dnsmessage.Message {
 		if silent.Load() {
 			return nil
 		}
-		return addresses(q, "127.0.0.1")
+		return servertest.Addresses(q, "127.0.0.1")
 	})
 	client := egress.NewClient(allowLoopback(t), egress.DefaultConfig(), egress.WithResolver(names))
 	t.Cleanup(client.CloseIdleConnections)
-	p.deps.Poster = must(NewPoster(client, DefaultPosterConfig(), time.Now))(t)
+	p.deps.Poster = must(webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now))(t)
 	w := r.start(p)
 	r.recorder()
 	var subs []*subscriptions.Subscription

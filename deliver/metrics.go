@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 )
 
 // Metrics are those of this stage; one for each process.
@@ -109,7 +110,7 @@ func (m *Metrics) preset() {
 	}
 }
 
-func (m *Metrics) attempted(r Result, v Verdict) {
+func (m *Metrics) attempted(r webhook.Result, v Verdict) {
 	if v.Outcome == outcome.Delivered {
 		m.attemptOK.Inc()
 	} else {

@@ -47,7 +47,7 @@ func (r *Recorder) commitApart(ctx context.Context, pages []*page) error {
 func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error {
 	from := o.page.from
 	err := r.ledger.quarantine(ctx, poison{
-		subject: from.Subject, seq: from.Sequence, index: o.index + 1, at: from.Timestamp, tenant: sanitizeText(o.record.Tenant),
+		subject: from.Subject, seq: from.Sequence, index: o.index + 1, at: from.Timestamp, tenant: outcome.SanitizeText(o.record.Tenant),
 		reason: quarantineInternal, detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
 		data: o.record.Append(nil),
 	})
@@ -69,9 +69,9 @@ func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error 
 func standIn(r *outcome.Record) *outcome.Record {
 	s := *r
 	for _, text := range []*string{&s.EventID, &s.EventType, &s.Tenant} {
-		*text = sanitizeText(*text)
+		*text = outcome.SanitizeText(*text)
 	}
-	s.Reason = outcome.Reason(sanitizeText(string(s.Reason)))
+	s.Reason = outcome.Reason(outcome.SanitizeText(string(s.Reason)))
 	for _, n := range []*int{&s.Generation, &s.Step, &s.Attempts} {
 		*n = max(min(*n, math.MaxInt32), 0)
 	}
@@ -79,7 +79,7 @@ func standIn(r *outcome.Record) *outcome.Record {
 	s.CreatedAt, s.At, s.Event = recordable(s.CreatedAt), recordable(s.At), nil
 	if a := s.Attempt; a != nil {
 		s.Attempt = &outcome.Made{
-			Number: max(min(a.Number, math.MaxInt32), 0), StartedAt: recordable(a.StartedAt), Reason: outcome.Reason(sanitizeText(string(a.Reason))),
+			Number: max(min(a.Number, math.MaxInt32), 0), StartedAt: recordable(a.StartedAt), Reason: outcome.Reason(outcome.SanitizeText(string(a.Reason))),
 			Error: "internal error: the attempt could not be recorded; see the quarantine",
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -131,7 +132,7 @@ func (r *rig) parts(cfg Config) *parts {
 	registry := prometheus.NewRegistry()
 	return &parts{cfg: cfg, registry: registry, deps: Deps{
 		JS: r.js, DB: r.db, Publisher: r.publisher(r.js), Directory: subscriptions.NewDirectory(r.db, r.ring, r.log), Disabler: r.store,
-		Poster:  must(NewPoster(client, DefaultPosterConfig(), time.Now))(r.t),
+		Poster:  must(webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now))(r.t),
 		Metrics: must(NewMetrics(registry))(r.t), Logger: r.log,
 	}}
 }

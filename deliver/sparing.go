@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
@@ -27,7 +28,7 @@ func (w *Worker) spare(deps Deps) {
 }
 
 // resultFor tells the gate what an attempt says of the receiver.
-func resultFor(r Result) throttle.Result {
+func resultFor(r webhook.Result) throttle.Result {
 	t := throttle.Result{
 		Connection: throttle.Reached, Endpoint: throttle.Fails, Crowded: crowded(r), RetryAfter: r.RetryAfter, Elsewhere: r.Elsewhere,
 	}
@@ -51,7 +52,7 @@ func resultFor(r Result) throttle.Result {
 }
 
 // crowded reports whether a result says that fewer requests at once would be better.
-func crowded(r Result) bool {
+func crowded(r webhook.Result) bool {
 	switch r.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true

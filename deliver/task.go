@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 )
@@ -127,7 +128,7 @@ func (w *Worker) board(tasks []Task) []*flight {
 	epoch := w.pulse.now()
 	for i := range tasks {
 		e := &tasks[i].Event
-		bodies := new(Bodies)
+		bodies := new(webhook.Bodies)
 		for _, t := range tasks[i].Targets {
 			f := &room[len(flights)]
 			*f = flight{

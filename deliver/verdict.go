@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -20,7 +21,7 @@ const maxJitter = 0.2
 
 // verdict judges attempt number (from 1). Jitter is from 0 to 1; it adds up to a fifth to the delay, so
 // that what failed together does not come back together.
-func verdict(r Result, number int, retry subscriptions.Retry, now time.Time, jitter float64) Verdict {
+func verdict(r webhook.Result, number int, retry subscriptions.Retry, now time.Time, jitter float64) Verdict {
 	switch r.Reason {
 	case outcome.ReasonOK:
 		return Verdict{Outcome: outcome.Delivered, Reason: r.Reason}
@@ -40,7 +41,7 @@ func verdict(r Result, number int, retry subscriptions.Retry, now time.Time, jit
 		return Verdict{Outcome: outcome.Dead, Reason: r.Reason}
 	}
 	v := Verdict{Outcome: outcome.Later, Reason: r.Reason}
-	if asked := min(r.RetryAfter, maxRetryAfter); asked > delay && heedsRetryAfter(r.Status) {
+	if asked := min(r.RetryAfter, webhook.MaxRetryAfter); asked > delay && webhook.HeedsRetryAfter(r.Status) {
 		delay = asked
 		v.Reason = outcome.ReasonRetryAfter
 	}

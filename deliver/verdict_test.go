@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -36,7 +37,7 @@ func TestVerdictOfEveryStatus(t *testing.T) {
 	now := time.Unix(1_795_000_000, 0)
 	for status := range 1000 {
 		for _, retryAfter := range []time.Duration{0, time.Second, time.Hour, 48 * time.Hour} {
-			r := Result{Status: status, Reason: outcome.ReasonOf(status), RetryAfter: retryAfter}
+			r := webhook.Result{Status: status, Reason: outcome.ReasonOf(status), RetryAfter: retryAfter}
 			got := verdict(r, 1, subscriptions.Retry{}, now, 0)
 			want := Verdict{Outcome: outcome.Later, Reason: wantReason(status), At: now.Add(5 * time.Second)}
 			switch {
@@ -82,7 +83,7 @@ func TestVerdictOfEveryReason(t *testing.T) {
 	none := 0
 	for reason, want := range tests {
 		want.Reason = reason
-		if got := verdict(Result{Reason: reason}, 1, subscriptions.Retry{}, now, 0); got != want {
+		if got := verdict(webhook.Result{Reason: reason}, 1, subscriptions.Retry{}, now, 0); got != want {
 			t.Errorf("%s: got %+v, want %+v", reason, got, want)
 		}
 		// With no retries left, what would wait is dead, for the same reason; but an attempt that we broke off
@@ -91,7 +92,7 @@ func TestVerdictOfEveryReason(t *testing.T) {
 			want = Verdict{Outcome: outcome.Dead, Reason: reason}
 		}
 		retry := subscriptions.Retry{MaxRetries: &none}
-		if got := verdict(Result{Reason: reason}, 1, retry, now, 0); got != want {
+		if got := verdict(webhook.Result{Reason: reason}, 1, retry, now, 0); got != want {
 			t.Errorf("%s, no retries: got %+v, want %+v", reason, got, want)
 		}
 	}
@@ -116,7 +117,7 @@ func TestVerdictSchedule(t *testing.T) {
 	} {
 		now, number := start, 1
 		for {
-			v := verdict(Result{Status: 500, Reason: outcome.ReasonServer}, number, test.retry, now, 0)
+			v := verdict(webhook.Result{Status: 500, Reason: outcome.ReasonServer}, number, test.retry, now, 0)
 			if v.Outcome == outcome.Dead {
 				break
 			}
@@ -133,7 +134,7 @@ func TestVerdictSchedule(t *testing.T) {
 func TestVerdictJitter(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_795_000_000, 0)
-	busy := Result{Status: http.StatusServiceUnavailable, Reason: outcome.ReasonServer, RetryAfter: 100 * time.Second}
+	busy := webhook.Result{Status: http.StatusServiceUnavailable, Reason: outcome.ReasonServer, RetryAfter: 100 * time.Second}
 	for jitter, want := range map[float64]time.Duration{
 		0: 100 * time.Second, 0.5: 110 * time.Second, 1: 120 * time.Second, -1: 100 * time.Second, 9: 120 * time.Second,
 	} {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -44,7 +45,7 @@ type Disabler interface {
 
 // Attempter makes attempts; *Poster is one.
 type Attempter interface {
-	Send(ctx context.Context, a Attempt) Result
+	Send(ctx context.Context, a webhook.Attempt) webhook.Result
 }
 
 // Deps are what a worker works with.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -40,7 +41,7 @@ type timedPoster struct {
 }
 
 // Send sends.
-func (p timedPoster) Send(ctx context.Context, a Attempt) Result {
+func (p timedPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
 	if p.only == uuid.Nil || p.only == a.Subscription.ID {
 		p.mu.Lock()
 		*p.begun = append(*p.begun, time.Now().UnixMicro())

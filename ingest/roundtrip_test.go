@@ -14,7 +14,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -112,7 +112,7 @@ func (h *house) lastAsCloudEvent() cloudevents.Event {
 		h.t.Fatal(refusal)
 	}
 	var got cloudevents.Event
-	for _, f := range deliver.Formats() {
+	for _, f := range webhook.Formats() {
 		if f.Name != "cloudevents" {
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/docs"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
@@ -262,7 +263,7 @@ func (a *assembly) send(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	poster, err := deliver.NewPoster(sh.client, sh.s.posterConfig(), time.Now)
+	poster, err := webhook.NewPoster(sh.client, sh.s.posterConfig(), time.Now)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -76,7 +77,7 @@ func (benchBareCmd) Run(ctx context.Context, c *console) error {
 
 // bareLoop posts. Its subscriptions are made once, as a worker knows its own.
 type bareLoop struct {
-	plain, guarded *deliver.Poster
+	plain, guarded *webhook.Poster
 	data           benchData
 	subs           []*subscriptions.Subscription
 	number         atomic.Int64
@@ -89,13 +90,13 @@ func (b *bareLoop) open() error {
 		return err
 	}
 	cfg := egress.DefaultConfig()
-	if b.guarded, err = deliver.NewPoster(egress.NewClient(policy, cfg), deliver.DefaultPosterConfig(), time.Now); err != nil {
+	if b.guarded, err = webhook.NewPoster(egress.NewClient(policy, cfg), webhook.DefaultPosterConfig(), time.Now); err != nil {
 		return err
 	}
 	plain := &http.Client{Transport: &http.Transport{
 		MaxIdleConns: cfg.MaxIdleConns, MaxIdleConnsPerHost: cfg.MaxIdleConnsPerHost, DisableCompression: true,
 	}}
-	b.plain, err = deliver.NewPoster(plain, deliver.DefaultPosterConfig(), time.Now)
+	b.plain, err = webhook.NewPoster(plain, webhook.DefaultPosterConfig(), time.Now)
 	return err
 }
 
@@ -142,9 +143,9 @@ func (b *bareLoop) run(ctx context.Context, order bareOrder) (r bareResult, err 
 }
 
 // attempt is POST number n.
-func (b *bareLoop) attempt(n int) deliver.Attempt {
+func (b *bareLoop) attempt(n int) webhook.Attempt {
 	now := time.Now()
-	return deliver.Attempt{
+	return webhook.Attempt{
 		Event: &deliver.Event{
 			ID: "bare-" + strconv.Itoa(n), Tenant: benchTenant, Type: benchType(1, n),
 			Time: now, AcceptedAt: now, Data: b.data.event(n, now),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
@@ -66,8 +67,8 @@ func withVendors(server *http.Server, apis []*dialects.Vendor) *http.Server {
 }
 
 // posterConfig has the formats of all vendors beside Fanfare's own, whichever APIs are served.
-func (s *settings) posterConfig() deliver.PosterConfig {
-	cfg := deliver.DefaultPosterConfig()
+func (s *settings) posterConfig() webhook.PosterConfig {
+	cfg := webhook.DefaultPosterConfig()
 	cfg.Formats = append(cfg.Formats, vendors.Formats(s.dialects)...)
 	return cfg
 }

@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"net/http"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -21,7 +21,7 @@ type Signer struct {
 }
 
 // With is the signer of one subscription; it is a deliver.Format's Signer.
-func (s Signer) With(secrets []subscriptions.Secret) (deliver.Signer, error) {
+func (s Signer) With(secrets []subscriptions.Secret) (webhook.Signer, error) {
 	if len(secrets) > 0 {
 		s.key = []byte(secrets[0].Value)
 	}
@@ -29,7 +29,7 @@ func (s Signer) With(secrets []subscriptions.Secret) (deliver.Signer, error) {
 }
 
 // Sign sets the headers of one attempt.
-func (s Signer) Sign(h http.Header, m deliver.Message) error {
+func (s Signer) Sign(h http.Header, m webhook.Message) error {
 	if s.EventHeader != "" {
 		h.Set(s.EventHeader, m.Event.Type)
 	}

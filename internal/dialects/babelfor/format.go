@@ -2,15 +2,16 @@ package babelfor
 
 import (
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 )
 
 // Format is the webhook that Babelfor sends: the data as it was published, signed where there is a secret.
-func Format(cfg Config) deliver.Format {
-	return deliver.Format{
+func Format(cfg Config) webhook.Format {
+	return webhook.Format{
 		Name:        Name,
 		ContentType: "application/json",
-		Body:        deliver.OfJSON(body),
+		Body:        webhook.OfJSON(body),
 		Signer: dialects.Signer{
 			Header: cfg.SignatureHeader, Prefix: "sha256=", EventHeader: cfg.EventHeader, IDHeader: cfg.IDHeader,
 		}.With,

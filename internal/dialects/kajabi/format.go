@@ -6,12 +6,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 )
 
 // Format is the webhook that Kajabi sends: {"id","event","payload":[...]}, unsigned. The id is that of the
 // object that the event is about, where the publisher named one; the payload is the event's data, as a list.
-func Format() deliver.Format {
-	return deliver.Format{Name: Name, ContentType: "application/json", Body: deliver.OfJSON(body), Signer: deliver.NoSigner}
+func Format() webhook.Format {
+	return webhook.Format{Name: Name, ContentType: "application/json", Body: webhook.OfJSON(body), Signer: webhook.NoSigner}
 }
 
 // body copies the data as it was published.

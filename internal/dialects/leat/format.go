@@ -4,15 +4,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 )
 
 // Format is the webhook that Leat sends: {"type","data"}, signed in X-Piggy-Signature where there is a secret.
-func Format() deliver.Format {
-	return deliver.Format{
+func Format() webhook.Format {
+	return webhook.Format{
 		Name:        Name,
 		ContentType: "application/json",
-		Body:        deliver.OfJSON(body),
+		Body:        webhook.OfJSON(body),
 		Signer:      dialects.Signer{Header: "X-Piggy-Signature", EventHeader: "X-Piggy-Event"}.With,
 	}
 }

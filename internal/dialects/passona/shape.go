@@ -11,8 +11,8 @@ import (
 
 const contentType = "application/json"
 
-// webhook is Passona's JSON: these five keys and no others.
-type webhook struct {
+// shownWebhook is Passona's JSON: these five keys and no others.
+type shownWebhook struct {
 	Name    string            `json:"name"`
 	UUID    string            `json:"uuid"`
 	URL     string            `json:"url"`
@@ -25,12 +25,12 @@ type link struct {
 	URI string `json:"uri"`
 }
 
-func show(c *dialects.Call, s *subscriptions.Subscription) webhook {
+func show(c *dialects.Call, s *subscriptions.Subscription) shownWebhook {
 	headers := s.Headers
 	if headers == nil {
 		headers = map[string]string{}
 	}
-	return webhook{
+	return shownWebhook{
 		Name:    s.Name,
 		UUID:    s.ID.String(),
 		URL:     s.URL,
@@ -41,7 +41,7 @@ func show(c *dialects.Call, s *subscriptions.Subscription) webhook {
 
 func reply(c *dialects.Call, status int, s *subscriptions.Subscription) {
 	dialects.Reply(c.W, status, contentType, struct {
-		Data webhook `json:"data"`
+		Data shownWebhook `json:"data"`
 	}{show(c, s)})
 }
 
@@ -53,7 +53,7 @@ const (
 
 // page is Laravel's paginator.
 type page struct {
-	Data  []webhook `json:"data"`
+	Data  []shownWebhook `json:"data"`
 	Links struct {
 		First *string `json:"first"`
 		Last  *string `json:"last"`
@@ -79,7 +79,7 @@ func pageOf(c *dialects.Call, all []*subscriptions.Subscription) page {
 		text := path + "?page=" + strconv.Itoa(number)
 		return &text
 	}
-	p := page{Data: []webhook{}}
+	p := page{Data: []shownWebhook{}}
 	for _, s := range all[asked.From:asked.To] {
 		p.Data = append(p.Data, show(c, s))
 	}

@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-func format(t *testing.T, name string) deliver.Format {
+func format(t *testing.T, name string) webhook.Format {
 	t.Helper()
 	for _, f := range vendors.Formats(vendors.DefaultConfig()) {
 		if f.Name == name {
@@ -58,7 +59,7 @@ func TestFormatsKeepData(t *testing.T) {
 // Vectors by openssl: printf '{"a":1}' | openssl dgst -sha256 -hmac 's3cret'.
 func TestFormatsSign(t *testing.T) {
 	t.Parallel()
-	m := deliver.Message{Event: &deliver.Event{ID: "evt_1", Type: "a"}, Body: []byte(`{"a":1}`)}
+	m := webhook.Message{Event: &deliver.Event{ID: "evt_1", Type: "a"}, Body: []byte(`{"a":1}`)}
 	const want = "5910e62016ef5034272c926c27071992a465c2335cecf41851bda071577f4f6d"
 	for _, test := range []struct {
 		format  string

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
@@ -138,12 +139,12 @@ func (h *house) build() {
 		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: deliver.NewOutbox(h.js, h.publisher(false)), Ledger: ledger,
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
-	poster := deliver.DefaultPosterConfig()
+	poster := webhook.DefaultPosterConfig()
 	poster.Formats = append(poster.Formats, vendors.Formats(h.cfg)...)
 	// A delivery has its row when its attempt is over, however slow the machine is.
 	worker := must(deliver.NewWorker(deliver.Config{HandOff: 20 * time.Second}, deliver.Deps{
 		JS: h.js, DB: h.db, Publisher: h.publisher(false), Directory: h.dir, Disabler: h.store,
-		Poster: must(deliver.NewPoster(client, poster, time.Now))(t), Events: bytesOf, Metrics: metrics, Logger: discard,
+		Poster: must(webhook.NewPoster(client, poster, time.Now))(t), Events: bytesOf, Metrics: metrics, Logger: discard,
 	}))(t)
 	recorder := must(deliver.NewRecorder(deliver.RecorderDeps{JS: h.js, DB: h.db, Metrics: metrics, Logger: discard}))(t)
 	h.run(stage.Run, worker.Run, recorder.Run)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/dialects/babelfor"
 	"github.com/fanfarehq/fanfare/internal/dialects/kajabi"
@@ -38,8 +38,8 @@ func New(cfg Config, names []string, deps Deps) []*dialects.Vendor {
 }
 
 // Formats are the payload formats of all vendors, for deliver.PosterConfig, beside Fanfare's own.
-func Formats(cfg Config) []deliver.Format {
-	return []deliver.Format{leat.Format(), kajabi.Format(), passona.Format(), babelfor.Format(cfg.BabelforConfig)}
+func Formats(cfg Config) []webhook.Format {
+	return []webhook.Format{leat.Format(), kajabi.Format(), passona.Format(), babelfor.Format(cfg.BabelforConfig)}
 }
 
 // Declare makes the event types be there that these vendors bring with them. What is there stays as it is.

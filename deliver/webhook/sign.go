@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"crypto/ed25519"
@@ -14,12 +14,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Message is what a Signer signs.
 type Message struct {
-	Event *Event
+	Event *event.Event
 	Body  []byte
 	At    time.Time // the attempt's
 }

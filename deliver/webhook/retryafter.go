@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"net/http"
@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// maxRetryAfter bounds what a receiver may ask for: a day, like the longest step of the default schedule.
-const maxRetryAfter = 24 * time.Hour
+// MaxRetryAfter bounds what a receiver may ask for: a day, like the longest step of the default schedule.
+const MaxRetryAfter = 24 * time.Hour
 
-// heedsRetryAfter says whether a status's Retry-After counts: those that mean "not now".
-func heedsRetryAfter(status int) bool {
+// HeedsRetryAfter says whether a status's Retry-After counts: those that mean "not now".
+func HeedsRetryAfter(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
@@ -19,15 +19,15 @@ func heedsRetryAfter(status int) bool {
 }
 
 // parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date. It returns 0 for what is
-// neither, negative or past, and at most maxRetryAfter.
+// neither, negative or past, and at most MaxRetryAfter.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" || len(value) > 64 {
 		return 0
 	}
 	if isDigits(value) {
 		seconds, err := strconv.ParseUint(value, 10, 64)
-		if err != nil || seconds > uint64(maxRetryAfter/time.Second) {
-			return maxRetryAfter // digits that overflow are just a very large number
+		if err != nil || seconds > uint64(MaxRetryAfter/time.Second) {
+			return MaxRetryAfter // digits that overflow are just a very large number
 		}
 		return time.Duration(seconds) * time.Second
 	}
@@ -36,7 +36,7 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 		return 0
 	}
 	// Sub saturates, so that dates centuries away are just very late or long past.
-	return min(max(at.Sub(now), 0), maxRetryAfter)
+	return min(max(at.Sub(now), 0), MaxRetryAfter)
 }
 
 func isDigits(s string) bool {

@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"bytes"
@@ -10,13 +10,15 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // oddData is JSON that any decoding and encoding again would change.
 const oddData = "{ \"b\":1.0, \"a\":1e400, \"big\":12345678901234567890123, \"a\":\"\\u00e9<&>\\/\",\n\"z\":[ ] }"
 
-func testEvent() *Event {
-	return &Event{
+func testEvent() *event.Event {
+	return &event.Event{
 		ID: "evt_17", Tenant: "acme", Type: "order.created", ObjectID: "o_17",
 		Time: time.Date(2026, 11, 20, 11, 0, 0, 120_000_000, time.FixedZone("CET", 3600)),
 		Data: []byte(oddData),
@@ -44,7 +46,7 @@ func TestBodies(t *testing.T) {
 				t.Errorf("%s: got %s, %v\nwant %s", format.Name, got, err, test.want)
 			}
 		}
-		if _, err := format.Body(&Event{ID: "e"}); !errors.Is(err, errNoData) {
+		if _, err := format.Body(&event.Event{ID: "e"}); !errors.Is(err, errNoData) {
 			t.Errorf("%s: no data: got %v", format.Name, err)
 		}
 	}
@@ -94,7 +96,7 @@ func TestCloudEventIsValid(t *testing.T) {
 func TestBodiesRenderOnce(t *testing.T) {
 	t.Parallel()
 	var rendered atomic.Int32
-	format := &Format{Name: "counted", Body: func(e *Event) ([]byte, error) {
+	format := &Format{Name: "counted", Body: func(e *event.Event) ([]byte, error) {
 		rendered.Add(1)
 		return standardBody(e)
 	}}

@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"strings"
@@ -52,7 +52,7 @@ func FuzzParseRetryAfter(f *testing.F) {
 		f.Add(seed, int64(1795000000))
 	}
 	f.Fuzz(func(t *testing.T, value string, now int64) {
-		if got := parseRetryAfter(value, time.Unix(now, 0)); got < 0 || got > maxRetryAfter {
+		if got := parseRetryAfter(value, time.Unix(now, 0)); got < 0 || got > MaxRetryAfter {
 			t.Errorf("%q: got %v", value, got)
 		}
 	})

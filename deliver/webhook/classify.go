@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"context"
@@ -19,7 +19,7 @@ type Error struct {
 }
 
 func newError(reason outcome.Reason, err error) *Error {
-	return &Error{Reason: reason, Err: err, text: sanitizeText(explain(reason, err))}
+	return &Error{Reason: reason, Err: err, text: outcome.SanitizeText(explain(reason, err))}
 }
 
 // Error returns the text.

@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -51,7 +52,7 @@ func TestSignVectors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			h := sign(t, []subscriptions.Secret{{Value: test.secret}}, Message{
-				Event: &Event{ID: test.id}, Body: []byte(test.body), At: time.Unix(test.at, 999),
+				Event: &event.Event{ID: test.id}, Body: []byte(test.body), At: time.Unix(test.at, 999),
 			})
 			if got := h.Get("webhook-signature"); got != test.want {
 				t.Errorf("signature: got %s, want %s", got, test.want)
@@ -71,7 +72,7 @@ func TestSignAsymmetricVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
-	h := sign(t, []subscriptions.Secret{{Value: secret}}, Message{Event: &Event{ID: "e1"}, Body: []byte("x"), At: time.Unix(7, 0)})
+	h := sign(t, []subscriptions.Secret{{Value: secret}}, Message{Event: &event.Event{ID: "e1"}, Body: []byte("x"), At: time.Unix(7, 0)})
 	text, _ := strings.CutPrefix(h.Get("webhook-signature"), "v1a,")
 	signature, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || !ed25519.Verify(public, []byte("e1.7.x"), signature) {
@@ -85,7 +86,7 @@ func TestSignRotation(t *testing.T) {
 	now := time.Now()
 	newer, older := testSecret(1), testSecret(2)
 	secrets := []subscriptions.Secret{{Value: newer}, {Value: older, ExpiresAt: now.Add(time.Second)}}
-	m := Message{Event: &Event{ID: "evt_1"}, Body: []byte(`{"a":1}`), At: now}
+	m := Message{Event: &event.Event{ID: "evt_1"}, Body: []byte(`{"a":1}`), At: now}
 
 	during := sign(t, secrets, m)
 	if got := strings.Fields(during.Get("webhook-signature")); len(got) != 2 {
@@ -125,7 +126,7 @@ func TestSignConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			m := Message{Event: &Event{ID: "evt"}, Body: bytes.Repeat([]byte{byte(i)}, 100*i), At: time.Now()}
+			m := Message{Event: &event.Event{ID: "evt"}, Body: bytes.Repeat([]byte{byte(i)}, 100*i), At: time.Now()}
 			for range 50 {
 				h := http.Header{}
 				if err := signer.Sign(h, m); err != nil {
@@ -177,11 +178,11 @@ func TestSignRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := signer.Sign(http.Header{}, Message{Event: &Event{ID: "e"}, At: now}); !errors.Is(err, errNoSecret) {
+	if err := signer.Sign(http.Header{}, Message{Event: &event.Event{ID: "e"}, At: now}); !errors.Is(err, errNoSecret) {
 		t.Errorf("all expired: got %v", err)
 	}
 	for _, id := range []string{"", "a.b", "a b", "a\r\nX: 1", "é", strings.Repeat("x", 129)} {
-		if err := signer.Sign(http.Header{}, Message{Event: &Event{ID: id}, At: now.Add(-1)}); !errors.Is(err, errEventID) {
+		if err := signer.Sign(http.Header{}, Message{Event: &event.Event{ID: id}, At: now.Add(-1)}); !errors.Is(err, errEventID) {
 			t.Errorf("id %q: got %v", id, err)
 		}
 	}
@@ -221,7 +222,7 @@ func BenchmarkSign(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m := Message{Event: &Event{ID: "evt_0198c0de"}, Body: make([]byte, 1024), At: time.Now()}
+	m := Message{Event: &event.Event{ID: "evt_0198c0de"}, Body: make([]byte, 1024), At: time.Now()}
 	h := make(http.Header, 8)
 	b.ReportAllocs()
 	for b.Loop() {

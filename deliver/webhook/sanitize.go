@@ -1,9 +1,8 @@
-package deliver
+package webhook
 
 import (
 	"bytes"
 	"encoding/base64"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -48,20 +47,4 @@ func trimBrokenRune(text []byte) []byte {
 		}
 	}
 	return text
-}
-
-// maxErrorText bounds an error's text, in bytes; net/http quotes what the receiver sent.
-const maxErrorText = 500
-
-// sanitizeText makes an error's text fit to be stored and shown: valid UTF-8, no control characters, bounded.
-func sanitizeText(s string) string {
-	if len(s) > maxErrorText {
-		s = s[:maxErrorText] + "..."
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
-			return '?'
-		}
-		return r
-	}, s)
 }

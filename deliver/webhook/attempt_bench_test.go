@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -120,8 +121,8 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-func benchEvent() *Event {
-	return &Event{
+func benchEvent() *event.Event {
+	return &event.Event{
 		ID: "evt_0198c0de5eed7000", Tenant: "acme", Type: "order.created", Time: time.Now(),
 		Data: append(append([]byte(`"`), bytes.Repeat([]byte("x"), 1022)...), '"'),
 	}

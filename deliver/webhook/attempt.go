@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"context"
@@ -15,12 +15,13 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Attempt is one HTTP request to make. The event and the subscription are only read.
 type Attempt struct {
-	Event        *Event
+	Event        *event.Event
 	Subscription *subscriptions.Subscription
 	Delivery     uuid.UUID
 	Number       int // from 1
@@ -146,7 +147,7 @@ func (r *Result) judgeHeader(resp *http.Response) {
 		if to := resp.Header.Get("Location"); to != "" {
 			r.fail(outcome.ReasonRedirect, fmt.Errorf("redirect to %s is not followed", redactLocation(to)))
 		}
-	case heedsRetryAfter(resp.StatusCode):
+	case HeedsRetryAfter(resp.StatusCode):
 		r.RetryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), r.StartedAt)
 	}
 }

@@ -1,4 +1,4 @@
-package deliver
+package servertest
 
 import (
 	"context"
@@ -26,7 +26,9 @@ type nameServer struct {
 	wg     sync.WaitGroup
 }
 
-func newNameServer(t testing.TB, script func(dnsmessage.Question, int) *dnsmessage.Message) *net.Resolver {
+// NewNameServer starts a name server on loopback and returns a resolver that asks it alone. The script answers the nth question of
+// a type; nil is silence.
+func NewNameServer(t testing.TB, script func(dnsmessage.Question, int) *dnsmessage.Message) *net.Resolver {
 	t.Helper()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,8 +142,8 @@ func (s *nameServer) answer(query []byte, limit int) []byte {
 	return packed
 }
 
-// addresses answers A and AAAA questions with those of the list that fit.
-func addresses(q dnsmessage.Question, list ...string) *dnsmessage.Message {
+// Addresses answers A and AAAA questions with those of the list that fit.
+func Addresses(q dnsmessage.Question, list ...string) *dnsmessage.Message {
 	m := &dnsmessage.Message{}
 	for _, text := range list {
 		addr := netip.MustParseAddr(text)
@@ -161,8 +163,8 @@ func addresses(q dnsmessage.Question, list ...string) *dnsmessage.Message {
 	return m
 }
 
-// aliases answers with a chain of n aliases, the last of which points to target.
-func aliases(q dnsmessage.Question, n int, target string) *dnsmessage.Message {
+// Aliases answers with a chain of n aliases, the last of which points to target.
+func Aliases(q dnsmessage.Question, n int, target string) *dnsmessage.Message {
 	m := &dnsmessage.Message{}
 	name := q.Name
 	for i := range n {
@@ -173,7 +175,7 @@ func aliases(q dnsmessage.Question, n int, target string) *dnsmessage.Message {
 		})
 		name = next
 	}
-	last := addresses(dnsmessage.Question{Name: name, Type: q.Type, Class: q.Class}, target)
+	last := Addresses(dnsmessage.Question{Name: name, Type: q.Type, Class: q.Class}, target)
 	m.Answers = append(m.Answers, last.Answers...)
 	return m
 }

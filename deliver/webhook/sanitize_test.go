@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
 func TestSanitize(t *testing.T) {
@@ -47,7 +49,7 @@ func FuzzSanitize(f *testing.F) {
 		if len(got) > maxResponse || !utf8.Valid(got) || bytes.IndexByte(got, 0) >= 0 {
 			t.Errorf("%d bytes, not fit to be stored", len(got))
 		}
-		if text := sanitizeText(string(raw)); !utf8.ValidString(text) || strings.ContainsAny(text, "\x00\r\n") {
+		if text := outcome.SanitizeText(string(raw)); !utf8.ValidString(text) || strings.ContainsAny(text, "\x00\r\n") {
 			t.Errorf("text %q", text)
 		}
 	})

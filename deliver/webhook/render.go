@@ -1,4 +1,4 @@
-package deliver
+package webhook
 
 import (
 	"cmp"
@@ -23,7 +23,7 @@ type Format struct {
 	Published bool
 	// Body returns the event's bytes, always the same ones for the same event. It may return e.Data
 	// itself: nobody writes to what it returns.
-	Body func(e *Event) ([]byte, error)
+	Body func(e *event.Event) ([]byte, error)
 	// Signer reads a subscription's secrets; NoSigner where the format signs nothing.
 	Signer func(secrets []subscriptions.Secret) (Signer, error)
 }
@@ -52,7 +52,7 @@ type body struct {
 }
 
 // of returns the event's bytes in a format. A nil Bodies renders anew.
-func (b *Bodies) of(f *Format, e *Event) ([]byte, error) {
+func (b *Bodies) of(f *Format, e *event.Event) ([]byte, error) {
 	if b == nil {
 		return f.Body(e)
 	}
@@ -71,7 +71,7 @@ func (b *Bodies) of(f *Format, e *Event) ([]byte, error) {
 var errNoData = errors.New("the event has no data")
 
 // needJSON refuses the data that a payload of JSON cannot carry.
-func needJSON(e *Event) error {
+func needJSON(e *event.Event) error {
 	switch {
 	case !e.JSON():
 		return fmt.Errorf("the data is %s: only the payload formats raw and cloudevents carry data that is not JSON", e.ContentType)
@@ -82,8 +82,8 @@ func needJSON(e *Event) error {
 }
 
 // OfJSON is a format's Body that carries JSON alone.
-func OfJSON(body func(e *Event) ([]byte, error)) func(e *Event) ([]byte, error) {
-	return func(e *Event) ([]byte, error) {
+func OfJSON(body func(e *event.Event) ([]byte, error)) func(e *event.Event) ([]byte, error) {
+	return func(e *event.Event) ([]byte, error) {
 		if err := needJSON(e); err != nil {
 			return nil, err
 		}
@@ -92,7 +92,7 @@ func OfJSON(body func(e *Event) ([]byte, error)) func(e *Event) ([]byte, error) 
 }
 
 // rawBody is the data as it was published, whatever it is.
-func rawBody(e *Event) ([]byte, error) {
+func rawBody(e *event.Event) ([]byte, error) {
 	if len(e.Data) == 0 && e.JSON() {
 		return nil, errNoData
 	}
@@ -101,7 +101,7 @@ func rawBody(e *Event) ([]byte, error) {
 
 // standardBody is the payload of Standard Webhooks. The data is copied, never encoded again: its numbers,
 // the order of its keys and its spaces stay as they were published.
-func standardBody(e *Event) ([]byte, error) {
+func standardBody(e *event.Event) ([]byte, error) {
 	const frame = len(`{"type":"","timestamp":"","data":}`) + len(time.RFC3339Nano)
 	w := jsonWriter{buf: make([]byte, 0, frame+len(e.Type)+len(e.Data))}
 	w.raw(`{"type":`)
@@ -117,7 +117,7 @@ func standardBody(e *Event) ([]byte, error) {
 // cloudEventBody is a CloudEvents 1.0 event in structured mode: that which was published, with all its attributes. The source
 // of an event that was none names the tenant, within which ids are unique, so that source and id identify the event as the
 // specification demands.
-func cloudEventBody(e *Event) ([]byte, error) {
+func cloudEventBody(e *event.Event) ([]byte, error) {
 	const frame = 512
 	if len(e.Data) == 0 && e.JSON() {
 		return nil, errNoData
@@ -151,7 +151,7 @@ func cloudEventBody(e *Event) ([]byte, error) {
 }
 
 // cloudData appends the data and its type: what is not JSON, as base64.
-func (w *jsonWriter) cloudData(e *Event) {
+func (w *jsonWriter) cloudData(e *event.Event) {
 	switch {
 	case !e.JSON():
 		w.optional("datacontenttype", e.ContentType)
