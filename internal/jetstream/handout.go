@@ -19,7 +19,10 @@ type ready struct {
 	queues map[string]*readyQueue
 	turns  []*readyQueue // those that are not empty, in the order of their turns
 	chosen int           // the place in turns of the message that next returned
-	handed int           // messages with handlers
+	// handed is how many messages have handlers. A quick handler is done before take counts its message: then it is
+	// one too low for a moment.
+	handed int
+	idle   chan struct{} // closed when no message has a handler; nil while nobody waits for that
 }
 
 // readyQueue holds the messages of one key.
@@ -76,12 +79,14 @@ func (r *ready) take() {
 	defer r.mu.Unlock()
 	q := r.turns[r.chosen]
 	r.turns = slices.Delete(r.turns, r.chosen, r.chosen+1)
+	key := q.waiting[q.head].key
 	q.pop()
 	q.handed++
 	r.handed++
 	if !q.empty() {
 		r.turns = append(r.turns, q)
 	}
+	r.drop(q, key)
 }
 
 // done makes the room of a message that was handed out another's.
@@ -91,9 +96,31 @@ func (r *ready) done(d *delivery) {
 	r.handed--
 	q := r.queues[d.key]
 	q.handed--
-	if r.keyOf != nil && q.handed == 0 && q.empty() {
-		delete(r.queues, d.key)
+	r.drop(q, d.key)
+	if r.handed == 0 && r.idle != nil {
+		close(r.idle)
+		r.idle = nil
 	}
+}
+
+// drop forgets the queue of a key that has no messages left.
+func (r *ready) drop(q *readyQueue, key string) {
+	if r.keyOf != nil && q.handed == 0 && q.empty() {
+		delete(r.queues, key)
+	}
+}
+
+// allDone returns a channel that is closed when no message has a handler. None may be taken any more.
+func (r *ready) allDone() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	idle := make(chan struct{})
+	if r.handed == 0 {
+		close(idle)
+	} else {
+		r.idle = idle
+	}
+	return idle
 }
 
 // all returns the messages that wait.

@@ -39,11 +39,10 @@ type subscription struct {
 	room  int           // how many messages may be held
 	freed chan struct{} // holds a token when a message was answered
 
-	ready      *ready // held, to be handed out
-	interval   time.Duration
-	prompt     *atomic.Bool   // handlers answer by themselves; see Subscriber.Answer
-	unanswered sync.WaitGroup // messages that are handed out
-	abandoned  chan struct{}  // closed when nobody waits for handlers any more
+	ready     *ready // held, to be handed out
+	interval  time.Duration
+	prompt    *atomic.Bool  // handlers answer by themselves; see Subscriber.Answer
+	abandoned chan struct{} // closed when nobody waits for handlers any more
 }
 
 func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberConfig, topic string) *subscription {
@@ -137,7 +136,6 @@ func (s *subscription) offer() {
 // handedOut is called when a handler has the message that was next.
 func (s *subscription) handedOut(d *delivery) {
 	s.ready.take()
-	s.unanswered.Add(1)
 	if !s.prompt.Load() {
 		go s.watch(d)
 	}
@@ -174,7 +172,6 @@ func (s *subscription) nacked(d *delivery, answer []byte) {
 // free makes the room of a message that was handed out another's.
 func (s *subscription) free(d *delivery) {
 	s.ready.done(d)
-	s.unanswered.Done()
 	select {
 	case s.freed <- struct{}{}:
 	default:
@@ -232,11 +229,7 @@ func (s *subscription) drain() {
 	for _, d := range s.ready.all() {
 		s.handBack(d, answerNak)
 	}
-	done := make(chan struct{})
-	go func() {
-		s.unanswered.Wait()
-		close(done)
-	}()
+	done := s.ready.allDone()
 	timer := time.NewTimer(s.cfg.DrainTimeout)
 	defer timer.Stop()
 	select {
