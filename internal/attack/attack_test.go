@@ -12,8 +12,9 @@ import (
 )
 
 var (
-	long = flag.Bool("attack.long", false, "run each attack at full size, against a process of its own")
-	only = flag.String("attack.only", "", "run the attacks whose name contains this text")
+	long  = flag.Bool("attack.long", false, "run each attack at full size, against a process of its own")
+	tries = flag.Int("attack.tries", 0, "measure the latency so many times at most; 0: as the form says")
+	only  = flag.String("attack.only", "", "run the attacks whose name contains this text")
 )
 
 // form is how much of an attack runs, and what the victim's latency may become.
@@ -65,6 +66,7 @@ func TestAttack(t *testing.T) {
 	if *long {
 		f = longForm
 	}
+	f.tries = cmp.Or(*tries, f.tries)
 	var shared *fanfare
 	if !*long {
 		shared = start(t)
@@ -111,7 +113,9 @@ func run(t *testing.T, on *fanfare, f form, a attack) (r result) {
 	resetPeak(on.pid)
 	for try := 1; ; try++ {
 		r.quiet = best(r.quiet, v.measure(f.quiet))
+		profiled := on.profile(t, a.name, try)
 		r.struck = best(r.struck, s.under(v, a.strike))
+		profiled()
 		r.memory = max(r.memory, peak(on.pid))
 		if !r.slow(f) || try == f.tries || r.struck.lost+r.struck.refused > 0 || t.Failed() {
 			break

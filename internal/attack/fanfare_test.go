@@ -42,12 +42,12 @@ var binary = sync.OnceValues(func() (string, error) {
 
 // fanfare is a running `fanfare all`.
 type fanfare struct {
-	api, nats string
-	pid       int
-	adminKey  string
-	network   string          // the first half of the loopback addresses of this process's receivers
-	identity  tls.Certificate // trusted by the process, for any address of the network that ends in .9.9
-	done      chan struct{}
+	api, ops, nats string
+	pid            int
+	adminKey       string
+	network        string          // the first half of the loopback addresses of this process's receivers
+	identity       tls.Certificate // trusted by the process, for any address of the network that ends in .9.9
+	done           chan struct{}
 }
 
 // start starts the binary in a directory of its own and returns when it is ready. It ends with the test.
@@ -71,7 +71,7 @@ func start(t *testing.T) *fanfare {
 		}
 	}
 	cmd.Env = append(cmd.Env, "FANFARE_DATA_DIR="+dir, "FANFARE_ADDR=127.0.0.1:0", "FANFARE_OPS_ADDR=127.0.0.1:0",
-		"FANFARE_NATS_LISTEN=127.0.0.1:0", "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8", "SSL_CERT_FILE="+ca,
+		"FANFARE_OPS_PPROF=true", "FANFARE_NATS_LISTEN=127.0.0.1:0", "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8", "SSL_CERT_FILE="+ca,
 		// The collector's headroom grows with the machine's memory, up to 384 MB of garbage: the bound of memory
 		// would say little with it.
 		"GOGC=100")
@@ -118,7 +118,7 @@ func (f *fanfare) guard() {
 // await waits until the process says where it is.
 func (f *fanfare) await(t *testing.T, dir string) {
 	t.Helper()
-	var at struct{ API, NATS string }
+	var at struct{ API, Ops, NATS string }
 	ready := eventually(2*time.Minute, func() bool {
 		select {
 		case <-f.done:
@@ -134,7 +134,7 @@ func (f *fanfare) await(t *testing.T, dir string) {
 	}
 	// The URL of running.json holds the credentials; the attackers have none.
 	f.nats = regexp.MustCompile(`//[^@/]*@`).ReplaceAllString(at.NATS, "//")
-	f.api, f.adminKey = at.API, strings.TrimSpace(string(key))
+	f.api, f.ops, f.adminKey = at.API, at.Ops, strings.TrimSpace(string(key))
 }
 
 // certify makes a certificate for the https receiver and returns the file of its authority.
