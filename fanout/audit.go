@@ -253,14 +253,19 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 	return append(first, second...)
 }
 
+// refusal judges an event as fan-out would.
+func (a *Auditor) refusal(ctx context.Context, e *Event, w event.Wire) (*event.Refusal, error) {
+	if refusal := a.Rules.admit(w, e); refusal != nil || e.Checked {
+		return refusal, nil
+	}
+	return a.Rules.Check(ctx, e)
+}
+
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
 func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
-	refusal := a.Rules.admit(w, e)
-	if refusal == nil && !e.Checked {
-		var err error
-		if refusal, err = a.Rules.Check(ctx, e); err != nil {
-			return err
-		}
+	refusal, err := a.refusal(ctx, e, w)
+	if err != nil {
+		return err
 	}
 	if refusal != nil {
 		return a.Ledger.quarantine(ctx, newQuarantined(w, refusal))

@@ -66,17 +66,39 @@ func (s *auditStore) quarantined(ctx context.Context, messages []seen) (map[uint
 	if err != nil {
 		return nil, fmt.Errorf("look into quarantine: %w", err)
 	}
+	return sequences(rows)
+}
+
+// trimmed returns which of the messages may have been removed from quarantine: they are as old as those that were.
+func (s *auditStore) trimmed(ctx context.Context, messages []seen) (map[uint64]bool, error) {
+	tenants, ids, seqs := make([]string, len(messages)), make([]string, len(messages)), make([]int64, len(messages))
+	for i, m := range messages {
+		q := newQuarantined(m.wire, &event.Refusal{})
+		tenants[i], ids[i], seqs[i] = q.tenant, q.id.String(), int64(q.seq)
+	}
+	rows, err := s.db.QueryContext(ctx, `
+		SELECT m.seq FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS m(tenant, id, seq)
+		JOIN quarantine_trims t ON t.tenant = m.tenant AND m.id <= t.upto`,
+		pq.StringArray(tenants), pq.StringArray(ids), pq.Int64Array(seqs))
+	if err != nil {
+		return nil, fmt.Errorf("look for trims of quarantine: %w", err)
+	}
+	return sequences(rows)
+}
+
+// sequences reads a column of places in the stream.
+func sequences(rows *sql.Rows) (map[uint64]bool, error) {
 	defer rows.Close()
 	found := map[uint64]bool{}
 	for rows.Next() {
 		var seq int64
 		if err := rows.Scan(&seq); err != nil {
-			return nil, fmt.Errorf("look into quarantine: %w", err)
+			return nil, fmt.Errorf("read places in the stream: %w", err)
 		}
 		found[uint64(seq)] = true
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("look into quarantine: %w", err)
+		return nil, fmt.Errorf("read places in the stream: %w", err)
 	}
 	return found, nil
 }

@@ -145,9 +145,22 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 	if err != nil {
 		return err
 	}
+	trimmed, err := s.store.trimmed(ctx, lone)
+	if err != nil {
+		return err
+	}
 	for _, m := range lone {
 		if quarantined[m.wire.Seq] {
 			continue
+		}
+		if trimmed[m.wire.Seq] {
+			refused, err := s.refused(ctx, m)
+			if err != nil {
+				return err
+			}
+			if refused {
+				continue
+			}
 		}
 		if m.event != nil && m.refusal == nil {
 			repeat, err := s.repeat(ctx, m.event)
@@ -165,6 +178,25 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 		}
 	}
 	return nil
+}
+
+// refused reports whether fan-out refuses a message, once more.
+func (s *streamAudit) refused(ctx context.Context, m seen) (bool, error) {
+	if m.refusal != nil {
+		return true, nil
+	}
+	w, err := s.Reader.message(ctx, m.wire.Seq)
+	if errors.Is(err, ErrGone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	e, refusal := event.Decode(w)
+	if refusal == nil {
+		refusal, err = s.refusal(ctx, e, w)
+	}
+	return refusal != nil, err
 }
 
 // repeat reports whether the ledger has another event of the same id near in time.

@@ -100,7 +100,7 @@ func (e *Eraser) wipe(ctx context.Context, tenant string) error {
 	if err := e.Deliveries.EraseTenant(ctx, tenant); err != nil {
 		return err
 	}
-	for _, table := range []string{"quarantine", "event_keys", "replays"} {
+	for _, table := range []string{"quarantine", "quarantine_trims", "event_keys", "replays"} {
 		if err := e.forget(ctx, table, tenant); err != nil {
 			return fmt.Errorf("erase %s of tenant %s: %w", table, tenant, err)
 		}

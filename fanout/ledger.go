@@ -29,6 +29,7 @@ type Ledger struct {
 	rows    *group.Committer[*row]
 	lookups *group.Committer[*lookup]
 	bad     *group.Committer[*quarantined]
+	trims   *trimmer
 	keys    *tenantkeys.Keys // nil: messages are stored in the clear
 }
 
@@ -73,7 +74,7 @@ var errOther = errors.New("the ledger has another event of this id and time")
 
 // NewLedger makes a Ledger.
 func NewLedger(db *sql.DB) *Ledger {
-	l := &Ledger{db: db, inserts: newInserts(db)}
+	l := &Ledger{db: db, inserts: newInserts(db), trims: newTrimmer()}
 	// A group waits for the one before it: a thousand rows are about 20 ms of Postgres.
 	limits := group.Limits{Count: 1000, Timeout: 20 * time.Second}
 	l.rows = group.New(limits, nil, l.insertRows)

@@ -3,7 +3,6 @@ package fanout
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,10 +13,6 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
-
-// maxOfTenant is how many messages of one tenant are kept in quarantine: the newest. Each that comes may take so many of the
-// oldest with it.
-const maxOfTenant = 10_000
 
 // maxKept is how much of a message that is no valid event is kept: enough to see what it is.
 const maxKept = 4 << 10
@@ -121,18 +116,6 @@ func (l *Ledger) insertQuarantined(ctx context.Context, items []*quarantined) er
 	if err != nil {
 		return fmt.Errorf("insert quarantine: %w", err)
 	}
-	return l.trimQuarantine(ctx, tenants)
-}
-
-// trimQuarantine keeps the newest messages of tenants. Whoever publishes over NATS makes them without bound otherwise.
-func (l *Ledger) trimQuarantine(ctx context.Context, tenants []string) error {
-	slices.Sort(tenants)
-	for _, tenant := range slices.Compact(tenants) {
-		_, err := l.db.ExecContext(ctx, `DELETE FROM quarantine WHERE id IN
-			(SELECT id FROM quarantine WHERE tenant = $1 ORDER BY id DESC OFFSET $2 LIMIT 10000)`, tenant, maxOfTenant)
-		if err != nil {
-			return fmt.Errorf("trim quarantine: %w", err)
-		}
-	}
+	l.trims.count(tenants)
 	return nil
 }

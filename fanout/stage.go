@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -81,6 +82,10 @@ func (s *Stage) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(s.cfg.DrainTimeout, stop) })()
+
+	var trimming sync.WaitGroup
+	trimming.Go(func() { s.ledger.trimQuarantine(ctx, s.log) })
+	defer trimming.Wait()
 
 	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: s.cfg.DrainTimeout + 5*time.Second},
 		newQuiet(s.log))
