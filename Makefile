@@ -6,8 +6,10 @@ RACEFLAG := $(if $(RACE),-race)
 PACKAGES ?=
 PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
 FUZZTIME ?= 20s
+# Modules of their own, so that their libraries are no dependencies of Fanfare.
+MODULES := deploy/release
 
-.PHONY: help run demo test race attack check fuzz bench generate verify
+.PHONY: help run demo test race attack check fuzz bench generate verify release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -21,6 +23,7 @@ demo: ## publish a few hundred events to endpoints that work, fail twice or neve
 
 test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n at once)
 	$(GO) test $(RACEFLAG) $(PACKAGESFLAG) -timeout 25m ./...
+	@for module in $(MODULES); do (cd $$module && $(GO) test -timeout 25m ./...) || exit 1; done
 
 race: ## run every test with the race detector
 	$(MAKE) test RACE=1
@@ -31,6 +34,7 @@ attack: ## attack a victim tenant in every known way and print what it noticed; 
 check: ## hold the house style: formatting, vet, linters, import arrows
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:" $$unformatted; exit 1; fi
 	$(GO) vet ./...
+	@for module in $(MODULES); do (cd $$module && $(GO) vet ./...) || exit 1; done
 	$(LINT) run --allow-parallel-runners ./...
 	$(GO) test -run '^TestArrows' ./cmd/fanfare
 
@@ -49,3 +53,6 @@ generate: ## write the generated files anew: deploy/topology.json
 
 verify: generate ## fail if a generated file was not up to date
 	git diff --exit-code -- deploy/topology.json
+
+release: ## build every artifact of a release into dist (SNAPSHOT=1: of a commit without a tag; ONLY=linux/amd64,...)
+	cd deploy/release && $(GO) run . $(if $(SNAPSHOT),-snapshot) $(if $(ONLY),-only $(ONLY))

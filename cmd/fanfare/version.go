@@ -1,33 +1,71 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 )
 
-type versionCmd struct{}
+// A release sets these with -ldflags -X; see deploy/release.
+var (
+	releaseVersion string // SemVer without the v
+	releaseCommit  string
+	releaseDate    string // of the commit, RFC 3339
+)
+
+type versionCmd struct {
+	JSON bool `name:"json" help:"Print version, commit, date, Go version and platform as JSON."`
+}
+
+// stamp is the answer of `fanfare version --json`.
+type stamp struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"` // empty if the build does not know it
+	Date    string `json:"date"`   // of the commit; empty likewise
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
 
 // Run prints the version.
-func (versionCmd) Run(c *console) error {
-	_, err := fmt.Fprintf(c.out, "fanfare %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+func (v versionCmd) Run(c *console) error {
+	b := thisBuild()
+	if v.JSON {
+		return json.NewEncoder(c.out).Encode(b)
+	}
+	_, err := fmt.Fprintf(c.out, "fanfare %s, %s, %s/%s\n", b.Version, b.Go, b.OS, b.Arch)
 	return err
 }
 
-// version is the module's version as the Go tool knows it, or the revision that was built.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+// version is that of this build.
+func version() string { return thisBuild().Version }
+
+// thisBuild prefers the values that a release has set, and falls back to those that the Go tool recorded.
+func thisBuild() stamp {
+	b := stamp{
+		Version: releaseVersion, Commit: releaseCommit, Date: releaseDate,
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 	}
-	v := info.Main.Version
-	if v == "" || v == "(devel)" {
-		v = "devel"
+	info, ok := debug.ReadBuildInfo()
+	if ok {
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				v += "-" + s.Value[:12]
+			switch {
+			case s.Key == "vcs.revision" && b.Commit == "":
+				b.Commit = s.Value
+			case s.Key == "vcs.time" && b.Date == "":
+				b.Date = s.Value
 			}
 		}
+		if b.Version == "" && info.Main.Version != "(devel)" {
+			b.Version = info.Main.Version
+		}
 	}
-	return v
+	if b.Version == "" {
+		b.Version = "devel"
+		if len(b.Commit) >= 12 {
+			b.Version += "-" + b.Commit[:12]
+		}
+	}
+	return b
 }

@@ -1,0 +1,4 @@
+// Command small stands for binaries of other platforms.
+package main
+
+func main() {}
