@@ -72,7 +72,7 @@ func testSettings(dir string) *settings {
 	s.deliver, s.dialects = deliver.DefaultConfig(), vendors.DefaultConfig()
 	s.server = serverConfig{
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", DataDir: dir, NATSListen: "127.0.0.1:0", StreamReplicas: 1,
-		PostgresMaxConns: 16, SecretKeys: "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+		PostgresMaxConns: 16, ShutdownDelay: new(time.Duration), SecretKeys: "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
 	}
 	s.access.AdminKey = testAdminKey
 	s.egress.AllowPrivateCIDRs = "127.0.0.0/8"

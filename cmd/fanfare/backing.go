@@ -54,14 +54,20 @@ func (b *backing) joins(ctx context.Context, r role) (*processes.Heartbeat, erro
 // startTimeout bounds how long a start waits for NATS and for Postgres.
 const startTimeout = 2 * time.Minute
 
+// opening is where the opening of servers says what it does.
+type opening struct {
+	log   *slog.Logger
+	waits *waits
+}
+
 // openBacking starts or reaches both, side by side. What it opened is added to undo, also if it fails.
-func openBacking(ctx context.Context, s *settings, log *slog.Logger, undo *cleanup) (*backing, error) {
+func openBacking(ctx context.Context, s *settings, to opening, undo *cleanup) (*backing, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	b := &backing{}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return b.openNATS(ctx, s, log) })
-	group.Go(func() error { return b.openPostgres(ctx, s, log) })
+	group.Go(func() error { return b.openNATS(ctx, s, to) })
+	group.Go(func() error { return b.openPostgres(ctx, s, to) })
 	err := group.Wait()
 	if err == nil && (b.nats != nil || b.private != nil) {
 		b.disk, err = embedded.NewDisk(s.server.DataDir, s.server.DiskReserve)
@@ -82,46 +88,63 @@ func openBacking(ctx context.Context, s *settings, log *slog.Logger, undo *clean
 }
 
 // openNATS connects to NATS, or starts one in this process. Stages and publishers of one process share a connection.
-func (b *backing) openNATS(ctx context.Context, s *settings, log *slog.Logger) (err error) {
+func (b *backing) openNATS(ctx context.Context, s *settings, to opening) (err error) {
+	d := dependency{"nats", "FANFARE_NATS_URL", masked("FANFARE_NATS_URL", s.nats.URL)}
+	if s.nats.URL == "" {
+		d = dependency{"nats", "FANFARE_NATS_LISTEN", "the NATS of this process"}
+	}
+	report, over := to.waits.wait(ctx, d)
+	defer func() { over(err) }()
 	if s.nats.URL != "" {
-		b.nc, err = jetstream.Connect(ctx, s.nats.URL, s.nats.Options()...)
+		b.nc, err = s.nats.Connect(ctx, report, jetstream.Log(to.log))
 	} else {
-		b.nats, err = embedded.StartNATS(embedded.NATSConfig{
-			Dir: s.server.DataDir, Listen: s.server.NATSListen, SyncAlways: true, Logger: log,
-			LocalPublish: s.server.NATSLocalPublish == "on",
-		})
-		if err != nil {
-			return err
-		}
-		b.nc, err = b.nats.Connect(nats.Name("fanfare"), nats.MaxReconnects(-1), jetstream.Lean)
+		b.nc, err = b.startNATS(s, to.log)
 	}
 	if err != nil {
-		return err
+		return d.failed(err)
 	}
 	if b.js, err = natsjs.New(b.nc); err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	return nil
+	return d.failed(jetstream.AwaitUsable(ctx, b.nc, b.js, report))
+}
+
+// startNATS starts the embedded server and connects to it.
+func (b *backing) startNATS(s *settings, log *slog.Logger) (nc *nats.Conn, err error) {
+	b.nats, err = embedded.StartNATS(embedded.NATSConfig{
+		Dir: s.server.DataDir, Listen: s.server.NATSListen, SyncAlways: true, Logger: log,
+		LocalPublish: s.server.NATSLocalPublish == "on",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.nats.Connect(nats.Name("fanfare"), nats.MaxReconnects(-1), jetstream.Lean, jetstream.Log(log))
 }
 
 // openPostgres opens the pool, after starting a private server if no other is named, and migrates the schema.
-func (b *backing) openPostgres(ctx context.Context, s *settings, log *slog.Logger) (err error) {
+func (b *backing) openPostgres(ctx context.Context, s *settings, to opening) (err error) {
 	b.url = s.server.PostgresURL
+	d := dependency{"postgres", "FANFARE_POSTGRES_URL", postgres.Address(b.url)}
 	if b.url == "" {
-		b.private, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: s.server.DataDir, Logger: log})
+		d = dependency{"postgres", "FANFARE_DATA_DIR", "the private Postgres"}
+	}
+	report, over := to.waits.wait(ctx, d)
+	defer func() { over(err) }()
+	if b.url == "" {
+		b.private, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: s.server.DataDir, Logger: to.log})
 		if err != nil {
 			return err
 		}
 		b.url = b.private.URL()
 	}
-	if b.db, err = postgres.Open(ctx, b.url, s.server.PostgresMaxConns); err != nil {
-		return fmt.Errorf("FANFARE_POSTGRES_URL: %w", err)
+	if b.db, err = postgres.OpenReporting(ctx, b.url, s.server.PostgresMaxConns, report); err != nil {
+		return d.failed(err)
 	}
 	if err := postgres.Migrate(ctx, b.db); err != nil {
 		return err
 	}
 	// The recorder keeps them up; made here, no row of the first events meets one that is just being attached.
-	return postgres.NewPartitions(b.db, log).Ensure(ctx)
+	return postgres.NewPartitions(b.db, to.log).Ensure(ctx)
 }
 
 // natsURL is where commands of this machine reach NATS, with credentials; empty if nowhere.
@@ -166,7 +189,9 @@ func connectForTool(ctx context.Context, s *settings) (*nats.Conn, natsjs.JetStr
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	nc, err := jetstream.Connect(ctx, url, s.nats.Options()...)
+	cfg := s.nats
+	cfg.URL = url
+	nc, err := cfg.Connect(ctx, func(error) {})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reach NATS at %s (from %s): %w", maskURL(url), source, err)
 	}

@@ -22,6 +22,7 @@ func startPipeline(ctx context.Context, dir string, env ...string) (*pipelineChi
 		envPrefix + "_DATA_DIR=" + dir,
 		envPrefix + "_ADDR=127.0.0.1:0",
 		envPrefix + "_OPS_ADDR=127.0.0.1:0",
+		envPrefix + "_SHUTDOWN_DELAY=0s",
 		envPrefix + "_NATS_LISTEN=127.0.0.1:0",
 		envPrefix + "_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
 		envPrefix + "_LOG_LEVEL=warn",

@@ -46,6 +46,7 @@ func (cmd demoCmd) Run(ctx context.Context, c *console) (err error) {
 	s.server.Addr, s.server.OpsAddr, s.server.NATSListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	s.nats.URL, s.server.PostgresURL, s.server.SecretKeys, s.access.AdminKey = "", "", "", ""
 	s.egress.AllowPrivateCIDRs = "127.0.0.0/8"
+	s.server.ShutdownDelay = new(time.Duration) // No load balancer needs to notice.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen for the demo's webhooks: %w", err)

@@ -9,9 +9,9 @@
 // It promises that what cannot work is refused at the start with the name of the variable that is wrong, that a role
 // is up only when all it needs is, and that `fanfare all` finds its data again at the next start.
 //
-// If a dependency fails at the start, the process says which and exits 1. Later failures are waited out by the
-// stages; /readyz says which dependency is away. A second process on the same data directory is refused.
+// At the start, operations are served at once, and NATS and Postgres are awaited for two minutes; an error that waiting cannot
+// cure ends the process with exit code 1. Later failures are waited out by the stages; /readyz says which dependency is away. A second process on the same data directory is refused.
 //
-// The first SIGINT or SIGTERM stops it: listeners close, stages drain, servers stop in reverse order, exit 0 within
+// The first SIGINT or SIGTERM stops it: after FANFARE_SHUTDOWN_DELAY the API's listener closes, stages drain, servers stop in reverse order, exit 0 within
 // 30 s. A second signal ends it at once; so does kill -9, after which the next start picks up what was on disk.
 package main

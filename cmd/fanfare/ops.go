@@ -16,15 +16,28 @@ import (
 // ops is what a machine asks of a process: /healthz, /readyz and /metrics, without a key.
 type ops struct {
 	role     string
-	checks   []check
-	durable  func(context.Context) (synced bool, detail string, err error)
+	starting *waits
 	metrics  *prometheus.Registry
 	pprof    bool
 	stopping atomic.Bool // set when the process has been asked to stop: it is no longer ready
 
 	mu     sync.Mutex // held while the dependencies are asked
+	asks   *asks      // nil until the process is up
 	last   readiness
 	lastAt time.Time
+}
+
+// asks are what /readyz asks of a process that is up.
+type asks struct {
+	checks  []check
+	durable func(context.Context) (synced bool, detail string, err error)
+}
+
+// up says that the start is over.
+func (o *ops) up(a asks) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asks = &a
 }
 
 // check asks one dependency whether it is there.
@@ -42,7 +55,7 @@ const (
 
 // readiness is the answer of /readyz.
 type readiness struct {
-	Status       string            `json:"status"` // ready, not ready, stopping
+	Status       string            `json:"status"` // starting, ready, not ready, stopping
 	Role         string            `json:"role"`
 	Dependencies map[string]string `json:"dependencies"` // "ok", or what is wrong
 	// Durability is synced if what was accepted is on disk, degraded if a power cut may lose it, unknown while
@@ -66,9 +79,9 @@ func (o *ops) handler() http.Handler {
 
 // ready answers /readyz.
 func (o *ops) ready(w http.ResponseWriter, r *http.Request) {
-	answer := o.readiness(r.Context())
-	if o.stopping.Load() {
-		answer.Status = "stopping"
+	answer := readiness{Status: "stopping", Role: o.role, Dependencies: map[string]string{}, Durability: "unknown"}
+	if !o.stopping.Load() {
+		answer = o.readiness(r.Context())
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if answer.Status != "ready" {
@@ -81,20 +94,23 @@ func (o *ops) ready(w http.ResponseWriter, r *http.Request) {
 func (o *ops) readiness(ctx context.Context) readiness {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.asks == nil {
+		return readiness{Status: "starting", Role: o.role, Dependencies: o.starting.all(), Durability: "unknown"}
+	}
 	if time.Since(o.lastAt) < answerFor {
 		return o.last
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	answer := readiness{Status: "ready", Role: o.role, Dependencies: map[string]string{}, Durability: "degraded"}
-	errs := make([]error, len(o.checks))
+	errs := make([]error, len(o.asks.checks))
 	var asked sync.WaitGroup
-	for i, c := range o.checks {
+	for i, c := range o.asks.checks {
 		asked.Go(func() { errs[i] = c.ask(ctx) })
 	}
-	synced, detail, err := o.durable(ctx)
+	synced, detail, err := o.asks.durable(ctx)
 	asked.Wait()
-	for i, c := range o.checks {
+	for i, c := range o.asks.checks {
 		answer.Dependencies[c.name] = "ok"
 		if errs[i] != nil {
 			answer.Dependencies[c.name], answer.Status = errs[i].Error(), "not ready"

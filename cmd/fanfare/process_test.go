@@ -88,7 +88,7 @@ func startBinary(t *testing.T, binary func() (string, error), dir string, env []
 		t.Fatalf("build: %v", err)
 	}
 	p := &process{t: t, cmd: exec.Command(path, args...), out: &lockedBuffer{}, done: make(chan struct{}), dir: dir}
-	p.cmd.Env = append(cleanEnv(), "FANFARE_DATA_DIR="+dir, "FANFARE_ADDR=127.0.0.1:0", "FANFARE_OPS_ADDR=127.0.0.1:0",
+	p.cmd.Env = append(cleanEnv(), "FANFARE_DATA_DIR="+dir, "FANFARE_ADDR=127.0.0.1:0", "FANFARE_OPS_ADDR=127.0.0.1:0", "FANFARE_SHUTDOWN_DELAY=0s",
 		"FANFARE_NATS_LISTEN=127.0.0.1:0", "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -72,7 +73,17 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err != nil {
 		return err
 	}
-	back, err := openBacking(ctx, s, by.log, &undo)
+	registry := prometheus.NewRegistry()
+	o := &ops{role: string(r), metrics: registry, pprof: s.server.OpsPprof, starting: newWaits(by.log)}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	// Operations answer from now on, and until all else has ended.
+	undo.add("operations", background(ctx, func(ctx context.Context) error {
+		err := serve(ctx, doors.ops, api.NewServer(o.handler(), by.log))
+		fail(err)
+		return err
+	}))
+	back, err := openBacking(ctx, s, opening{log: by.log, waits: o.starting}, &undo)
 	if err != nil {
 		return err
 	}
@@ -82,21 +93,22 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err := back.topology(ctx, s, r); err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
 	p, err := assemble(ctx, s, r, ground{backing: back, log: by.log, metrics: registry})
 	if err != nil {
 		return err
 	}
 	undo.add("publishing", p.close)
-	o := &ops{
-		role: string(r), metrics: registry, pprof: s.server.OpsPprof, checks: append(back.checks(s, r), check{"publishing", p.trouble}),
+	o.up(asks{
+		checks: append(back.checks(s, r), check{"publishing", p.trouble}),
 		durable: func(ctx context.Context) (bool, string, error) {
 			return jetstream.Durability(ctx, back.nc, back.js, names(needed(s, r))...)
 		},
-	}
+	})
 
-	group, running := errgroup.WithContext(ctx)
-	context.AfterFunc(running, func() { o.stopping.Store(true) })
+	context.AfterFunc(ctx, func() { o.stopping.Store(true) })
+	working, cancel := s.delayed(ctx, r)
+	defer cancel()
+	group, running := errgroup.WithContext(working)
 	// It ends after all else: a worker that drains still has its share of max_in_flight.
 	undo.add("heartbeat", background(ctx, back.heartbeat.Run))
 	if r == roleAll {
@@ -111,7 +123,6 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if back.nats != nil {
 		group.Go(func() error { return back.nats.Supervise(running) })
 	}
-	group.Go(func() error { return serve(running, doors.ops, api.NewServer(o.handler(), by.log)) })
 	if doors.api != nil {
 		server := withVendors(api.NewServer(p.mux, by.log), p.vendors)
 		server.Handler = s.proxies.Handler(server.Handler)
@@ -135,6 +146,18 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		return nil
 	})
 	return group.Wait()
+}
+
+// delayed returns a context that ends later than ctx, so that a load balancer, which learns from /readyz that the process stops,
+// sends it nothing any more when the listener of the API closes. A role without the API stops at once.
+func (s *settings) delayed(ctx context.Context, r role) (context.Context, context.CancelFunc) {
+	delay := s.server.shutdownDelay()
+	if delay == 0 || !r.is(roleAPI, roleIngest) {
+		return context.WithCancel(ctx)
+	}
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(delay, cancel) })
+	return later, func() { stop(); cancel() }
 }
 
 // background runs something until the returned function is called, which waits for it; the end of ctx does not end it.

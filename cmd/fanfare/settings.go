@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
@@ -36,17 +39,19 @@ type settings struct {
 
 // serverConfig is what belongs to the process and to no stage.
 type serverConfig struct {
-	Addr             string `envconfig:"ADDR" default:"127.0.0.1:8080" desc:"where the API is served"`
-	OpsAddr          string `envconfig:"OPS_ADDR" default:"127.0.0.1:9464" desc:"where /healthz, /readyz and /metrics are served, without a key"`
-	OpsPprof         bool   `envconfig:"OPS_PPROF" default:"false" desc:"serve Go's profiles at /debug/pprof of FANFARE_OPS_ADDR"`
-	DataDir          string `envconfig:"DATA_DIR" default:"./fanfare-data" desc:"what all keeps: the embedded NATS, the private Postgres, the first keys"`
-	DiskReserve      int64  `envconfig:"DISK_RESERVE" default:"1073741824" desc:"bytes of the volume of FANFARE_DATA_DIR that stay free: with less, all refuses new events (503); at most a twentieth of the volume; 0: none"`
-	NATSListen       string `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"where the embedded NATS takes publishers of this machine; off: nowhere"`
-	NATSLocalPublish string `envconfig:"NATS_LOCAL_PUBLISH" default:"on" desc:"whether clients of this machine may publish events to the embedded NATS without credentials (and nothing else); off: they need those of nats.key in FANFARE_DATA_DIR"`
-	StreamReplicas   int    `envconfig:"STREAM_REPLICAS" default:"1" desc:"how many servers of a NATS cluster hold each stream; set it before topology apply"`
-	PostgresURL      string `envconfig:"POSTGRES_URL" desc:"connection URL of Postgres; empty starts a private one in all"`
-	PostgresMaxConns int    `envconfig:"POSTGRES_MAX_CONNS" default:"16" desc:"connections that one process opens at most"`
-	SecretKeys       string `envconfig:"SECRET_KEYS" desc:"keys that encrypt secrets at rest, id:base64,id:base64: the first encrypts, all decrypt; all makes one"`
+	Addr    string `envconfig:"ADDR" default:"127.0.0.1:8080" desc:"where the API is served"`
+	OpsAddr string `envconfig:"OPS_ADDR" default:"127.0.0.1:9464" desc:"where /healthz, /readyz and /metrics are served, without a key"`
+	// ShutdownDelay is nil where it is not set.
+	ShutdownDelay    *time.Duration `envconfig:"SHUTDOWN_DELAY" desc:"how long the API is still served after SIGTERM, while /readyz says stopping, so that load balancers notice (empty: 5s, or none on a terminal)"`
+	OpsPprof         bool           `envconfig:"OPS_PPROF" default:"false" desc:"serve Go's profiles at /debug/pprof of FANFARE_OPS_ADDR"`
+	DataDir          string         `envconfig:"DATA_DIR" default:"./fanfare-data" desc:"what all keeps: the embedded NATS, the private Postgres, the first keys"`
+	DiskReserve      int64          `envconfig:"DISK_RESERVE" default:"1073741824" desc:"bytes of the volume of FANFARE_DATA_DIR that stay free: with less, all refuses new events (503); at most a twentieth of the volume; 0: none"`
+	NATSListen       string         `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"where the embedded NATS takes publishers of this machine; off: nowhere"`
+	NATSLocalPublish string         `envconfig:"NATS_LOCAL_PUBLISH" default:"on" desc:"whether clients of this machine may publish events to the embedded NATS without credentials (and nothing else); off: they need those of nats.key in FANFARE_DATA_DIR"`
+	StreamReplicas   int            `envconfig:"STREAM_REPLICAS" default:"1" desc:"how many servers of a NATS cluster hold each stream; set it before topology apply"`
+	PostgresURL      string         `envconfig:"POSTGRES_URL" desc:"connection URL of Postgres; empty starts a private one in all"`
+	PostgresMaxConns int            `envconfig:"POSTGRES_MAX_CONNS" default:"16" desc:"connections that one process opens at most"`
+	SecretKeys       string         `envconfig:"SECRET_KEYS" desc:"keys that encrypt secrets at rest, id:base64,id:base64: the first encrypts, all decrypt; all makes one"`
 }
 
 // Validate names the variable that is wrong.
@@ -57,6 +62,8 @@ func (c serverConfig) Validate() error {
 		}
 	}
 	switch {
+	case c.shutdownDelay() < 0 || c.shutdownDelay() > time.Minute:
+		return fmt.Errorf("FANFARE_SHUTDOWN_DELAY must be 0s to 1m, not %s", c.shutdownDelay())
 	case c.NATSLocalPublish != "on" && c.NATSLocalPublish != "off":
 		return fmt.Errorf("FANFARE_NATS_LOCAL_PUBLISH must be on or off, not %q", c.NATSLocalPublish)
 	case c.DiskReserve < 0:
@@ -68,6 +75,23 @@ func (c serverConfig) Validate() error {
 	}
 	return nil
 }
+
+// defaultShutdownDelay is longer than the interval of a readiness probe.
+const defaultShutdownDelay = 5 * time.Second
+
+func (c serverConfig) shutdownDelay() time.Duration {
+	switch {
+	case c.ShutdownDelay != nil:
+		return *c.ShutdownDelay
+	case onTerminal():
+		return 0 // Somebody pressed Ctrl-C and waits.
+	default:
+		return defaultShutdownDelay
+	}
+}
+
+// onTerminal says whether somebody started the process by hand.
+func onTerminal() bool { return term.IsTerminal(int(os.Stdin.Fd())) }
 
 // newSettings are those of an empty environment.
 func newSettings() *settings { return &settings{} }

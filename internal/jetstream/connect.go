@@ -2,45 +2,130 @@ package jetstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"os"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// Config says where NATS is.
+// Config says where NATS is, and how a process proves who it is. Its files are of NATS alone: what webhooks trust is set elsewhere.
 type Config struct {
 	// URL lists the servers, comma-separated, with tls:// and credentials where they need them.
 	URL string `envconfig:"NATS_URL" desc:"the NATS servers, comma-separated; empty: one within this process"`
 	// Creds is the path of a credentials file.
 	Creds string `envconfig:"NATS_CREDS" desc:"path of a NATS credentials file (.creds); empty: none"`
+	// NKey is the path of a file that holds an nkey seed.
+	NKey string `envconfig:"NATS_NKEY" desc:"path of a file with the seed of an nkey; empty: none"`
+	// CA is the path of PEM certificates that sign those of the servers, instead of the system's.
+	CA string `envconfig:"NATS_CA" desc:"path of the CA certificates (PEM) that NATS is checked by, which webhooks do not trust; empty: those of the system"`
+	// ClientCert and ClientKey are the paths of a certificate and its key, both in PEM.
+	ClientCert string `envconfig:"NATS_CLIENT_CERT" desc:"path of the client certificate (PEM) for NATS; empty: none"`
+	ClientKey  string `envconfig:"NATS_CLIENT_KEY" desc:"path of the key (PEM) of FANFARE_NATS_CLIENT_CERT"`
 }
 
-// Options are those that a connection needs beside the URL.
-func (c Config) Options() []nats.Option {
-	if c.Creds == "" {
+// Validate names the variable that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case (c.ClientCert == "") != (c.ClientKey == ""):
+		return errors.New("FANFARE_NATS_CLIENT_CERT and FANFARE_NATS_CLIENT_KEY must be set together")
+	case c.Creds != "" && c.NKey != "":
+		return errors.New("FANFARE_NATS_CREDS and FANFARE_NATS_NKEY must not be set together")
+	default:
 		return nil
 	}
-	return []nats.Option{nats.UserCredentials(c.Creds)}
+}
+
+// Options are those that a connection needs beside the URL. A file that cannot be read is an error that names its setting; later
+// connections read the files again.
+func (c Config) Options() (opts []nats.Option, err error) {
+	for variable, path := range map[string]string{
+		"FANFARE_NATS_CREDS": c.Creds, "FANFARE_NATS_NKEY": c.NKey, "FANFARE_NATS_CA": c.CA,
+	} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(path); err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+	}
+	if c.Creds != "" {
+		opts = append(opts, nats.UserCredentials(c.Creds))
+	}
+	if c.NKey != "" {
+		key, err := nats.NkeyOptionFromSeed(c.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("FANFARE_NATS_NKEY: %w", err)
+		}
+		opts = append(opts, key)
+	}
+	if c.CA != "" {
+		opts = append(opts, nats.RootCAs(c.CA))
+	}
+	if c.ClientCert != "" {
+		if _, err := tls.LoadX509KeyPair(c.ClientCert, c.ClientKey); err != nil {
+			return nil, fmt.Errorf("FANFARE_NATS_CLIENT_CERT, FANFARE_NATS_CLIENT_KEY: %w", err)
+		}
+		opts = append(opts, nats.ClientCert(c.ClientCert, c.ClientKey))
+	}
+	return opts, nil
+}
+
+// Connect connects to the servers of the settings as the function Connect does. report is called with the reason of each failed try.
+func (c Config) Connect(ctx context.Context, report func(error), opts ...nats.Option) (*nats.Conn, error) {
+	own, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	return connect(ctx, c.URL, report, append(own, opts...)...)
 }
 
 // Connect connects to the servers that url lists and keeps the connection, with the settings of Steady and then opts. At first
-// it tries until ctx ends, unless the servers refuse the credentials.
+// it tries until ctx ends, unless the error is one that waiting cannot cure, such as credentials that are refused.
 func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, error) {
+	return connect(ctx, url, func(error) {}, opts...)
+}
+
+func connect(ctx context.Context, url string, report func(error), opts ...nats.Option) (*nats.Conn, error) {
 	opts = append([]nats.Option{Steady}, opts...)
 	for pause := (backOff{}); ; {
 		nc, err := nats.Connect(url, opts...)
-		switch {
-		case err == nil:
+		if err == nil {
 			return nc, nil
-		case !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout):
+		}
+		if !curable(err) {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
-		case !pause.wait(ctx):
+		}
+		report(err)
+		if !pause.wait(ctx) {
 			return nil, fmt.Errorf("connect to NATS: %w (%w)", err, context.Cause(ctx))
 		}
 	}
+}
+
+// curable says whether the same servers may accept a later try: they are away, starting or full. A refusal of credentials or of a
+// certificate is not curable.
+func curable(err error) bool {
+	for _, away := range []error{
+		nats.ErrNoServers, nats.ErrTimeout, nats.ErrMaxConnectionsExceeded, nats.ErrConnectionClosed, nats.ErrStaleConnection,
+		io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, net.ErrClosed,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return false // a TLS alert: the server refuses our certificate, or its absence
+	}
+	_, network := errors.AsType[net.Error](err)
+	_, system := errors.AsType[syscall.Errno](err)
+	return network || system
 }
 
 // Steady is the option of a connection that comes back whatever happens, and that notices within 20 s when the other

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -93,9 +96,39 @@ func TestConnectGivesUp(t *testing.T) {
 	if _, err := jetstream.Connect(t.Context(), s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("without credentials: got %v, want %v", err, nats.ErrAuthorization)
 	}
-	cfg := jetstream.Config{Creds: "/nowhere/fanfare.creds"}
-	if _, err := jetstream.Connect(t.Context(), s.ClientURL(), cfg.Options()...); err == nil || !strings.Contains(err.Error(), "/nowhere/fanfare.creds") {
+	cfg := jetstream.Config{URL: s.ClientURL(), Creds: "/nowhere/fanfare.creds"}
+	if _, err := cfg.Connect(t.Context(), func(error) {}); err == nil || !strings.Contains(err.Error(), "/nowhere/fanfare.creds") {
 		t.Errorf("with credentials that are missing: got %v", err)
+	}
+}
+
+// A connection proves who it is with the key of an nkey file.
+func TestConnectWithNKey(t *testing.T) {
+	t.Parallel()
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := user.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "fanfare.nk")
+	if err := os.WriteFile(file, seed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := listening(t, &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}})
+	nc, err := jetstream.Config{URL: s.ClientURL(), NKey: file}.Connect(t.Context(), func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+	if _, err := (jetstream.Config{URL: s.ClientURL()}).Connect(t.Context(), func(error) {}); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("without the nkey: got %v, want %v", err, nats.ErrAuthorization)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -28,6 +29,9 @@ func IsUnavailable(err error) bool {
 	}
 	if said, ok := errors.AsType[*pq.Error](err); ok {
 		return unavailableCode(said.Code)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return false // a certificate's file; the socket of a server that is away is a net.OpError
 	}
 	for _, away := range []error{
 		ErrUnavailable, driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,

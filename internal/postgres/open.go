@@ -23,6 +23,8 @@ const (
 	// answerTimeout is how long we wait for bytes of the server: longer than any statement may take, so
 	// what exceeds it is a server that is stopped or cut off.
 	answerTimeout = statementTimeout + 5*time.Second
+	// MinVersion is the oldest major version of Postgres that Fanfare works with.
+	MinVersion = 14
 	// pingPause is the pause between two tries of Open.
 	pingPause = 200 * time.Millisecond
 )
@@ -37,6 +39,11 @@ const (
 // An argument of type []byte is sent in binary: right for a bytea and for a Column. JSON must be given as a string, and
 // a bytea never. A statement that is not prepared takes one round trip.
 func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
+	return OpenReporting(ctx, url, maxConns, func(error) {})
+}
+
+// OpenReporting is Open that calls report with the reason of each failed try.
+func OpenReporting(ctx context.Context, url string, maxConns int, report func(error)) (*sql.DB, error) {
 	to, err := parseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the Postgres URL: %w", err)
@@ -49,9 +56,12 @@ func Open(ctx context.Context, url string, maxConns int) (*sql.DB, error) {
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	// Servers behind one name change; connections must not outlive that for long.
 	db.SetConnMaxLifetime(time.Hour)
-	err = awaitServer(ctx, db)
+	err = awaitServer(ctx, db, report)
 	if err == nil {
 		err = refuseTransactionPooling(ctx, db)
+	}
+	if err == nil {
+		err = refuseOldServer(ctx, db)
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -76,8 +86,20 @@ func timeouts(given map[string]string) string {
 	return set.String()
 }
 
-// awaitServer pings until the server answers, ctx ends, or it says what no waiting will mend.
-func awaitServer(ctx context.Context, db *sql.DB) error {
+// refuseOldServer refuses a server of a version that Fanfare is not tested with.
+func refuseOldServer(ctx context.Context, db *sql.DB) error {
+	var number int
+	if err := db.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int").Scan(&number); err != nil {
+		return fmt.Errorf("ask Postgres for its version: %w", err)
+	}
+	if major := number / 10000; major < MinVersion {
+		return fmt.Errorf("the server is Postgres %d; Fanfare needs %d or later", major, MinVersion)
+	}
+	return nil
+}
+
+// awaitServer pings until the server answers, ctx ends, or the error is one that waiting cannot cure.
+func awaitServer(ctx context.Context, db *sql.DB, report func(error)) error {
 	for {
 		err := ping(ctx, db)
 		if err == nil {
@@ -85,6 +107,9 @@ func awaitServer(ctx context.Context, db *sql.DB) error {
 		}
 		if ctx.Err() == nil && !IsUnavailable(err) {
 			return fmt.Errorf("connect to Postgres: %w", err)
+		}
+		if ctx.Err() == nil {
+			report(err)
 		}
 		select {
 		case <-ctx.Done():

@@ -119,3 +119,28 @@ func TestContextsHoldWhenTheServerHangs(t *testing.T) {
 		t.Errorf("after it went on: %v", err)
 	}
 }
+
+// A server older than Fanfare is tested with is refused with both versions.
+func TestOpenRefusesAnOldServer(t *testing.T) {
+	t.Parallel()
+	own := servertest.PostgresURL(t)
+	db, err := postgres.Open(t.Context(), own, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{ // Sessions that look there first find another version.
+		"CREATE SCHEMA old", "CREATE FUNCTION old.current_setting(text) RETURNS text LANGUAGE sql AS $$SELECT '130011'$$",
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, err := postgres.Open(t.Context(), own+"&search_path=old,pg_catalog", 2)
+	if err == nil {
+		old.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "Postgres 13") || !strings.Contains(err.Error(), "14") {
+		t.Errorf("got %v, want both versions", err)
+	}
+}

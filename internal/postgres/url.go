@@ -42,6 +42,19 @@ func parseURL(raw string) (target, error) {
 	return to, to.takeClientParameters()
 }
 
+// Address is the host and port of each server that a connection string names, without its user and password.
+func Address(raw string) string {
+	to, err := parseURL(raw)
+	if err != nil {
+		return "(unreadable)"
+	}
+	all := []string{net.JoinHostPort(to.cfg.Host, strconv.Itoa(int(to.cfg.Port)))}
+	for _, other := range to.cfg.Multi {
+		all = append(all, net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
+	}
+	return strings.Join(all, ",")
+}
+
 // spreadHosts turns a URL of several hosts into one that the driver reads: it takes the hosts of a URL without ports, and
 // the ports as a parameter. Any other connection string is returned as it is.
 func spreadHosts(raw string) (string, error) {
