@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/cbor"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 )
 
 // AttemptsStream holds outcomes on their way to the ledger; RecorderDurable is the recorders' shared place in it.
@@ -62,8 +63,9 @@ type journal struct {
 
 // letter is what one caller has to write: records, one after the other.
 type letter struct {
-	raw   []byte
-	count int
+	raw     []byte
+	count   int
+	counted bool // by internal/suspect
 }
 
 // A message costs the broker and the recorder as much as several outcomes. So while many come, the next message is
@@ -125,6 +127,7 @@ func pack(records []*outcome.Record) (l letter, n int) {
 			l.raw = l.raw[:before]
 			break
 		}
+		l.counted = l.counted || records[n].Counted
 		n++
 	}
 	l.count = n
@@ -135,10 +138,10 @@ func pack(records []*outcome.Record) (l letter, n int) {
 // which its own stream still has: an outcome that could not be written would send its delivery for ever.
 func (j *journal) writeLess(ctx context.Context, r *outcome.Record) error {
 	less := r.WithoutResponse()
-	err := j.group.Do(ctx, letter{raw: less.Append(nil), count: 1})
+	err := j.group.Do(ctx, letter{raw: less.Append(nil), count: 1, counted: r.Counted})
 	if errors.Is(err, jetstream.ErrTooLarge) {
 		less.Event = nil
-		err = j.group.Do(ctx, letter{raw: less.Append(nil), count: 1})
+		err = j.group.Do(ctx, letter{raw: less.Append(nil), count: 1, counted: r.Counted})
 	}
 	return err
 }
@@ -147,11 +150,17 @@ func (j *journal) commit(ctx context.Context, letters []letter) error {
 	begun := time.Now()
 	count := 0
 	raw := make([][]byte, len(letters))
+	counted := false
 	for i, l := range letters {
 		raw[i] = l.raw
 		count += l.count
+		counted = counted || l.counted
 	}
-	_, err := j.to.Send(ctx, attemptsSubject, &message.Message{Payload: cbor.Wrap(count, raw...)})
+	msg := &message.Message{Payload: cbor.Wrap(count, raw...)}
+	if counted {
+		suspect.Mark(msg)
+	}
+	_, err := j.to.Send(ctx, attemptsSubject, msg)
 	if err == nil && count >= j.many {
 		time.Sleep(j.pause - time.Since(begun))
 	}

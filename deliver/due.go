@@ -169,6 +169,7 @@ func (d *due) start(got []*claimed, begun time.Time) {
 	d.flying.Add(int64(len(got)))
 	for _, c := range got {
 		c.epoch, c.until, c.state = epoch, begun.Add(w.cfg.Lease), handed
+		c.counted = c.lapses > 0
 		w.metrics.late.Observe(c.late.Seconds())
 	}
 	w.flights.Go(func() {

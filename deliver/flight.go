@@ -35,6 +35,7 @@ type flight struct {
 	limited      bool // it has waited for the rate limit already
 	ordered      bool // others may wait for it to end
 	gone         bool // the event's contents do not open any more
+	counted      bool // its outcome may repeat one that killed a recorder
 
 	event  *Event
 	bodies *webhook.Bodies
@@ -193,6 +194,7 @@ func (f *flight) record(as outcome.Outcome, reason outcome.Reason, at time.Time)
 		Delivery: f.delivery, EventUID: f.eventUID, EventID: f.eventID, EventType: f.eventType, Tenant: f.tenant,
 		Seq: f.seq, Subscription: f.subscription, Generation: f.generation,
 		Outcome: as, Reason: reason, Attempts: f.attempts, Excused: f.excused, CreatedAt: f.created, At: at, Test: f.test,
+		Counted: f.counted,
 	}
 }
 

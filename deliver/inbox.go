@@ -20,6 +20,9 @@ type Task struct {
 	Revision int64
 	// Suspect says that the event may have been handed over before, so that the ledger must be asked.
 	Suspect bool
+	// Counted says that the event's message is counted by internal/suspect, so that the task's is to be counted as well. It is
+	// not written.
+	Counted bool
 
 	sealed []byte // the event's contents, while they are sealed; empty if they are lost
 	lost   bool   // the contents do not open any more: the event cannot be sent

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -141,7 +142,11 @@ func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jet
 	var next []*Task
 	weight := 0
 	flush := func() {
-		list = append(list, jetstream.Outgoing{Subject: subject, Message: &message.Message{Payload: packTasks(next)}})
+		msg := &message.Message{Payload: packTasks(next)}
+		if slices.ContainsFunc(next, func(t *Task) bool { return t.Counted }) {
+			suspect.Mark(msg)
+		}
+		list = append(list, jetstream.Outgoing{Subject: subject, Message: msg})
 		next, weight = next[:0], 0
 	}
 	for _, p := range parcels {

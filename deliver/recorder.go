@@ -82,7 +82,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer stop(errStopping)
 	r.stopping = stopping
 	router, err := newRouter(ctx, route{
-		name: "recorder", handle: r.handle, putAway: r.quarantine, last: r.standIns, guard: r.deadly, js: r.js, metrics: r.metrics, drain: recorderDrain, log: r.log,
+		name: "recorder", handle: r.handle, putAway: r.quarantine, last: r.standIns, about: aboutOutcomes, guard: r.deadly, js: r.js, metrics: r.metrics, drain: recorderDrain, log: r.log,
 		subscribers: []jetstream.SubscriberConfig{
 			{Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages},
 		},

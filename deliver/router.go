@@ -22,6 +22,7 @@ type route struct {
 	handle      message.NoPublishHandlerFunc
 	putAway     func(meta jetstream.Delivery, cause error, data []byte) error // quarantines a message
 	last        message.NoPublishHandlerFunc                                  // ends what a quarantined message asks for
+	about       func(msg *message.Message) []suspect.Subject
 	guard       *suspect.Guard
 	js          natsjs.JetStream
 	metrics     *Metrics
@@ -36,7 +37,7 @@ func newRouter(ctx context.Context, r route) (*message.Router, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make router of %s: %w", r.name, err)
 	}
-	guard := r.guard.Middleware(suspect.Handlers{PutAway: r.quarantine, Last: r.last})
+	guard := r.guard.Middleware(suspect.Handlers{About: r.about, PutAway: r.quarantine, Last: r.last})
 	router.AddMiddleware(handBack, r.metrics.middleware(r.name), guard, r.poison, middleware.Recoverer)
 	for _, cfg := range r.subscribers {
 		cfg.DrainTimeout, cfg.Logger = r.drain, r.log

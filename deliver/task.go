@@ -60,10 +60,13 @@ func (w *Worker) handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
+	for _, f := range flights {
+		f.counted = suspect.Counted(msg)
+	}
 	if err := w.catchUpWith(tasks); err != nil {
 		return err
 	}
-	if meta.Suspect && suspect.Alone(msg) {
+	if suspect.Alone(msg) {
 		return w.apart(flights)
 	}
 	return w.take(flights)
@@ -106,7 +109,7 @@ func (w *Worker) endAll(msg *message.Message) error {
 	records := make([]*outcome.Record, len(flights))
 	for i, f := range flights {
 		records[i] = f.record(outcome.Dead, outcome.ReasonProtocol, w.now())
-		records[i].Step = 1
+		records[i].Step, records[i].Counted = 1, true
 		w.keepBytes(f, records[i])
 	}
 	return w.write(records...)

@@ -218,7 +218,7 @@ const commitGrace = 2 * time.Second
 // router is Watermill's, with one handler for all tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
 	r := route{
-		name: "deliver", handle: w.handle, putAway: w.quarantine, last: w.endAll, guard: w.deadly, js: w.js, metrics: w.metrics,
+		name: "deliver", handle: w.handle, putAway: w.quarantine, last: w.endAll, about: aboutTasks, guard: w.deadly, js: w.js, metrics: w.metrics,
 		drain: w.cfg.DrainTimeout + commitGrace, log: w.log,
 	}
 	for _, q := range taskQueues() {

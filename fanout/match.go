@@ -18,6 +18,7 @@ type job struct {
 	event    *Event
 	// suspect says that the event may have been fanned out before.
 	suspect bool
+	counted bool // its message is counted by internal/suspect
 	// since is when it came. The broker gives a message to another once it has heard nothing for AckWait: a
 	// process that was stopped for so long must not go on as if it were alone.
 	since time.Time
@@ -126,7 +127,7 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, ref
 				return err
 			}
 		}
-		err := j.out.Send(ctx, tasks(j.event, targets, revision, j.suspect)...)
+		err := j.out.Send(ctx, tasks(j.event, targets, deliver.Task{Revision: revision, Suspect: j.suspect, Counted: j.counted})...)
 		// A hand-over that failed may be on disk all the same.
 		j.suspect = j.suspect || err != nil
 		return err
@@ -134,14 +135,13 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, ref
 	return done, refusal, err
 }
 
-// tasks splits an event's targets into tasks.
-func tasks(e *Event, targets []deliver.Target, revision int64, suspect bool) []deliver.Task {
+// tasks splits an event's targets into tasks, which are else like one.
+func tasks(e *Event, targets []deliver.Target, like deliver.Task) []deliver.Task {
 	list := make([]deliver.Task, (len(targets)+deliver.MaxTargets-1)/deliver.MaxTargets)
 	for i := range list {
 		n := min(len(targets), deliver.MaxTargets)
-		t := &list[i]
-		t.Event = *e
-		t.Targets, t.Revision, t.Suspect = targets[:n:n], revision, suspect
+		list[i] = like
+		list[i].Event, list[i].Targets = *e, targets[:n:n]
 		targets = targets[n:]
 	}
 	return list

@@ -90,7 +90,7 @@ func (a *Auditor) receivers(e *Event, list []*subscriptions.Subscription, revisi
 // send sends what is missing; deliver skips what was made.
 func (a *Auditor) send(ctx context.Context, e *Event, to receivers) error {
 	if len(to.targets) > 0 {
-		if err := a.Outbox.Send(ctx, tasks(e, to.targets, to.revision, true)...); err != nil {
+		if err := a.Outbox.Send(ctx, tasks(e, to.targets, deliver.Task{Revision: to.revision, Suspect: true, Counted: true})...); err != nil {
 			return err
 		}
 	}

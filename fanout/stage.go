@@ -142,7 +142,7 @@ func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, er
 	if refusal != nil {
 		return nil, refusal, nil
 	}
-	return &job{Stage: s, patience: p, event: e, suspect: from.Suspect, since: s.now()}, nil, nil
+	return &job{Stage: s, patience: p, event: e, suspect: from.Suspect, counted: suspect.Counted(msg), since: s.now()}, nil, nil
 }
 
 // refuse puts a message that is no valid event into quarantine.

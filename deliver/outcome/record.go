@@ -41,6 +41,9 @@ type Record struct {
 	Event []byte
 
 	Keep *event.Event // to be packed into Event when the record is written
+	// Counted says that the record may repeat one that killed the recorder, which is to count its message; see internal/suspect.
+	// It is not written.
+	Counted bool
 }
 
 // Made is an attempt that was made.

@@ -25,7 +25,7 @@ func New(db *sql.DB, log *slog.Logger, stages ...string) []*Guard {
 	c := &chain{}
 	counts := newTable(db)
 	for i, stage := range stages {
-		g := &Guard{chain: c, place: i, counts: counts, log: log.With("stage", stage)}
+		g := &Guard{stage: stage, chain: c, place: i, counts: counts, log: log.With("stage", stage)}
 		g.all, g.suspects = semaphore.NewWeighted(everybody), semaphore.NewWeighted(everybody)
 		g.left.Store(maxNew)
 		c.guards = append(c.guards, g)

@@ -1,12 +1,16 @@
 package suspect
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -14,38 +18,49 @@ import (
 
 const (
 	// countTimeout bounds a commit. Messages wait for it.
-	countTimeout = 10 * time.Second
+	countTimeout = 30 * time.Second
 	// restAfterFailure is for how long nothing is counted after a commit failed.
 	restAfterFailure = 5 * time.Second
-	// leftoverAge is after how long a count is removed whose message did not come again. No stream keeps messages longer
-	// without handing them out.
-	leftoverAge = 30 * 24 * time.Hour
-	// maxLeftovers bounds one removal.
+	// countAge is how long a count lasts after its last message: whoever repeats work does so sooner.
+	countAge = 24 * time.Hour
+	// maxLeftovers bounds one removal of counts that are older.
 	maxLeftovers = 10_000
+	// maxRows bounds one commit, as a message can be about a thousand things.
+	maxRows = 10_000
 )
 
-// count is how often the handling of a message was begun and did not end.
+// count is in how many processes in a row the handling of a message, or of another one about the same, was begun and did not end.
 type count struct {
-	stream   string
-	seq      uint64
-	storedAt time.Time // tells messages apart of a stream that was deleted and made again
-	tries    int       // this time included
+	stage string
+	about []Subject
+	tries int // this time included; the most of all that the message is about
+}
+
+// row is where a subject is counted.
+type row struct {
+	stage string
+	about Subject
 }
 
 // table is where Postgres keeps the counts.
 type table struct {
 	db        *sql.DB
+	life      uuid.UUID // names this process
 	beginning *group.Committer[*count]
 	ending    *group.Committer[*count]
 	resting   atomic.Int64 // until when nothing is counted, in Unix nanoseconds
 	sweep     sync.Once
+
+	mu     sync.Mutex
+	inHand map[row]int // messages of this process that are about it
 }
 
 func newTable(db *sql.DB) *table {
-	t := &table{db: db}
-	limits := group.Limits{Count: 1000, Timeout: countTimeout}
-	t.beginning = group.New(limits, nil, t.beginAll)
-	t.ending = group.New(limits, nil, t.endAll)
+	t := &table{db: db, life: uuid.New(), inHand: make(map[row]int)}
+	limits := group.Limits{Count: 1000, Bytes: maxRows, Timeout: countTimeout}
+	size := func(c *count) int { return len(c.about) }
+	t.beginning = group.New(limits, size, t.beginAll)
+	t.ending = group.New(limits, size, t.endAll)
 	return t
 }
 
@@ -54,8 +69,10 @@ func (t *table) begin(c *count) error {
 	if until := t.resting.Load(); until > time.Now().UnixNano() {
 		return fmt.Errorf("count suspect message: %w", postgres.ErrUnavailable)
 	}
+	t.hold(c)
 	err := t.beginning.Do(context.Background(), c)
 	if err != nil {
+		t.release(c)
 		t.resting.Store(time.Now().Add(restAfterFailure).UnixNano())
 	}
 	return err
@@ -63,81 +80,136 @@ func (t *table) begin(c *count) error {
 
 func (t *table) beginAll(ctx context.Context, list []*count) error {
 	t.sweep.Do(func() { t.dropLeftovers(ctx) })
-	byKey := make(map[string]*count, len(list))
-	for _, c := range list {
-		c.tries = MaxTries + 1
-		byKey[c.key()] = c
-	}
 	rows, err := t.db.QueryContext(ctx, `
-INSERT INTO suspects AS s (stream, seq, stored_at)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[])
-ON CONFLICT (stream, seq, stored_at) DO UPDATE SET tries = s.tries + 1, begun_at = now() WHERE s.tries < $4
-RETURNING stream, seq, stored_at, tries`, append(columns(list), MaxTries)...)
+INSERT INTO suspect_subjects AS s (stage, about, life)
+SELECT o.*, $3 FROM unnest($1::text[], $2::uuid[]) AS o
+ON CONFLICT (stage, about) DO UPDATE SET life = excluded.life, begun_at = now(), tries = CASE
+    WHEN s.begun_at < now() - $5 * interval '1 second' THEN 1 WHEN s.life = excluded.life THEN s.tries ELSE s.tries + 1 END
+WHERE s.tries < $4 OR s.tries = $4 AND s.life = excluded.life OR s.begun_at < now() - $5 * interval '1 second'
+RETURNING stage, about, tries`, append(columns(list), t.life, MaxTries, int64(countAge.Seconds()))...)
 	if err != nil {
 		return fmt.Errorf("count suspect messages: %w", err)
 	}
 	defer rows.Close()
+	tries := make(map[row]int)
 	for rows.Next() {
-		var got count
-		if err := rows.Scan(&got.stream, &got.seq, &got.storedAt, &got.tries); err != nil {
+		var r row
+		var n int
+		if err := rows.Scan(&r.stage, &r.about, &n); err != nil {
 			return fmt.Errorf("read count of suspect message: %w", err)
 		}
-		if c := byKey[got.key()]; c != nil {
-			c.tries = got.tries
-		}
+		tries[r] = n
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read counts of suspect messages: %w", err)
 	}
-	return nil
-}
-
-// beginAlone counts one more of a message that is handled alone.
-func (t *table) beginAlone(ctx context.Context, c *count) error {
-	ctx, cancel := context.WithTimeout(ctx, countTimeout)
-	defer cancel()
-	args := append(columns([]*count{c}), MaxTries+1)
-	err := t.db.QueryRowContext(ctx, `
-INSERT INTO suspects AS s (stream, seq, stored_at, tries)
-SELECT o.*, $4::smallint FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS o
-ON CONFLICT (stream, seq, stored_at) DO UPDATE SET tries = s.tries + 1, begun_at = now()
-RETURNING tries`, args...).Scan(&c.tries)
-	if err != nil {
-		return fmt.Errorf("count suspect message %d of %s: %w", c.seq, c.stream, err)
+	for _, c := range list {
+		c.tries = 0
+		for _, about := range c.about {
+			n, counted := tries[row{c.stage, about}]
+			if !counted {
+				n = MaxTries + 1
+			}
+			c.tries = max(c.tries, n)
+		}
 	}
 	return nil
 }
 
-// end forgets a message whose handling ended. If Postgres is away the count stays, and is removed with the leftovers.
-func (t *table) end(c *count) { _ = t.ending.Do(context.Background(), c) }
+// beginAlone counts one more of a message that is handled alone, for everything that it is about.
+func (t *table) beginAlone(ctx context.Context, c *count) error {
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	defer cancel()
+	err := t.db.QueryRowContext(ctx, `
+WITH begun AS (
+    INSERT INTO suspect_subjects AS s (stage, about, life, tries)
+    SELECT o.*, $3, $4 FROM unnest($1::text[], $2::uuid[]) AS o
+    ON CONFLICT (stage, about) DO UPDATE SET life = excluded.life, begun_at = now(), tries = greatest(s.tries + 1, excluded.tries)
+    RETURNING tries
+)
+SELECT max(tries) FROM begun`, append(columns([]*count{c}), t.life, MaxTries+1)...).Scan(&c.tries)
+	if err != nil {
+		return fmt.Errorf("count suspect message: %w", err)
+	}
+	return nil
+}
+
+// end forgets a message whose handling ended, but not what other messages in hand are about as well. If Postgres is away the
+// count stays, and is removed with the leftovers.
+func (t *table) end(c *count) {
+	last := &count{stage: c.stage, about: t.release(c)}
+	if len(last.about) > 0 {
+		_ = t.ending.Do(context.Background(), last)
+	}
+}
 
 func (t *table) endAll(ctx context.Context, list []*count) error {
 	_, err := t.db.ExecContext(ctx, `
-DELETE FROM suspects s USING unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS o (stream, seq, stored_at)
-WHERE s.stream = o.stream AND s.seq = o.seq AND s.stored_at = o.stored_at`, columns(list)...)
+DELETE FROM suspect_subjects s USING unnest($1::text[], $2::uuid[]) AS o (stage, about)
+WHERE s.stage = o.stage AND s.about = o.about`, columns(list)...)
 	if err != nil {
 		return fmt.Errorf("forget suspect messages: %w", err)
 	}
 	return nil
 }
 
+// takeBack takes the last try of a message back, as the process did not die of it. What came before it stays.
+func (t *table) takeBack(c *count) {
+	t.release(c)
+	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
+	defer cancel()
+	_, _ = t.db.ExecContext(ctx, `
+UPDATE suspect_subjects s SET tries = greatest(s.tries - 1, 0) FROM unnest($1::text[], $2::uuid[]) AS o (stage, about)
+WHERE s.stage = o.stage AND s.about = o.about`, columns([]*count{c})...)
+}
+
+// hold notes that a message is in hand.
+func (t *table) hold(c *count) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, about := range c.about {
+		t.inHand[row{c.stage, about}]++
+	}
+}
+
+// release notes that it is no longer, and returns what no other message in hand is about.
+func (t *table) release(c *count) (last []Subject) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, about := range c.about {
+		r := row{c.stage, about}
+		if t.inHand[r]--; t.inHand[r] == 0 {
+			delete(t.inHand, r)
+			last = append(last, about)
+		}
+	}
+	return last
+}
+
 // dropLeftovers removes counts of long ago.
 func (t *table) dropLeftovers(ctx context.Context) {
 	_, _ = t.db.ExecContext(ctx, `
-DELETE FROM suspects WHERE (stream, seq, stored_at) IN (
-    SELECT stream, seq, stored_at FROM suspects WHERE begun_at < now() - $1 * interval '1 second' ORDER BY begun_at LIMIT $2)`,
-		int64(leftoverAge.Seconds()), maxLeftovers)
+DELETE FROM suspect_subjects WHERE (stage, about) IN (
+    SELECT stage, about FROM suspect_subjects WHERE begun_at < now() - $1 * interval '1 second' ORDER BY begun_at LIMIT $2)`,
+		int64(countAge.Seconds()), maxLeftovers)
 }
 
-// key tells messages apart, by the microseconds that Postgres keeps.
-func (c *count) key() string { return fmt.Sprint(c.stream, "/", c.seq, "/", c.storedAt.UnixMicro()) }
-
+// columns returns what counts are about, each once, in an order that all processes keep: so none waits for another in a circle.
 func columns(list []*count) []any {
-	c := postgres.Columns(3, len(list))
-	for _, item := range list {
-		c[0].Text(item.stream)
-		c[1].Int64(int64(item.seq))
-		c[2].Time(time.UnixMicro(item.storedAt.UnixMicro()))
+	var rows []row
+	for _, c := range list {
+		for _, about := range c.about {
+			rows = append(rows, row{c.stage, about})
+		}
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.stage, b.stage), slices.Compare(a.about[:], b.about[:]))
+	})
+	rows = slices.Compact(rows)
+	c := postgres.Columns(2, len(rows))
+	for _, r := range rows {
+		c[0].Text(r.stage)
+		c[1].UUID(r.about)
 	}
 	return postgres.Args(c)
 }
