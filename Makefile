@@ -7,7 +7,7 @@ PACKAGES ?=
 PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
 FUZZTIME ?= 20s
 # Modules of their own, so that their libraries are no dependencies of Fanfare.
-MODULES := deploy/release
+MODULES := deploy/release deploy/check
 
 .PHONY: help run demo test race attack check fuzz bench generate verify release
 

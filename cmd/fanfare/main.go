@@ -33,6 +33,7 @@ type cli struct {
 
 	Demo   demoCmd   `cmd:"" group:"Try" help:"Publish a few hundred events to endpoints that work, fail twice or never work, and watch."`
 	Listen listenCmd `cmd:"" group:"Try" help:"Receive webhooks on this machine, check their signatures and print them."`
+	Load   loadCmd   `cmd:"" group:"Try" help:"Publish the demo's events to a running Fanfare, at a rate, until it is stopped."`
 	Bench  benches   `cmd:"" group:"Try" help:"Measure what this machine can do."`
 
 	Config   configCmd   `cmd:"" group:"Operate" help:"Print every setting, its default, where its value comes from and what it does."`
