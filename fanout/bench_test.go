@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
@@ -36,37 +37,37 @@ var kilobyte = []byte(`{"lines":[` + strings.Repeat(`{"sku":"abc-1234567","count
 func BenchmarkStage(b *testing.B) {
 	for name, suspect := range map[string]bool{"fresh": false, "suspect": true} {
 		b.Run(name, func(b *testing.B) {
-			h := newHouse(b)
+			h := fanouttest.New(b)
 			for range 10 {
-				h.subscribe("acme", "order.*")
+				h.Subscribe("acme", "order.*")
 			}
 			if suspect {
-				h.fill(b.N)
+				fill(h, b.N)
 			}
 			b.ReportAllocs()
 			if !suspect {
-				h.run()
-				h.reading()
+				h.Run()
+				h.Reading()
 			}
 			b.ResetTimer()
 			defer cpu(b)()
 			if suspect {
-				h.run()
+				h.Run()
 			} else {
-				h.fill(b.N)
+				fill(h, b.N)
 			}
-			h.settled()
+			h.Settled()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
 }
 
 // fill publishes events with ids that Fanfare made, as ingest does, in arrays of 100.
-func (h *house) fill(n int) {
-	h.t.Helper()
-	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{Dedupe: true})
+func fill(h *fanouttest.House, n int) {
+	h.T.Helper()
+	publisher, err := jetstream.NewPublisher(h.JS, jetstream.PublisherConfig{Dedupe: true})
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	defer func() { _ = publisher.Close() }()
 	var wg sync.WaitGroup
@@ -79,9 +80,9 @@ func (h *house) fill(n int) {
 						ID: uuid.Must(uuid.NewV7()).String(), Tenant: "acme", Type: "order.created", Time: accepted, Data: kilobyte, Made: true, Checked: true,
 					})
 				}
-				for _, sent := range fanout.SendAll(h.t.Context(), publisher, events) {
+				for _, sent := range fanout.SendAll(h.T.Context(), publisher, events) {
 					if sent.Err != nil {
-						h.t.Error(sent.Err)
+						h.T.Error(sent.Err)
 					}
 				}
 			}

@@ -17,8 +17,8 @@ import (
 // hold up what is published by a millisecond. A batch of a subject costs more than its messages, because the
 // broker counts what else there is of the subject, from block to block; so what can do without names none.
 const (
-	readMessages = 100
-	readBytes    = 1 << 20
+	ReadMessages = 100
+	ReadBytes    = 1 << 20
 )
 
 // between iterates over a tenant's events of the stream from one place to another, both included.
@@ -41,8 +41,8 @@ func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) i
 // piece yields the events of one read between two places, and returns where the next one begins: 0 at the end, or when
 // the reader has enough.
 func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yield func(*Event, error) bool) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, int(min(readMessages, high-low+1)),
-		jetstreamext.GetBatchSeq(low), jetstreamext.GetBatchMaxBytes(readBytes))
+	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, int(min(ReadMessages, high-low+1)),
+		jetstreamext.GetBatchSeq(low), jetstreamext.GetBatchMaxBytes(ReadBytes))
 	if err != nil {
 		return 0, err
 	}

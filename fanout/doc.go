@@ -3,9 +3,8 @@
 // In come events from the stream EVENTS (subjects events.<tenant>.<type>), one message each: see Event and Inbox.
 // Ingest puts them there, and so may any NATS client. Out go tasks to deliver, with at most 64 targets each, and a
 // row of the ledger for each event, matched or not. What is no valid event goes to quarantine with its reason.
-// A Replayer matches the past again and hands it over at a rate, a Backfill gives a new subscription its past, an
-// Auditor holds stream, ledger and deliveries against each other, a Reconciler does so unasked and sends what is
-// missing, and an Eraser removes bytes and leaves the counts.
+// An Eraser removes bytes and leaves the counts. Package replay sends the past again, and package audit compares stream,
+// ledger and deliveries: both read beside this package.
 //
 // An event is matched against the subscriptions as they are after it was read, so that it sees every change that
 // was made before it was published. It is acknowledged when its tasks are on disk and its row is written, in that

@@ -51,13 +51,12 @@ const (
 
 // settled returns when the ledger has what was under way.
 func (e *Eraser) settled(ctx context.Context, patience time.Duration) error {
-	at := settling{js: e.JetStream, books: e.Books}
-	return at.wait(ctx, patience)
+	return NewSettling(e.JetStream, e.Books).wait(ctx, patience)
 }
 
 // Register adds the erasing of one event to an API.
 func (e *Eraser) Register(to huma.API) {
-	register(to, e.eraseData, "events:write", huma.Operation{
+	api.Register(to, e.eraseData, "events:write", huma.Operation{
 		OperationID: "erase-event-data", Method: http.MethodDelete, Path: "/v1/events/{id}/data", Tags: []string{"Events"},
 		Summary: "Erase an event's data",
 		Description: "Its bytes and what receivers answered are removed, from the stream as well; pending deliveries are cancelled. " +
@@ -95,28 +94,28 @@ func (e *Eraser) eraseData(ctx context.Context, in *getInput) (*struct{}, error)
 }
 
 // eraseEvent removes the bytes. Pending deliveries are cancelled first: they would find nothing to send.
-func (e *Eraser) eraseEvent(ctx context.Context, row recorded) error {
-	if err := e.Deliveries.EraseEvent(ctx, row.uid); err != nil {
+func (e *Eraser) eraseEvent(ctx context.Context, row Recorded) error {
+	if err := e.Deliveries.EraseEvent(ctx, row.UID); err != nil {
 		return err
 	}
 	stream, err := e.JetStream.Stream(ctx, Stream)
 	if err != nil {
-		return fmt.Errorf("erase event %s: %w", row.id, err)
+		return fmt.Errorf("erase event %s: %w", row.ID, err)
 	}
 	// The place may be another event's, if the stream was lost and made anew.
-	raw, err := stream.GetMsg(ctx, row.seq)
+	raw, err := stream.GetMsg(ctx, row.Seq)
 	if err == nil {
-		if found, refusal := event.Decode(event.Stored(raw)); refusal == nil && found.As(row.uid) != nil {
-			err = stream.SecureDeleteMsg(ctx, row.seq)
+		if found, refusal := event.Decode(event.Stored(raw)); refusal == nil && found.As(row.UID) != nil {
+			err = stream.SecureDeleteMsg(ctx, row.Seq)
 		}
 	}
 	if err != nil && !errors.Is(err, natsjs.ErrMsgNotFound) {
-		return fmt.Errorf("erase event %s: %w", row.id, err)
+		return fmt.Errorf("erase event %s: %w", row.ID, err)
 	}
-	if err := (&auditStore{e.DB}).setErased(ctx, row.uid); err != nil {
+	if err := e.ledger.SetErased(ctx, row.UID); err != nil {
 		return err
 	}
-	e.Forget(row.uid)
+	e.Forget(row.UID)
 	return nil
 }
 

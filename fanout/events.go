@@ -14,18 +14,18 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
-// recorded is an event as the ledger has it.
-type recorded struct {
-	uid        uuid.UUID
-	tenant     string
-	id         string
-	eventType  string
-	time       time.Time
-	acceptedAt time.Time
-	seq        uint64
-	matched    int
-	erased     bool           // its bytes are not in the stream any more, by intent
-	targeted   sql.Null[bool] // see Event.targeted; null in rows of former versions
+// Recorded is an event as the ledger has it.
+type Recorded struct {
+	UID        uuid.UUID
+	Tenant     string
+	ID         string
+	Type       string
+	Time       time.Time
+	AcceptedAt time.Time
+	Seq        uint64
+	Matched    int
+	Erased     bool           // its bytes are not in the stream any more, by intent
+	Targeted   sql.Null[bool] // see Event.targeted; null in rows of former versions
 }
 
 // filter says which rows of a list are asked for; what is zero does not bind.
@@ -78,13 +78,13 @@ func (f filter) where(key, at string) (clause string, args []any) {
 	return clause + " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit), args
 }
 
-const recordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted"
+const RecordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted"
 
-func scanRecorded(row interface{ Scan(...any) error }) (recorded, error) {
-	var r recorded
+func ScanRecorded(row interface{ Scan(...any) error }) (Recorded, error) {
+	var r Recorded
 	var seq int64
-	err := row.Scan(&r.uid, &r.tenant, &r.id, &r.eventType, &r.time, &r.acceptedAt, &seq, &r.matched, &r.erased, &r.targeted)
-	r.seq, r.time, r.acceptedAt = uint64(seq), r.time.UTC(), r.acceptedAt.UTC()
+	err := row.Scan(&r.UID, &r.Tenant, &r.ID, &r.Type, &r.Time, &r.AcceptedAt, &seq, &r.Matched, &r.Erased, &r.Targeted)
+	r.Seq, r.Time, r.AcceptedAt = uint64(seq), r.Time.UTC(), r.AcceptedAt.UTC()
 	return r, err
 }
 
@@ -94,7 +94,7 @@ const examined = 5000
 
 // list returns events of the ledger. Where it stopped before the end, since it had examined all that a page may, it
 // says at which key.
-func (l *Ledger) list(ctx context.Context, f filter) (list []recorded, cut uuid.UUID, err error) {
+func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.UUID, err error) {
 	limit := f.limit
 	if f.eventType != "" {
 		f.limit = examined
@@ -105,7 +105,7 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []recorded, cut uuid.
 	asked := fmt.Sprintf("($%[1]d = '' OR type = $%[1]d)", len(args))
 	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
 		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM events%[4]s) e
-		WHERE %[2]s OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, recordedColumns, asked, f.order(), clause, examined, limit), args...)
+		WHERE %[2]s OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), clause, examined, limit), args...)
 	if err != nil {
 		return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
 	}
@@ -113,7 +113,7 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []recorded, cut uuid.
 	for rows.Next() {
 		var asked bool
 		var nth int
-		r, err := scanRecorded(wider{rows, []any{&asked, &nth}})
+		r, err := ScanRecorded(wider{rows, []any{&asked, &nth}})
 		if err != nil {
 			return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
 		}
@@ -121,7 +121,7 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []recorded, cut uuid.
 			list = append(list, r)
 		}
 		if nth == examined {
-			cut = r.uid
+			cut = r.UID
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -142,18 +142,18 @@ func (w wider) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more..
 var errNoEvent = errors.New("no such event")
 
 // get returns the last event of an id: ids may be used again after a day. An empty tenant is any.
-func (l *Ledger) get(ctx context.Context, tenant, id string) (recorded, error) {
+func (l *Ledger) get(ctx context.Context, tenant, id string) (Recorded, error) {
 	condition, args := " WHERE id = $1", []any{id}
 	if tenant != "" {
 		condition, args = " WHERE tenant = $2 AND id = $1", append(args, tenant)
 	}
-	r, err := scanRecorded(l.db.QueryRowContext(ctx,
-		"SELECT "+recordedColumns+" FROM events"+condition+" ORDER BY uid DESC LIMIT 1", args...))
+	r, err := ScanRecorded(l.db.QueryRowContext(ctx,
+		"SELECT "+RecordedColumns+" FROM events"+condition+" ORDER BY uid DESC LIMIT 1", args...))
 	if errors.Is(err, sql.ErrNoRows) {
-		return recorded{}, errNoEvent
+		return Recorded{}, errNoEvent
 	}
 	if err != nil {
-		return recorded{}, fmt.Errorf("get event: %w", err)
+		return Recorded{}, fmt.Errorf("get event: %w", err)
 	}
 	return r, nil
 }

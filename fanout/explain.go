@@ -46,7 +46,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	e, err := r.event(ctx, row)
 	gone := errors.Is(err, event.ErrGone)
 	if gone {
-		e, err = &Event{ID: row.id, Tenant: row.tenant, Type: row.eventType, Time: row.time, Data: []byte("null")}, nil
+		e, err = &Event{ID: row.ID, Tenant: row.Tenant, Type: row.Type, Time: row.Time, Data: []byte("null")}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 		if gone {
 			x.Matched = withoutData(x.Steps)
 		}
-		delivery, err := r.Deliveries.DescribeLast(ctx, row.uid, id)
+		delivery, err := r.Deliveries.DescribeLast(ctx, row.UID, id)
 		if err != nil {
 			return nil, err
 		}
@@ -87,7 +87,7 @@ func viewOf(ctx context.Context) subscriptions.View {
 }
 
 // steps takes the event through the matching. What is known of the subscription's past is said of its status.
-func (r Routes) steps(row recorded, e *Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
+func (r Routes) steps(row Recorded, e *Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
 	matched, steps, ok := r.Directory.Explain(e, id, view)
 	if !ok {
 		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
@@ -101,12 +101,12 @@ func (r Routes) steps(row recorded, e *Event, id uuid.UUID, view subscriptions.V
 			continue
 		}
 		switch {
-		case sub.CreatedAt.After(row.acceptedAt):
+		case sub.CreatedAt.After(row.AcceptedAt):
 			matched = false
 			steps[i].Verdict = subscriptions.Fail
 			steps[i].Detail = "the subscription was created after the event, at " + sub.CreatedAt.UTC().Format(time.RFC3339)
 			skip(steps[i+1:])
-		case sub.UpdatedAt.After(row.acceptedAt):
+		case sub.UpdatedAt.After(row.AcceptedAt):
 			steps[i].Detail += "; the subscription was changed after the event, at " + sub.UpdatedAt.UTC().Format(time.RFC3339)
 		}
 	}
@@ -134,8 +134,8 @@ func withoutData(steps []subscriptions.Step) (matched bool) {
 
 // toExplain are the subscriptions that are asked for: one of the event's tenant, which may be gone if it has a delivery,
 // or those that match, those that have one, and the tenant's others.
-func (r Routes) toExplain(ctx context.Context, row recorded, e *Event, asked string) ([]uuid.UUID, error) {
-	received, err := r.Deliveries.Receivers(ctx, row.uid, explained)
+func (r Routes) toExplain(ctx context.Context, row Recorded, e *Event, asked string) ([]uuid.UUID, error) {
+	received, err := r.Deliveries.Receivers(ctx, row.UID, explained)
 	if err != nil {
 		return nil, err
 	}

@@ -5,30 +5,31 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Of an event that reached nobody, it is said of each subscription which step it failed, and in what words.
 func TestAnEventThatMatchedNothingIsExplained(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := fanouttest.New(t)
 	create := func(change func(*subscriptions.Subscription)) string {
 		t.Helper()
 		s := &subscriptions.Subscription{
 			Tenant: "acme", Name: "test", URL: "https://example.com/", EventTypes: []string{"order.*"}, Scopes: []string{subscriptions.AllScopes},
 		}
 		change(s)
-		if err := h.store.Create(t.Context(), s); err != nil {
+		if err := h.Store.Create(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		return s.ID.String()
 	}
-	h.declare("acme", "order.created", "", false)
-	if _, err := h.db.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
+	h.Declare("acme", "order.created", "", false)
+	if _, err := h.DB.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
 		t.Fatal(err)
 	}
-	disabled := h.subscribe("acme", "order.*")
-	h.status(disabled, subscriptions.Disabled)
+	disabled := h.Subscribe("acme", "order.*")
+	h.Status(disabled, subscriptions.Disabled)
 	want := map[string][2]string{ // step and detail
 		disabled.ID.String(): {"status", "disabled"},
 		create(func(s *subscriptions.Subscription) { s.EventTypes = []string{"invoice.*"} }): {"event_type", "order.created is not among invoice.*"},
@@ -37,15 +38,15 @@ func TestAnEventThatMatchedNothingIsExplained(t *testing.T) {
 		create(func(s *subscriptions.Subscription) { s.Changed = []string{"total"} }):        {"changed", "a change of total is wanted; changed was status"},
 		create(func(s *subscriptions.Subscription) { s.Filter = "event.data.total > 100" }):  {"filter", "data.total was 90"},
 	}
-	h.run()
-	h.publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "e1", "Fanfare-Resource-Ids", "1,2", "Fanfare-Changed", "status")
-	h.publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "e2", "Fanfare-Targets", disabled.ID.String())
-	h.publish("events.globex.order.created", `{"total":90}`, "Fanfare-Id", "e3")
-	h.settled()
-	if tasks := h.tray.all(); len(tasks) != 0 {
+	h.Run()
+	h.Publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "e1", "Fanfare-Resource-Ids", "1,2", "Fanfare-Changed", "status")
+	h.Publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "e2", "Fanfare-Targets", disabled.ID.String())
+	h.Publish("events.globex.order.created", `{"total":90}`, "Fanfare-Id", "e3")
+	h.Settled()
+	if tasks := h.Tray.All(); len(tasks) != 0 {
 		t.Fatalf("there are tasks: %+v", tasks)
 	}
-	ask := h.serve(&fates{})
+	ask := serve(h, &fates{})
 	// failed returns the steps that each subscription failed, with their details.
 	failed := func(key, event string) map[string][]map[string]any {
 		t.Helper()
@@ -98,23 +99,23 @@ func TestAnEventThatMatchedNothingIsExplained(t *testing.T) {
 // Values of events are shown to keys with events:read and the scopes of the type alone, and previews need events:read.
 func TestDataIsShownToThoseWhoMayReadIt(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.declare("acme", "order.created", "", false)
-	if _, err := h.db.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
+	h := fanouttest.New(t)
+	h.Declare("acme", "order.created", "", false)
+	if _, err := h.DB.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
 		t.Fatal(err)
 	}
 	sub := &subscriptions.Subscription{
 		Tenant: "acme", Name: "test", URL: "https://example.com/", EventTypes: []string{"*"}, Filter: `event.data.card != "zzz"`,
 		Scopes: []string{subscriptions.AllScopes},
 	}
-	if err := h.store.Create(t.Context(), sub); err != nil {
+	if err := h.Store.Create(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}
-	h.run()
-	h.publish("events.acme.order.created", `{"card":"4111"}`, "Fanfare-Id", "scoped", "Fanfare-Resource-Ids", "r-4111")
-	h.publish("events.acme.order.other", `{"card":"4111"}`, "Fanfare-Id", "open", "Fanfare-Resource-Ids", "r-4111")
-	h.settled()
-	ask := h.serve(&fates{})
+	h.Run()
+	h.Publish("events.acme.order.created", `{"card":"4111"}`, "Fanfare-Id", "scoped", "Fanfare-Resource-Ids", "r-4111")
+	h.Publish("events.acme.order.other", `{"card":"4111"}`, "Fanfare-Id", "open", "Fanfare-Resource-Ids", "r-4111")
+	h.Settled()
+	ask := serve(h, &fates{})
 	for key, sees := range map[string][2]bool{ // of the type with scopes, and of the other
 		"admin": {true, true}, "acme": {true, true}, "reader": {false, true}, "viewer": {false, false}, "support": {false, false},
 	} {

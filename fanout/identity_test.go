@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -13,11 +14,11 @@ import (
 // Two sources that count from 1 publish two events, whatever their ids are.
 func TestCloudEventsAreKnownBySourceAndID(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.run()
-	h.reading()
+	h := fanouttest.New(t)
+	h.Run()
+	h.Reading()
 	ce := func(source, id string, more ...string) {
-		h.publish("events.acme.order", `1`, append([]string{"ce-specversion", "1.0", "ce-source", source, "ce-id", id}, more...)...)
+		h.Publish("events.acme.order", `1`, append([]string{"ce-specversion", "1.0", "ce-source", source, "ce-id", id}, more...)...)
 	}
 	ce("/a", "1")
 	ce("/b", "1")
@@ -25,8 +26,8 @@ func TestCloudEventsAreKnownBySourceAndID(t *testing.T) {
 	ce("/c", "partition:0/offset:1", "Nats-Msg-Id", "acme./c partition:0/offset:1")
 	ce("/d", "1", "Nats-Msg-Id", "acme."+event.CloudID("/d", "1"))
 	ce("/e", "1", "Content-Type", "application/xml")
-	h.settled()
-	rows := h.rows()
+	h.Settled()
+	rows := h.Rows()
 	for _, id := range []string{
 		event.CloudID("/a", "1"), event.CloudID("/b", "1"), event.CloudID("/c", "partition:0/offset:1"), event.CloudID("/d", "1"),
 		event.CloudID("/e", "1"),
@@ -35,34 +36,34 @@ func TestCloudEventsAreKnownBySourceAndID(t *testing.T) {
 			t.Errorf("%s is not in the ledger", id)
 		}
 	}
-	if len(rows) != 5 || len(h.quarantined()) != 0 {
-		t.Errorf("ledger %v, quarantine %v", rows, h.quarantined())
+	if len(rows) != 5 || len(h.Quarantined()) != 0 {
+		t.Errorf("ledger %v, quarantine %v", rows, h.Quarantined())
 	}
 }
 
 // A message id that could make another tenant's event a duplicate is refused when it is first seen.
 func TestMessageIDsNameTheirTenant(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.run()
-	h.reading()
+	h := fanouttest.New(t)
+	h.Run()
+	h.Reading()
 	bad := []uint64{
-		h.publish("events.acme.order", `1`, "Nats-Msg-Id", "17"),
-		h.publish("events.acme.order", `1`, "Nats-Msg-Id", "globex.17"),
-		h.publish("events.acme.order", `1`, "Nats-Msg-Id", "acme."),
-		h.publish("events.acme.order", `1`, "Nats-Msg-Id", "acme.a b"),
-		h.publish("events.acme.order", `1`, "Nats-Msg-Id", "acme.18", "ce-source", "/a", "ce-id", "18"),
-		h.publish("events.acme.order", `1`, "Nats-Msg-Id", "19", "Fanfare-Id", "19"),
+		h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "17"),
+		h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "globex.17"),
+		h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "acme."),
+		h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "acme.a b"),
+		h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "acme.18", "ce-source", "/a", "ce-id", "18"),
+		h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "19", "Fanfare-Id", "19"),
 	}
-	h.publish("events.acme.order", `1`, "Nats-Msg-Id", "acme.17")
-	h.settled()
-	got := h.quarantined()
+	h.Publish("events.acme.order", `1`, "Nats-Msg-Id", "acme.17")
+	h.Settled()
+	got := h.Quarantined()
 	for _, seq := range bad {
 		if got[seq] != event.MessageID {
 			t.Errorf("message %d: reason %q", seq, got[seq])
 		}
 	}
-	if rows := h.rows(); len(rows) != 1 || len(got) != len(bad) {
+	if rows := h.Rows(); len(rows) != 1 || len(got) != len(bad) {
 		t.Errorf("ledger %v, quarantine %v", rows, got)
 	}
 }
@@ -70,20 +71,20 @@ func TestMessageIDsNameTheirTenant(t *testing.T) {
 // Nobody but Fanfare publishes its types, whatever headers he writes.
 func TestReservedTypesNeedFanfaresMark(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	sub := h.subscribe("acme", "*")
-	h.run()
-	h.reading()
+	h := fanouttest.New(t)
+	sub := h.Subscribe("acme", "*")
+	h.Run()
+	h.Reading()
 	notice := func(id string) *event.Event {
 		e := &event.Event{ID: id, Tenant: "acme", Type: "fanfare.subscription.disabled", Time: time.Now(), Data: []byte(`{}`), Checked: true}
-		marks.Sign(e)
+		fanouttest.Marks.Sign(e)
 		return e
 	}
 	own, foreign := notice("own"), notice("foreign")
 	foreign.Mark = own.Mark
 	changed := notice("changed")
 	changed.Data = []byte(`{"forged":true}`)
-	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{Dedupe: true})
+	publisher, err := jetstream.NewPublisher(h.JS, jetstream.PublisherConfig{Dedupe: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,12 +94,12 @@ func TestReservedTypesNeedFanfaresMark(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.publish("events.acme.fanfare.test", `{}`, "Fanfare-Test", "1", "Fanfare-Targets", sub.ID.String(), "Fanfare-Checked", "1")
-	h.settled()
-	if rows := h.rows(); len(rows) != 1 || rows["own"] != 1 {
+	h.Publish("events.acme.fanfare.test", `{}`, "Fanfare-Test", "1", "Fanfare-Targets", sub.ID.String(), "Fanfare-Checked", "1")
+	h.Settled()
+	if rows := h.Rows(); len(rows) != 1 || rows["own"] != 1 {
 		t.Errorf("ledger %v", rows)
 	}
-	got := h.quarantined()
+	got := h.Quarantined()
 	for seq, reason := range got {
 		if reason != event.ReservedType {
 			t.Errorf("message %d: reason %q", seq, reason)
@@ -112,12 +113,12 @@ func TestReservedTypesNeedFanfaresMark(t *testing.T) {
 // What is handed over is what is read again: a header in two lines is one list everywhere.
 func TestHeadersInTwoLines(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.run()
-	h.reading()
-	h.publish("events.acme.order", `1`, "Fanfare-Id", "e", "Fanfare-Resource-Ids", "a", "Fanfare-Resource-Ids", "b", "ce-changed", "x", "ce-changed", "y")
-	h.settled()
-	got := h.serve(&fates{})("acme", "GET", "/v1/events/e", "", 200)
+	h := fanouttest.New(t)
+	h.Run()
+	h.Reading()
+	h.Publish("events.acme.order", `1`, "Fanfare-Id", "e", "Fanfare-Resource-Ids", "a", "Fanfare-Resource-Ids", "b", "ce-changed", "x", "ce-changed", "y")
+	h.Settled()
+	got := serve(h, &fates{})("acme", "GET", "/v1/events/e", "", 200)
 	text, err := json.Marshal([]any{got["resource_ids"], got["changed"]})
 	if err != nil || string(text) != `[["a","b"],["x","y"]]` {
 		t.Errorf("shown is %s", text)

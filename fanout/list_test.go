@@ -5,21 +5,23 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 )
 
 // A type that is rare among more events than a page examines is found over several pages; one that is absent ends with null.
 func TestARareTypeOfEventIsFoundOverSeveralPages(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := fanouttest.New(t)
 	const rows = 10_500
-	if _, err := h.db.ExecContext(t.Context(), `
+	if _, err := h.DB.ExecContext(t.Context(), `
 INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
 SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid,
     'acme', 'e' || i, CASE WHEN i IN (3, $1::int / 2, $1::int - 1) THEN 'rare' ELSE 'common' END, at, at, i, 0, ''
 FROM (SELECT i, timestamptz '2026-11-20 10:00:00Z' + i * interval '1 second' AS at FROM generate_series(0, $1::int - 1) AS i) x`, rows); err != nil {
 		t.Fatal(err)
 	}
-	ask := h.serve(&fates{})
+	ask := serve(h, &fates{})
 	for kind, want := range map[string]string{
 		"rare desc": fmt.Sprintf("e%d e%d e3", rows-1, rows/2), "rare asc": fmt.Sprintf("e3 e%d e%d", rows/2, rows-1), "absent desc": "", "absent asc": "",
 	} {

@@ -53,15 +53,15 @@ func (j *job) run() (*event.Refusal, error) {
 		}
 	}
 	to := j.match()
-	if done, refusal, err := j.handOver(to.targets, to.revision); done || refusal != nil || err != nil {
+	if done, refusal, err := j.handOver(to.Targets, to.Revision); done || refusal != nil || err != nil {
 		return refusal, err
 	}
-	if err := j.queue(to.turns); err != nil {
+	if err := j.queue(to.Turns); err != nil {
 		return nil, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
 	err := j.persist(j.patience, func(ctx context.Context) error {
-		return j.ledger.Record(ctx, j.event, to.count())
+		return j.ledger.Record(ctx, j.event, to.Count())
 	})
 	if errors.Is(err, errOther) {
 		return refuseID(), nil
@@ -69,7 +69,7 @@ func (j *job) run() (*event.Refusal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.metrics.done(to.count(), lag)
+	j.metrics.done(to.Count(), lag)
 	return nil, nil
 }
 
@@ -109,10 +109,10 @@ func refuseID() *event.Refusal {
 }
 
 // match returns where the event goes.
-func (j *job) match() receivers {
+func (j *job) match() Receivers {
 	matched := j.dir.MatchIDs(j.event)
 	j.metrics.unkeyed.Add(float64(matched.Unkeyed))
-	return receiversOf(j.event, matched)
+	return ReceiversOf(j.event, matched)
 }
 
 // handOver puts the tasks on disk, unless it finds that another process has done so meanwhile.
@@ -127,7 +127,7 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, ref
 				return err
 			}
 		}
-		err := j.out.Send(ctx, tasks(j.event, targets, deliver.Task{Revision: revision, Suspect: j.suspect, Counted: j.counted})...)
+		err := j.out.Send(ctx, TasksOf(j.event, targets, deliver.Task{Revision: revision, Suspect: j.suspect, Counted: j.counted})...)
 		// A hand-over that failed may be on disk all the same.
 		j.suspect = j.suspect || err != nil
 		return err
@@ -135,8 +135,8 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, ref
 	return done, refusal, err
 }
 
-// tasks splits an event's targets into tasks, which are else like one.
-func tasks(e *Event, targets []deliver.Target, like deliver.Task) []deliver.Task {
+// TasksOf splits an event's targets into tasks, which are else like one.
+func TasksOf(e *Event, targets []deliver.Target, like deliver.Task) []deliver.Task {
 	list := make([]deliver.Task, (len(targets)+deliver.MaxTargets-1)/deliver.MaxTargets)
 	for i := range list {
 		n := min(len(targets), deliver.MaxTargets)

@@ -90,7 +90,7 @@ func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscrip
 	if err != nil {
 		return p, err
 	}
-	var newest []recorded // of those that match
+	var newest []Recorded // of those that match
 	oldest := r.Now()
 	for page := (filter{tenant: tenant}); p.Examined < last; {
 		page.limit = min(previewPage, last-p.Examined)
@@ -101,13 +101,13 @@ func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscrip
 		if err != nil || len(rows) == 0 {
 			break
 		}
-		oldest = rows[len(rows)-1].acceptedAt
+		oldest = rows[len(rows)-1].AcceptedAt
 		p.Examined += len(rows)
 		p.Matched += len(matching)
 		newest = newestOf(append(newest, matching...))
 	}
 	for _, row := range newest {
-		p.Samples = append(p.Samples, sampleJSON{ID: row.id, Type: row.eventType, Time: row.time})
+		p.Samples = append(p.Samples, sampleJSON{ID: row.ID, Type: row.Type, Time: row.Time})
 	}
 	if p.Matched > 0 {
 		span := max(r.Now().Sub(oldest), previewSpan)
@@ -117,21 +117,21 @@ func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscrip
 }
 
 // newestOf returns as many as are told. Keys of one millisecond are in no order, places in the stream are.
-func newestOf(rows []recorded) []recorded {
-	slices.SortFunc(rows, func(a, b recorded) int { return cmp.Compare(b.seq, a.seq) })
+func newestOf(rows []Recorded) []Recorded {
+	slices.SortFunc(rows, func(a, b Recorded) int { return cmp.Compare(b.Seq, a.Seq) })
 	return rows[:min(len(rows), previewSamples)]
 }
 
 // look returns the events of a page that are in the stream, and which of them match; none where there are no more. The page
 // moves on.
-func (r Routes) look(ctx context.Context, page *filter, first uint64, sub *subscriptions.Subscription) (rows, matching []recorded, err error) {
+func (r Routes) look(ctx context.Context, page *filter, first uint64, sub *subscriptions.Subscription) (rows, matching []Recorded, err error) {
 	rows, _, err = r.Ledger.list(ctx, *page)
 	if err != nil || len(rows) == 0 {
 		return nil, nil, err
 	}
-	page.after = rows[len(rows)-1].uid
-	rows = slices.DeleteFunc(rows, func(row recorded) bool { return row.erased || row.seq < first })
-	matching, err = sieve{r.Reader, r.Bytes, r.Directory, nil}.matching(ctx, page.tenant, slices.Clone(rows), sub)
+	page.after = rows[len(rows)-1].UID
+	rows = slices.DeleteFunc(rows, func(row Recorded) bool { return row.Erased || row.Seq < first })
+	matching, err = Sieve{Reader: r.Reader, Bytes: r.Bytes, Directory: r.Directory}.Matching(ctx, page.tenant, slices.Clone(rows), sub)
 	return rows, matching, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 )
 
 // A preview that finds no place while it waits is a 503, and leaves nothing behind.
@@ -48,15 +49,15 @@ func TestPreviewsAtOnceAreBounded(t *testing.T) {
 
 // A preview of large events holds one of them at a time, not a page of them.
 func TestPreviewHoldsNoPages(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
-	h := newHouse(t)
-	h.run()
+	h := fanouttest.New(t)
+	h.Run()
 	const n, size = 100, 250 << 10
 	text := strings.Repeat("x", size)
 	for i := range n {
-		h.publish("events.acme.order", fmt.Sprintf(`{"n":%d,"text":%q}`, i, text), "Fanfare-Id", fmt.Sprint("e", i))
+		h.Publish("events.acme.order", fmt.Sprintf(`{"n":%d,"text":%q}`, i, text), "Fanfare-Id", fmt.Sprint("e", i))
 	}
-	h.settled()
-	ask := h.serve(&fates{})
+	h.Settled()
+	ask := serve(h, &fates{})
 	defer debug.SetGCPercent(debug.SetGCPercent(5))
 	runtime.GC()
 	before := heap()

@@ -33,13 +33,9 @@ type quarantined struct {
 
 // newQuarantined takes what is kept of a message. Its id is the same whenever it is made of this message.
 func newQuarantined(w event.Wire, r *event.Refusal) *quarantined {
-	tenant, _, _ := event.SplitSubject(w.Subject)
-	if event.CheckTenant(tenant) != nil {
-		tenant = ""
-	}
+	id, tenant := QuarantineKey(w)
 	return &quarantined{
-		id:     event.UID("", fmt.Sprintf("quarantine %d", w.Seq), w.At),
-		tenant: tenant, seq: w.Seq, subject: plain(w.Subject), receivedAt: w.At.Truncate(time.Microsecond),
+		id: id, tenant: tenant, seq: w.Seq, subject: plain(w.Subject), receivedAt: w.At.Truncate(time.Microsecond),
 		reason: r.Reason, detail: plain(r.Error()), data: w.Data[:min(len(w.Data), maxKept)],
 	}
 }
@@ -49,8 +45,18 @@ func plain(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s[:min(len(s), maxKept)], "\x00", "\ufffd"), "\ufffd")
 }
 
-// quarantine keeps a message that is no valid event, so that its publisher can find out.
-func (l *Ledger) quarantine(ctx context.Context, q *quarantined) error {
+// QuarantineKey is the id of a quarantined message, the same whenever it is computed, and its tenant, if it has one.
+func QuarantineKey(w event.Wire) (id uuid.UUID, tenant string) {
+	tenant, _, _ = event.SplitSubject(w.Subject)
+	if event.CheckTenant(tenant) != nil {
+		tenant = ""
+	}
+	return event.UID("", fmt.Sprintf("quarantine %d", w.Seq), w.At), tenant
+}
+
+// Quarantine keeps a message that is not a valid event, so that its publisher can find out.
+func (l *Ledger) Quarantine(ctx context.Context, w event.Wire, refusal *event.Refusal) error {
+	q := newQuarantined(w, refusal)
 	err := l.seal(ctx, q)
 	if err == nil {
 		err = l.bad.Do(ctx, q)

@@ -27,7 +27,7 @@ func NewReader(js natsjs.JetStream) *Reader { return &Reader{js: js} }
 
 // Read returns the event at a sequence. ErrGone: there is none, or none that is valid.
 func (r *Reader) Read(ctx context.Context, seq uint64) (*Event, error) {
-	w, err := r.message(ctx, seq)
+	w, err := r.Message(ctx, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +38,8 @@ func (r *Reader) Read(ctx context.Context, seq uint64) (*Event, error) {
 	return e, nil
 }
 
-// message returns the message at a sequence; ErrGone: there is none.
-func (r *Reader) message(ctx context.Context, seq uint64) (event.Wire, error) {
+// Message returns the message at a sequence; ErrGone: there is none.
+func (r *Reader) Message(ctx context.Context, seq uint64) (event.Wire, error) {
 	stream, err := r.open(ctx)
 	if err != nil {
 		return event.Wire{}, err

@@ -57,7 +57,7 @@ func (r Routes) Register(to huma.API) {
 		r.Now = time.Now
 	}
 	r.previews = newPreviews()
-	register(to, r.list, "events:read", huma.Operation{
+	api.Register(to, r.list, "events:read", huma.Operation{
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"},
 		Summary: "List events",
 		Description: "Events that were accepted and matched, newest first. An event is listed once it was fanned out, " +
@@ -65,7 +65,7 @@ func (r Routes) Register(to huma.API) {
 			"`next_cursor` is not null: go on until it is null.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
-	register(to, r.get, "events:read", huma.Operation{
+	api.Register(to, r.get, "events:read", huma.Operation{
 		OperationID: "get-event", Method: http.MethodGet, Path: "/v1/events/{id}", Tags: []string{"Events"},
 		Summary: "Read an event",
 		Description: "The event with its data, how many subscriptions it matched, and its deliveries by state. " +
@@ -74,7 +74,7 @@ func (r Routes) Register(to huma.API) {
 			"If an id was used again after more than a day, the last event is shown.",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	})
-	register(to, r.explain, "deliveries:read", huma.Operation{
+	api.Register(to, r.explain, "deliveries:read", huma.Operation{
 		OperationID: "explain-event", Method: http.MethodGet, Path: "/v1/events/{id}/explain", Tags: []string{"Events"},
 		Summary: "Explain what became of an event",
 		Description: "Takes the event through the steps of matching against a subscription as it is now, up to the first one " +
@@ -84,7 +84,7 @@ func (r Routes) Register(to huma.API) {
 			"those that have a delivery, and then the tenant's others, 100 in all.",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	})
-	register(to, r.preview, "subscriptions:write events:read", huma.Operation{
+	api.Register(to, r.preview, "subscriptions:write events:read", huma.Operation{
 		OperationID: "preview-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/preview", Tags: []string{"Subscriptions"},
 		Summary: "Preview a subscription",
 		Description: "Holds the last events of the stream against what a subscription would ask for: how many would have " +
@@ -92,19 +92,13 @@ func (r Routes) Register(to huma.API) {
 			"that finds no place within five seconds is 503.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
-	register(to, r.quarantine, "events:read", huma.Operation{
+	api.Register(to, r.quarantine, "events:read", huma.Operation{
 		OperationID: "list-quarantine", Method: http.MethodGet, Path: "/v1/quarantine", Tags: []string{"Events"},
 		Summary: "List messages that are no valid event",
 		Description: "Messages that were published straight to NATS and could not be taken as events, newest first: " +
 			"why, and their first 4 KiB.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
-}
-
-// register adds one operation that demands a scope.
-func register[I, O any](to huma.API, handler func(context.Context, *I) (*O, error), scope string, op huma.Operation) {
-	api.Scope(scope)(&op)
-	huma.Register(to, op, handler)
 }
 
 type listInput struct {
@@ -123,8 +117,8 @@ type eventJSON struct {
 	Matched    int       `json:"matched" doc:"How many subscriptions it went to"`
 }
 
-func (r recorded) json() eventJSON {
-	return eventJSON{ID: r.id, Tenant: r.tenant, Type: r.eventType, Time: r.time, AcceptedAt: r.acceptedAt, Matched: r.matched}
+func (r Recorded) json() eventJSON {
+	return eventJSON{ID: r.ID, Tenant: r.Tenant, Type: r.Type, Time: r.Time, AcceptedAt: r.AcceptedAt, Matched: r.Matched}
 }
 
 type listOutput struct{ Body api.List[eventJSON] }
@@ -140,7 +134,7 @@ func (r Routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 		return nil, err
 	}
 	page.CutAt(cut)
-	list, err := api.ListOf(ctx, page, rows, func(r recorded) string { return r.uid.String() })
+	list, err := api.ListOf(ctx, page, rows, func(r Recorded) string { return r.UID.String() })
 	if err != nil {
 		return nil, err
 	}
@@ -222,14 +216,14 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 		eventJSON: row.json(), ResourceIDs: []string{}, Changed: []string{}, Targets: []uuid.UUID{},
 		Deliveries: map[string]int{"pending": 0, "delivered": 0, "dead": 0, "cancelled": 0},
 	}}
-	counts, err := r.Deliveries.CountByState(ctx, row.uid)
+	counts, err := r.Deliveries.CountByState(ctx, row.UID)
 	if err != nil {
 		return nil, err
 	}
 	maps.Copy(out.Body.Deliveries, counts)
 	// What has neither ended nor been put off is on its way.
 	c := out.Body.Deliveries
-	c["pending"] = max(c["pending"], row.matched-c["delivered"]-c["dead"]-c["cancelled"])
+	c["pending"] = max(c["pending"], row.Matched-c["delivered"]-c["dead"]-c["cancelled"])
 	e, err := r.event(ctx, row)
 	if errors.Is(err, event.ErrGone) {
 		return out, nil
@@ -242,7 +236,7 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	}
 	d := &out.Body
 	d.ObjectID = e.ObjectID
-	if r.Directory.Covers(viewOf(ctx).Scopes, row.tenant, row.eventType) {
+	if r.Directory.Covers(viewOf(ctx).Scopes, row.Tenant, row.Type) {
 		if d.CloudEvent = cloudOf(e); e.JSON() {
 			d.Data = e.Data
 		} else {
@@ -254,37 +248,37 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 }
 
 // find returns the ledger's row of an event of the caller's tenant. Ids that could not be are not found.
-func (r Routes) find(ctx context.Context, id string) (recorded, error) {
+func (r Routes) find(ctx context.Context, id string) (Recorded, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
-		return recorded{}, err
+		return Recorded{}, err
 	}
 	if event.CheckID(id) != nil {
-		return recorded{}, api.NotFound()
+		return Recorded{}, api.NotFound()
 	}
 	row, err := r.Ledger.get(ctx, tenant, id)
 	if errors.Is(err, errNoEvent) {
-		return recorded{}, api.NotFound()
+		return Recorded{}, api.NotFound()
 	}
 	return row, err
 }
 
 // event returns the whole event: from the stream, or what was kept of it, without its targets then.
-func (r Routes) event(ctx context.Context, row recorded) (*Event, error) {
-	return readEvent(ctx, r.Reader, r.Bytes, row)
+func (r Routes) event(ctx context.Context, row Recorded) (*Event, error) {
+	return ReadEvent(ctx, r.Reader, r.Bytes, row)
 }
 
-// readEvent reads the event of a row; deliver.ErrEventGone if it is nowhere any more.
-func readEvent(ctx context.Context, from *Reader, bytes Bytes, row recorded) (*Event, error) {
-	if row.erased {
-		return bytes.Kept(ctx, row.uid)
+// ReadEvent reads the event of a row; deliver.ErrEventGone if it is nowhere any more.
+func ReadEvent(ctx context.Context, from *Reader, bytes Bytes, row Recorded) (*Event, error) {
+	if row.Erased {
+		return bytes.Kept(ctx, row.UID)
 	}
-	if e, err := from.Read(ctx, row.seq); err == nil {
-		if found := e.As(row.uid); found != nil {
+	if e, err := from.Read(ctx, row.Seq); err == nil {
+		if found := e.As(row.UID); found != nil {
 			return found, nil
 		}
 	}
-	return bytes.Get(ctx, row.uid, row.seq)
+	return bytes.Get(ctx, row.UID, row.Seq)
 }
 
 type quarantineInput struct {

@@ -19,6 +19,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
@@ -83,14 +84,14 @@ func (f *fates) Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error)
 }
 
 // serve serves the routes; what it returns asks them something as the holder of a key, and wants a status.
-func (h *house) serve(f *fates) (ask func(key, method, path, body string, status int) map[string]any) {
-	h.t.Helper()
+func serve(h *fanouttest.House, f *fates) (ask func(key, method, path, body string, status int) map[string]any) {
+	h.T.Helper()
 	mux := http.NewServeMux()
 	a := api.New(mux, api.Config{Title: "Fanfare", Version: "1"}, callers)
-	fanout.Routes{Ledger: h.ledger, Reader: fanout.NewReader(h.js), Bytes: f, Deliveries: f, Directory: h.dir}.Register(a)
+	fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: f, Deliveries: f, Directory: h.Directory}.Register(a)
 	return func(key, method, path, body string, status int) map[string]any {
-		h.t.Helper()
-		req := httptest.NewRequestWithContext(h.t.Context(), method, path, strings.NewReader(body))
+		h.T.Helper()
+		req := httptest.NewRequestWithContext(h.T.Context(), method, path, strings.NewReader(body))
 		req.Header.Set("Authorization", "Bearer "+key)
 		if body != "" {
 			req.Header.Set("Content-Type", "application/json")
@@ -99,14 +100,14 @@ func (h *house) serve(f *fates) (ask func(key, method, path, body string, status
 		a.Adapter().ServeHTTP(w, req)
 		text, err := io.ReadAll(w.Body)
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		var answer map[string]any
 		if err := json.Unmarshal(text, &answer); err != nil {
-			h.t.Fatalf("%s %s: %s: %v", method, path, text, err)
+			h.T.Fatalf("%s %s: %s: %v", method, path, text, err)
 		}
 		if w.Code != status {
-			h.t.Fatalf("%s %s: answered %d %s, want %d", method, path, w.Code, text, status)
+			h.T.Fatalf("%s %s: answered %d %s, want %d", method, path, w.Code, text, status)
 		}
 		return answer
 	}
@@ -123,23 +124,23 @@ func ids(answer map[string]any) string {
 
 func TestEventsAreListed(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.run()
+	h := fanouttest.New(t)
+	h.Run()
 	begin := time.Now()
 	publish := func(subject, id string) {
 		// Within a millisecond there is no order.
 		for now := time.Now().UnixMilli(); now == time.Now().UnixMilli(); {
 			runtime.Gosched()
 		}
-		h.publish(subject, `{}`, "Fanfare-Id", id)
+		h.Publish(subject, `{}`, "Fanfare-Id", id)
 	}
 	for i := range 5 {
 		publish("events.acme.order.created", fmt.Sprint("e", i))
 	}
 	publish("events.acme.invoice.paid", "e5")
 	publish("events.globex.order.created", "e6")
-	h.settled()
-	ask := h.serve(&fates{})
+	h.Settled()
+	ask := serve(h, &fates{})
 	for path, want := range map[string]string{
 		"/v1/events":                   "e5 e4 e3 e2 e1 e0",
 		"/v1/events?order=asc":         "e0 e1 e2 e3 e4 e5",
@@ -197,14 +198,14 @@ func stamp(t time.Time) string { return url.QueryEscape(t.UTC().Format(time.RFC3
 
 func TestAnEventIsShown(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	a, b := h.subscribe("acme", "other"), h.subscribe("acme", "other")
-	h.run()
-	seq := h.publish("events.acme.order.created", `{"total": 12.50, "x": "<&>"}`, "Fanfare-Id", "e1", "Fanfare-Resource-Ids", "1,2",
+	h := fanouttest.New(t)
+	a, b := h.Subscribe("acme", "other"), h.Subscribe("acme", "other")
+	h.Run()
+	seq := h.Publish("events.acme.order.created", `{"total": 12.50, "x": "<&>"}`, "Fanfare-Id", "e1", "Fanfare-Resource-Ids", "1,2",
 		"Fanfare-Object-Id", "o_1", "Fanfare-Changed", "status", "Fanfare-Targets", a.ID.String()+","+b.ID.String(), "Fanfare-Time", "2026-11-20T10:00:00Z")
-	h.settled()
+	h.Settled()
 	f := &fates{counts: map[string]int{"delivered": 1}}
-	ask := h.serve(f)
+	ask := serve(h, f)
 	got := ask("acme", "GET", "/v1/events/e1", "", 200)
 	if _, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got["accepted_at"])); err != nil {
 		t.Error(err)
@@ -227,11 +228,11 @@ func TestAnEventIsShown(t *testing.T) {
 	ask("writer", "GET", "/v1/events/e1", "", 403)
 
 	// Once the stream has lost the bytes, there is what deliver kept of them, or nothing.
-	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stored, err := fanout.NewReader(h.js).Read(t.Context(), seq)
+	stored, err := fanout.NewReader(h.JS).Read(t.Context(), seq)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,14 +254,14 @@ func TestAnEventIsShown(t *testing.T) {
 
 func TestAnEventIsExplained(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	hit, miss, foreign := h.subscribe("acme", "order.*"), h.subscribe("acme", "invoice.*"), h.subscribe("globex", "*")
-	h.run()
-	h.publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
-	h.settled()
-	task := h.tray.all()[0]
+	h := fanouttest.New(t)
+	hit, miss, foreign := h.Subscribe("acme", "order.*"), h.Subscribe("acme", "invoice.*"), h.Subscribe("globex", "*")
+	h.Run()
+	h.Publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
+	h.Settled()
+	task := h.Tray.All()[0]
 	f := &fates{of: outcome.ID(task.Event.UID, hit.ID, 0, task.Event.AcceptedAt), to: hit.ID}
-	ask := h.serve(f)
+	ask := serve(h, f)
 	result := func(query string) map[string]any {
 		t.Helper()
 		got := ask("acme", "GET", "/v1/events/e1/explain"+query, "", 200)
@@ -288,12 +289,12 @@ func TestAnEventIsExplained(t *testing.T) {
 			t.Errorf("step %v of a subscription to other types", s)
 		}
 	}
-	late := h.subscribe("acme", "order.*")
+	late := h.Subscribe("acme", "order.*")
 	if got := result("?subscription=" + late.ID.String()); got["matched"] != false ||
 		!strings.Contains(got["steps"].([]any)[1].(map[string]any)["detail"].(string), "created after the event") {
 		t.Errorf("a subscription that was made later is explained as %v", got)
 	}
-	if err := h.store.Delete(t.Context(), "acme", hit.ID); err != nil {
+	if err := h.Store.Delete(t.Context(), "acme", hit.ID); err != nil {
 		t.Fatal(err)
 	}
 	if got := result("?subscription=" + hit.ID.String()); got["matched"] != false || got["delivery"] == nil || len(got["steps"].([]any)) != 1 {
@@ -307,13 +308,13 @@ func TestAnEventIsExplained(t *testing.T) {
 
 func TestQuarantineIsListed(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.run()
-	h.publish("events.acme.order", "{\x00")
-	h.publish("events.globex.order", `{`)
-	h.publish("events.b@d.order", `{}`)
-	h.settled()
-	ask := h.serve(&fates{})
+	h := fanouttest.New(t)
+	h.Run()
+	h.Publish("events.acme.order", "{\x00")
+	h.Publish("events.globex.order", `{`)
+	h.Publish("events.b@d.order", `{}`)
+	h.Settled()
+	ask := serve(h, &fates{})
 	got := ask("acme", "GET", "/v1/quarantine", "", 200)["data"].([]any)
 	if len(got) != 1 {
 		t.Fatalf("listed are %v, want one", got)
@@ -334,17 +335,17 @@ func TestQuarantineIsListed(t *testing.T) {
 
 func TestPreviewIsWhatWouldHaveMatched(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.run()
+	h := fanouttest.New(t)
+	h.Run()
 	const n = 1100 // more than is read at once
 	for i := range n {
-		h.publish("events.acme.order.created", fmt.Sprintf(`{"total":%d}`, i), "Fanfare-Id", fmt.Sprint("e", i), "Fanfare-Resource-Ids", fmt.Sprint(i%2))
+		h.Publish("events.acme.order.created", fmt.Sprintf(`{"total":%d}`, i), "Fanfare-Id", fmt.Sprint("e", i), "Fanfare-Resource-Ids", fmt.Sprint(i%2))
 	}
-	h.publish("events.acme.invoice.paid", `{"total":1}`, "Fanfare-Id", "i")
-	h.publish("events.acme.invoice.paid", `{`)
-	h.publish("events.globex.order.created", `{"total":1}`)
-	h.settled()
-	ask := h.serve(&fates{})
+	h.Publish("events.acme.invoice.paid", `{"total":1}`, "Fanfare-Id", "i")
+	h.Publish("events.acme.invoice.paid", `{`)
+	h.Publish("events.globex.order.created", `{"total":1}`)
+	h.Settled()
+	ask := serve(h, &fates{})
 	for _, test := range []struct {
 		body              string
 		examined, matched float64

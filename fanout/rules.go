@@ -71,8 +71,8 @@ func checkSize(data []byte, most int) *event.Refusal {
 // CheckData judges whether data is one JSON text within the bounds, without duplicate names or invalid UTF-8.
 func (r *Rules) CheckData(data []byte) *event.Refusal { return checkData(data, r.maxData) }
 
-// admit judges of a message of the stream what no header that anybody can write makes good.
-func (r *Rules) admit(w event.Wire, e *Event) *event.Refusal {
+// Admit judges of a message of the stream what no header that anybody can write makes good.
+func (r *Rules) Admit(w event.Wire, e *Event) *event.Refusal {
 	if refusal := event.CheckMessageID(w, e); refusal != nil {
 		return refusal
 	}

@@ -12,36 +12,41 @@ import (
 )
 
 const (
-	// settlePoll is how often it is looked whether what was accepted is in the ledger.
-	settlePoll = 100 * time.Millisecond
+	// SettlePoll is how often it is looked whether what was accepted is in the ledger.
+	SettlePoll = 100 * time.Millisecond
 	// settlePatience bounds one wait for the recorder, well below a replay's lease.
 	settlePatience = 3 * time.Second
 )
 
-// settling waits for the moment from which on the ledger tells what became of all that was accepted before it began.
+// Settling waits for the moment from which on the ledger tells what became of all that was accepted before it began.
 // Whatever is stored later than the last event seen here is matched against subscriptions that are known as they are
 // now. What is before went through fan-out, then through a worker, then through a recorder: each is waited for.
-type settling struct {
+type Settling struct {
 	js    natsjs.JetStream
 	books *deliver.Books
 
 	seen   bool
-	events uint64    // the last event that was in the stream
-	until  time.Time // just after its acceptance
+	Events uint64    // the last event that was in the stream
+	Until  time.Time // just after its acceptance
 
 	matched bool               // all up to there are matched
 	tasks   deliver.TasksPlace // the end of tasks then
 }
 
-// over reports whether the moment has come. It is asked again and again.
-func (s *settling) over(ctx context.Context) (bool, error) {
+// NewSettling makes one that has seen nothing yet.
+func NewSettling(js natsjs.JetStream, books *deliver.Books) *Settling {
+	return &Settling{js: js, books: books}
+}
+
+// Over reports whether the moment has come. It is asked again and again.
+func (s *Settling) Over(ctx context.Context) (bool, error) {
 	if !s.seen {
 		stream, err := s.js.Stream(ctx, Stream)
 		if err != nil {
 			return false, fmt.Errorf("look at stream %s: %w", Stream, err)
 		}
 		state := stream.CachedInfo().State
-		s.events, s.until, s.seen = state.LastSeq, state.LastTime.Add(time.Millisecond), true
+		s.Events, s.Until, s.seen = state.LastSeq, state.LastTime.Add(time.Millisecond), true
 	}
 	if !s.matched {
 		consumer, err := s.js.Consumer(ctx, Stream, Durable)
@@ -49,7 +54,7 @@ func (s *settling) over(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("look at consumer %s: %w", Durable, err)
 		}
 		at := consumer.CachedInfo()
-		if at.AckFloor.Stream < s.events && (at.NumPending > 0 || at.NumAckPending > 0) {
+		if at.AckFloor.Stream < s.Events && (at.NumPending > 0 || at.NumAckPending > 0) {
 			return false, nil
 		}
 		if s.tasks, err = s.books.TasksEnd(ctx); err != nil {
@@ -70,11 +75,11 @@ func (s *settling) over(ctx context.Context) (bool, error) {
 var errUnderWay = errors.New("deliveries are under way")
 
 // wait returns when it is over; errUnderWay if that takes longer than patience.
-func (s *settling) wait(ctx context.Context, patience time.Duration) error {
+func (s *Settling) wait(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errUnderWay)
 	defer cancel()
 	for {
-		over, err := s.over(ctx)
+		over, err := s.Over(ctx)
 		if over {
 			return nil
 		}
@@ -85,7 +90,7 @@ func (s *settling) wait(ctx context.Context, patience time.Duration) error {
 			return err
 		}
 		select {
-		case <-time.After(settlePoll):
+		case <-time.After(SettlePoll):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

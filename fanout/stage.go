@@ -137,7 +137,7 @@ func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, er
 	w := received(from, msg)
 	e, refusal := event.Decode(w)
 	if refusal == nil {
-		refusal = s.rules.admit(w, e)
+		refusal = s.rules.Admit(w, e)
 	}
 	if refusal != nil {
 		return nil, refusal, nil
@@ -148,8 +148,8 @@ func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, er
 // refuse puts a message that is no valid event into quarantine.
 func (s *Stage) refuse(p patience, msg *message.Message, r *event.Refusal) error {
 	from, _ := jetstream.Meta(msg)
-	bad := newQuarantined(received(from, msg), r)
-	err := s.persist(p, func(ctx context.Context) error { return s.ledger.quarantine(ctx, bad) })
+	wire := received(from, msg)
+	err := s.persist(p, func(ctx context.Context) error { return s.ledger.Quarantine(ctx, wire, r) })
 	if err != nil {
 		return err
 	}

@@ -31,14 +31,17 @@ func arrows() map[string][]string {
 	edge := stage("ingest", "fanout", "deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "deliver/webhook", "subscriptions", "internal/access")
 	dialect := append([]string{"internal/dialects"}, edge...)
 	return map[string][]string{
-		"ingest":           stage("fanout", "deliver", "deliver/ledger", "deliver/outcome", "subscriptions"),
-		"fanout":           stage("deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
-		"deliver":          stage("deliver/throttle", "deliver/webhook", "deliver/ledger", "deliver/outcome", "subscriptions"),
-		"deliver/ledger":   stage("deliver/outcome", "subscriptions"),
-		"deliver/history":  stage("deliver/ledger", "deliver/outcome", "subscriptions"),
-		"deliver/outcome":  {"internal/cbor", "internal/egress", "internal/event", "internal/tenantkeys"},
-		"deliver/webhook":  {"deliver/outcome", "internal/egress", "internal/event", "subscriptions"},
-		"deliver/throttle": {"internal/group", "internal/postgres", "subscriptions"},
+		"ingest":            stage("fanout", "deliver", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"fanout":            stage("deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"fanout/replay":     stage("fanout", "deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"fanout/audit":      stage("fanout", "deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"fanout/fanouttest": stage("fanout", "deliver", "subscriptions", "internal/servertest"), // for tests
+		"deliver":           stage("deliver/throttle", "deliver/webhook", "deliver/ledger", "deliver/outcome", "subscriptions"),
+		"deliver/ledger":    stage("deliver/outcome", "subscriptions"),
+		"deliver/history":   stage("deliver/ledger", "deliver/outcome", "subscriptions"),
+		"deliver/outcome":   {"internal/cbor", "internal/egress", "internal/event", "internal/tenantkeys"},
+		"deliver/webhook":   {"deliver/outcome", "internal/egress", "internal/event", "subscriptions"},
+		"deliver/throttle":  {"internal/group", "internal/postgres", "subscriptions"},
 		"subscriptions": {
 			"subscriptions/filter",
 			"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal",
@@ -82,7 +85,7 @@ func arrows() map[string][]string {
 }
 
 // forTests is what the tests of any package may import beyond the package's own arrows.
-var forTests = append([]string{"internal/servertest", "internal/embedded", "internal/access", "deliver/webhook"}, leaves...)
+var forTests = append([]string{"internal/servertest", "internal/embedded", "internal/access", "deliver/webhook", "fanout/fanouttest"}, leaves...)
 
 func TestArrows(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/audit"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
@@ -73,7 +73,7 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 	return nil
 }
 
-func (cmd auditCmd) print(c *console, a *fanout.Audit) error {
+func (cmd auditCmd) print(c *console, a *audit.Audit) error {
 	if cmd.JSON {
 		e := json.NewEncoder(c.out)
 		e.SetIndent("", "  ")

@@ -10,8 +10,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// audit runs the command beside a fanfare that runs with the directory, and returns its exit code and what it printed.
-func audit(t *testing.T, dir string, args ...string) (code int, out string) {
+// runAudit runs the command beside a fanfare that runs with the directory, and returns its exit code and what it printed.
+func runAudit(t *testing.T, dir string, args ...string) (code int, out string) {
 	t.Helper()
 	p := start(t, dir, nil, append([]string{"audit"}, args...)...)
 	code = p.exitCode()
@@ -39,7 +39,7 @@ func TestAuditCommand(t *testing.T) {
 		return got
 	}
 	await(t, "all is in the ledger", func() bool { return delivered() == n })
-	if code, out := audit(t, dir); code != exitOK || !strings.Contains(out, "balanced") || strings.Contains(out, "GAP") {
+	if code, out := runAudit(t, dir); code != exitOK || !strings.Contains(out, "balanced") || strings.Contains(out, "GAP") {
 		t.Errorf("of what is in order: exit code %d, %s", code, out)
 	}
 
@@ -47,11 +47,11 @@ func TestAuditCommand(t *testing.T) {
 	if err := db.QueryRowContext(t.Context(), `DELETE FROM deliveries WHERE event_id = 'load_test_7' RETURNING subscription_id`).Scan(&sub); err != nil {
 		t.Fatal(err)
 	}
-	code, out := audit(t, dir)
+	code, out := runAudit(t, dir)
 	if want := fmt.Sprintf("GAP delivery_missing: event load_test_7, subscription %s", sub); code != exitError || !strings.Contains(out, want) {
 		t.Errorf("of a delivery that is missing: exit code %d, %s, want %s", code, out, want)
 	}
-	code, out = audit(t, dir, "--json")
+	code, out = runAudit(t, dir, "--json")
 	var found struct {
 		Balanced bool
 		Gaps     []struct{ Kind string }
@@ -60,11 +60,11 @@ func TestAuditCommand(t *testing.T) {
 	if err := json.NewDecoder(strings.NewReader("{" + body)).Decode(&found); err != nil || code != exitError || found.Balanced || len(found.Gaps) != 1 {
 		t.Errorf("as JSON: exit code %d, %v, %s", code, err, out)
 	}
-	if code, out := audit(t, dir, "--repair"); code != exitOK || !strings.Contains(out, "1 gaps mended, 0 cannot be") {
+	if code, out := runAudit(t, dir, "--repair"); code != exitOK || !strings.Contains(out, "1 gaps mended, 0 cannot be") {
 		t.Errorf("the repair: exit code %d, %s", code, out)
 	}
 	await(t, "what was missing is made", func() bool { return delivered() == n })
-	if code, out := audit(t, dir); code != exitOK {
+	if code, out := runAudit(t, dir); code != exitOK {
 		t.Errorf("after the repair: exit code %d, %s", code, out)
 	}
 }

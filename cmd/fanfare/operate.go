@@ -13,14 +13,16 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/audit"
+	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // auditor makes one; without an outbox it mends nothing.
-func (sh *shared) auditor(outbox deliver.Sender) *fanout.Auditor {
+func (sh *shared) auditor(outbox deliver.Sender) *audit.Auditor {
 	books := deliver.NewBooks(sh.db, sh.js)
-	return fanout.NewAuditor(fanout.AuditorDeps{
+	return audit.NewAuditor(audit.Deps{
 		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
 		Bytes: sh.events, Books: books, Outbox: outbox, Order: sh.turns, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
 	})
@@ -45,23 +47,23 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	tail.SealWith(sh.keys)
 	tail.Register(to)
 	a.add("tail", tail.Run)
-	replays := fanout.ReplayRoutes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas}
+	replays := replay.Routes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas}
 	replays.Register(to)
 	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, deliver.NewCounts(sh.db).Usage)
-	sh.store.OnSince(fanout.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Quotas: sh.quotas}.Begin)
+	sh.store.OnSince(replay.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Quotas: sh.quotas}.Begin)
 	sh.auditor(nil).Register(to)
 }
 
 // upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
 func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 	books := deliver.NewBooks(sh.db, sh.js)
-	a.add("replay", fanout.NewReplayer(fanout.ReplayerDeps{
+	a.add("replay", replay.NewReplayer(replay.Deps{
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Books: books, Logger: sh.log,
 		Remember: sh.events.Remember,
 	}).Run)
 	a.add("retention", sh.retention().Run)
 	a.add("tombstones", sh.sweep)
-	a.add("reconcile", fanout.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
+	a.add("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }
 
 // tombstoneAge is how long what was deleted is remembered, so that directories learn of it without reading all anew.

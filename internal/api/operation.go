@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"reflect"
 	"slices"
@@ -120,4 +121,10 @@ func (a *adapter) documentErrors(op *huma.Operation, statuses []int) {
 			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
 		}
 	}
+}
+
+// Register adds an operation that demands a scope; see Scope.
+func Register[I, O any](to huma.API, handler func(context.Context, *I) (*O, error), scope string, op huma.Operation) {
+	Scope(scope)(&op)
+	huma.Register(to, op, handler)
 }

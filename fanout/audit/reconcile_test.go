@@ -1,4 +1,4 @@
-package fanout_test
+package audit_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/audit"
 )
 
 func TestWhatIsOverdueIsSentUnasked(t *testing.T) {
@@ -18,12 +18,12 @@ func TestWhatIsOverdueIsSentUnasked(t *testing.T) {
 	if err := h.tasks.DeleteMsg(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	before := len(h.tray.all())
+	before := len(h.Tray.All())
 	// One match is of a subscription that nobody knows: it cannot be mended, and is told.
 	h.exec(`UPDATE events SET matched = 1 WHERE id = 'e4'`)
 	metrics := prometheus.NewRegistry()
-	r := fanout.NewReconciler(h.auditor, metrics)
-	fanout.SetClock(r, func() time.Time { return time.Now().Add(time.Hour) })
+	r := audit.NewReconciler(h.auditor, metrics)
+	audit.SetClock(r, func() time.Time { return time.Now().Add(time.Hour) })
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -31,12 +31,12 @@ func TestWhatIsOverdueIsSentUnasked(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	h.eventually("the missing deliveries are sent", func() bool { return len(h.tray.all()) > before })
-	h.eventually("what cannot be mended is all that is left", func() bool { return len(h.audit().Gaps) == 1 })
+	h.Eventually("the missing deliveries are sent", func() bool { return len(h.Tray.All()) > before })
+	h.Eventually("what cannot be mended is all that is left", func() bool { return len(h.audit().Gaps) == 1 })
 	if g := h.audit().Gaps[0]; g.EventID != "e4" || g.SubscriptionID != nil || !strings.Contains(g.Detail, "1 matched, 0 have") {
 		t.Errorf("the gap that is left is %+v", g)
 	}
-	h.eventually("the metrics tell", func() bool {
+	h.Eventually("the metrics tell", func() bool {
 		return value(t, metrics, "fanfare_audit_gaps") == 1 && value(t, metrics, "fanfare_audit_mended_total") >= 2
 	})
 	cancel()

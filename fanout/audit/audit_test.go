@@ -1,4 +1,4 @@
-package fanout_test
+package audit_test
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/audit"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -20,8 +22,8 @@ import (
 
 // auditing is a house whose tasks lie in their stream, and whose deliveries the test makes by hand.
 type auditing struct {
-	*house
-	auditor *fanout.Auditor
+	*fanouttest.House
+	auditor *audit.Auditor
 	subs    []*subscriptions.Subscription
 	tasks   natsjs.Stream
 	bytes   fanout.Bytes
@@ -32,42 +34,42 @@ type auditing struct {
 // newAuditing publishes three events for two subscriptions, and one for nobody.
 func newAuditing(t *testing.T) *auditing {
 	t.Helper()
-	h := &auditing{house: newHouse(t)}
-	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+	h := &auditing{House: fanouttest.New(t)}
+	if err := jetstream.Apply(t.Context(), h.JS, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
-	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{})
+	publisher, err := jetstream.NewPublisher(h.JS, jetstream.PublisherConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = publisher.Close() })
-	outbox := deliver.NewOutbox(h.js, publisher)
+	outbox := deliver.NewOutbox(h.JS, publisher)
 	// What fan-out hands over goes on to the stream of tasks.
 	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
-	h.tray.before.Store(&send)
-	books := deliver.NewBooks(h.db, h.js)
+	h.Tray.Before.Store(&send)
+	books := deliver.NewBooks(h.DB, h.JS)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
 		return nil, event.ErrGone
-	}}, h.db)
+	}}, h.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.bytes, h.events, h.books = events, events, books
-	h.auditor = fanout.NewAuditor(fanout.AuditorDeps{
-		JetStream: h.js, DB: h.db, Reader: fanout.NewReader(h.js), Ledger: h.ledger, Rules: fanout.NewRules(h.cfg, h.dir, marks),
-		Directory: h.dir, Bytes: events, Books: books, Outbox: h.tray, Order: h.queue, Logger: slog.New(slog.DiscardHandler),
+	h.auditor = audit.NewAuditor(audit.Deps{
+		JetStream: h.JS, DB: h.DB, Reader: fanout.NewReader(h.JS), Ledger: h.Ledger, Rules: fanout.NewRules(h.Config, h.Directory, fanouttest.Marks),
+		Directory: h.Directory, Bytes: events, Books: books, Outbox: h.Tray, Order: h.Queue, Logger: slog.New(slog.DiscardHandler),
 	})
-	h.subs = []*subscriptions.Subscription{h.subscribe("acme", "order.*"), h.subscribe("acme", "order.created")}
-	stop := h.run()
-	h.reading()
+	h.subs = []*subscriptions.Subscription{h.Subscribe("acme", "order.*"), h.Subscribe("acme", "order.created")}
+	stop := h.Run()
+	h.Reading()
 	for _, id := range []string{"e1", "e2", "e3"} {
-		h.publish("events.acme.order.created", `{}`, "Fanfare-Id", id)
+		h.Publish("events.acme.order.created", `{}`, "Fanfare-Id", id)
 	}
-	h.publish("events.acme.nobody.cares", `{}`, "Fanfare-Id", "e4")
-	h.publish("events.acme.order.created", `{"broken`, "Fanfare-Id", "e5")
-	h.settled()
+	h.Publish("events.acme.nobody.cares", `{}`, "Fanfare-Id", "e4")
+	h.Publish("events.acme.order.created", `{"broken`, "Fanfare-Id", "e5")
+	h.Settled()
 	stop()
-	if h.tasks, err = h.js.Stream(t.Context(), deliver.Stream); err != nil {
+	if h.tasks, err = h.JS.Stream(t.Context(), deliver.Stream); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -75,8 +77,8 @@ func newAuditing(t *testing.T) *auditing {
 
 // work makes what is in the stream of tasks, as workers and recorders would: deliveries that the ledger has are left.
 func (h *auditing) work() {
-	h.t.Helper()
-	for _, task := range h.tray.all() {
+	h.T.Helper()
+	for _, task := range h.Tray.All() {
 		for _, target := range task.Targets {
 			h.exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error)
@@ -85,38 +87,38 @@ VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, $6
 				target.Subscription, task.Event.AcceptedAt)
 		}
 	}
-	if err := h.tasks.Purge(h.t.Context()); err != nil {
-		h.t.Fatal(err)
+	if err := h.tasks.Purge(h.T.Context()); err != nil {
+		h.T.Fatal(err)
 	}
 }
 
 func (h *auditing) exec(query string, args ...any) {
-	h.t.Helper()
-	res, err := h.db.ExecContext(h.t.Context(), query, args...)
+	h.T.Helper()
+	res, err := h.DB.ExecContext(h.T.Context(), query, args...)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	if n, _ := res.RowsAffected(); n == 0 && !slices.Contains([]string{"I"}, query[:1]) {
-		h.t.Fatalf("nothing was changed by %s", query)
+		h.T.Fatalf("nothing was changed by %s", query)
 	}
 }
 
-func (h *auditing) audit() *fanout.Audit {
-	h.t.Helper()
-	found, err := h.auditor.Audit(h.t.Context(), deliver.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Minute)})
+func (h *auditing) audit() *audit.Audit {
+	h.T.Helper()
+	found, err := h.auditor.Audit(h.T.Context(), deliver.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Minute)})
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return found
 }
 
 // balanced demands that all adds up.
-func (h *auditing) balanced() *fanout.Audit {
-	h.t.Helper()
+func (h *auditing) balanced() *audit.Audit {
+	h.T.Helper()
 	a := h.audit()
 	if !a.Balanced || a.Accepted != 4 || a.InStream != 4 || a.InLedger != 4 || a.Matched != 6 ||
 		a.Matched != a.Delivered+a.Dead+a.Cancelled+a.Pending {
-		h.t.Fatalf("the audit is %+v, want 4 events and 6 matches in balance", a)
+		h.T.Fatalf("the audit is %+v, want 4 events and 6 matches in balance", a)
 	}
 	return a
 }
@@ -139,7 +141,7 @@ SELECT $1, tenant, event_uid, event_id, event_type, seq, subscription_id, 1, 'bu
 		t.Errorf("the audit is %+v, want 7 matches, of which one is held", a)
 	}
 	// A repeat beyond the stream's own window is no event.
-	h.publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
+	h.Publish("events.acme.order.created", `{}`, "Fanfare-Id", "e1")
 	if a := h.audit(); !a.Balanced || a.Accepted != 4 {
 		t.Errorf("the audit is %+v, want the repeat left out", a)
 	}
@@ -170,7 +172,7 @@ func TestEachSeededViolationIsNamedAndMended(t *testing.T) {
 			h.balanced()
 			if tt.seed != "" {
 				h.exec(tt.seed, h.subs[0].ID)
-			} else if stream, err := h.js.Stream(t.Context(), fanout.Stream); err != nil || stream.DeleteMsg(t.Context(), 2) != nil {
+			} else if stream, err := h.JS.Stream(t.Context(), fanout.Stream); err != nil || stream.DeleteMsg(t.Context(), 2) != nil {
 				t.Fatalf("delete a message: %v", err)
 			}
 			a := h.audit()
@@ -198,7 +200,7 @@ func TestATaskThatIsLostIsSentAgain(t *testing.T) {
 	if err := h.tasks.DeleteMsg(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	before := len(h.tray.all())
+	before := len(h.Tray.All())
 	a := h.audit()
 	if a.Balanced || len(a.Gaps) == 0 || len(a.Gaps)%2 != 0 {
 		t.Fatalf("the audit is %+v, want both deliveries of each event in the task", a)
@@ -211,7 +213,7 @@ func TestATaskThatIsLostIsSentAgain(t *testing.T) {
 	if left, err := h.auditor.Mend(t.Context(), a); left != 0 || err != nil {
 		t.Fatalf("%d gaps are left: %v", left, err)
 	}
-	for _, task := range h.tray.all()[before:] {
+	for _, task := range h.Tray.All()[before:] {
 		if !task.Suspect {
 			t.Error("a task that may have been made is not suspect")
 		}
@@ -226,7 +228,7 @@ func TestAMatchWhoseBytesAreGoneIsGivenUp(t *testing.T) {
 	h := newAuditing(t)
 	h.work()
 	h.exec(`DELETE FROM deliveries WHERE event_id = 'e2' AND subscription_id = $1`, h.subs[1].ID)
-	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
 	if err != nil || stream.DeleteMsg(t.Context(), 2) != nil {
 		t.Fatalf("delete a message: %v", err)
 	}
@@ -241,11 +243,11 @@ func TestAMatchWhoseBytesAreGoneIsGivenUp(t *testing.T) {
 func TestTheAuditIsTheAdmins(t *testing.T) {
 	t.Parallel()
 	h := newAuditing(t)
-	d := newDesk(t, h.auditor.Register)
-	d.call("acme", "GET", "/v1/audit", nil, 403, nil)
-	d.call("admin", "GET", "/v1/audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", nil, 422, nil)
-	d.call("admin", "GET", "/v1/audit?until=0000-01-01T00:00:00Z", nil, 422, nil)
-	d.call("admin", "GET", "/v1/audit?until=0000-01-01T00:00:01Z", nil, 200, nil)
+	d := fanouttest.NewDesk(t, h.auditor.Register)
+	d.Call("acme", "GET", "/v1/audit", nil, 403, nil)
+	d.Call("admin", "GET", "/v1/audit?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", nil, 422, nil)
+	d.Call("admin", "GET", "/v1/audit?until=0000-01-01T00:00:00Z", nil, 422, nil)
+	d.Call("admin", "GET", "/v1/audit?until=0000-01-01T00:00:01Z", nil, 200, nil)
 	var a struct {
 		Accepted, Matched, Pending int
 		Balanced                   bool
@@ -255,7 +257,7 @@ func TestTheAuditIsTheAdmins(t *testing.T) {
 		"until=" + time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
 		"since=0000-01-01T00:00:00Z&until=9999-12-31T23:59:59Z", // An hour of which nothing is known takes no time.
 	} {
-		d.call("admin", "GET", "/v1/audit?"+span, nil, 200, &a)
+		d.Call("admin", "GET", "/v1/audit?"+span, nil, 200, &a)
 		if a.Accepted != 4 || a.Matched != 6 || a.Pending != 6 || !a.Balanced || a.Gaps == nil {
 			t.Errorf("the audit of %s is %+v", span, a)
 		}

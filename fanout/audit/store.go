@@ -1,4 +1,4 @@
-package fanout
+package audit
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -19,7 +20,7 @@ type auditStore struct {
 
 // window returns the rows of a span that must be in the stream, and counts those that need not be any more: what
 // is older than the stream, and what was erased.
-func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64) (map[uuid.UUID]recorded, int64, error) {
+func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64) (map[uuid.UUID]fanout.Recorded, int64, error) {
 	low, high := event.FirstUID(span.Since), event.FirstUID(span.Until)
 	var aged int64
 	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM events WHERE uid >= $1 AND uid < $2 AND (seq < $3 OR erased_at IS NOT NULL)`,
@@ -27,19 +28,19 @@ func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64
 	if err != nil {
 		return nil, 0, fmt.Errorf("count events: %w", err)
 	}
-	rows, err := s.db.QueryContext(ctx, `SELECT `+recordedColumns+` FROM events
+	rows, err := s.db.QueryContext(ctx, `SELECT `+fanout.RecordedColumns+` FROM events
 WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL`, low, high, int64(first))
 	if err != nil {
 		return nil, 0, fmt.Errorf("list events: %w", err)
 	}
 	defer rows.Close()
-	found := map[uuid.UUID]recorded{}
+	found := map[uuid.UUID]fanout.Recorded{}
 	for rows.Next() {
-		r, err := scanRecorded(rows)
+		r, err := fanout.ScanRecorded(rows)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list events: %w", err)
 		}
-		found[r.uid] = r
+		found[r.UID] = r
 	}
 	if err := rows.Err(); err != nil {
 		return nil, 0, fmt.Errorf("list events: %w", err)
@@ -48,8 +49,8 @@ WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL`, low, high, in
 }
 
 // row returns the row of an event.
-func (s *auditStore) row(ctx context.Context, uid uuid.UUID) (recorded, error) {
-	r, err := scanRecorded(s.db.QueryRowContext(ctx, `SELECT `+recordedColumns+` FROM events WHERE uid = $1`, uid))
+func (s *auditStore) row(ctx context.Context, uid uuid.UUID) (fanout.Recorded, error) {
+	r, err := fanout.ScanRecorded(s.db.QueryRowContext(ctx, `SELECT `+fanout.RecordedColumns+` FROM events WHERE uid = $1`, uid))
 	if err != nil {
 		return r, fmt.Errorf("read event %s: %w", uid, err)
 	}
@@ -60,7 +61,8 @@ func (s *auditStore) row(ctx context.Context, uid uuid.UUID) (recorded, error) {
 func (s *auditStore) quarantined(ctx context.Context, messages []seen) (map[uint64]bool, error) {
 	ids := make([]string, len(messages))
 	for i, m := range messages {
-		ids[i] = newQuarantined(m.wire, &event.Refusal{}).id.String()
+		id, _ := fanout.QuarantineKey(m.wire)
+		ids[i] = id.String()
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT stream_seq FROM quarantine WHERE id = ANY ($1::uuid[])`, pq.StringArray(ids))
 	if err != nil {
@@ -73,8 +75,8 @@ func (s *auditStore) quarantined(ctx context.Context, messages []seen) (map[uint
 func (s *auditStore) trimmed(ctx context.Context, messages []seen) (map[uint64]bool, error) {
 	tenants, ids, seqs := make([]string, len(messages)), make([]string, len(messages)), make([]int64, len(messages))
 	for i, m := range messages {
-		q := newQuarantined(m.wire, &event.Refusal{})
-		tenants[i], ids[i], seqs[i] = q.tenant, q.id.String(), int64(q.seq)
+		id, tenant := fanout.QuarantineKey(m.wire)
+		tenants[i], ids[i], seqs[i] = tenant, id.String(), int64(m.wire.Seq)
 	}
 	rows, err := s.db.QueryContext(ctx, `
 		SELECT m.seq FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS m(tenant, id, seq)
@@ -117,14 +119,6 @@ func (s *auditStore) matched(ctx context.Context, span deliver.Span) (n int64, e
 func (s *auditStore) setMatched(ctx context.Context, uid uuid.UUID, n int) error {
 	if _, err := s.db.ExecContext(ctx, `UPDATE events SET matched = $2 WHERE uid = $1`, uid, n); err != nil {
 		return fmt.Errorf("correct event %s: %w", uid, err)
-	}
-	return nil
-}
-
-// setErased notes that nobody is to look for an event's bytes any more.
-func (s *auditStore) setErased(ctx context.Context, uid uuid.UUID) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE events SET erased_at = now() WHERE uid = $1 AND erased_at IS NULL`, uid); err != nil {
-		return fmt.Errorf("note that event %s is erased: %w", uid, err)
 	}
 	return nil
 }

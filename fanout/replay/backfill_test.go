@@ -1,4 +1,4 @@
-package fanout_test
+package replay_test
 
 import (
 	"strings"
@@ -11,7 +11,8 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
+	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -22,22 +23,22 @@ const eventsAge = 24 * time.Hour
 // newBackfilling is a house with the streams of deliver, at whose desk subscriptions are created.
 func newBackfilling(t *testing.T) *replaying {
 	t.Helper()
-	h := &replaying{house: newHouse(t)}
-	if err := jetstream.Apply(t.Context(), h.js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+	h := &replaying{House: fanouttest.New(t)}
+	if err := jetstream.Apply(t.Context(), h.JS, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
-	quotas, err := quota.New(quota.Config{Replays: 20}, quota.Deps{DB: h.db})
+	quotas, err := quota.New(quota.Config{Replays: 20}, quota.Deps{DB: h.DB})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.store.OnSince(fanout.Backfill{DB: h.db, MaxAge: eventsAge, Quotas: quotas}.Begin)
-	h.desk = newDesk(t, fanout.ReplayRoutes{DB: h.db, Directory: h.dir}.Register, func(to huma.API) { subscriptions.Routes(to, h.store) })
+	h.Store.OnSince(replay.Backfill{DB: h.DB, MaxAge: eventsAge, Quotas: quotas}.Begin)
+	h.desk = fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory}.Register, func(to huma.API) { subscriptions.Routes(to, h.Store) })
 	return h
 }
 
 // born creates a subscription that receives its past, and returns its id and the replay's.
 func (h *replaying) born(since time.Time, more ...string) (subscription, backfill uuid.UUID) {
-	h.t.Helper()
+	h.T.Helper()
 	var made struct {
 		ID       uuid.UUID `json:"id"`
 		Backfill struct {
@@ -48,7 +49,7 @@ func (h *replaying) born(since time.Time, more ...string) (subscription, backfil
 	for i := 0; i < len(more); i += 2 {
 		body[more[i]] = more[i+1]
 	}
-	h.desk.call("acme", "POST", "/v1/subscriptions", body, 201, &made)
+	h.desk.Call("acme", "POST", "/v1/subscriptions", body, 201, &made)
 	return made.ID, made.Backfill.ReplayID
 }
 
@@ -56,13 +57,13 @@ func TestASubscriptionReceivesWhatWasBeforeIt(t *testing.T) {
 	t.Parallel()
 	h := newBackfilling(t)
 	h.past(30)
-	h.publish("events.acme.invoice.paid", `{}`)
+	h.Publish("events.acme.invoice.paid", `{}`)
 	h.replayer()
 	var middle time.Time
-	if err := h.db.QueryRowContext(t.Context(), `SELECT accepted_at FROM events WHERE id = 'e20'`).Scan(&middle); err != nil {
+	if err := h.DB.QueryRowContext(t.Context(), `SELECT accepted_at FROM events WHERE id = 'e20'`).Scan(&middle); err != nil {
 		t.Fatal(err)
 	}
-	h.run()
+	h.Run()
 	sub, backfill := h.born(middle, "filter", "event.data.n < 25.0")
 	if v := h.done(backfill); v.Matched != 5 || v.Sent != 5 || v.Rate != 100 {
 		t.Errorf("the backfill is %+v, want e20 to e24 at 100 a second", v)
@@ -71,9 +72,9 @@ func TestASubscriptionReceivesWhatWasBeforeIt(t *testing.T) {
 		t.Errorf("%d of 5 events are on their way", n)
 	}
 	// What the subscription got otherwise is not sent once more by its backfill: here all are pending.
-	h.publish("events.acme.order.created", `{"n":1}`, "Fanfare-Id", "live")
-	h.settled()
-	if got := h.tray.targets()["live"][sub]; got != 1 {
+	h.Publish("events.acme.order.created", `{"n":1}`, "Fanfare-Id", "live")
+	h.Settled()
+	if got := h.Tray.Targets()["live"][sub]; got != 1 {
 		t.Errorf("the live event was handed over %d times", got)
 	}
 	if n := h.count(`SELECT count(*) FROM deferrals`); n != 5 {
@@ -89,7 +90,7 @@ func TestSinceHasBounds(t *testing.T) {
 		var problem struct {
 			Errors []struct{ Location, Message string }
 		}
-		h.desk.call("acme", "POST", "/v1/subscriptions", map[string]any{
+		h.desk.Call("acme", "POST", "/v1/subscriptions", map[string]any{
 			"name": "late", "url": "https://example.com/", "event_types": []string{"*"}, "since": since}, want, &problem)
 		if len(problem.Errors) != 1 || problem.Errors[0].Location != "body.since" {
 			t.Fatalf("since %v: %+v", since, problem)
@@ -110,14 +111,14 @@ func TestSinceHasBounds(t *testing.T) {
 	for range 20 {
 		h.born(time.Now().Add(-time.Minute))
 	}
-	h.desk.call("acme", "POST", "/v1/subscriptions", map[string]any{
+	h.desk.Call("acme", "POST", "/v1/subscriptions", map[string]any{
 		"name": "late", "url": "https://example.com/", "event_types": []string{"*"}, "since": time.Now().Add(-time.Minute)}, 422, nil)
 	if subs, replays := h.count("SELECT count(*) FROM subscriptions"), h.count("SELECT count(*) FROM replays"); subs != 20 || replays != 20 {
 		t.Errorf("there are %d subscriptions and %d replays, want 20 of each", subs, replays)
 	}
 	// Without since there is no backfill to be named.
 	var made map[string]any
-	h.desk.call("acme", "POST", "/v1/subscriptions", map[string]any{"name": "n", "url": "https://example.com/", "event_types": []string{"*"}}, 201, &made)
+	h.desk.Call("acme", "POST", "/v1/subscriptions", map[string]any{"name": "n", "url": "https://example.com/", "event_types": []string{"*"}}, 201, &made)
 	if _, named := made["backfill"]; named {
 		t.Errorf("without since the answer is %v", made)
 	}
@@ -130,11 +131,11 @@ func TestABackfillWaitsForWhatIsUnderWay(t *testing.T) {
 	h := newBackfilling(t)
 	h.past(3)
 	h.replayer()
-	h.publish("events.acme.order.created", `{"n":1}`, "Fanfare-Id", "under-way") // no fan-out runs
-	if _, err := h.js.Publish(t.Context(), "tasks.0", []byte("x")); err != nil {
+	h.Publish("events.acme.order.created", `{"n":1}`, "Fanfare-Id", "under-way") // no fan-out runs
+	if _, err := h.JS.Publish(t.Context(), "tasks.0", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.js.Publish(t.Context(), "attempts.0", []byte("x")); err != nil {
+	if _, err := h.JS.Publish(t.Context(), "attempts.0", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	sub, backfill := h.born(time.Now().Add(-time.Hour))
@@ -144,13 +145,13 @@ func TestABackfillWaitsForWhatIsUnderWay(t *testing.T) {
 		for range 2 {
 			var last time.Time
 			lease := func() (at time.Time) {
-				if err := h.db.QueryRowContext(t.Context(), "SELECT lease_until FROM replays WHERE id = $1", backfill).Scan(&at); err != nil {
+				if err := h.DB.QueryRowContext(t.Context(), "SELECT lease_until FROM replays WHERE id = $1", backfill).Scan(&at); err != nil {
 					t.Fatal(err)
 				}
 				return at
 			}
 			last = lease()
-			h.eventually("the backfill takes a step", func() bool { return lease().After(last) })
+			h.Eventually("the backfill takes a step", func() bool { return lease().After(last) })
 		}
 		if n := h.count("SELECT count(*) FROM replays WHERE last_seq IS NOT NULL"); n != 0 {
 			t.Errorf("the backfill does not wait for %s", what)
@@ -158,12 +159,12 @@ func TestABackfillWaitsForWhatIsUnderWay(t *testing.T) {
 	}
 	waits("fan-out")
 	// Fan-out knows the subscription by now, so it hands the event over; a worker delivers it.
-	stop := h.run()
-	h.settled()
+	stop := h.Run()
+	h.Settled()
 	stop()
 	waits("workers")
-	task := h.tray.all()[0]
-	if _, err := h.db.ExecContext(t.Context(), `INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state,
+	task := h.Tray.All()[0]
+	if _, err := h.DB.ExecContext(t.Context(), `INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state,
     reason, attempts, created_at, ended_at, started_at, duration_us, status, error)
 VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, now(), now(), now(), 10, 200, '')`,
 		outcome.ID(task.Event.UID, sub, 0, task.Event.AcceptedAt), task.Event.UID, task.Event.ID, int64(task.Event.Seq), sub); err != nil {
@@ -182,16 +183,16 @@ VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, no
 
 // acknowledge takes the next message of a consumer, as a worker or recorder would.
 func (h *replaying) acknowledge(stream, durable string) {
-	h.t.Helper()
-	consumer, err := h.js.Consumer(h.t.Context(), stream, durable)
+	h.T.Helper()
+	consumer, err := h.JS.Consumer(h.T.Context(), stream, durable)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	msg, err := consumer.Next(natsjs.FetchMaxWait(10 * time.Second))
 	if err == nil {
-		err = msg.DoubleAck(h.t.Context())
+		err = msg.DoubleAck(h.T.Context())
 	}
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }

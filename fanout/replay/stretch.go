@@ -1,4 +1,4 @@
-package fanout
+package replay
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -43,20 +44,20 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 		return of, err
 	}
 	if len(rows) > 0 {
-		of.place = rows[len(rows)-1].uid
+		of.place = rows[len(rows)-1].UID
 	}
 	of.last = len(rows) < limit
 	var remember func(*deliver.Event)
 	if p.state == replayRunning {
 		remember = r.Remember
 	}
-	matching, err := sieve{r.Reader, r.Bytes, r.Directory, remember}.matching(ctx, p.tenant, rows, sub)
+	matching, err := fanout.Sieve{Reader: r.Reader, Bytes: r.Bytes, Directory: r.Directory, Remember: remember}.Matching(ctx, p.tenant, rows, sub)
 	if err != nil {
 		return of, err
 	}
 	for _, row := range matching {
 		of.list = append(of.list, deliver.Again{
-			Tenant: row.tenant, EventUID: row.uid, EventID: row.id, EventType: row.eventType, Seq: row.seq, Subscription: sub.ID, Place: row.uid,
+			Tenant: row.Tenant, EventUID: row.UID, EventID: row.ID, EventType: row.Type, Seq: row.Seq, Subscription: sub.ID, Place: row.UID,
 		})
 	}
 	return of, nil

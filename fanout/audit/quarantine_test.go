@@ -1,4 +1,4 @@
-package fanout_test
+package audit_test
 
 import "testing"
 
@@ -12,11 +12,11 @@ func TestQuarantineOfATenantIsBounded(t *testing.T) {
 	h.exec(`INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
 		SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, CASE WHEN n > 10005 THEN 'globex' ELSE 'initech' END, 1000000 + n, 's', now(), 'data', '', ''
 		FROM generate_series(1, 10010) n`)
-	h.run()
-	newest := h.publish("events.initech.order.created", `{"total":`)
-	h.settled()
-	h.eventually("10,000 messages are kept", func() bool { return len(h.quarantined()) == 10_006 })
-	if got := h.quarantined(); got[newest] == "" || got[1_000_006] != "" || got[1_000_007] == "" || got[1_000_010] == "" {
+	h.Run()
+	newest := h.Publish("events.initech.order.created", `{"total":`)
+	h.Settled()
+	h.Eventually("10,000 messages are kept", func() bool { return len(h.Quarantined()) == 10_006 })
+	if got := h.Quarantined(); got[newest] == "" || got[1_000_006] != "" || got[1_000_007] == "" || got[1_000_010] == "" {
 		t.Errorf("the newest message is in quarantine as %q, the oldest as %q", got[newest], got[1_000_006])
 	}
 	// All up to the newest are removed, as if many had come since.

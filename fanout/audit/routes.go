@@ -1,4 +1,4 @@
-package fanout
+package audit
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type auditOutput struct{ Body *Audit }
 
 // Register adds the audit to an API.
 func (a *Auditor) Register(to huma.API) {
-	register(to, a.audit, api.Admin, huma.Operation{
+	api.Register(to, a.audit, api.Admin, huma.Operation{
 		OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Operations"},
 		Summary: "Prove that nothing is lost",
 		Description: "For the events that were accepted in a span: each is in the stream and in the ledger, and each match is " +

@@ -1,4 +1,4 @@
-package fanout_test
+package fanouttest
 
 import (
 	"bytes"
@@ -14,23 +14,23 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
-// desk serves operations to callers whose keys are "admin" and the names of tenants, who hold every scope.
-type desk struct {
+// Desk serves operations to callers whose keys are "admin" and the names of tenants, who hold every scope.
+type Desk struct {
 	t   testing.TB
-	mux *http.ServeMux
+	Mux *http.ServeMux
 }
 
-func newDesk(t testing.TB, add ...func(huma.API)) *desk {
+func NewDesk(t testing.TB, add ...func(huma.API)) *Desk {
 	t.Helper()
-	d := &desk{t: t, mux: http.NewServeMux()}
-	to := api.New(d.mux, api.Config{Title: "test", Version: "1", Logger: slog.New(slog.DiscardHandler), CursorKey: make([]byte, 32)}, d)
+	d := &Desk{t: t, Mux: http.NewServeMux()}
+	to := api.New(d.Mux, api.Config{Title: "test", Version: "1", Logger: slog.New(slog.DiscardHandler), CursorKey: make([]byte, 32)}, d)
 	for _, a := range add {
 		a(to)
 	}
 	return d
 }
 
-func (d *desk) Authenticate(_ context.Context, credential string) (api.Caller, error) {
+func (d *Desk) Authenticate(_ context.Context, credential string) (api.Caller, error) {
 	if credential == "admin" {
 		return api.Caller{Admin: true}, nil
 	}
@@ -38,8 +38,8 @@ func (d *desk) Authenticate(_ context.Context, credential string) (api.Caller, e
 		"events:read", "events:write", "subscriptions:read", "subscriptions:write", "deliveries:read", "deliveries:write"}}, nil
 }
 
-// call demands a status and reads the answer into out, which may be nil.
-func (d *desk) call(key, method, path string, body any, want int, out any) {
+// Call demands a status and reads the answer into out, which may be nil.
+func (d *Desk) Call(key, method, path string, body any, want int, out any) {
 	d.t.Helper()
 	raw := []byte{}
 	if body != nil {
@@ -54,7 +54,7 @@ func (d *desk) call(key, method, path string, body any, want int, out any) {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	rec := httptest.NewRecorder()
-	d.mux.ServeHTTP(rec, req)
+	d.Mux.ServeHTTP(rec, req)
 	if rec.Code != want {
 		d.t.Fatalf("%s %s: got %d %s, want %d", method, path, rec.Code, rec.Body, want)
 	}

@@ -1,4 +1,4 @@
-package fanout
+package replay
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -166,10 +167,10 @@ func (s *replayStore) release(ctx context.Context, worker string) error {
 }
 
 // settle bounds a replay that makes only what is missing: by a place in the stream, and the time of acceptance there.
-func (s *replayStore) settle(ctx context.Context, p *replay, worker string, at *settling) error {
+func (s *replayStore) settle(ctx context.Context, p *replay, worker string, at *fanout.Settling) error {
 	res, err := s.db.ExecContext(ctx, `
 UPDATE replays SET last_seq = $3, until = greatest(until, $4) WHERE id = $1 AND worker = $2 AND state IN ('counting', 'running') AND last_seq IS NULL`,
-		p.id, worker, int64(at.events), at.until)
+		p.id, worker, int64(at.Events), at.Until)
 	return onlyMine(res, err, "bound replay")
 }
 
@@ -236,8 +237,8 @@ WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
 }
 
 // events returns events of a tenant in the order of their keys.
-func (s *replayStore) events(ctx context.Context, p *replay, limit int) ([]recorded, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT `+recordedColumns+` FROM events
+func (s *replayStore) events(ctx context.Context, p *replay, limit int) ([]fanout.Recorded, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT `+fanout.RecordedColumns+` FROM events
 WHERE tenant = $1 AND uid > $2 AND uid >= $3 AND uid < $4 AND accepted_at >= $5 AND accepted_at < $6 AND erased_at IS NULL
     AND (cardinality($7::text[]) = 0 OR type = ANY ($7)) AND ($9::bigint IS NULL OR seq <= $9)
 ORDER BY uid LIMIT $8`, p.tenant, p.place, event.FirstUID(p.span.Since), event.FirstUID(p.span.Until.Add(time.Millisecond)),
@@ -246,9 +247,9 @@ ORDER BY uid LIMIT $8`, p.tenant, p.place, event.FirstUID(p.span.Since), event.F
 		return nil, fmt.Errorf("list events to send again: %w", err)
 	}
 	defer rows.Close()
-	var list []recorded
+	var list []fanout.Recorded
 	for rows.Next() {
-		r, err := scanRecorded(rows)
+		r, err := fanout.ScanRecorded(rows)
 		if err != nil {
 			return nil, fmt.Errorf("list events to send again: %w", err)
 		}

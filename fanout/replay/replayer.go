@@ -1,9 +1,10 @@
-package fanout
+package replay
 
 import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -33,10 +36,10 @@ const (
 )
 
 // ReplayerDeps are what a Replayer works with.
-type ReplayerDeps struct {
+type Deps struct {
 	DB        *sql.DB
-	Reader    *Reader
-	Bytes     Bytes
+	Reader    *fanout.Reader
+	Bytes     fanout.Bytes
 	Directory *subscriptions.Directory
 	JetStream natsjs.JetStream
 	Books     *deliver.Books
@@ -48,20 +51,20 @@ type ReplayerDeps struct {
 
 // Replayer sends the past again, as replays ask for. Any number may run: each replay is leased by one.
 type Replayer struct {
-	ReplayerDeps
+	Deps
 	store  *replayStore
 	again  *deliver.Repeater
 	worker string
 }
 
 // NewReplayer makes a Replayer; Run starts it.
-func NewReplayer(deps ReplayerDeps) *Replayer {
+func NewReplayer(deps Deps) *Replayer {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "replayer"
 	}
 	return &Replayer{
-		ReplayerDeps: deps, store: newReplayStore(deps.DB), again: deliver.NewRepeater(deps.DB), worker: host + "-" + uuid.NewString(),
+		Deps: deps, store: newReplayStore(deps.DB), again: deliver.NewRepeater(deps.DB), worker: host + "-" + uuid.NewString(),
 	}
 }
 
@@ -100,7 +103,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 
 // work takes steps of one replay until it ends, is taken away, or ctx ends.
 func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
-	at := &course{settling: settling{js: r.JetStream, books: r.Books}}
+	at := &course{Settling: fanout.NewSettling(r.JetStream, r.Books)}
 	for trouble := false; ctx.Err() == nil; {
 		begun := time.Now()
 		wait, err := r.step(ctx, id, at)
@@ -141,11 +144,11 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 		}
 	}
 	if p.only == deliver.OnlyMissing && !p.lastSeq.Valid {
-		if over, err := at.over(ctx); err != nil || !over {
-			return settlePoll, err
+		if over, err := at.Over(ctx); err != nil || !over {
+			return fanout.SettlePoll, err
 		}
 		at.replay = nil
-		return 0, r.store.settle(ctx, p, r.worker, &at.settling)
+		return 0, r.store.settle(ctx, p, r.worker, at.Settling)
 	}
 	if p.state == replayRunning && sub != nil {
 		if crowded, err := r.crowded(ctx, at); err != nil || crowded {
@@ -177,4 +180,26 @@ func (r *Replayer) write(ctx context.Context, p *replay, of stretch) (time.Durat
 	}
 	wait, err := r.store.send(ctx, p, r.worker, of, r.again)
 	return min(wait-replayAhead, replayPoll), err
+}
+
+// putInOrder gives those deliveries of a replay their key whose subscriptions ask for an order.
+func (r *Replayer) putInOrder(ctx context.Context, list []deliver.Again) error {
+	for i := range list {
+		a := &list[i]
+		sub, ok := r.Directory.Get(a.Subscription)
+		if !ok || sub.Ordering == nil {
+			continue
+		}
+		e, err := fanout.ReadEvent(ctx, r.Reader, r.Bytes, fanout.Recorded{UID: a.EventUID, Seq: a.Seq})
+		if errors.Is(err, event.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read event %s: %w", a.EventID, err)
+		}
+		if key, ok := r.Directory.OrderingKey(e, sub); ok {
+			a.Order = uuid.NullUUID{UUID: deliver.OrderKey(key), Valid: true}
+		}
+	}
+	return nil
 }

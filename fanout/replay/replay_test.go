@@ -1,10 +1,9 @@
-package fanout_test
+package replay_test
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
+	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -28,85 +29,85 @@ type replayView struct {
 
 // replaying is a house with a desk for replays.
 type replaying struct {
-	*house
-	desk  *desk
+	*fanouttest.House
+	desk  *fanouttest.Desk
 	bytes fanout.Bytes // what outlived the stream; nil for what deliver keeps
 }
 
 func newReplaying(t *testing.T) *replaying {
 	t.Helper()
-	h := newHouse(t)
-	return &replaying{house: h, desk: newDesk(t, fanout.ReplayRoutes{DB: h.db, Directory: h.dir}.Register)}
+	h := fanouttest.New(t)
+	return &replaying{House: h, desk: fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory}.Register)}
 }
 
 // replayer starts one, which ends with the test or when stop is called.
 func (h *replaying) replayer() (stop func()) {
-	h.t.Helper()
-	reader := fanout.NewReader(h.js)
+	h.T.Helper()
+	reader := fanout.NewReader(h.JS)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
 		return nil, event.ErrGone
-	}}, h.db)
+	}}, h.DB)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	if h.bytes == nil {
 		h.bytes = events
 	}
-	books := deliver.NewBooks(h.db, h.js)
-	r := fanout.NewReplayer(fanout.ReplayerDeps{
-		DB: h.db, Reader: reader, Bytes: h.bytes, Directory: h.dir, JetStream: h.js, Books: books, Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
+	books := deliver.NewBooks(h.DB, h.JS)
+	r := replay.NewReplayer(replay.Deps{
+		DB: h.DB, Reader: reader, Bytes: h.bytes, Directory: h.Directory, JetStream: h.JS, Books: books, Logger: slog.New(slog.NewTextHandler(h.T.Output(), nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {
-			h.t.Errorf("replayer: %v", err)
+			h.T.Errorf("replayer: %v", err)
 		}
 	})
 	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
-	h.t.Cleanup(stop)
+	h.T.Cleanup(stop)
 	return stop
 }
 
 // past publishes events and waits until they are fanned out to nobody.
 func (h *replaying) past(n int) {
-	h.t.Helper()
-	stop := h.run()
+	h.T.Helper()
+	stop := h.Run()
 	for i := range n {
-		h.publish("events.acme.order.created", fmt.Sprintf(`{"n":%d}`, i), "Fanfare-Id", fmt.Sprint("e", i))
+		h.Publish("events.acme.order.created", fmt.Sprintf(`{"n":%d}`, i), "Fanfare-Id", fmt.Sprint("e", i))
 	}
-	h.publish("events.globex.order.created", `{"n":1}`, "Fanfare-Id", "foreign")
-	h.settled()
+	h.Publish("events.globex.order.created", `{"n":1}`, "Fanfare-Id", "foreign")
+	h.Settled()
 	stop()
 }
 
 func (h *replaying) start(sub *subscriptions.Subscription, body map[string]any) replayView {
-	h.t.Helper()
+	h.T.Helper()
 	var v replayView
 	body["since"] = time.Now().Add(-time.Hour)
-	h.desk.call("acme", "POST", "/v1/subscriptions/"+sub.ID.String()+"/replay", body, 202, &v)
+	h.desk.Call("acme", "POST", "/v1/subscriptions/"+sub.ID.String()+"/replay", body, 202, &v)
 	return v
 }
 
 // until waits for a state.
 func (h *replaying) until(id uuid.UUID, what string, is func(replayView) bool) (v replayView) {
-	h.t.Helper()
-	h.eventually("the replay is "+what, func() bool {
-		h.desk.call("acme", "GET", "/v1/replays/"+id.String(), nil, 200, &v)
+	h.T.Helper()
+	h.Eventually("the replay is "+what, func() bool {
+		h.desk.Call("acme", "GET", "/v1/replays/"+id.String(), nil, 200, &v)
 		return is(v)
 	})
 	return v
 }
 
 func (h *replaying) done(id uuid.UUID) replayView {
-	h.t.Helper()
+	h.T.Helper()
 	return h.until(id, "done", func(v replayView) bool { return v.State == "done" })
 }
 
 func (h *replaying) count(query string, args ...any) (n int) {
-	h.t.Helper()
-	if err := h.db.QueryRowContext(h.t.Context(), query, args...).Scan(&n); err != nil {
-		h.t.Fatal(err)
+	h.T.Helper()
+	if err := h.DB.QueryRowContext(h.T.Context(), query, args...).Scan(&n); err != nil {
+		h.T.Fatal(err)
 	}
 	return n
 }
@@ -115,9 +116,9 @@ func TestTheReplayOfAPastOlderThanTheSubscription(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
 	h.past(40)
-	sub := h.subscribe("acme", "order.*")
+	sub := h.Subscribe("acme", "order.*")
 	sub.Filter = "event.data.n < 30.0"
-	if err := h.store.Update(t.Context(), sub); err != nil {
+	if err := h.Store.Update(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}
 	h.replayer()
@@ -161,7 +162,7 @@ func TestTheDeliveriesOfAReplayAreSpread(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
 	h.past(150)
-	sub := h.subscribe("acme", "*")
+	sub := h.Subscribe("acme", "*")
 	h.replayer()
 	h.done(h.start(sub, map[string]any{"only": "all", "rate": 100}).ID)
 	if n := h.count(`SELECT count(*) FROM (SELECT due_at - lag(due_at) OVER (ORDER BY due_at) AS apart FROM deferrals) d
@@ -183,7 +184,7 @@ func TestAStepIsShort(t *testing.T) {
 		{"running", 1, 1}, {"running", 15, 15}, {"running", 100, 20}, {"running", 1000, 25}, {"running", 100000, 500},
 		{"counting", 1, 200}, {"counting", 10000, 200},
 	} {
-		if got := fanout.StepOf(tt.state, tt.rate); got != tt.want {
+		if got := replay.StepOf(tt.state, tt.rate); got != tt.want {
 			t.Errorf("%s at %d a second: a step of %d, want %d", tt.state, tt.rate, got, tt.want)
 		}
 	}
@@ -197,61 +198,21 @@ func TestAStepIsShort(t *testing.T) {
 		{false, 100 * time.Millisecond, 8 * time.Millisecond, 100 * time.Millisecond},   // it is not time yet
 		{false, 100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}, // the machine is busy
 	} {
-		if got := fanout.PauseAfter(tt.counting, tt.wait, tt.took); got != tt.want {
+		if got := replay.PauseAfter(tt.counting, tt.wait, tt.took); got != tt.want {
 			t.Errorf("counting %t, after a step of %v with %v to wait: got %v, want %v", tt.counting, tt.took, tt.wait, got, tt.want)
 		}
 	}
 }
 
-func TestEventsBetweenTwoPlaces(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	var places []uint64
-	for i := range 200 {
-		tenant := "acme"
-		if i%4 == 3 {
-			tenant = "acme-two"
-		}
-		seq := h.publish("events."+tenant+".order.created", `{"n":1}`)
-		if tenant == "acme" {
-			places = append(places, seq)
-		}
-	}
-	stream, err := h.js.Stream(t.Context(), fanout.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.DeleteMsg(t.Context(), places[80]); err != nil {
-		t.Fatal(err)
-	}
-	want := slices.Delete(slices.Clone(places), 80, 81)
-	for _, tt := range []struct{ first, last int }{{0, len(want) - 1}, {3, 3}, {10, 120}} {
-		var got []uint64
-		for e, err := range fanout.Between(t.Context(), fanout.NewReader(h.js), "acme", want[tt.first], want[tt.last]) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, e.Seq)
-		}
-		if !slices.Equal(got, want[tt.first:tt.last+1]) {
-			t.Errorf("from place %d to %d: got %v, want %v", tt.first, tt.last, got, want[tt.first:tt.last+1])
-		}
-	}
-	end := places[len(places)-1] + 1000
-	for e, err := range fanout.Between(t.Context(), fanout.NewReader(h.js), "acme", end, end+1) {
-		t.Errorf("beyond the end there is %v, %v", e, err)
-	}
-}
-
 // end ends pending deliveries as a recorder would.
 func (h *replaying) end(state, which string) {
-	h.t.Helper()
-	if _, err := h.db.ExecContext(h.t.Context(), `WITH gone AS (DELETE FROM deferrals WHERE `+which+` RETURNING *)
+	h.T.Helper()
+	if _, err := h.DB.ExecContext(h.T.Context(), `WITH gone AS (DELETE FROM deferrals WHERE `+which+` RETURNING *)
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, duration_us, status, error)
 SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, $1, 'http_5xx', 1, created_at, now(), 0, 500, '' FROM gone`,
 		state); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }
 
@@ -260,7 +221,7 @@ func TestAReplaySurvivesRestarts(t *testing.T) {
 	h := newReplaying(t)
 	const n = 300
 	h.past(n)
-	sub := h.subscribe("acme", "*")
+	sub := h.Subscribe("acme", "*")
 	v := h.start(sub, map[string]any{"only": "all", "rate": 100})
 	for _, least := range []int{1, 150} {
 		stop := h.replayer()
@@ -280,40 +241,40 @@ func TestAReplayIsPausedResumedAndCancelled(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
 	h.past(100)
-	sub := h.subscribe("acme", "*")
+	sub := h.Subscribe("acme", "*")
 	h.replayer()
 	v := h.start(sub, map[string]any{"only": "all", "rate": 5})
 	path := "/v1/replays/" + v.ID.String()
 	h.until(v.ID, "under way", func(v replayView) bool { return v.Sent > 0 })
-	h.desk.call("acme", "POST", path+"/pause", nil, 202, &v)
+	h.desk.Call("acme", "POST", path+"/pause", nil, 202, &v)
 	if v.State != "paused" || v.Sent == 0 {
 		t.Errorf("the paused replay is %+v", v)
 	}
 	paused := v.Sent
-	h.desk.call("acme", "POST", path+"/resume", nil, 202, &v)
+	h.desk.Call("acme", "POST", path+"/resume", nil, 202, &v)
 	if v.State != "running" {
 		t.Errorf("the resumed replay is %+v", v)
 	}
 	v = h.until(v.ID, "going on", func(v replayView) bool { return v.Sent > paused })
-	h.desk.call("acme", "POST", path+"/cancel", nil, 202, &v)
+	h.desk.Call("acme", "POST", path+"/cancel", nil, 202, &v)
 	if v.State != "cancelled" || v.Sent == 100 {
 		t.Errorf("the cancelled replay is %+v", v)
 	}
-	h.desk.call("acme", "POST", path+"/resume", nil, 409, nil)
+	h.desk.Call("acme", "POST", path+"/resume", nil, 409, nil)
 	if n := h.count("SELECT count(*) FROM deferrals"); n != v.Sent {
 		t.Errorf("%d deliveries were made, the replay says %d", n, v.Sent)
 	}
 	// Another tenant sees nothing of it, and cannot replay to another's subscription.
-	h.desk.call("globex", "GET", path, nil, 404, nil)
-	h.desk.call("globex", "POST", path+"/pause", nil, 404, nil)
-	h.desk.call("globex", "POST", "/v1/subscriptions/"+sub.ID.String()+"/replay", map[string]any{"since": time.Now()}, 404, nil)
+	h.desk.Call("globex", "GET", path, nil, 404, nil)
+	h.desk.Call("globex", "POST", path+"/pause", nil, 404, nil)
+	h.desk.Call("globex", "POST", "/v1/subscriptions/"+sub.ID.String()+"/replay", map[string]any{"since": time.Now()}, 404, nil)
 }
 
 func TestDeadLettersAreSentAgainOnce(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
 	h.past(20)
-	a, b := h.subscribe("acme", "*"), h.subscribe("acme", "*")
+	a, b := h.Subscribe("acme", "*"), h.Subscribe("acme", "*")
 	h.replayer()
 	for range 2 { // twice: each ends with two generations that are dead
 		for _, sub := range []*subscriptions.Subscription{a, b} {
@@ -322,17 +283,17 @@ func TestDeadLettersAreSentAgainOnce(t *testing.T) {
 		h.end("dead", "true")
 	}
 	var v replayView
-	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"subscription": b.ID, "rate": 10000}, 202, &v)
+	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"subscription": b.ID, "rate": 10000}, 202, &v)
 	if v = h.done(v.ID); v.Sent != 20 {
 		t.Errorf("%d dead letters of one subscription were sent again, want 20", v.Sent)
 	}
-	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000, "event": "e7"}, 202, &v)
+	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000, "event": "e7"}, 202, &v)
 	if v = h.done(v.ID); v.Sent != 1 {
 		t.Errorf("%d dead letters of one event were sent again, want that of the other subscription", v.Sent)
 	}
-	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000}, 202, &v)
+	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000}, 202, &v)
 	if v = h.done(v.ID); v.Sent != 19 || h.count("SELECT count(*) FROM deferrals WHERE generation = 3") != 40 {
 		t.Errorf("%d dead letters were sent again, want 19", v.Sent)
 	}
-	h.desk.call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"tenant": "globex"}, 403, nil)
+	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"tenant": "globex"}, 403, nil)
 }

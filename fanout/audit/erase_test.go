@@ -1,4 +1,4 @@
-package fanout_test
+package audit_test
 
 import (
 	"testing"
@@ -7,11 +7,12 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 )
 
 // holdings puts responses, kept bytes and a pending delivery beside the deliveries of an event.
 func (h *auditing) holdings(event string) {
-	h.t.Helper()
+	h.T.Helper()
 	h.exec(`UPDATE deliveries SET response = 'secret', error = 'secret', attempts = 2 WHERE event_id = $1`, event)
 	h.exec(`INSERT INTO attempts SELECT id, 1, now(), 1, 500, 'secret', 'secret', 'http_5xx' FROM deliveries WHERE event_id = $1`, event)
 	h.exec(`INSERT INTO event_data SELECT uid, 'secret' FROM events WHERE id = $1`, event)
@@ -22,19 +23,19 @@ SELECT overlay(id::text placing 'ffff' from 33)::uuid, tenant, event_uid, event_
 }
 
 func (h *auditing) eraser() *fanout.Eraser {
-	h.t.Helper()
+	h.T.Helper()
 	return fanout.NewEraser(fanout.EraserDeps{
-		JetStream: h.js, DB: h.db, Deliveries: deliver.NewEraser(h.db), Books: h.books, Forget: h.events.Forget,
+		JetStream: h.JS, DB: h.DB, Deliveries: deliver.NewEraser(h.DB), Books: h.books, Forget: h.events.Forget,
 	})
 }
 
 // left counts what is left of contents and of what is pending.
 func (h *auditing) left() (n int) {
-	h.t.Helper()
-	if err := h.db.QueryRowContext(h.t.Context(), `
+	h.T.Helper()
+	if err := h.DB.QueryRowContext(h.T.Context(), `
 SELECT (SELECT count(*) FROM deliveries WHERE response IS NOT NULL OR error <> '') + (SELECT count(*) FROM attempts WHERE response IS NOT NULL OR error <> '')
     + (SELECT count(*) FROM event_data) + (SELECT count(*) FROM deferrals)`).Scan(&n); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return n
 }
@@ -45,21 +46,21 @@ func TestAnEventsDataIsErasedAndTheCountsStay(t *testing.T) {
 	h.work()
 	h.holdings("e2")
 	eraser := h.eraser()
-	d := newDesk(t, eraser.Register, func(to huma.API) {
-		fanout.Routes{Ledger: h.ledger, Reader: fanout.NewReader(h.js), Bytes: h.bytes, Deliveries: deliver.NewCounts(h.db), Directory: h.dir}.Register(to)
+	d := fanouttest.NewDesk(t, eraser.Register, func(to huma.API) {
+		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: deliver.NewCounts(h.DB), Directory: h.Directory}.Register(to)
 	})
-	d.call("globex", "DELETE", "/v1/events/e2/data", nil, 404, nil)
+	d.Call("globex", "DELETE", "/v1/events/e2/data", nil, 404, nil)
 	if h.left() == 0 {
 		t.Fatal("there is nothing to erase")
 	}
 	for range 2 { // It may be repeated.
-		d.call("acme", "DELETE", "/v1/events/e2/data", nil, 204, nil)
+		d.Call("acme", "DELETE", "/v1/events/e2/data", nil, 204, nil)
 	}
 	if n := h.left(); n != 0 {
 		t.Errorf("%d rows hold contents or are pending", n)
 	}
 	var shown map[string]any
-	d.call("acme", "GET", "/v1/events/e2", nil, 200, &shown)
+	d.Call("acme", "GET", "/v1/events/e2", nil, 200, &shown)
 	if shown["data"] != nil || shown["matched"] != 2.0 || shown["deliveries"].(map[string]any)["delivered"] != 2.0 {
 		t.Errorf("the event is shown as %v", shown)
 	}
@@ -73,14 +74,14 @@ func TestATenantIsErased(t *testing.T) {
 	h := newAuditing(t)
 	h.work()
 	h.holdings("e1")
-	h.publish("events.globex.order.created", `{}`, "Fanfare-Id", "foreign")
+	h.Publish("events.globex.order.created", `{}`, "Fanfare-Id", "foreign")
 	eraser := h.eraser()
 	// While the other tenant's event is on its way, nobody can tell that nothing of this one's is.
 	if err := eraser.EraseTenant(t.Context(), "acme"); err == nil || h.left() != 0 {
 		t.Errorf("with events on their way: %v, and %d rows are left", err, h.left())
 	}
-	h.run()
-	h.settled()
+	h.Run()
+	h.Settled()
 	for range 2 {
 		if err := eraser.EraseTenant(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
@@ -89,11 +90,11 @@ func TestATenantIsErased(t *testing.T) {
 	if n := h.left(); n != 0 {
 		t.Errorf("%d rows hold contents or are pending", n)
 	}
-	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
 	if err != nil || stream.CachedInfo().State.Msgs != 1 {
 		t.Errorf("the stream holds %d messages (%v), want that of the other tenant alone", stream.CachedInfo().State.Msgs, err)
 	}
-	if rows := h.rows(); len(rows) != 1 {
+	if rows := h.Rows(); len(rows) != 1 {
 		t.Errorf("the ledger has %v, want the other tenant's event alone", rows)
 	}
 	if n, err := eraser.CountTenant(t.Context(), "acme"); err != nil || n != 0 {
@@ -115,8 +116,8 @@ FROM events v, generate_series(1, 5000) n WHERE v.id = $1`, "e2")
 SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'dead', 'http_5xx', 0, now(), now(), 0, 500, 'secret'
 FROM deferrals WHERE event_id = $1`, "e2")
 	h.exec(`INSERT INTO attempts SELECT id, 1, now(), 1, 500, 'secret', 'secret', 'http_5xx' FROM deferrals WHERE event_id = $1`, "e2")
-	d := newDesk(t, h.eraser().Register)
-	d.call("acme", "DELETE", "/v1/events/e2/data", nil, 204, nil)
+	d := fanouttest.NewDesk(t, h.eraser().Register)
+	d.Call("acme", "DELETE", "/v1/events/e2/data", nil, 204, nil)
 	if n := h.left(); n != 0 {
 		t.Errorf("%d rows hold contents or are pending", n)
 	}

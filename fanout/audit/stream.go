@@ -1,4 +1,4 @@
-package fanout
+package audit
 
 import (
 	"context"
@@ -10,26 +10,27 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // seen is a message of the stream as an audit sees it, without its bytes.
 type seen struct {
 	wire    event.Wire
-	event   *Event
+	event   *fanout.Event
 	refusal *event.Refusal
 }
 
 // holdStreamAgainstLedger counts the events of a span in both and names those that only one has. The messages of the
 // stream come in the order of their times, so the ledger is read in windows beside them.
 func (a *Auditor) holdStreamAgainstLedger(ctx context.Context, span deliver.Span, r *Audit) error {
-	stream, err := a.JetStream.Stream(ctx, Stream)
+	stream, err := a.JetStream.Stream(ctx, fanout.Stream)
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", Stream, err)
+		return fmt.Errorf("look at stream %s: %w", fanout.Stream, err)
 	}
-	consumer, err := stream.Consumer(ctx, Durable)
+	consumer, err := stream.Consumer(ctx, fanout.Durable)
 	if err != nil {
-		return fmt.Errorf("look at consumer %s: %w", Durable, err)
+		return fmt.Errorf("look at consumer %s: %w", fanout.Durable, err)
 	}
 	// Read before the ledger: what was acknowledged by now is in it.
 	s := &streamAudit{Auditor: a, report: r, span: span, from: span.Since, first: stream.CachedInfo().State.FirstSeq}
@@ -63,7 +64,7 @@ type streamAudit struct {
 
 // batch reads messages and returns where the next ones begin; 0 at the end of the span or of the stream.
 func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, s.JetStream, Stream, readMessages, from, jetstreamext.GetBatchMaxBytes(readBytes))
+	messages, err := jetstreamext.GetBatch(ctx, s.JetStream, fanout.Stream, fanout.ReadMessages, from, jetstreamext.GetBatchMaxBytes(fanout.ReadBytes))
 	if err != nil {
 		return 0, err
 	}
@@ -185,8 +186,8 @@ func (s *streamAudit) refused(ctx context.Context, m seen) (bool, error) {
 	if m.refusal != nil {
 		return true, nil
 	}
-	w, err := s.Reader.message(ctx, m.wire.Seq)
-	if errors.Is(err, ErrGone) {
+	w, err := s.Reader.Message(ctx, m.wire.Seq)
+	if errors.Is(err, event.ErrGone) {
 		return false, nil
 	}
 	if err != nil {
@@ -200,13 +201,13 @@ func (s *streamAudit) refused(ctx context.Context, m seen) (bool, error) {
 }
 
 // repeat reports whether the ledger has another event of the same id near in time.
-func (s *streamAudit) repeat(ctx context.Context, e *Event) (bool, error) {
-	known, err := s.Ledger.Known(ctx, e.AcceptedAt.Add(-IdempotencyWindow), []event.Key{e.Key()})
+func (s *streamAudit) repeat(ctx context.Context, e *fanout.Event) (bool, error) {
+	known, err := s.Ledger.Known(ctx, e.AcceptedAt.Add(-fanout.IdempotencyWindow), []event.Key{e.Key()})
 	if err != nil {
 		return false, err
 	}
 	for _, entry := range known[e.Key()] {
-		if entry.AcceptedAt.Sub(e.AcceptedAt) <= IdempotencyWindow {
+		if entry.AcceptedAt.Sub(e.AcceptedAt) <= fanout.IdempotencyWindow {
 			return true, nil
 		}
 	}
@@ -219,7 +220,7 @@ func (s *streamAudit) noRow(m seen) Gap {
 	if m.event != nil {
 		g.EventID = m.event.ID
 	} else {
-		g.Detail = fmt.Sprintf("message %d of %s, subject %s", m.wire.Seq, Stream, m.wire.Subject)
+		g.Detail = fmt.Sprintf("message %d of %s, subject %s", m.wire.Seq, fanout.Stream, m.wire.Subject)
 	}
 	if s.Outbox != nil {
 		g.mend = func(ctx context.Context) error { return s.handle(ctx, m.wire.Seq) }
@@ -229,34 +230,34 @@ func (s *streamAudit) noRow(m seen) Gap {
 
 // handle reads a message once more, with its bytes, and does with it as fan-out would.
 func (s *streamAudit) handle(ctx context.Context, seq uint64) error {
-	w, err := s.Reader.message(ctx, seq)
+	w, err := s.Reader.Message(ctx, seq)
 	if err != nil {
 		return err
 	}
 	e, refusal := event.Decode(w)
 	if refusal != nil {
-		return s.Ledger.quarantine(ctx, newQuarantined(w, refusal))
+		return s.Ledger.Quarantine(ctx, w, refusal)
 	}
 	return s.refan(ctx, e, w)
 }
 
 // rowAlone judges a row whose message did not come by: it may have been erased, or its bytes are kept elsewhere.
-func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row recorded) error {
+func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row fanout.Recorded) error {
 	s.report.Accepted++
 	s.report.InLedger++
-	e, err := s.Reader.Read(ctx, row.seq)
+	e, err := s.Reader.Read(ctx, row.Seq)
 	switch {
 	case err == nil && e.As(uid) != nil: // Out of order: the broker's clock was set back.
 		s.report.InStream++
 		return nil
-	case err != nil && !errors.Is(err, ErrGone):
+	case err != nil && !errors.Is(err, fanout.ErrGone):
 		return err
 	case len(s.report.Gaps) >= maxGaps:
 		return nil
 	}
-	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.id, mend: func(ctx context.Context) error {
-		s.Logger.WarnContext(ctx, "an event's bytes are gone before their time", "event", row.id, "tenant", row.tenant)
-		return s.store.setErased(ctx, uid)
+	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.ID, mend: func(ctx context.Context) error {
+		s.Logger.WarnContext(ctx, "an event's bytes are gone before their time", "event", row.ID, "tenant", row.Tenant)
+		return s.Ledger.SetErased(ctx, uid)
 	}})
 	return nil
 }

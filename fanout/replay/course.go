@@ -1,10 +1,12 @@
-package fanout
+package replay
 
 import (
 	"context"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/fanout"
 )
 
 // How many times as long as a step took a replay rests at least, so that what is live goes in between. Counting has no
@@ -28,7 +30,7 @@ func pauseAfter(counting bool, wait, took time.Duration) time.Duration {
 
 // course is a replay in this process's hands, between two steps.
 type course struct {
-	settling
+	*fanout.Settling
 	*replay           // nil: to be read
 	renewed time.Time // when its lease was
 	room    time.Time // when there was room for more of its deliveries

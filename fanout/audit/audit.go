@@ -1,4 +1,4 @@
-package fanout
+package audit
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -20,30 +21,30 @@ import (
 // Auditor proves that nothing is lost: that each event of the stream is in the ledger, and that each match has a
 // delivery which ended or is pending. It names what is not so, and may mend it.
 type Auditor struct {
-	AuditorDeps
+	Deps
 	store *auditStore
 }
 
 // AuditorDeps are what an Auditor works with.
-type AuditorDeps struct {
+type Deps struct {
 	JetStream natsjs.JetStream
 	DB        *sql.DB
-	Reader    *Reader
-	Ledger    *Ledger
-	Rules     *Rules
+	Reader    *fanout.Reader
+	Ledger    *fanout.Ledger
+	Rules     *fanout.Rules
 	Directory *subscriptions.Directory
-	Bytes     Bytes
+	Bytes     fanout.Bytes
 	Books     *deliver.Books
 	Outbox    deliver.Sender // nil where nothing is to be mended
-	Order     Queue          // nil where nothing is to be mended
+	Order     fanout.Queue   // nil where nothing is to be mended
 	// AttemptsSince says from when on attempts are kept; nil: all are.
 	AttemptsSince func() time.Time
 	Logger        *slog.Logger
 }
 
 // NewAuditor makes an Auditor.
-func NewAuditor(deps AuditorDeps) *Auditor {
-	return &Auditor{AuditorDeps: deps, store: &auditStore{deps.DB}}
+func NewAuditor(deps Deps) *Auditor {
+	return &Auditor{Deps: deps, store: &auditStore{deps.DB}}
 }
 
 // The kinds of gaps, beside those of deliver.
@@ -202,27 +203,27 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 	if err != nil {
 		return err
 	}
-	e, err := readEvent(ctx, a.Reader, a.Bytes, row)
+	e, err := fanout.ReadEvent(ctx, a.Reader, a.Bytes, row)
 	gone := errors.Is(err, event.ErrGone)
 	if err != nil && !gone {
 		return err
 	}
 	if gone {
-		e = &Event{Tenant: row.tenant, ID: row.id, Type: row.eventType, Time: row.time, Data: []byte("null")}
+		e = &fanout.Event{Tenant: row.Tenant, ID: row.ID, Type: row.Type, Time: row.Time, Data: []byte("null")}
 	}
 	known, err := a.Books.Known(ctx, s.EventUID)
 	if err != nil {
 		return err
 	}
 	matched, revision := a.Directory.Match(e)
-	for _, sub := range candidates(matched, known, row.acceptedAt) {
+	for _, sub := range candidates(matched, known, row.AcceptedAt) {
 		if lacking == 0 || got[sub.ID] {
 			continue
 		}
 		lacking--
 		g := Gap{Kind: gapMissing, EventID: s.EventID, SubscriptionID: &sub.ID}
 		if gone {
-			g.mend = func(ctx context.Context) error { return a.Books.GiveUp(ctx, s, row.eventType, sub.ID) }
+			g.mend = func(ctx context.Context) error { return a.Books.GiveUp(ctx, s, row.Type, sub.ID) }
 		} else if a.Outbox != nil {
 			g.mend = func(ctx context.Context) error {
 				return a.send(ctx, e, a.receivers(e, []*subscriptions.Subscription{sub}, revision))
@@ -254,21 +255,21 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 }
 
 // refusal judges an event as fan-out would.
-func (a *Auditor) refusal(ctx context.Context, e *Event, w event.Wire) (*event.Refusal, error) {
-	if refusal := a.Rules.admit(w, e); refusal != nil || e.Checked {
+func (a *Auditor) refusal(ctx context.Context, e *fanout.Event, w event.Wire) (*event.Refusal, error) {
+	if refusal := a.Rules.Admit(w, e); refusal != nil || e.Checked {
 		return refusal, nil
 	}
 	return a.Rules.Check(ctx, e)
 }
 
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
-func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
+func (a *Auditor) refan(ctx context.Context, e *fanout.Event, w event.Wire) error {
 	refusal, err := a.refusal(ctx, e, w)
 	if err != nil {
 		return err
 	}
 	if refusal != nil {
-		return a.Ledger.quarantine(ctx, newQuarantined(w, refusal))
+		return a.Ledger.Quarantine(ctx, w, refusal)
 	}
 	got, err := a.Books.Receivers(ctx, e.UID)
 	if err != nil {
@@ -283,5 +284,31 @@ func (a *Auditor) refan(ctx context.Context, e *Event, w event.Wire) error {
 	if err := a.send(ctx, e, to); err != nil {
 		return err
 	}
-	return a.Ledger.Record(ctx, e, len(got)+to.count())
+	return a.Ledger.Record(ctx, e, len(got)+to.Count())
+}
+
+// receivers sorts subscriptions out that an event goes to.
+func (a *Auditor) receivers(e *fanout.Event, list []*subscriptions.Subscription, revision int64) fanout.Receivers {
+	matched := subscriptions.Received{Revision: revision}
+	for _, sub := range list {
+		if key, ok := a.Directory.OrderingKey(e, sub); ok {
+			matched.Ordered = append(matched.Ordered, subscriptions.InOrder{ID: sub.ID, Key: key})
+		} else {
+			matched.IDs = append(matched.IDs, sub.ID)
+		}
+	}
+	return fanout.ReceiversOf(e, matched)
+}
+
+// send sends what is missing; deliver skips what was made.
+func (a *Auditor) send(ctx context.Context, e *fanout.Event, to fanout.Receivers) error {
+	if len(to.Targets) > 0 {
+		if err := a.Outbox.Send(ctx, fanout.TasksOf(e, to.Targets, deliver.Task{Revision: to.Revision, Suspect: true, Counted: true})...); err != nil {
+			return err
+		}
+	}
+	if len(to.Turns) == 0 {
+		return nil
+	}
+	return a.Order.Queue(ctx, e, to.Turns)
 }

@@ -1,4 +1,4 @@
-package fanout_test
+package replay_test
 
 import (
 	"context"
@@ -15,19 +15,19 @@ import (
 
 // reads counts what is read of the stream of events from now on.
 func (h *replaying) reads() *atomic.Int64 {
-	h.t.Helper()
+	h.T.Helper()
 	n := new(atomic.Int64)
-	sub, err := h.nc.Subscribe("$JS.API.>", func(m *nats.Msg) {
+	sub, err := h.NC.Subscribe("$JS.API.>", func(m *nats.Msg) {
 		if strings.Contains(m.Subject, ".GET.") {
 			n.Add(1)
 		}
 	})
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
-	h.t.Cleanup(func() { _ = sub.Unsubscribe() })
-	if err := h.nc.Flush(); err != nil {
-		h.t.Fatal(err)
+	h.T.Cleanup(func() { _ = sub.Unsubscribe() })
+	if err := h.NC.Flush(); err != nil {
+		h.T.Fatal(err)
 	}
 	return n
 }
@@ -36,15 +36,15 @@ func (h *replaying) reads() *atomic.Int64 {
 func TestAReplayReadsWhatTheLedgerDoesNotTell(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
-	stop := h.run()
-	sub := h.subscribe("acme", "order.*")
+	stop := h.Run()
+	sub := h.Subscribe("acme", "order.*")
 	for range 5 {
-		h.publish("events.acme.order.created", `{"n":1}`, "Fanfare-Resource-Ids", "shop-1")
-		h.publish("events.acme.user.created", `{"n":2}`)
+		h.Publish("events.acme.order.created", `{"n":1}`, "Fanfare-Resource-Ids", "shop-1")
+		h.Publish("events.acme.user.created", `{"n":2}`)
 	}
-	h.settled()
+	h.Settled()
 	stop()
-	if _, err := h.db.ExecContext(t.Context(), "DELETE FROM deferrals"); err != nil {
+	if _, err := h.DB.ExecContext(t.Context(), "DELETE FROM deferrals"); err != nil {
 		t.Fatal(err)
 	}
 	h.replayer()
@@ -61,34 +61,34 @@ func TestAReplayReadsWhatTheLedgerDoesNotTell(t *testing.T) {
 	dry("by its type", 5, false)
 
 	sub.ResourceID = "shop-1"
-	if err := h.store.Update(t.Context(), sub); err != nil {
+	if err := h.Store.Update(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}
 	dry("by a resource", 5, true)
 
 	sub.EventTypes = []string{"invoice.*"}
-	if err := h.store.Update(t.Context(), sub); err != nil {
+	if err := h.Store.Update(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}
 	dry("by a resource, and a type that nothing has", 0, false)
 
 	sub.EventTypes, sub.ResourceID = []string{"order.*"}, ""
-	if err := h.store.Update(t.Context(), sub); err != nil {
+	if err := h.Store.Update(t.Context(), sub); err != nil {
 		t.Fatal(err)
 	}
-	stop = h.run()
-	h.publish("events.acme.order.created", `{}`, "Fanfare-Targets", uuid.NewString())
-	h.publish("events.acme.user.created", `{}`, "Fanfare-Targets", sub.ID.String())
-	h.publish("events.acme.order.created", `{}`, "Fanfare-Targets", sub.ID.String(), "Fanfare-Test", "1")
-	h.settled()
+	stop = h.Run()
+	h.Publish("events.acme.order.created", `{}`, "Fanfare-Targets", uuid.NewString())
+	h.Publish("events.acme.user.created", `{}`, "Fanfare-Targets", sub.ID.String())
+	h.Publish("events.acme.order.created", `{}`, "Fanfare-Targets", sub.ID.String(), "Fanfare-Test", "1")
+	h.Settled()
 	stop()
-	if _, err := h.db.ExecContext(t.Context(), "DELETE FROM deferrals"); err != nil {
+	if _, err := h.DB.ExecContext(t.Context(), "DELETE FROM deferrals"); err != nil {
 		t.Fatal(err)
 	}
 	dry("with some that name their receivers", 6, true)
 
 	// Rows of former versions do not tell whether their events did.
-	if _, err := h.db.ExecContext(t.Context(), "UPDATE events SET targeted = NULL"); err != nil {
+	if _, err := h.DB.ExecContext(t.Context(), "UPDATE events SET targeted = NULL"); err != nil {
 		t.Fatal(err)
 	}
 	dry("with rows that do not tell", 6, true)
@@ -111,15 +111,15 @@ func TestAReplayTakesNobodyForANamedReceiver(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
 	h.bytes = outlived{deliver.Event{ID: "e", Tenant: "acme", Type: "order.created", Data: []byte(`{}`)}}
-	stop := h.run()
-	named, other := h.subscribe("acme", "order.*"), h.subscribe("acme", "order.*")
+	stop := h.Run()
+	named, other := h.Subscribe("acme", "order.*"), h.Subscribe("acme", "order.*")
 	gone := []uint64{
-		h.publish("events.acme.order.created", `{}`, "Fanfare-Targets", named.ID.String()),
-		h.publish("events.acme.order.created", `{}`),
+		h.Publish("events.acme.order.created", `{}`, "Fanfare-Targets", named.ID.String()),
+		h.Publish("events.acme.order.created", `{}`),
 	}
-	h.settled()
+	h.Settled()
 	stop()
-	stream, err := h.js.Stream(t.Context(), fanout.Stream)
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestAReplayTakesNobodyForANamedReceiver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.publish("events.acme.user.created", `{}`) // lest the stream be empty
+	h.Publish("events.acme.user.created", `{}`) // lest the stream be empty
 	h.replayer()
 	if v := h.done(h.start(other, map[string]any{"only": "all"}).ID); v.Matched != 1 || v.Sent != 1 {
 		t.Errorf("the replay is %+v, want the event that named nobody", v)

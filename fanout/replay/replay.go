@@ -1,4 +1,4 @@
-package fanout
+package replay
 
 import (
 	"context"
@@ -53,7 +53,7 @@ type replay struct {
 }
 
 // ReplayRoutes are the operations that send the past again; a Replayer does what they ask for.
-type ReplayRoutes struct {
+type Routes struct {
 	DB        *sql.DB
 	Directory *subscriptions.Directory
 	Quotas    *quota.Quotas
@@ -61,13 +61,13 @@ type ReplayRoutes struct {
 }
 
 // Usage is how many replays of a tenant are under way.
-func (r ReplayRoutes) Usage(ctx context.Context, tenant string) (map[quota.Name]int64, error) {
+func (r Routes) Usage(ctx context.Context, tenant string) (map[quota.Name]int64, error) {
 	n, err := openReplays(ctx, r.DB, tenant)
 	return map[quota.Name]int64{quota.Replays: n}, err
 }
 
 // Register adds the operations.
-func (r ReplayRoutes) Register(to huma.API) {
+func (r Routes) Register(to huma.API) {
 	if r.Now == nil {
 		r.Now = time.Now
 	}
@@ -78,21 +78,21 @@ func (r ReplayRoutes) Register(to huma.API) {
 		}
 		return o
 	}
-	register(to, r.start, "subscriptions:write", op(http.MethodPost, "/v1/subscriptions/{id}/replay", "replay-subscription",
+	api.Register(to, r.start, "subscriptions:write", op(http.MethodPost, "/v1/subscriptions/{id}/replay", "replay-subscription",
 		"Send events of the past to a subscription",
 		"Also events that are older than the subscription, if they match it as it is now and the stream still holds them. "+
 			"Each is sent as a new generation with the same webhook-id, beside what is live, at the rate that is asked for. "+
 			"`only` says which: `dead` ones, all that were `undelivered`, or `all`. A dry run only counts."))
-	register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
+	api.Register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
 		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
-	register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
+	api.Register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
 		"`matched` grows while it is counting; `sent` counts the deliveries that it has made. It ends with less sent than matched "+
 			"if some were sent otherwise meanwhile, or their bytes left the stream."))
-	register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
+	api.Register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
 		"What was to be sent within a second may still be."))
-	register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
+	api.Register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
 		"It goes on where it was paused. One that has ended is not begun again (409)."))
-	register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay",
+	api.Register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay",
 		"What it has sent stays sent; it cannot be resumed."))
 }
 
@@ -140,7 +140,7 @@ type replayInput struct {
 	}
 }
 
-func (r ReplayRoutes) start(ctx context.Context, in *replayInput) (*replayOutput, error) {
+func (r Routes) start(ctx context.Context, in *replayInput) (*replayOutput, error) {
 	sub, err := r.subscription(ctx, in.ID, "path.id")
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ type deadReplayInput struct {
 	}
 }
 
-func (r ReplayRoutes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutput, error) {
+func (r Routes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutput, error) {
 	tenant, err := api.TenantOf(ctx, in.Body.Tenant)
 	if err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (r ReplayRoutes) startDead(ctx context.Context, in *deadReplayInput) (*repl
 }
 
 // subscription returns one that the caller may see and that can receive.
-func (r ReplayRoutes) subscription(ctx context.Context, raw, location string) (*subscriptions.Subscription, error) {
+func (r Routes) subscription(ctx context.Context, raw, location string) (*subscriptions.Subscription, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (r ReplayRoutes) subscription(ctx context.Context, raw, location string) (*
 	return sub, nil
 }
 
-func (r ReplayRoutes) create(ctx context.Context, p *replay) (*replayOutput, error) {
+func (r Routes) create(ctx context.Context, p *replay) (*replayOutput, error) {
 	p.span.Since, p.span.Until = api.Instant(p.span.Since), api.Instant(p.span.Until)
 	if p.rate == 0 {
 		p.rate = defaultRate
@@ -248,25 +248,25 @@ type replayIDInput struct {
 	ID string `path:"id" doc:"The replay's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 }
 
-func (r ReplayRoutes) get(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+func (r Routes) get(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
 	return r.act(ctx, in, "", nil)
 }
 
-func (r ReplayRoutes) pause(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+func (r Routes) pause(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
 	return r.act(ctx, in, replayPaused, []replayState{replayCounting, replayRunning})
 }
 
-func (r ReplayRoutes) resume(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+func (r Routes) resume(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
 	return r.act(ctx, in, replayRunning, []replayState{replayPaused})
 }
 
-func (r ReplayRoutes) cancel(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
+func (r Routes) cancel(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
 	return r.act(ctx, in, replayCancelled, []replayState{replayCounting, replayRunning, replayPaused})
 }
 
 // act moves a replay of the caller's to a state, from one of those that allow it, and shows it. What is in that
 // state already stays; to nothing only shows.
-func (r ReplayRoutes) act(ctx context.Context, in *replayIDInput, to replayState, from []replayState) (*replayOutput, error) {
+func (r Routes) act(ctx context.Context, in *replayIDInput, to replayState, from []replayState) (*replayOutput, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err

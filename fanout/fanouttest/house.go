@@ -1,0 +1,423 @@
+package fanouttest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// House is fan-out with a real broker and a real database around it, and a tray in the place of deliver.
+type House struct {
+	T         testing.TB
+	NC        *nats.Conn
+	JS        natsjs.JetStream
+	DB        *sql.DB
+	Line      *Line
+	Store     *subscriptions.Store
+	Directory *subscriptions.Directory
+	Ledger    *fanout.Ledger
+	Tray      *Tray
+	Queue     *Queue
+	Config    fanout.Config
+	Now       func() time.Time // nil means time.Now
+}
+
+func New(t testing.TB) *House {
+	t.Helper()
+	return NewOn(t, servertest.Connect(t, servertest.NATS(t)))
+}
+
+func NewOn(t testing.TB, nc *nats.Conn) *House {
+	t.Helper()
+	h := &House{T: t, NC: nc, Tray: NewTray(), Line: &Line{}, Config: fanout.DefaultConfig()}
+	js, err := natsjs.New(h.NC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.JS = js
+	h.Apply()
+	h.DB = h.Line.Open(t, servertest.PostgresURL(t))
+	ring, err := seal.ParseRing(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Store = subscriptions.New(h.DB, ring, egress.Policy{})
+	h.Directory = subscriptions.NewDirectory(h.DB, ring, slog.New(slog.DiscardHandler))
+	h.Ledger = fanout.NewLedger(h.DB)
+	h.Queue = &Queue{to: deliver.NewTurns(deliver.TurnsDeps{DB: h.DB, Floor: fanout.Floor(h.JS)})}
+	return h
+}
+
+func (h *House) Apply() {
+	h.T.Helper()
+	if err := jetstream.Apply(h.T.Context(), h.JS, fanout.Inbox(24*time.Hour, 1<<30)); err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+// Run starts a fan-out, which ends with the test or when stop is called.
+func (h *House) Run() (stop func()) {
+	h.T.Helper()
+	stage, err := fanout.New(h.Config, fanout.Deps{
+		JetStream: h.JS, Directory: h.Directory, Rules: fanout.NewRules(h.Config, h.Directory, Marks), Outbox: h.Tray, Order: h.Queue, Ledger: h.Ledger,
+		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: h.Now,
+	})
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- stage.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			h.T.Errorf("fan-out ended with %v", err)
+		}
+	})
+	h.T.Cleanup(stop)
+	return stop
+}
+
+// Subscribe creates a subscription to event types.
+func (h *House) Subscribe(tenant string, types ...string) *subscriptions.Subscription {
+	h.T.Helper()
+	s := &subscriptions.Subscription{Tenant: tenant, Name: "test", URL: "https://example.com/", EventTypes: types, Scopes: []string{subscriptions.AllScopes}}
+	if err := h.Store.Create(h.T.Context(), s); err != nil {
+		h.T.Fatal(err)
+	}
+	return s
+}
+
+// Publish publishes a message as any NATS client would.
+func (h *House) Publish(subject, data string, headers ...string) uint64 {
+	h.T.Helper()
+	msg := &nats.Msg{Subject: subject, Data: []byte(data), Header: nats.Header{}}
+	for i := 0; i < len(headers); i += 2 {
+		msg.Header.Add(headers[i], headers[i+1])
+	}
+	ack, err := h.JS.PublishMsg(h.T.Context(), msg)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// Settled waits until every event that was published is acknowledged.
+func (h *House) Settled() {
+	h.T.Helper()
+	h.Eventually("all events are acknowledged", func() bool {
+		stream, err := h.JS.Stream(h.T.Context(), fanout.Stream)
+		if err != nil {
+			return false
+		}
+		info := h.Consumer()
+		last := stream.CachedInfo().State.LastSeq
+		return info != nil && info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream == last && info.AckFloor.Stream == last
+	})
+}
+
+// Reading waits until a fan-out asks for events: what is published from then on is not suspect.
+func (h *House) Reading() {
+	h.T.Helper()
+	h.Eventually("fan-out asks for events", func() bool {
+		info := h.Consumer()
+		return info != nil && info.NumWaiting > 0
+	})
+}
+
+func (h *House) Consumer() *natsjs.ConsumerInfo {
+	consumer, err := h.JS.Consumer(h.T.Context(), fanout.Stream, fanout.Durable)
+	if err != nil {
+		return nil
+	}
+	info, err := consumer.Info(h.T.Context())
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+func (h *House) Eventually(what string, is func() bool) {
+	h.T.Helper()
+	deadline, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-deadline:
+			h.T.Fatalf("it never came about that %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// Rows returns the id and matched of the ledger's rows.
+func (h *House) Rows() map[string]int {
+	h.T.Helper()
+	rows, err := h.DB.QueryContext(h.T.Context(), "SELECT id, matched FROM events")
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer rows.Close()
+	all := map[string]int{}
+	for rows.Next() {
+		var id string
+		var matched int
+		if err := rows.Scan(&id, &matched); err != nil {
+			h.T.Fatal(err)
+		}
+		if _, twice := all[id]; twice {
+			h.T.Errorf("the ledger has event %s twice", id)
+		}
+		all[id] = matched
+	}
+	return all
+}
+
+// Quarantined returns the reasons in quarantine, by place in the stream.
+func (h *House) Quarantined() map[uint64]event.Reason {
+	h.T.Helper()
+	rows, err := h.DB.QueryContext(h.T.Context(), "SELECT stream_seq, reason FROM quarantine")
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer rows.Close()
+	all := map[uint64]event.Reason{}
+	for rows.Next() {
+		var seq int64
+		var reason event.Reason
+		if err := rows.Scan(&seq, &reason); err != nil {
+			h.T.Fatal(err)
+		}
+		all[uint64(seq)] = reason
+	}
+	return all
+}
+
+// Tray takes the tasks that fan-out hands over.
+type Tray struct {
+	mu    sync.Mutex
+	tasks []deliver.Task
+	// Before, where set, is called before tasks are taken; its error is what Send fails with.
+	Before atomic.Pointer[func([]deliver.Task) error]
+}
+
+func NewTray() *Tray { return &Tray{} }
+
+func (t *Tray) Send(_ context.Context, tasks ...deliver.Task) error {
+	if before := t.Before.Load(); before != nil {
+		if err := (*before)(tasks); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tasks = append(t.tasks, tasks...)
+	return nil
+}
+
+// All returns the tasks so far.
+func (t *Tray) All() []deliver.Task {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]deliver.Task(nil), t.tasks...)
+}
+
+// Targets returns how often each subscription is to get each event.
+func (t *Tray) Targets() map[string]map[uuid.UUID]int {
+	counts := map[string]map[uuid.UUID]int{}
+	for _, task := range t.All() {
+		if counts[task.Event.ID] == nil {
+			counts[task.Event.ID] = map[uuid.UUID]int{}
+		}
+		for _, target := range task.Targets {
+			counts[task.Event.ID][target.Subscription]++
+		}
+	}
+	return counts
+}
+
+// Queue counts what fan-out queues in the order of a key.
+type Queue struct {
+	to    *deliver.Turns
+	Calls atomic.Int64
+}
+
+func (q *Queue) Queue(ctx context.Context, e *deliver.Event, turns []deliver.Turn) error {
+	q.Calls.Add(1)
+	return q.to.Queue(ctx, e, turns)
+}
+
+// Line is the way to Postgres, which can be cut.
+type Line struct {
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+}
+
+var ErrCut = &net.OpError{Op: "dial", Net: "unix", Err: errors.New("the line is cut")}
+
+func (l *Line) Open(t testing.TB, url string) *sql.DB {
+	t.Helper()
+	cfg, err := pq.NewConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.BinaryParameters = true // as postgres.Open does
+	connector, err := pq.NewConnectorConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.conns = map[net.Conn]bool{}
+	connector.Dialer(l)
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(10)
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func (l *Line) Dial(network, address string) (net.Conn, error) {
+	return l.DialContext(context.Background(), network, address)
+}
+
+func (l *Line) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.DialContext(ctx, network, address)
+}
+
+func (l *Line) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut {
+		return nil, ErrCut
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err == nil {
+		l.conns[conn] = true
+	}
+	return conn, err
+}
+
+// Sever cuts all connections and lets no new one be made; mend ends that.
+func (l *Line) Sever() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = true
+	for conn := range l.conns {
+		conn.Close()
+	}
+	clear(l.conns)
+}
+
+func (l *Line) Mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = false
+}
+
+// Do sets what happens before tasks are taken.
+func (t *Tray) Do(before func([]deliver.Task) error) {
+	if before == nil {
+		t.Before.Store(nil)
+		return
+	}
+	t.Before.Store(&before)
+}
+
+// Declare declares an event type.
+func (h *House) Declare(tenant, name, schema string, archived bool) {
+	h.T.Helper()
+	var text any
+	if schema != "" {
+		text = schema
+	}
+	_, err := h.DB.ExecContext(h.T.Context(), `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+		INSERT INTO event_types (tenant, name, schema, archived, revision) SELECT $1, $2, $3::jsonb, $4, value FROM r`,
+		tenant, name, text, archived)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+// Status changes a subscription's status.
+func (h *House) Status(s *subscriptions.Subscription, status subscriptions.Status) {
+	h.T.Helper()
+	_, err := h.DB.ExecContext(h.T.Context(), `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+		UPDATE subscriptions SET status = $2, revision = r.value FROM r WHERE id = $1`, s.ID, status)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+// Marks are those of the tests.
+var Marks = event.NewMarks([]byte("marks"))
+
+// Ordered creates a subscription that asks for an order by event.data.order.
+func (h *House) Ordered(tenant string, types ...string) *subscriptions.Subscription {
+	h.T.Helper()
+	s := &subscriptions.Subscription{
+		Tenant: tenant, Name: "test", URL: "https://example.com/", EventTypes: types, Scopes: []string{subscriptions.AllScopes},
+		Ordering: &subscriptions.Ordering{Key: "event.data.order"},
+	}
+	if err := h.Store.Create(h.T.Context(), s); err != nil {
+		h.T.Fatal(err)
+	}
+	return s
+}
+
+// Waiting returns the events that wait for their turn with a subscription, in the order of their places, by key.
+func (h *House) Waiting(s *subscriptions.Subscription) map[uuid.UUID][]string {
+	h.T.Helper()
+	rows, err := h.DB.QueryContext(h.T.Context(), `SELECT order_key, event_id FROM deferrals
+WHERE subscription_id = $1 AND waits AND held AND reason = 'key_blocked' ORDER BY seq, generation`, s.ID)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer rows.Close()
+	keys := map[uuid.UUID][]string{}
+	for rows.Next() {
+		var key uuid.UUID
+		var event string
+		if err := rows.Scan(&key, &event); err != nil {
+			h.T.Fatal(err)
+		}
+		keys[key] = append(keys[key], event)
+	}
+	return keys
+}
+
+// Lists are the events of each key, in no order of the keys.
+func Lists(keys map[uuid.UUID][]string) (all []string) {
+	for _, events := range keys {
+		all = append(all, fmt.Sprint(events))
+	}
+	slices.Sort(all)
+	return all
+}
