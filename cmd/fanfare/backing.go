@@ -164,7 +164,12 @@ func inboxes(s *settings) []jetstream.Inbox {
 		deliver.AttemptsInbox(s.deliver.AttemptsMaxBytes),
 	}
 	for i := range all {
-		all[i].Stream.Replicas = s.server.StreamReplicas
+		all[i].Stream.Replicas, all[i].Settings = s.server.StreamReplicas, map[string]string{}
+		for _, b := range s.bounds() {
+			if b.stream == all[i].Stream.Name {
+				all[i].Settings[b.field] = b.setting
+			}
+		}
 	}
 	return all
 }

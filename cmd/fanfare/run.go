@@ -90,7 +90,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if back.heartbeat, err = back.joins(ctx, r); err != nil {
 		return err
 	}
-	if err := back.topology(ctx, s, r); err != nil {
+	if err := back.topology(ctx, s, topologyOf{r, by.log}); err != nil {
 		return err
 	}
 	p, err := assemble(ctx, s, r, ground{backing: back, log: by.log, metrics: registry})

@@ -110,11 +110,19 @@ func readSettings() (*settings, error) {
 	if err := readEnvironment(s.sections()); err != nil {
 		return nil, err
 	}
-	// An audit takes what the stream has and the ledger has not for lost.
-	if least := s.fanout.EventsMaxAge + 24*time.Hour; s.retain.Events < least {
-		return nil, fmt.Errorf("FANFARE_KEEP_EVENTS must be %s or more, a day longer than FANFARE_EVENTS_MAX_AGE", least)
+	if err := s.agree(); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// agree refuses settings that do not go together.
+func (s *settings) agree() error {
+	// An audit takes what the stream has and the ledger has not for lost.
+	if least := s.fanout.EventsMaxAge + 24*time.Hour; s.retain.Events < least {
+		return fmt.Errorf("FANFARE_KEEP_EVENTS must be %s or more, a day longer than FANFARE_EVENTS_MAX_AGE and than the EVENTS stream keeps events", least)
+	}
+	return nil
 }
 
 // drainTimeout is how long a process has to stop in: what is in flight is finished or handed back by then.

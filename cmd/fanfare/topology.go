@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -16,7 +18,7 @@ import (
 // topologyCmd is about the streams and consumers. Only `apply` and `fanfare all` change them.
 type topologyCmd struct {
 	Print topologyPrintCmd `cmd:"" help:"Print the streams and consumers that the stages need."`
-	Apply topologyApplyCmd `cmd:"" help:"Create what is missing in NATS and update what differs; nothing is deleted."`
+	Apply topologyApplyCmd `cmd:"" help:"Create what is missing in NATS and update what differs; without --shrink nothing becomes smaller."`
 	Check topologyCheckCmd `cmd:"" help:"Fail if something in NATS is missing or differs."`
 }
 
@@ -59,7 +61,7 @@ type topologyStream struct {
 func writeTopologyJSON(c *console, all []jetstream.Inbox) error {
 	page := make([]topologyStream, len(all))
 	for i, in := range all {
-		page[i] = topologyStream(in)
+		page[i] = topologyStream{in.Stream, in.Consumers}
 	}
 	e := json.NewEncoder(c.out)
 	e.SetEscapeHTML(false)
@@ -67,24 +69,94 @@ func writeTopologyJSON(c *console, all []jetstream.Inbox) error {
 	return e.Encode(page)
 }
 
-type topologyApplyCmd struct{}
+type topologyApplyCmd struct {
+	Shrink   bool `help:"Also lower replicas and bounds; what exceeds a lower bound is deleted, the oldest first."`
+	Embedded bool `help:"Apply to the NATS of a fanfare all that runs with FANFARE_DATA_DIR, instead of FANFARE_NATS_URL."`
+}
 
-// Run changes NATS.
-func (topologyApplyCmd) Run(ctx context.Context, c *console) error {
-	return withTopology(ctx, c, "applied", jetstream.Apply)
+// Run changes NATS, or nothing at all if a stream would shrink unasked.
+func (cmd topologyApplyCmd) Run(ctx context.Context, c *console) error {
+	return withTopology(ctx, c, cmd.target, func(ctx context.Context, at target) error {
+		if !cmd.Shrink {
+			if err := refuseShrinking(ctx, at); err != nil {
+				return err
+			}
+		}
+		if err := jetstream.Apply(ctx, at.js, inboxes(at.s)...); err != nil {
+			return err
+		}
+		return at.report(c, "applied")
+	})
+}
+
+// target makes the operator say where streams are changed.
+func (cmd topologyApplyCmd) target(s *settings) error {
+	switch {
+	case cmd.Embedded:
+		s.nats.URL = ""
+		return nil
+	case s.nats.URL == "":
+		return errors.New("FANFARE_NATS_URL is not set: set it, or say --embedded for the NATS of a fanfare all that runs with FANFARE_DATA_DIR")
+	default:
+		return nil
+	}
+}
+
+// refuseShrinking returns an error that lists the streams which would hold less.
+func refuseShrinking(ctx context.Context, at target) error {
+	all, err := jetstream.Differences(ctx, at.js, inboxes(at.s)...)
+	if err != nil {
+		return err
+	}
+	var smaller []string
+	for _, d := range all {
+		if d.Shrinks() {
+			smaller = append(smaller, d.String())
+		}
+	}
+	if len(smaller) == 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing was applied: %s --shrink", strings.Join(smaller, "; "))
 }
 
 type topologyCheckCmd struct{}
 
 // Run changes nothing.
 func (topologyCheckCmd) Run(ctx context.Context, c *console) error {
-	return withTopology(ctx, c, "as it should be", jetstream.Check)
+	anywhere := func(*settings) error { return nil }
+	return withTopology(ctx, c, anywhere, func(ctx context.Context, at target) error {
+		if err := jetstream.Check(ctx, at.js, inboxes(at.s)...); err != nil {
+			return err
+		}
+		return at.report(c, "as it should be")
+	})
 }
 
-// withTopology does something with all streams and consumers and says so.
-func withTopology(ctx context.Context, c *console, done string,
-	do func(context.Context, natsjs.JetStream, ...jetstream.Inbox) error) error {
+// target is the NATS whose streams are meant.
+type target struct {
+	s  *settings
+	nc *nats.Conn
+	js natsjs.JetStream
+}
+
+// report says what was done, and where.
+func (t target) report(c *console, done string) error {
+	for _, in := range inboxes(t.s) {
+		if _, err := fmt.Fprintf(c.out, "%s %s at %s (NATS %s)\n", in.Stream.Name, done, maskURL(t.nc.ConnectedUrl()), t.nc.ConnectedServerVersion()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withTopology does something with all streams and consumers, and then says whether they are durable. choose may change which
+// NATS is meant.
+func withTopology(ctx context.Context, c *console, choose func(*settings) error, do func(context.Context, target) error) error {
 	s, err := readSettings()
+	if err == nil {
+		err = choose(s)
+	}
 	if err != nil {
 		return err
 	}
@@ -95,11 +167,11 @@ func withTopology(ctx context.Context, c *console, done string,
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := do(ctx, js, inboxes(s)...); err != nil {
+	if err := jetstream.AwaitUsable(ctx, nc, js, func(error) {}); err != nil {
 		return err
 	}
-	for _, in := range inboxes(s) {
-		fmt.Fprintf(c.out, "%s %s\n", in.Stream.Name, done)
+	if err := do(ctx, target{s, nc, js}); err != nil {
+		return err
 	}
 	synced, detail, err := jetstream.Durability(ctx, nc, js)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -25,6 +24,8 @@ const (
 type Inbox struct {
 	Stream    natsjs.StreamConfig
 	Consumers []natsjs.ConsumerConfig
+	// Settings names the environment variable of a field of Stream that an operator sets.
+	Settings map[string]string
 }
 
 // Apply creates the streams and consumers that are missing and updates those that differ. It deletes nothing; what
@@ -32,7 +33,7 @@ type Inbox struct {
 func Apply(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
 	for _, inbox := range inboxes {
 		if err := inbox.applyStream(ctx, js); err != nil {
-			return fmt.Errorf("apply stream %s: %w", inbox.Stream.Name, err)
+			return fmt.Errorf("apply stream %s: %w%s", inbox.Stream.Name, err, inbox.hint(err))
 		}
 		for _, consumer := range inbox.Consumers {
 			if err := applyConsumer(ctx, js, inbox.Stream.Name, consumer); err != nil {
@@ -55,11 +56,20 @@ func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
 		return err
 	}
 	have := stream.CachedInfo().Config
-	if len(differences(have, b.Stream)) == 0 {
+	if same(have, b.Stream) {
 		return nil
 	}
 	_, err = js.UpdateStream(ctx, overlay(have, b.Stream))
 	return err
+}
+
+// hint says which settings decide where a server has too little room for the stream.
+func (b Inbox) hint(err error) string {
+	if !isCode(err, codeStorageResources) && !isCode(err, codeNoResources) {
+		return ""
+	}
+	return fmt.Sprintf(": the server reserves %d bytes for it (%s): lower that, or raise max_file_store of the server's jetstream block",
+		b.Stream.MaxBytes, b.Settings["MaxBytes"])
 }
 
 func applyConsumer(ctx context.Context, js natsjs.JetStream, stream string, want natsjs.ConsumerConfig) error {
@@ -68,7 +78,7 @@ func applyConsumer(ctx context.Context, js natsjs.JetStream, stream string, want
 	case errors.Is(err, natsjs.ErrConsumerNotFound):
 	case err != nil:
 		return err
-	case len(differences(consumer.CachedInfo().Config, want)) == 0:
+	case same(consumer.CachedInfo().Config, want):
 		return nil
 	default:
 		want = overlay(consumer.CachedInfo().Config, want)
@@ -77,57 +87,11 @@ func applyConsumer(ctx context.Context, js natsjs.JetStream, stream string, want
 	return err
 }
 
-// Check changes nothing. Its error lists each stream and consumer that is missing or differs, and what mends it.
-func Check(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
-	var wrong []string
-	for _, inbox := range inboxes {
-		found, err := inbox.check(ctx, js)
-		if err != nil {
-			return err
-		}
-		wrong = append(wrong, found...)
-	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s: %s", strings.Join(wrong, "; "), remedy)
-}
-
-func (b Inbox) check(ctx context.Context, js natsjs.JetStream) (wrong []string, err error) {
-	name := b.Stream.Name
-	stream, err := js.Stream(ctx, name)
-	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		return []string{"stream " + name + " is missing"}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", name, err)
-	}
-	for _, d := range differences(stream.CachedInfo().Config, b.Stream) {
-		wrong = append(wrong, "stream "+name+": "+d)
-	}
-	for _, want := range b.Consumers {
-		what := "consumer " + want.Durable + " of stream " + name
-		consumer, err := stream.Consumer(ctx, want.Durable)
-		if errors.Is(err, natsjs.ErrConsumerNotFound) {
-			wrong = append(wrong, what+" is missing")
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look up %s: %w", what, err)
-		}
-		for _, d := range differences(consumer.CachedInfo().Config, want) {
-			wrong = append(wrong, what+": "+d)
-		}
-	}
-	return wrong, nil
-}
-
-// differences lists the fields of have that are not as want demands.
-func differences[T any](have, want T) (list []string) {
-	compare(&have, want, func(field string, have, want reflect.Value) {
-		list = append(list, fmt.Sprintf("%s is %v, not %v", field, have, want))
-	})
-	return list
+// same says whether each field of have is as want demands.
+func same[T any](have, want T) bool {
+	equal := true
+	compare(&have, want, func(string, reflect.Value, reflect.Value) { equal = false })
+	return equal
 }
 
 // overlay returns have with each field as want demands.
