@@ -70,6 +70,17 @@ func Send(ctx context.Context, to *jetstream.Publisher, e *Event) (seq uint64, d
 	return ack.Sequence, ack.Duplicate, nil
 }
 
+// SendRenewed is Send with a message id that the stream has not seen.
+func SendRenewed(ctx context.Context, to *jetstream.Publisher, e *Event) Sent {
+	msg := e.Encode()
+	e.Renew(msg)
+	ack, err := to.Send(ctx, e.Subject(), msg)
+	if err != nil {
+		return Sent{Err: fmt.Errorf("publish event %s: %w", e.ID, err)}
+	}
+	return Sent{Seq: ack.Sequence, Duplicate: ack.Duplicate}
+}
+
 // Sent is what became of one event of SendAll.
 type Sent struct {
 	Seq       uint64

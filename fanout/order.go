@@ -70,3 +70,15 @@ func Floor(js natsjs.JetStream) func(context.Context) (deliver.Floor, error) {
 		return floor, nil
 	}
 }
+
+// Behind asks how many events are in the stream that fan-out has not finished.
+func Behind(js natsjs.JetStream) func(context.Context) (int, error) {
+	return func(ctx context.Context) (int, error) {
+		consumer, err := js.Consumer(ctx, Stream, Durable)
+		if err != nil {
+			return 0, fmt.Errorf("look at consumer %s: %w", Durable, err)
+		}
+		at := consumer.CachedInfo()
+		return int(at.NumPending) + at.NumAckPending, nil
+	}
+}

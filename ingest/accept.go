@@ -172,8 +172,39 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 			in.unstored(live[i:i+1], sent.Err)
 		default:
 			it.duplicate, it.event.Seq = sent.Duplicate, sent.Seq
+			if sent.Duplicate {
+				in.authenticate(ctx, it)
+			}
 		}
 	}
+}
+
+// authenticate looks whether the message, of which the stream takes an event for a repeat, is of the same event. A
+// NATS client can use another tenant's message ids. Then the event is sent with a message id that nobody can know.
+func (in *Ingest) authenticate(ctx context.Context, it *item) {
+	first, err := within(ctx, func() (*fanout.Event, error) { return in.stored.Read(ctx, it.event.Seq) })
+	if err == nil && first.Key() == it.event.Key() {
+		if first.Hash() != it.event.Hash() {
+			it.conflict()
+		}
+		return
+	}
+	if err != nil && !errors.Is(err, fanout.ErrGone) {
+		in.unstored([]*item{it}, err)
+		return
+	}
+	in.metrics.forged.Inc()
+	in.log.WarnContext(ctx, "message id was used by another publisher, sending the event with a new one",
+		"tenant", it.event.Tenant, "event", it.event.ID, "seq", it.event.Seq)
+	again, err := within(ctx, func() (fanout.Sent, error) { return fanout.SendRenewed(ctx, in.to, &it.event), nil })
+	if err == nil {
+		err = again.Err
+	}
+	if err != nil {
+		in.unstored([]*item{it}, err)
+		return
+	}
+	it.duplicate, it.event.Seq = false, again.Seq
 }
 
 // unstored answers that it is unknown whether the events were stored: send them again.

@@ -5,6 +5,9 @@
 // the byte. Each is held against the rules that fan-out has for what comes straight from NATS. Out go messages to the
 // stream EVENTS: see package fanout. POST /v1/subscriptions/{id}/test sends one event to one subscription.
 //
+// NATS clients of the machine without credentials come in by Local, which stores their messages unchecked, tenants in turn;
+// fan-out judges them.
+//
 // 202 is answered once the events are on disk, and never before. An id that the caller gives makes publishing
 // idempotent for 24 hours: the key is written to Postgres before the event is published, with a hash of the content,
 // so concurrent repeats meet there. The same content again is a duplicate; other content is refused with 409. Events

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	accepted   prometheus.Counter
 	duplicates prometheus.Counter
+	forged     prometheus.Counter
 	refused    *prometheus.CounterVec
 }
 
@@ -15,11 +16,13 @@ func newMetrics(to prometheus.Registerer) *metrics {
 			Name: "fanfare_ingest_accepted_total", Help: "Events that were put on disk for the first time."}),
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fanfare_ingest_duplicates_total", Help: "Events that had been accepted before."}),
+		forged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fanfare_ingest_forged_ids_total", Help: "Events whose message id another NATS publisher had used before."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fanfare_ingest_refused_total", Help: "Events, and requests as a whole, that were refused, by reason."},
 			[]string{"reason"}),
 	}
-	to.MustRegister(m.accepted, m.duplicates, m.refused)
+	to.MustRegister(m.accepted, m.duplicates, m.forged, m.refused)
 	return m
 }
 

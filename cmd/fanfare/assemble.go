@@ -20,6 +20,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -210,6 +211,9 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	}
 	a.add("ingest", in.Run)
 	a.add("access", keys.Run)
+	if err := a.publishLocally(sh); err != nil {
+		return err
+	}
 
 	a.mux = http.NewServeMux()
 	routes := api.New(a.mux, apiConfig(sh.s, sh.log), keys)
@@ -229,6 +233,25 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	}.Register(routes)
 	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
 	a.operations(sh, keys, routes)
+	return nil
+}
+
+// publishLocally makes the way in of NATS clients of this machine, where the embedded server lets them.
+func (a *assembly) publishLocally(sh *shared) error {
+	if sh.local == nil {
+		return nil
+	}
+	cfg := jetstream.PublisherConfig{}
+	if sh.disk != nil {
+		cfg.Room = sh.disk.Room
+	}
+	publisher, err := a.publisher(sh.ground, cfg)
+	if err != nil {
+		return err
+	}
+	a.add("local publishers", ingest.NewLocal(ingest.LocalDeps{
+		Conn: sh.local, Prefix: embedded.LocalPrefix, Publisher: publisher, Behind: fanout.Behind(sh.js), Metrics: sh.metrics,
+	}).Run)
 	return nil
 }
 

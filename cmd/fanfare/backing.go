@@ -28,6 +28,7 @@ type backing struct {
 	private *embedded.Postgres // nil if FANFARE_POSTGRES_URL is set
 	disk    *embedded.Disk     // of the embedded servers; nil if there are none
 	nc      *nats.Conn
+	local   *nats.Conn // carries events of clients without credentials; nil if there may be none
 	js      natsjs.JetStream
 	db      *sql.DB
 	// heartbeat writes the row of this process.
@@ -81,8 +82,10 @@ func openBacking(ctx context.Context, s *settings, to opening, undo *cleanup) (*
 	if b.db != nil {
 		undo.add("the connections to Postgres", b.db.Close)
 	}
-	if b.nc != nil {
-		undo.add("the connection to NATS", func() error { b.nc.Close(); return nil })
+	for _, nc := range []*nats.Conn{b.nc, b.local} {
+		if nc != nil {
+			undo.add("the connection to NATS", func() error { nc.Close(); return nil })
+		}
 	}
 	return b, err
 }
@@ -118,7 +121,15 @@ func (b *backing) startNATS(s *settings, log *slog.Logger) (nc *nats.Conn, err e
 	if err != nil {
 		return nil, err
 	}
-	return b.nats.Connect(nats.Name("fanfare"), nats.MaxReconnects(-1), jetstream.Lean, jetstream.Log(log))
+	connect := func(name string) (*nats.Conn, error) {
+		return b.nats.Connect(nats.Name(name), nats.MaxReconnects(-1), jetstream.Lean, jetstream.Log(log))
+	}
+	if s.server.NATSLocalPublish == "on" {
+		if b.local, err = connect("fanfare, local publishers"); err != nil {
+			return nil, err
+		}
+	}
+	return connect("fanfare")
 }
 
 // openPostgres opens the pool, after starting a private server if no other is named, and migrates the schema.

@@ -20,6 +20,10 @@ const (
 	publishScope = "events.>"
 )
 
+// LocalPrefix comes before the subjects of messages from clients without credentials, so that they reach Fanfare
+// and not the stream: "local.events.>".
+const LocalPrefix = "local."
+
 // natsKey reads the password of the embedded server from a data directory, or makes it.
 func natsKey(dir string) (string, error) {
 	path := filepath.Join(dir, natsKeyFile)
@@ -84,8 +88,8 @@ func (d *doorman) Check(c server.ClientAuthentication) bool {
 	return true
 }
 
-// admit gives publishers an account of their own, which reaches one service: to publish events. They share no subject with
-// Fanfare's account, so that no inbox of Fanfare's can be listened to.
+// admit gives publishers an account of their own, which reaches one service: to publish events, which arrive below
+// LocalPrefix. They share no subject with Fanfare's account, so that no inbox of Fanfare's can be listened to.
 func (d *doorman) admit(s *server.Server) error {
 	defer close(d.ready)
 	own := s.GlobalAccount()
@@ -93,10 +97,10 @@ func (d *doorman) admit(s *server.Server) error {
 	if err != nil {
 		return fmt.Errorf("make the account of publishers: %w", err)
 	}
-	if err := own.AddServiceExport(publishScope, []*server.Account{guest}); err != nil {
+	if err := own.AddServiceExport(LocalPrefix+publishScope, []*server.Account{guest}); err != nil {
 		return fmt.Errorf("open %s to publishers: %w", publishScope, err)
 	}
-	if err := guest.AddServiceImport(own, publishScope, publishScope); err != nil {
+	if err := guest.AddServiceImport(own, publishScope, LocalPrefix+publishScope); err != nil {
 		return fmt.Errorf("open %s to publishers: %w", publishScope, err)
 	}
 	d.own, d.guest = own, guest

@@ -30,7 +30,7 @@ func house(t *testing.T, open bool) (*embedded.NATS, embedded.NATSConfig, jetstr
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}})
+	s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>", embedded.LocalPrefix + "events.>"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestAStrangerMayPublishAndNothingElse(t *testing.T) {
 	for raw == nil && deadline.Err() == nil {
 		raw, err = s.GetMsg(deadline, 2)
 	}
-	if err != nil || raw.Subject != "events.acme.order.paid" {
+	if err != nil || raw.Subject != "local.events.acme.order.paid" {
 		t.Fatalf("got %+v, %v", raw, err)
 	}
 

@@ -1,12 +1,14 @@
 package event
 
 import (
+	"cmp"
 	"iter"
 	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -70,6 +72,16 @@ type headers struct {
 	checked     bool
 	test        bool
 	mark        string
+}
+
+// Untrust removes the headers that say which checks ingest has made.
+func Untrust(meta message.Metadata) {
+	for name := range meta {
+		switch textproto.CanonicalMIMEHeaderKey(name) {
+		case HeaderMade, HeaderChecked, HeaderTest:
+			delete(meta, name)
+		}
+	}
 }
 
 // read takes one header and reports whether it knows the name, spelled like this.
@@ -145,6 +157,15 @@ func (h *headers) mode() *Refusal {
 	return nil
 }
 
+// renewed ends an event's id in the message id of an event that is sent with another than its own.
+const renewed = "~"
+
+// Renew gives a message of the event another message id: one that nobody has used or can guess.
+func (e *Event) Renew(msg *message.Message) {
+	msg.UUID = e.Tenant + "." + e.ID + renewed + uuid.NewString()
+	msg.Metadata[HeaderID] = e.ID
+}
+
 // CheckMessageID judges the Nats-Msg-Id of an event that came straight from NATS. The stream takes two messages of one id for
 // the same, whoever sent them, so an id must begin with its tenant; and that of a CloudEvent, with its source.
 func CheckMessageID(w Wire, e *Event) *Refusal {
@@ -154,6 +175,8 @@ func CheckMessageID(w Wire, e *Event) *Refusal {
 		return nil
 	case !ok || rest == "":
 		return Refuse(MessageID, natsjs.MsgIDHeader, "must be the tenant, a dot and the event's id: "+e.Tenant+".<id>")
+	case strings.HasPrefix(rest, e.ID+renewed):
+		return nil
 	case e.Cloud != nil && e.Cloud.ID != "" && rest != e.ID && rest != e.Cloud.Source+" "+e.Cloud.ID:
 		return Refuse(MessageID, natsjs.MsgIDHeader, "must be "+e.Tenant+"."+e.ID+" or the tenant, a dot, ce-source, a space and ce-id")
 	case e.Cloud == nil && e.Made && !makes(rest):
@@ -168,10 +191,13 @@ func makes(id string) bool {
 	return err == nil && made.Version() == 7 && len(id) == len("00000000-0000-7000-8000-000000000000")
 }
 
+// headerUUID carries the message id of a message whose stream was not to look for duplicates.
+const headerUUID = "Watermill-Uuid"
+
 // Stored is a message that was read by its sequence.
 func Stored(raw *natsjs.RawStreamMsg) Wire {
 	return Wire{
-		Subject: raw.Subject, Seq: raw.Sequence, At: raw.Time, MsgID: raw.Header.Get(natsjs.MsgIDHeader),
+		Subject: raw.Subject, Seq: raw.Sequence, At: raw.Time, MsgID: cmp.Or(raw.Header.Get(natsjs.MsgIDHeader), raw.Header.Get(headerUUID)),
 		Headers: Lines(raw.Header), Data: raw.Data,
 	}
 }

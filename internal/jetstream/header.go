@@ -65,6 +65,18 @@ func encode(subject string, msg *message.Message, dedupe bool) (letter, error) {
 	}, nil
 }
 
+// Received makes the Watermill message of one that came without a stream. Of the headers that tell the broker what to
+// do, only the Nats-Msg-Id passes, as the UUID; headers that no publisher can send are dropped.
+func Received(m *nats.Msg) *message.Message {
+	msg := decode(m)
+	for key := range msg.Metadata {
+		if !validKey(key) {
+			delete(msg.Metadata, key)
+		}
+	}
+	return msg
+}
+
 // decode makes the Watermill message: of a header with several values, they are joined by commas.
 func decode(m *nats.Msg) *message.Message {
 	msg := message.NewMessage(m.Header.Get(natsjs.MsgIDHeader), m.Data)
