@@ -105,7 +105,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	got, ended, err := w.ledger.claim(ctx, room, span, lease{worker: w.name, length: w.cfg.Lease})
 	if err != nil {
 		if ctx.Err() == nil {
-			w.trouble.note("due deliveries wait", err)
+			w.trouble.Note("due deliveries wait", err)
 		}
 		return pollFar
 	}
@@ -114,7 +114,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	}
 	// The leases are in hand already: a cleanup that fails must not lose them. It is repeated with the next claim of the rows.
 	if err := w.ledger.dropLeftovers(ctx, ended); err != nil && ctx.Err() == nil {
-		w.trouble.note("cannot remove leftovers of ended deliveries", err)
+		w.trouble.Note("cannot remove leftovers of ended deliveries", err)
 	}
 	if len(got)+len(ended) == room {
 		d.swept = time.Time{}
@@ -348,7 +348,7 @@ func (d *due) land(f *flight, r *outcome.Record, err error) {
 		return
 	}
 	if _, ok := laterOf(err); !ok && !errors.Is(err, errStopping) {
-		w.trouble.note("deliveries are given back", err)
+		w.trouble.Note("deliveries are given back", err)
 	}
 	w.giveBack(giveBackAfter(f, err))
 }

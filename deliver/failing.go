@@ -81,7 +81,7 @@ func (k *failing) run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if err := k.flush(ctx); err != nil && ctx.Err() == nil {
-			k.worker.trouble.note("failures wait to be counted", err)
+			k.worker.trouble.Note("failures wait to be counted", err)
 		}
 		select {
 		case <-ticker.C:
@@ -215,7 +215,7 @@ func (w *Worker) recovered(subs []*subscriptions.Subscription) {
 		defer cancel()
 		for _, sub := range subs {
 			if err := w.hurry(ctx, sub); err != nil {
-				w.trouble.note("deliveries wait although their endpoint is back", err) // They are due within 15 minutes anyway.
+				w.trouble.Note("deliveries wait although their endpoint is back", err) // They are due within 15 minutes anyway.
 				return
 			}
 		}

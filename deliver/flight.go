@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -68,7 +69,7 @@ var (
 	// errLost says that the delivery may be with another worker by now: nothing may be sent.
 	errLost = errors.New("the delivery may be with another worker")
 	// errStopping ends what waits when the worker stops.
-	errStopping = errors.New("the worker stops")
+	errStopping = router.ErrStopping
 )
 
 // seat is a flight's ticket and the subscription as it was when it was asked for.

@@ -51,7 +51,7 @@ func (f *follower) run(ctx context.Context) {
 			err = f.sweep(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
-			f.worker.trouble.note("deliveries cannot follow their subscriptions yet", err)
+			f.worker.trouble.Note("deliveries cannot follow their subscriptions yet", err)
 		}
 		select {
 		case <-ticker.C:
@@ -124,7 +124,7 @@ func (f *follower) work(ctx context.Context) {
 				return
 			}
 			more = true
-			f.worker.trouble.note("deliveries cannot follow their subscriptions yet", err)
+			f.worker.trouble.Note("deliveries cannot follow their subscriptions yet", err)
 			select {
 			case <-time.After(followEvery):
 			case <-ctx.Done():

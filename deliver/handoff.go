@@ -38,7 +38,7 @@ func (l *load) handOff() {
 		}
 	}
 	if err != nil {
-		l.worker.trouble.note("slow deliveries stay with their tasks", err)
+		l.worker.trouble.Note("slow deliveries stay with their tasks", err)
 		return
 	}
 	l.worker.metrics.handedOff.Add(float64(len(slow)))
@@ -143,7 +143,7 @@ func (w *Worker) giveBack(r returned) {
 		if err == nil || w.abandoned.Err() != nil {
 			return
 		}
-		w.trouble.note("leases wait to be given back", err)
+		w.trouble.Note("leases wait to be given back", err)
 		select {
 		case <-time.After(wait):
 		case <-w.abandoned.Done():

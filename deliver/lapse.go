@@ -19,7 +19,7 @@ func (d *due) lapse(ctx context.Context) {
 			return
 		}
 		if err := d.passLapsed(ctx); err != nil && ctx.Err() == nil {
-			w.trouble.note("lapsed leases wait", err)
+			w.trouble.Note("lapsed leases wait", err)
 		}
 	}
 }

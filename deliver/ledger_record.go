@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -243,7 +244,7 @@ const (
 
 // quarantineReason tells a message that cannot be read from one whose handling panics or kills the process.
 func quarantineReason(cause error) string {
-	if _, ok := errors.AsType[middleware.RecoveredPanicError](cause); ok || errors.Is(cause, errDeadly) {
+	if _, ok := errors.AsType[middleware.RecoveredPanicError](cause); ok || errors.Is(cause, router.ErrDeadly) {
 		return quarantineInternal
 	}
 	return quarantineUnreadable

@@ -1,16 +1,15 @@
 package deliver
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/router"
 )
 
 // Metrics are those of this stage; one for each process.
@@ -29,7 +28,7 @@ type Metrics struct {
 	skipped     prometheus.Counter
 	quarantined prometheus.Counter
 	panics      prometheus.Counter
-	handled     *prometheus.CounterVec // handler, result
+	routes      *router.Metrics
 	writtenRows prometheus.Counter
 	groupSize   prometheus.Histogram
 	pending     *prometheus.GaugeVec // stream
@@ -65,7 +64,6 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		skipped:     counter("deliveries_skipped_total", "Deliveries of repeated tasks that had been made before."),
 		quarantined: counter("messages_quarantined_total", "Messages of tasks and outcomes that could not be read."),
 		panics:      counter("attempt_panics_total", "Attempts that panicked."),
-		handled:     counters("messages_total", "Messages handled, by handler.", "handler", "result"),
 		writtenRows: counter("outcomes_recorded_total", "Outcomes written to the ledger."),
 		groupSize:   histogram("outcomes_per_transaction", "Outcomes written together.", prometheus.ExponentialBuckets(1, 4, 8)),
 	}
@@ -77,10 +75,13 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	if m.throttle, err = throttle.NewMetrics(to); err != nil {
 		return nil, err
 	}
+	if m.routes, err = router.NewMetrics(to, m.panics); err != nil {
+		return nil, fmt.Errorf("register metrics of routes: %w", err)
+	}
 	m.preset()
 	for _, c := range append(m.limits.collectors(),
 		m.attempts, m.ended, m.duration, m.latency, m.late, m.overdue, m.waitingTurn, m.stopped, m.handedOff, m.skipped,
-		m.quarantined, m.panics, m.handled, m.writtenRows, m.groupSize, m.pending,
+		m.quarantined, m.panics, m.writtenRows, m.groupSize, m.pending,
 	) {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of deliver: %w", err)
@@ -131,24 +132,5 @@ func (m *Metrics) recorded(r *outcome.Record, now time.Time) {
 	m.endedOK.Inc()
 	if r.Attempts == 1 {
 		m.latency.Observe(now.Sub(r.CreatedAt).Seconds())
-	}
-}
-
-// middleware counts the messages of a handler.
-func (m *Metrics) middleware(handler string) message.HandlerMiddleware {
-	done, back, failed := m.handled.WithLabelValues(handler, "ok"), m.handled.WithLabelValues(handler, "handed_back"), m.handled.WithLabelValues(handler, "error")
-	return func(next message.HandlerFunc) message.HandlerFunc {
-		return func(msg *message.Message) ([]*message.Message, error) {
-			out, err := next(msg)
-			switch {
-			case err == nil:
-				done.Inc()
-			case errors.Is(err, errStopping):
-				back.Inc()
-			default:
-				failed.Inc()
-			}
-			return out, err
-		}
 	}
 }

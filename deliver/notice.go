@@ -128,7 +128,7 @@ func (w *Worker) publish(ctx context.Context, n Notice) {
 			w.metrics.limits.told.WithLabelValues(n.Type).Inc()
 			return
 		}
-		w.trouble.note("operational events wait to be published", err)
+		w.trouble.Note("operational events wait to be published", err)
 		if wait >= 5*time.Second || ctx.Err() != nil {
 			break
 		}

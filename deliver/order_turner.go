@@ -49,7 +49,7 @@ func (t *turner) run(ctx context.Context) {
 		wait, err := t.step(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				t.worker.trouble.note("deliveries wait for their turn", err)
+				t.worker.trouble.Note("deliveries wait for their turn", err)
 			}
 			wait = pollFar
 		}

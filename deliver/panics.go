@@ -12,10 +12,11 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/router"
 )
 
-// maxPanics is how often handling a delivery or a message may panic before it is quarantined.
-const maxPanics = 3
+// maxPanics is how often handling a delivery may panic before it is quarantined.
+const maxPanics = router.MaxPanics
 
 // errPanicked ends a flight whose handling panicked. The delivery is handed back and tried again.
 var errPanicked = errors.New("handling the delivery panicked")

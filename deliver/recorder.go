@@ -17,8 +17,10 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
+	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
 // The bounds of one transaction of the recorder.
@@ -48,7 +50,7 @@ type Recorder struct {
 	turns   *Turns
 	metrics *Metrics
 	log     *slog.Logger
-	trouble *trouble
+	trouble *trouble.Log
 	deadly  *suspect.Guard
 	group   *group.Committer[*page]
 
@@ -68,7 +70,7 @@ type page struct {
 func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
-		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: newTrouble(log),
+		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: trouble.New(log),
 		deadly: deps.Suspects, partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
@@ -81,9 +83,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 	stopping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(errStopping)
 	r.stopping = stopping
-	router, err := newRouter(ctx, route{
-		name: "recorder", handle: r.handle, putAway: r.quarantine, last: r.standIns, about: aboutOutcomes, guard: r.deadly, js: r.js, metrics: r.metrics, drain: recorderDrain, log: r.log,
-		subscribers: []jetstream.SubscriberConfig{
+	outcomes, err := router.New(ctx, router.Route{
+		Name: "recorder", Handle: r.handle, PutAway: r.quarantine, Last: r.standIns, About: aboutOutcomes, Guard: r.deadly, JS: r.js,
+		Metrics: r.metrics.routes, Drain: recorderDrain, Logger: r.log,
+		Subscribers: []jetstream.SubscriberConfig{
 			{Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages},
 		},
 	})
@@ -96,7 +99,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { _ = r.partitions.Run(stopping) }) // it logs what it cannot do, and returns nil
-	err = runRouter(ctx, router, func() { stop(errStopping) })
+	err = router.Run(ctx, outcomes, func() { stop(errStopping) })
 	r.ledger.close()
 	if err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
@@ -113,7 +116,7 @@ func (r *Recorder) partition(ctx context.Context) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			r.trouble.note("nothing is recorded before there are partitions", err)
+			r.trouble.Note("nothing is recorded before there are partitions", err)
 		}
 		select {
 		case <-time.After(time.Second):
@@ -159,7 +162,7 @@ func (r *Recorder) record(p *page) error {
 		if r.stopping.Err() != nil {
 			return errStopping
 		}
-		r.trouble.note("outcomes wait to be recorded", err)
+		r.trouble.Note("outcomes wait to be recorded", err)
 		select {
 		case <-time.After(wait):
 		case <-r.stopping.Done():
@@ -203,7 +206,7 @@ func (r *Recorder) write(ctx context.Context, records []*outcome.Record) error {
 		return err
 	}
 	if err := r.turns.pass(ctx, places); err != nil {
-		r.trouble.note("deliveries wait for their turn", err)
+		r.trouble.Note("deliveries wait for their turn", err)
 	}
 	return nil
 }

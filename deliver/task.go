@@ -197,7 +197,7 @@ func (w *Worker) patiently(what string, do func(context.Context) error) error {
 		if w.draining.Err() != nil {
 			return errStopping
 		}
-		w.trouble.note("waiting to "+what, err)
+		w.trouble.Note("waiting to "+what, err)
 		select {
 		case <-time.After(wait):
 		case <-w.draining.Done():

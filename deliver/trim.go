@@ -7,6 +7,8 @@ import (
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
 // trimEvery is how often what is done leaves the streams: one purge costs an fsync, an acknowledgement none.
@@ -18,7 +20,7 @@ type Trimmer struct {
 	js      natsjs.JetStream
 	keep    time.Duration
 	metrics *Metrics
-	trouble *trouble
+	trouble *trouble.Log
 	now     func() time.Time
 	// floors are where the recorders were before, the oldest first, by which time becomes a place in the stream.
 	floors []floor
@@ -32,7 +34,7 @@ type floor struct {
 // NewTrimmer makes a Trimmer; Run starts it.
 func NewTrimmer(cfg Config, js natsjs.JetStream, metrics *Metrics, logger *slog.Logger) *Trimmer {
 	cfg = cfg.or(DefaultConfig())
-	return &Trimmer{js: js, keep: cfg.AttemptsKeep, metrics: metrics, trouble: newTrouble(logger.With("stage", "trim")), now: time.Now}
+	return &Trimmer{js: js, keep: cfg.AttemptsKeep, metrics: metrics, trouble: trouble.New(logger.With("stage", "trim")), now: time.Now}
 }
 
 // Run trims until ctx ends. While NATS is away there is nothing to trim.
@@ -46,7 +48,7 @@ func (t *Trimmer) Run(ctx context.Context) error {
 			return nil
 		}
 		if err := t.trim(ctx); err != nil && ctx.Err() == nil {
-			t.trouble.note("streams are not trimmed", err)
+			t.trouble.Note("streams are not trimmed", err)
 		}
 	}
 }

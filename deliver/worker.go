@@ -20,8 +20,10 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
+	"github.com/fanfarehq/fanfare/internal/trouble"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -83,7 +85,7 @@ type Worker struct {
 	turns     *Turns
 	metrics   *Metrics
 	log       *slog.Logger
-	trouble   *trouble
+	trouble   *trouble.Log
 	now       func() time.Time
 
 	gate      *throttle.Gate
@@ -124,7 +126,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		inHand: newInHand(cfg.maxTargets()),
 	}
-	w.trouble = newTrouble(w.log)
+	w.trouble = trouble.New(w.log)
 	w.flights.panicked = func(cause any) { w.outlived("flight", cause) }
 	if w.panics, err = newPanics(); err != nil {
 		return nil, err
@@ -151,7 +153,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer context.AfterFunc(w.draining, w.gate.Stop)()
 	w.pulse = newPulse()
 
-	router, err := w.router(ctx)
+	tasks, err := w.router(ctx)
 	if err != nil {
 		return err
 	}
@@ -171,7 +173,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	loops.Go(w.lasting(alive, "announce", w.announce))
 
-	err = runRouter(ctx, router, func() { w.finish() })
+	err = router.Run(ctx, tasks, func() { w.finish() })
 	w.landAll(&feeders)
 	w.ledger.close()
 	if err != nil {
@@ -217,18 +219,18 @@ const commitGrace = 2 * time.Second
 
 // router is Watermill's, with one handler for all tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
-	r := route{
-		name: "deliver", handle: w.handle, putAway: w.quarantine, last: w.endAll, about: aboutTasks, guard: w.deadly, js: w.js, metrics: w.metrics,
-		drain: w.cfg.DrainTimeout + commitGrace, log: w.log,
+	r := router.Route{
+		Name: "deliver", Handle: w.handle, PutAway: w.quarantine, Last: w.endAll, About: aboutTasks, Guard: w.deadly, JS: w.js,
+		Metrics: w.metrics.routes, Drain: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
 	}
 	for _, q := range taskQueues() {
 		cfg := jetstream.SubscriberConfig{Stream: q.stream, Durable: q.durable, MaxInFlight: w.cfg.Messages}
 		if q.stream == BacklogStream {
 			cfg.MaxBytes = backlogBytes
 		}
-		r.subscribers = append(r.subscribers, cfg)
+		r.Subscribers = append(r.Subscribers, cfg)
 	}
-	return newRouter(ctx, r)
+	return router.New(ctx, r)
 }
 
 // backlogBytes bounds what a worker holds of one lane of the backlog: several times of what it may have in hand.
@@ -259,7 +261,7 @@ func (w *Worker) writeTo(j *journal, records ...*outcome.Record) error {
 		if w.abandoned.Err() != nil {
 			return errStopping
 		}
-		w.trouble.note("outcomes wait to be written", err)
+		w.trouble.Note("outcomes wait to be written", err)
 		if time.Since(renewed) > w.cfg.Lease/4 {
 			renewed = time.Now()
 			w.renewAll(records)
@@ -303,7 +305,7 @@ func (w *Worker) renewAll(records []*outcome.Record) {
 // renew makes a lease last longer. If it cannot, others will have the delivery.
 func (w *Worker) renew(r returned) {
 	if err := w.renewing.Do(w.abandoned, r); err != nil {
-		w.trouble.note("leases are not renewed", err)
+		w.trouble.Note("leases are not renewed", err)
 	}
 }
 

@@ -20,7 +20,7 @@ const module = "github.com/fanfarehq/fanfare/"
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
 	"internal/api", "internal/cbor", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
-	"internal/postgres", "internal/quota", "internal/seal", "internal/suspect", "internal/tenantkeys",
+	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/tenantkeys", "internal/trouble",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -61,7 +61,9 @@ func arrows() map[string][]string {
 		"internal/postgres":   {"internal/group"},
 		"internal/quota":      {"internal/api", "internal/postgres"},
 		"internal/processes":  {"internal/postgres"},
+		"internal/router":     {"internal/jetstream", "internal/suspect"},
 		"internal/seal":       {},
+		"internal/trouble":    {},
 		"internal/suspect":    {"internal/group", "internal/jetstream", "internal/postgres"},
 		"internal/tenantkeys": {"internal/group", "internal/seal"},
 		"internal/servertest": {"internal/embedded", "internal/jetstream", "internal/postgres"},
