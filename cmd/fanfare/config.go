@@ -30,8 +30,16 @@ func (cmd configCmd) Run(c *console) error {
 			return err
 		}
 	}
-	_, err := readSettings()
-	return err
+	s, err := readSettings()
+	if err != nil {
+		return err
+	}
+	return s.refuseUnknown(func(variable, nearest string) {
+		if nearest != "" {
+			nearest = "; did you mean " + nearest + "?"
+		}
+		fmt.Fprintf(c.err, "no setting is called %s%s\n", variable, nearest)
+	})
 }
 
 // printTable is the settings in aligned columns.

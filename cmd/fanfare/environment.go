@@ -49,6 +49,11 @@ func readEnvironment(sections []section) error {
 			}
 		}
 	}
+	forget, err := readSecretFiles(variables)
+	defer forget()
+	if err != nil {
+		return err
+	}
 	for _, s := range sections {
 		if err := envconfig.Process(envPrefix, s.spec); err != nil {
 			if bad, ok := errors.AsType[*envconfig.ParseError](err); ok {
@@ -65,10 +70,97 @@ func readEnvironment(sections []section) error {
 	return nil
 }
 
+// fileSuffix makes the name of a variable that says in which file a secret is.
+const fileSuffix = "_FILE"
+
+// readSecretFiles sets each variable whose _FILE is set, from that file, until forget is called: child processes inherit no secret.
+func readSecretFiles(variables []setting) (forget func(), err error) {
+	var read []string
+	forget = func() {
+		for _, name := range read {
+			_ = os.Unsetenv(name) // It was set just now.
+		}
+	}
+	for _, v := range variables {
+		name, isFile := strings.CutSuffix(v.Name, fileSuffix)
+		if !isFile || os.Getenv(v.Name) == "" {
+			continue
+		}
+		if os.Getenv(name) != "" {
+			return forget, fmt.Errorf("%s and %s must not be set together", name, v.Name)
+		}
+		content, err := os.ReadFile(os.Getenv(v.Name))
+		if err != nil {
+			return forget, fmt.Errorf("%s: %w", v.Name, err)
+		}
+		secret := strings.TrimSpace(string(content))
+		if secret == "" {
+			return forget, fmt.Errorf("%s: the file %s is empty", v.Name, os.Getenv(v.Name))
+		}
+		if err := os.Setenv(name, secret); err != nil {
+			return forget, fmt.Errorf("%s: %w", v.Name, err)
+		}
+		read = append(read, name)
+	}
+	return forget, nil
+}
+
+// refuseUnknown refuses variables of our prefix that no section knows if FANFARE_STRICT is set, and otherwise warns of each.
+func (s *settings) refuseUnknown(warn func(variable, nearest string)) error {
+	known := describe(newSettings().sections())
+	unknown := unknownVariables(known)
+	var refused []string
+	for _, name := range unknown {
+		near := nearest(name, known)
+		if !s.server.Strict {
+			warn(name, near)
+		} else if near != "" {
+			name += " (did you mean " + near + "?)"
+		}
+		refused = append(refused, name)
+	}
+	if s.server.Strict && len(refused) > 0 {
+		return fmt.Errorf("FANFARE_STRICT is set, and no setting is called %s", strings.Join(refused, ", "))
+	}
+	return nil
+}
+
+// nearest is the known variable that is most like the name; empty if none is.
+func nearest(name string, known []setting) (best string) {
+	const mostEdits = 4
+	least := mostEdits + 1
+	for _, s := range known {
+		if d := edits(name, s.Name); d < least {
+			best, least = s.Name, d
+		}
+	}
+	return best
+}
+
+// edits counts the characters to insert, remove or replace until a is b.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
 // unknownVariables are those of our prefix that no section knows: misspelt ones, most likely. What Kubernetes
 // sets for a service called fanfare is none of them.
-func unknownVariables(sections []section) []string {
-	known := describe(sections)
+func unknownVariables(known []setting) []string {
 	var unknown []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -96,6 +188,13 @@ func describe(sections []section) []setting {
 				Section: s.name, Name: name, Default: def,
 				Value: masked(name, value), Set: set && value != "", Description: tags.Get("desc"),
 			})
+			if tags.Get("secret") == "true" {
+				path, set := os.LookupEnv(name + fileSuffix)
+				all = append(all, setting{
+					Section: s.name, Name: name + fileSuffix, Value: path, Set: set && path != "",
+					Description: "path of a file that holds " + name,
+				})
+			}
 			return ""
 		}
 		t := template.Must(template.New("").Funcs(template.FuncMap{"record": record}).

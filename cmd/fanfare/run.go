@@ -40,8 +40,10 @@ func runRole(ctx context.Context, c *console, r role) error {
 	}
 	log := s.log.logger(c.err)
 	slog.SetDefault(log) // Also for what dependencies write with the standard logger.
-	for _, name := range unknownVariables(newSettings().sections()) {
-		log.Warn("unknown setting", "variable", name)
+	if err := s.refuseUnknown(func(variable, nearest string) {
+		log.Warn("unknown setting", "variable", variable, "did_you_mean", nearest)
+	}); err != nil {
+		return err
 	}
 	return serveRole(ctx, s, r, host{log: log, ready: func(_ context.Context, b banner) error {
 		if r == roleAll {

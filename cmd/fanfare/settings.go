@@ -48,10 +48,11 @@ type serverConfig struct {
 	DiskReserve      int64          `envconfig:"DISK_RESERVE" default:"1073741824" desc:"bytes of the volume of FANFARE_DATA_DIR that stay free: with less, all refuses new events (503); at most a twentieth of the volume; 0: none"`
 	NATSListen       string         `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"where the embedded NATS takes publishers of this machine; off: nowhere"`
 	NATSLocalPublish string         `envconfig:"NATS_LOCAL_PUBLISH" default:"on" desc:"whether clients of this machine may publish events to the embedded NATS without credentials (and nothing else); off: they need those of nats.key in FANFARE_DATA_DIR"`
+	Strict           bool           `envconfig:"STRICT" default:"false" desc:"refuse FANFARE_ variables that are no setting, instead of warning of them"`
 	StreamReplicas   int            `envconfig:"STREAM_REPLICAS" default:"1" desc:"how many servers of a NATS cluster hold each stream; set it before topology apply"`
-	PostgresURL      string         `envconfig:"POSTGRES_URL" desc:"connection URL of Postgres; empty starts a private one in all"`
+	PostgresURL      string         `envconfig:"POSTGRES_URL" secret:"true" desc:"connection URL of Postgres; empty starts a private one in all"`
 	PostgresMaxConns int            `envconfig:"POSTGRES_MAX_CONNS" default:"16" desc:"connections that one process opens at most"`
-	SecretKeys       string         `envconfig:"SECRET_KEYS" desc:"keys that encrypt secrets at rest, id:base64,id:base64: the first encrypts, all decrypt; all makes one"`
+	SecretKeys       string         `envconfig:"SECRET_KEYS" secret:"true" desc:"keys that encrypt secrets at rest, id:base64,id:base64: the first encrypts, all decrypt; all makes one"`
 }
 
 // Validate names the variable that is wrong.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -165,5 +166,46 @@ func TestTopologyGolden(t *testing.T) {
 	}
 	if p.out.String() != string(want) {
 		t.Errorf("deploy/topology.json is not what the code says; run make generate\ngot:\n%s", p.out)
+	}
+}
+
+// A misspelt variable is named with the setting that it is most like, and refused where the operator asked for that.
+func TestUnknownVariables(t *testing.T) {
+	t.Parallel()
+	misspelt := []string{"FANFARE_POSTGRESS_URL=postgres://db/fanfare", "FANFARE_PORT_8080_TCP=tcp://10.0.0.1:8080"}
+	p := start(t, dataDir(t), misspelt, "config")
+	if code := p.exitCode(); code != exitOK || !strings.Contains(p.out.String(), "FANFARE_POSTGRESS_URL; did you mean FANFARE_POSTGRES_URL?") ||
+		strings.Contains(p.out.String(), "FANFARE_PORT") {
+		t.Errorf("config: exit code %d: %s", code, p.out)
+	}
+	for _, command := range []string{"config", "all"} {
+		fails(t, exitError, append(misspelt, "FANFARE_STRICT=true"), []string{command},
+			"FANFARE_STRICT", "FANFARE_POSTGRESS_URL (did you mean FANFARE_POSTGRES_URL?)")
+	}
+}
+
+// A secret is read from the file that its _FILE variable names, and is not shown.
+func TestSecretsFromFiles(t *testing.T) {
+	t.Parallel()
+	file := func(content string) string {
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	short := file("s3cret\n")
+	fails(t, exitError, []string{"FANFARE_ADMIN_KEY_FILE=" + short}, []string{"all"}, "FANFARE_ADMIN_KEY", "24")
+	fails(t, exitError, []string{"FANFARE_ADMIN_KEY_FILE=" + short, "FANFARE_ADMIN_KEY=x"}, []string{"config"}, "FANFARE_ADMIN_KEY_FILE", "together")
+	fails(t, exitError, []string{"FANFARE_SECRET_KEYS_FILE=" + file("\n")}, []string{"config"}, "FANFARE_SECRET_KEYS_FILE", "empty")
+	fails(t, exitError, []string{"FANFARE_NATS_URL_FILE=/nowhere"}, []string{"config"}, "FANFARE_NATS_URL_FILE", "/nowhere")
+	missing := []string{
+		"FANFARE_NATS_URL_FILE=" + file("nats://127.0.0.1:1"), "FANFARE_POSTGRES_URL_FILE=" + file("mysql://s3cret"),
+		"FANFARE_SECRET_KEYS_FILE=" + file("k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+	}
+	fails(t, exitError, missing, []string{"fanout"}, "FANFARE_POSTGRES_URL", "it is not of the form")
+	p := start(t, dataDir(t), missing, "config")
+	if code := p.exitCode(); code != exitOK || strings.Contains(p.out.String(), "s3cret") {
+		t.Errorf("config: exit code %d: %s", code, p.out)
 	}
 }

@@ -14,7 +14,7 @@ const MinAdminKey = 24
 
 // Config is who may call beside the keys in Postgres.
 type Config struct {
-	AdminKey string `envconfig:"ADMIN_KEY" desc:"the first admin key, 24 characters or more (empty: only admin keys made over the API)"`
+	AdminKey string `envconfig:"ADMIN_KEY" secret:"true" desc:"the first admin key, 24 characters or more (empty: only admin keys made over the API)"`
 
 	JWKSURL     string        `envconfig:"JWKS_URL" desc:"where the identity provider publishes its keys (empty: no JWTs)"`
 	JWTIssuer   string        `envconfig:"JWT_ISSUER" desc:"the iss that tokens must have (empty: any; required of every token once set)"`

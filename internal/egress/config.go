@@ -11,7 +11,7 @@ import (
 type Config struct {
 	AllowPrivateCIDRs string `envconfig:"ALLOW_PRIVATE_CIDRS" desc:"private ranges that requests may reach, e.g. 10.0.0.0/8,127.0.0.0/8"`
 	DenyCIDRs         string `envconfig:"DENY_CIDRS" desc:"ranges that requests may never reach, e.g. the public addresses of this installation, so that no webhook comes back to it"`
-	ProxyURL          string `envconfig:"EGRESS_PROXY" desc:"http or https URL of a proxy for all outgoing requests, which must judge addresses itself (empty: none; HTTP_PROXY is ignored)"`
+	ProxyURL          string `envconfig:"EGRESS_PROXY" secret:"true" desc:"http or https URL of a proxy for all outgoing requests, which must judge addresses itself (empty: none; HTTP_PROXY is ignored)"`
 	HTTP2             bool   `envconfig:"EGRESS_HTTP2" default:"true" desc:"speak HTTP/2 to receivers that offer it over TLS"`
 
 	DialTimeout         time.Duration `envconfig:"EGRESS_DIAL_TIMEOUT" default:"10s" desc:"how long resolving a name and connecting may take"`

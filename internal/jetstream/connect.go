@@ -18,7 +18,7 @@ import (
 // Config says where NATS is, and how a process proves who it is. Its files are of NATS alone: what webhooks trust is set elsewhere.
 type Config struct {
 	// URL lists the servers, comma-separated, with tls:// and credentials where they need them.
-	URL string `envconfig:"NATS_URL" desc:"the NATS servers, comma-separated; empty: one within this process"`
+	URL string `envconfig:"NATS_URL" secret:"true" desc:"the NATS servers, comma-separated; empty: one within this process"`
 	// Creds is the path of a credentials file.
 	Creds string `envconfig:"NATS_CREDS" desc:"path of a NATS credentials file (.creds); empty: none"`
 	// NKey is the path of a file that holds an nkey seed.
