@@ -21,6 +21,8 @@ const (
 	AttemptsStream  = "ATTEMPTS"
 	RecorderDurable = "recorder"
 	attemptsSubject = "attempts.made"
+	// waitedSubject is that of messages with outcomes that others wait for: the next delivery of their key.
+	waitedSubject = "attempts.waited"
 )
 
 // AttemptsInbox is the stream and the durable consumer that hold outcomes, for `fanfare topology`. Nothing ages out
@@ -53,12 +55,11 @@ func AttemptsInbox(maxBytes int64) jetstream.Inbox {
 // maxRecorderPending bounds the messages that wait for Postgres; at 512 KiB each it bounds the memory as well.
 const maxRecorderPending = 256
 
-// journal puts records on disk, many in one message.
+// journal puts records on disk, many in one message. A message costs the broker and the recorder as much as several
+// outcomes, and nobody waits for most outcomes but their tasks, so they are gathered for a while.
 type journal struct {
 	to    *jetstream.Publisher
 	group *group.Committer[letter]
-	pause time.Duration // between two messages,
-	many  int           // if the first held so many outcomes
 }
 
 // letter is what one caller has to write: records, one after the other.
@@ -66,36 +67,27 @@ type letter struct {
 	raw     []byte
 	count   int
 	counted bool // by internal/suspect
+	waited  bool // somebody waits for them
 }
 
-// A message costs the broker and the recorder as much as several outcomes. So while many come, the next message is
-// held back until journalPause has passed since the last one: a delivery's slot is free by then, and nobody waits
-// for its outcome but its task.
 const (
-	journalPause = 4 * time.Millisecond
-	journalMany  = 16
-	maxJournal   = 1000
-	// gatherPause is that of what was due: its row holds the delivery, so not even a task waits, and a replay sends
-	// thousands of which each would be a message, with a sync and a transaction of its own.
-	gatherPause = 20 * time.Millisecond
+	maxJournal    = 1000
+	journalGather = 10 * time.Millisecond
 )
 
-func newJournal(to *jetstream.Publisher) *journal { return makeJournal(to, journalPause, journalMany) }
-
-// newGathering makes a journal for the outcomes of what was due.
-func newGathering(to *jetstream.Publisher) *journal { return makeJournal(to, gatherPause, 1) }
-
-func makeJournal(to *jetstream.Publisher, pause time.Duration, many int) *journal {
-	j := &journal{to: to, pause: pause, many: many}
-	j.group = group.New(group.Limits{Count: maxJournal, Bytes: maxMessageBytes}, func(l letter) int { return len(l.raw) }, j.commit)
+func newJournal(to *jetstream.Publisher) *journal {
+	j := &journal{to: to}
+	limits := group.Limits{Count: maxJournal, Bytes: maxMessageBytes, Gather: journalGather}
+	j.group = group.New(limits, func(l letter) int { return len(l.raw) }, j.commit)
 	return j
 }
 
 // write returns once all records are on disk. If it fails, some may be; they may be written again.
-func (j *journal) write(ctx context.Context, records []*outcome.Record) error {
+func (j *journal) write(ctx context.Context, records []*outcome.Record, waited bool) error {
 	for len(records) > 0 {
 		l, n := pack(records)
-		err := j.group.Do(ctx, l)
+		l.waited = waited
+		err := j.do(ctx, l)
 		if errors.Is(err, jetstream.ErrTooLarge) && n == 1 {
 			err = j.writeLess(ctx, records[0])
 		}
@@ -107,14 +99,21 @@ func (j *journal) write(ctx context.Context, records []*outcome.Record) error {
 	return nil
 }
 
+func (j *journal) do(ctx context.Context, l letter) error {
+	if l.waited {
+		return j.group.DoNow(ctx, l)
+	}
+	return j.group.Do(ctx, l)
+}
+
 // writeGuarded is write, but a panic is an error.
-func (j *journal) writeGuarded(ctx context.Context, records []*outcome.Record) (err error) {
+func (j *journal) writeGuarded(ctx context.Context, records []*outcome.Record, waited bool) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: write %d outcomes: %v", errPanicked, len(records), p)
 		}
 	}()
-	return j.write(ctx, records)
+	return j.write(ctx, records, waited)
 }
 
 // pack puts the first records into a letter, as many as a message may hold, and returns how many those are.
@@ -147,22 +146,21 @@ func (j *journal) writeLess(ctx context.Context, r *outcome.Record) error {
 }
 
 func (j *journal) commit(ctx context.Context, letters []letter) error {
-	begun := time.Now()
-	count := 0
+	count, subject := 0, attemptsSubject
 	raw := make([][]byte, len(letters))
 	counted := false
 	for i, l := range letters {
 		raw[i] = l.raw
 		count += l.count
 		counted = counted || l.counted
+		if l.waited {
+			subject = waitedSubject
+		}
 	}
 	msg := &message.Message{Payload: cbor.Wrap(count, raw...)}
 	if counted {
 		suspect.Mark(msg)
 	}
-	_, err := j.to.Send(ctx, attemptsSubject, msg)
-	if err == nil && count >= j.many {
-		time.Sleep(j.pause - time.Since(begun))
-	}
+	_, err := j.to.Send(ctx, subject, msg)
 	return err
 }

@@ -329,15 +329,12 @@ func (d *due) land(f *flight, r *outcome.Record, err error) {
 	w := d.worker
 	if err == nil {
 		r.Step = f.step + 1
-		to := w.gathering
-		if f.ordered {
-			to = w.journal // The next of its key waits for it.
-		}
 		step := r.Step
-		if err = w.writeTo(to, r); errors.Is(err, errPanicked) {
+		// The next of its key waits for it, if it is ordered.
+		if err = w.writeFor(f.ordered, r); errors.Is(err, errPanicked) {
 			if r, err = w.panicked(f, err); err == nil {
 				r.Step = step
-				err = w.writeTo(to, r)
+				err = w.writeFor(f.ordered, r)
 			}
 		}
 	}

@@ -28,6 +28,7 @@ const (
 	maxRecordMessages = 64
 	maxRecordBytes    = 4 << 20
 	recorderDrain     = 10 * time.Second
+	recorderGather    = 10 * time.Millisecond // hardly anybody waits for what it writes
 )
 
 // RecorderDeps are what a recorder works with.
@@ -73,7 +74,7 @@ func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: trouble.New(log),
 		deadly: deps.Suspects, partitions: postgres.NewPartitions(deps.DB, log),
 	}
-	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes}
+	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes, Gather: recorderGather}
 	r.group = group.New(limits, func(p *page) int { return p.bytes }, r.commit)
 	return r, nil
 }
@@ -155,7 +156,7 @@ func (r *Recorder) standIns(msg *message.Message) error {
 // record writes what one message holds. While Postgres is away it waits.
 func (r *Recorder) record(p *page) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := r.group.Do(r.stopping, p)
+		err := r.commitInGroup(p)
 		if err == nil {
 			return nil
 		}
@@ -169,6 +170,14 @@ func (r *Recorder) record(p *page) error {
 			return errStopping
 		}
 	}
+}
+
+// commitInGroup gathers pages, unless somebody waits for this one.
+func (r *Recorder) commitInGroup(p *page) error {
+	if p.from.Subject == waitedSubject {
+		return r.group.DoNow(r.stopping, p)
+	}
+	return r.group.Do(r.stopping, p)
 }
 
 // commit writes a group. If Postgres refuses it, the records at fault are told apart.

@@ -225,7 +225,7 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	j := newJournal(publisher)
 	bad := (&flight{delivery: uuid.Must(uuid.NewV7()), eventUID: uuid.Must(uuid.NewV7()), created: time.Now()}).record(outcome.Dead, outcome.ReasonServer, time.Now())
 	bad.Attempt = &outcome.Made{Number: 1, Status: 1 << 20} // beyond what a status can be
-	if err := j.write(t.Context(), []*outcome.Record{bad}); err != nil {
+	if err := j.write(t.Context(), []*outcome.Record{bad}, false); err != nil {
 		t.Fatal(err)
 	}
 	receiver := servertest.NewReceiver(t)
@@ -310,7 +310,7 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		}
 		records = append(records, rec)
 	}
-	if err := newJournal(r.publisher(r.js)).write(t.Context(), records); err != nil {
+	if err := newJournal(r.publisher(r.js)).write(t.Context(), records, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := must(r.js.Stream(t.Context(), AttemptsStream))(t).CachedInfo().State.Msgs; got != 1 {

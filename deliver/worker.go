@@ -77,7 +77,6 @@ type Worker struct {
 	js        natsjs.JetStream
 	ledger    *ledger
 	journal   *journal
-	gathering *journal // of those that were due
 	directory Directory
 	disabler  Disabler
 	poster    Attempter
@@ -121,7 +120,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, name: host + "-" + uuid.NewString(),
-		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), journal: newJournal(deps.Publisher), gathering: newGathering(deps.Publisher),
+		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), journal: newJournal(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		inHand: newInHand(cfg.maxTargets()),
@@ -242,15 +241,15 @@ func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) 
 
 // write puts records on disk. While NATS is away it waits, and keeps the leases of those that have one; it fails
 // only when the worker is abandoned.
-func (w *Worker) write(records ...*outcome.Record) error { return w.writeTo(w.journal, records...) }
+func (w *Worker) write(records ...*outcome.Record) error { return w.writeFor(false, records...) }
 
-// writeTo is write by one of the journals.
-func (w *Worker) writeTo(j *journal, records ...*outcome.Record) error {
+// writeFor is write, and says whether somebody waits for the records.
+func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		err := w.seal(records)
 		if err == nil {
-			err = j.writeGuarded(w.abandoned, records)
+			err = w.journal.writeGuarded(w.abandoned, records, waited)
 		}
 		if err == nil {
 			break

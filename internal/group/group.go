@@ -3,8 +3,8 @@
 //
 // It is the one batching primitive of Fanfare: events into their stream, tasks and outcomes packed into
 // messages, rows into Postgres, and the revision that fan-out asks for all pass through a Committer. There
-// is no timer, so an idle system adds no latency, and under load the groups grow by themselves until the
-// commit keeps up.
+// is no timer, unless Limits.Gather asks for one, so an idle system adds no latency, and under load the groups
+// grow by themselves until the commit keeps up.
 //
 // A Committer starts no goroutine: one of the callers leads each commit and then hands the lead to one that
 // waits. So there is nothing to close, and no work outlives its callers.
@@ -26,6 +26,8 @@ type Limits struct {
 	// Timeout bounds one commit; 0 means 30 s. It is not the callers' deadline: a caller whose context
 	// ends leaves, and the commit goes on for the others.
 	Timeout time.Duration
+	// Gather is how long a commit that is not full waits for more items; 0: not at all. It is for items that nobody waits for.
+	Gather time.Duration
 }
 
 // Committer groups concurrent calls of Do into calls of its commit function, one at a time.
@@ -33,6 +35,7 @@ type Committer[T any] struct {
 	limits Limits
 	size   func(T) int
 	commit func(context.Context, []T) error
+	hurry  chan struct{} // ends the gathering
 
 	mu    sync.Mutex
 	busy  bool
@@ -62,18 +65,26 @@ func New[T any](limits Limits, size func(T) int, commit func(context.Context, []
 	if limits.Timeout <= 0 {
 		limits.Timeout = 30 * time.Second
 	}
-	return &Committer[T]{limits: limits, size: size, commit: commit}
+	return &Committer[T]{limits: limits, size: size, commit: commit, hurry: make(chan struct{}, 1)}
 }
 
 // Do commits one item together with those of other callers and returns the error of that commit. If ctx
 // ends first, Do returns its cause and the item's fate is unknown: it may have been committed, or may still be.
-func (c *Committer[T]) Do(ctx context.Context, item T) error {
+func (c *Committer[T]) Do(ctx context.Context, item T) error { return c.do(ctx, item, false) }
+
+// DoNow is Do for an item that somebody waits for: its commit gathers no further items.
+func (c *Committer[T]) DoNow(ctx context.Context, item T) error { return c.do(ctx, item, true) }
+
+func (c *Committer[T]) do(ctx context.Context, item T, now bool) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
 	me := c.newCall(item)
 	c.mu.Lock()
 	c.queue = append(c.queue, me)
+	if now || len(c.queue) >= c.limits.Count {
+		c.gatherNoMore()
+	}
 	if c.busy {
 		c.mu.Unlock()
 		select {
@@ -111,6 +122,7 @@ func (c *Committer[T]) over(me *call[T]) {
 
 // lead commits one group, which me is the first of, wakes the group and hands the lead on.
 func (c *Committer[T]) lead(me *call[T]) (err error) {
+	c.gather()
 	calls := c.take()
 	items := make([]T, len(calls))
 	for i, w := range calls {
@@ -132,6 +144,27 @@ func (c *Committer[T]) lead(me *call[T]) (err error) {
 	defer cancel()
 	err = c.commit(ctx, items)
 	return err
+}
+
+// gather waits for more items, until gatherNoMore or the end of the time for it.
+func (c *Committer[T]) gather() {
+	if c.limits.Gather <= 0 {
+		return
+	}
+	timer := time.NewTimer(c.limits.Gather)
+	defer timer.Stop()
+	select {
+	case <-c.hurry:
+	case <-timer.C:
+	}
+}
+
+// gatherNoMore ends the gathering that is under way, or else the next.
+func (c *Committer[T]) gatherNoMore() {
+	select {
+	case c.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // take removes the next group from the queue.

@@ -130,3 +130,41 @@ func TestAPanicReachesItsLeaderAndFreesTheOthers(t *testing.T) {
 		}
 	})
 }
+
+// A commit that gathers waits for further items, until it is full, somebody waits for an item, or the time is over.
+func TestItemsAreGathered(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		count int
+		last  func(c *group.Committer[int], ctx context.Context, item int) error
+		after time.Duration
+	}{
+		{"full", 3, (*group.Committer[int]).Do, 0},
+		{"somebody waits", 10, (*group.Committer[int]).DoNow, 0},
+		{"the time is over", 10, (*group.Committer[int]).Do, time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var sizes []int
+				c := group.New(group.Limits{Count: tt.count, Gather: time.Second}, nil, func(_ context.Context, items []int) error {
+					sizes = append(sizes, len(items))
+					return nil
+				})
+				begun := time.Now()
+				var wg sync.WaitGroup
+				for i := range 2 {
+					wg.Go(func() { _ = c.Do(t.Context(), i) })
+				}
+				synctest.Wait()
+				_ = tt.last(c, t.Context(), 2)
+				wg.Wait()
+				if got, took := fmt.Sprint(sizes), time.Since(begun); got != "[3]" || took != tt.after {
+					t.Errorf("group sizes %s after %s, want [3] after %s", got, took, tt.after)
+				}
+			})
+		})
+	}
+}
