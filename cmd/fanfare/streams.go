@@ -84,7 +84,7 @@ func (b *backing) topology(ctx context.Context, s *settings, to topologyOf) erro
 	if to.role != roleAll {
 		return jetstream.Refusal(wrong)
 	}
-	return jetstream.Apply(ctx, b.js, needed(s, to.role)...)
+	return b.applyTopology(ctx, s)
 }
 
 // topologyOf is the process whose streams are looked at.
@@ -99,6 +99,14 @@ func loses(d jetstream.Difference) bool {
 		return d.Shrinks() && d.Stored > uint64(want)
 	}
 	return d.Shrinks()
+}
+
+// applyTopology makes streams and consumers. The embedded server stages batches of new streams in memory.
+func (b *backing) applyTopology(ctx context.Context, s *settings) error {
+	if err := jetstream.Apply(ctx, b.js, inboxes(s)...); err != nil || b.nats == nil {
+		return err
+	}
+	return b.nats.StageInMemory()
 }
 
 // keepTopology makes streams and consumers again that somebody deleted, until ctx ends.
@@ -116,7 +124,7 @@ func (b *backing) keepTopology(ctx context.Context, s *settings, log *slog.Logge
 			continue
 		}
 		log.WarnContext(ctx, "making streams again", "error", missing)
-		if err := jetstream.Apply(ctx, b.js, inboxes(s)...); err != nil && ctx.Err() == nil {
+		if err := b.applyTopology(ctx, s); err != nil && ctx.Err() == nil {
 			log.WarnContext(ctx, "cannot make streams again", "error", err)
 		}
 	}

@@ -49,8 +49,9 @@ type NATS struct {
 	key  string
 	open bool // to publishers without credentials
 
-	mu     sync.Mutex
-	server *server.Server // another one after a restart
+	mu      sync.Mutex
+	server  *server.Server // another one after a restart
+	staging string         // the directory in memory where batches are staged; empty until there is one
 }
 
 // StartNATS starts a server and returns once it takes connections and its streams are recovered.
@@ -91,6 +92,7 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 func (n *NATS) start() error {
 	door := &doorman{key: n.key, open: n.open, ready: make(chan struct{})}
 	n.opts.CustomClientAuthentication = door
+	before := n.staged()
 	s, err := server.NewServer(n.opts)
 	if err != nil {
 		return fmt.Errorf("configure the embedded NATS: %w", err)
@@ -102,7 +104,16 @@ func (n *NATS) start() error {
 		s.WaitForShutdown()
 		return fmt.Errorf("start the embedded NATS: %w", n.log.reason())
 	}
-	if err := door.admit(s); err != nil {
+	// The server has completed the batches that a former one left, and removed the links.
+	n.mu.Lock()
+	n.staging = ""
+	n.mu.Unlock()
+	unstage(before...)
+	err = n.StageInMemory()
+	if err == nil {
+		err = door.admit(s)
+	}
+	if err != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
 		return err
@@ -197,5 +208,6 @@ func (n *NATS) Shutdown() {
 	s := n.current()
 	s.Shutdown()
 	s.WaitForShutdown()
+	unstage(n.staged()...)
 	_ = n.lock.Close() // of a second call: closed already
 }

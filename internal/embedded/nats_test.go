@@ -2,13 +2,13 @@ package embedded_test
 
 import (
 	"bytes"
-
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -40,7 +40,7 @@ func stream(t *testing.T, n *embedded.NATS) (jetstream.JetStream, jetstream.Stre
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+	s, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, AllowAtomicPublish: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +64,62 @@ func TestNATSKeepsItsStreams(t *testing.T) {
 		}
 		n.Shutdown()
 		n.Shutdown() // the second does nothing
+	}
+}
+
+// Atomic batches are staged in memory, also those of a stream that is made anew, and nothing of them stays there.
+func TestNATSStagesBatchesInMemory(t *testing.T) {
+	t.Parallel()
+	if free, err := embedded.FreeSpace("/dev/shm"); err != nil || free < 1<<30 {
+		t.Logf("no shared memory to stage batches in: %d bytes free, %v", free, err)
+		return
+	}
+	dir := t.TempDir()
+	staging := filepath.Join(dir, "nats", "jetstream", "$G", "streams", "S", "batches")
+	var before string
+	for range 2 {
+		n := startNATS(t, embedded.NATSConfig{Dir: dir, SyncAlways: true})
+		js, _ := stream(t, n)
+		if err := js.DeleteStream(t.Context(), "S"); err != nil {
+			t.Fatal(err)
+		}
+		_, s := stream(t, n)
+		if err := n.StageInMemory(); err != nil {
+			t.Fatal(err)
+		}
+		in, err := os.Readlink(staging)
+		if err != nil || !strings.HasPrefix(in, "/dev/shm/") || in == before {
+			t.Fatalf("batches are staged in %q, error %v", in, err)
+		}
+		before = in
+		sendBatch(t, js, 3)
+		if info, err := s.Info(t.Context()); err != nil || info.State.Msgs != 3 {
+			t.Errorf("got %+v, error %v, want 3 messages", info, err)
+		}
+		n.Shutdown()
+		if _, err := os.Stat(in); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left in memory: %v", in, err)
+		}
+	}
+}
+
+// sendBatch publishes an atomic batch of some messages.
+func sendBatch(t *testing.T, js jetstream.JetStream, size int) {
+	t.Helper()
+	for i := range size {
+		msg := nats.NewMsg("s")
+		msg.Header.Set("Nats-Batch-Id", "a batch")
+		msg.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
+		if i < size-1 {
+			if err := js.Conn().PublishMsg(msg); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		msg.Header.Set("Nats-Batch-Commit", "1")
+		if _, err := js.PublishMsg(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -40,8 +40,8 @@ func TestPaceForgetsHiccups(t *testing.T) {
 		t.Error("after one slow batch, 50 messages go singly")
 	}
 	p.sentSingly(2, 10*time.Second) // too few to tell anything
-	if p.together(10) {
-		t.Error("after two slow messages, 10 go together")
+	if p.together(3) {
+		t.Error("after two slow messages, 3 go together")
 	}
 }
 
