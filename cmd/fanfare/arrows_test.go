@@ -77,12 +77,13 @@ func arrows() map[string][]string {
 			"internal/dialects/leat", "internal/dialects/kajabi", "internal/dialects/passona", "internal/dialects/babelfor",
 		}, dialect...),
 
-		"internal/console": {}, // a client of the JSON API: it knows no stage
-		"deploy":           {}, // files that the binary carries
-		"deploy/check":     {}, // a module of its own: tests of the files below deploy
-		"deploy/release":   {}, // a module of its own, which makes the artifacts of a release
-		"docs":             {}, // the guides, which the binary carries too
-		"cmd/fanfare":      {"*"},
+		"internal/console":     {}, // a client of the JSON API: it knows no stage
+		"deploy":               {}, // files that the binary carries
+		"deploy/check":         {}, // a module of its own: tests of the files below deploy
+		"deploy/check/schemas": {}, // writes its testdata
+		"deploy/release":       {}, // a module of its own, which makes the artifacts of a release
+		"docs":                 {}, // the guides, which the binary carries too
+		"cmd/fanfare":          {"*"},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -348,6 +349,7 @@ func TestComposeRuns(t *testing.T) {
 	await(t, "the load is delivered", func() bool { return strings.Count(receiver.out.String(), "POST /") >= 20 })
 	s.stop(load)
 	s.everything(receiver)
+	s.scalable(roles)
 	for _, c := range roles {
 		check := exec.Command(c.cmd.Path, "health", "--ready")
 		check.Env = c.env
@@ -422,6 +424,60 @@ func (s *stack) everything(receiver *child) {
 			}
 		}
 	}
+}
+
+// scalable asks for the numbers by which the Helm chart's ScaledObjects scale, as KEDA asks for them.
+func (s *stack) scalable(roles []*child) {
+	s.t.Helper()
+	asked := 0
+	for _, m := range rendered(s.t, "testdata/values/keda.yaml") {
+		triggers, _ := at(map[string]any(m), "spec", "triggers").([]any)
+		for _, trigger := range triggers {
+			asked++
+			meta := func(name string) string { return fmt.Sprint(at(trigger, "metadata", name)) }
+			switch at(trigger, "type") {
+			case "nats-jetstream":
+				jsz := s.get("http://" + s.nats.MonitorAddr().String() + "/jsz?acc=" + meta("account") + "&consumers=true")
+				if !regexp.MustCompile(`"stream_name":\s*"` + meta("stream") + `",\s*"name":\s*"` + meta("consumer") + `"`).MatchString(jsz) {
+					s.t.Errorf("NATS has no consumer %s of %s in account %s:\n%s", meta("consumer"), meta("stream"), meta("account"), jsz)
+				}
+			case "metrics-api":
+				deliver := roles[len(roles)-1]
+				for _, variable := range deliver.env {
+					if ops, is := strings.CutPrefix(variable, "FANFARE_OPS_ADDR="); is {
+						if metrics := s.get("http://" + ops + "/metrics"); !strings.Contains(metrics, "\n"+meta("valueLocation")+" ") {
+							s.t.Errorf("there is no metric %s", meta("valueLocation"))
+						}
+					}
+				}
+			case "postgresql":
+				var at string
+				for _, variable := range roles[0].env {
+					if url, is := strings.CutPrefix(variable, "FANFARE_POSTGRES_URL="); is {
+						at = url
+					}
+				}
+				output(s.t, "psql", "--no-psqlrc", "--command", meta("query"), at)
+			}
+		}
+	}
+	if asked != 4 {
+		s.t.Errorf("%d triggers, want 4", asked)
+	}
+}
+
+func (s *stack) get(url string) string {
+	s.t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(answer)
 }
 
 // refused tries what a role's user must not do.
