@@ -18,6 +18,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/router"
+	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/internal/trouble"
@@ -99,7 +100,8 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
-	running.Go(func() { _ = r.partitions.Run(stopping) }) // it logs what it cannot do, and returns nil
+	// It logs what it cannot do, and returns nil.
+	running.Go(func() { _ = survive.Loop(stopping, r.log, "make partitions", r.partitions.Run) })
 	err = router.Run(ctx, outcomes, func() { stop(errStopping) })
 	r.ledger.close()
 	if err != nil {

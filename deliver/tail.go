@@ -20,6 +20,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -225,7 +226,11 @@ func (t *Tail) leave(r *tailReader) {
 
 // follow hands outcomes to readers until ctx ends. A following that cannot begin is given up, for the next reader to try.
 func (t *Tail) follow(ctx context.Context, f *following) {
-	messages, err := t.open(ctx)
+	var messages natsjs.MessagesContext
+	err := survive.Do(func() (err error) {
+		messages, err = t.open(ctx)
+		return err
+	})
 	if err != nil {
 		t.mu.Lock()
 		if t.following == f {
@@ -253,12 +258,20 @@ func (t *Tail) follow(ctx context.Context, f *following) {
 			messages.Stop()
 			return
 		}
-		records, err := outcome.Unpack(msg.Data())
-		if err != nil {
-			continue // The recorder puts it into quarantine.
+		if err := survive.Do(func() error { return t.show(ctx, f, msg.Data()) }); err != nil {
+			t.log.ErrorContext(ctx, "outcomes not shown to tails", "error", err)
 		}
-		t.hand(ctx, f, records)
 	}
+}
+
+// show hands the outcomes of a message to the readers of a following.
+func (t *Tail) show(ctx context.Context, f *following, data []byte) error {
+	records, err := outcome.Unpack(data)
+	if err != nil {
+		return nil // The recorder puts it into quarantine.
+	}
+	t.hand(ctx, f, records)
+	return nil
 }
 
 // open begins to read new outcomes. None is acknowledged: the outcomes that a tail misses are in the ledger.

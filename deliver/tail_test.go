@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -122,6 +123,40 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 	if line, ok := <-foreign; ok {
 		t.Errorf("another tenant saw %q", line)
 	}
+}
+
+// A panic while outcomes are shown leaves out what one message holds, not the tail or the process.
+func TestTheTailOutlivesAPanic(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	logged := make(logLines, 1)
+	r.log = slog.New(slog.NewTextHandler(logged, nil))
+	tail, url, _ := tailOf(t, r)
+	all := watch(t, url, "acme", "")
+	tail.mu.Lock()
+	tail.readers[nil] = true // asking it what it wants panics
+	tail.mu.Unlock()
+	r.worker(quick())
+	sub := r.subscribe(servertest.NewReceiver(t).URL, nil)
+	r.send(r.event(), sub)
+	for line := ""; !strings.Contains(line, "outcomes not shown"); {
+		line = <-logged
+	}
+	tail.mu.Lock()
+	delete(tail.readers, nil)
+	tail.mu.Unlock()
+	want := r.send(r.event(), sub).String()
+	for line := ""; !strings.Contains(line, want); { // The first outcome may have been queued before the panic.
+		line = next(t, all)
+	}
+}
+
+// logLines passes on what is written to a log.
+type logLines chan string
+
+func (w logLines) Write(line []byte) (int, error) {
+	w <- string(line)
+	return len(line), nil
 }
 
 func TestASlowReaderOfTheTailIsDropped(t *testing.T) {

@@ -20,7 +20,7 @@ const module = "github.com/fanfarehq/fanfare/"
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
 	"internal/api", "internal/cbor", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
-	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/tenantkeys", "internal/trouble",
+	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/tenantkeys", "internal/trouble",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -40,7 +40,7 @@ func arrows() map[string][]string {
 		"deliver/ledger":    stage("deliver/outcome", "subscriptions"),
 		"deliver/history":   stage("deliver/ledger", "deliver/outcome", "subscriptions"),
 		"deliver/outcome":   {"internal/cbor", "internal/egress", "internal/event", "internal/tenantkeys"},
-		"deliver/webhook":   {"deliver/outcome", "internal/egress", "internal/event", "subscriptions"},
+		"deliver/webhook":   {"deliver/outcome", "internal/egress", "internal/event", "internal/survive", "subscriptions"},
 		"deliver/throttle":  {"internal/group", "internal/postgres", "subscriptions"},
 		"subscriptions": {
 			"subscriptions/filter",
@@ -49,7 +49,7 @@ func arrows() map[string][]string {
 		"subscriptions/filter": {"internal/event"},
 
 		"internal/attack":     {}, // tests alone, which run the binary
-		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota"},
+		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota", "internal/survive"},
 		"internal/api":        {},
 		"internal/egress":     {},
 		"internal/cbor":       {},
@@ -58,13 +58,14 @@ func arrows() map[string][]string {
 		"internal/fair":       {},
 		"internal/group":      {},
 		"internal/jetstream":  {"internal/group"},
-		"internal/postgres":   {"internal/group"},
+		"internal/postgres":   {"internal/group", "internal/survive"},
 		"internal/quota":      {"internal/api", "internal/postgres"},
 		"internal/processes":  {"internal/postgres"},
 		"internal/router":     {"internal/jetstream", "internal/suspect"},
 		"internal/seal":       {},
 		"internal/trouble":    {},
 		"internal/suspect":    {"internal/group", "internal/jetstream", "internal/postgres"},
+		"internal/survive":    {},
 		"internal/tenantkeys": {"internal/group", "internal/seal"},
 		"internal/servertest": {"internal/embedded", "internal/jetstream", "internal/postgres"},
 

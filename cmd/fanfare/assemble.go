@@ -26,6 +26,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -40,6 +41,7 @@ type ground struct {
 
 // assembly is what a process of a role is made of.
 type assembly struct {
+	log        *slog.Logger
 	runs       []part
 	mux        *http.ServeMux // the API, if the role serves it
 	vendors    []*dialects.Vendor
@@ -54,6 +56,11 @@ type part struct {
 
 func (a *assembly) add(name string, run func(context.Context) error) {
 	a.runs = append(a.runs, part{name, run})
+}
+
+// loop adds work that begins again after a panic.
+func (a *assembly) loop(name string, run func(context.Context) error) {
+	a.add(name, func(ctx context.Context) error { return survive.Loop(ctx, a.log, name, run) })
 }
 
 // close waits for what is being published.
@@ -115,9 +122,9 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 	if err != nil {
 		return nil, err
 	}
-	a := &assembly{}
-	a.add("quotas", sh.quotas.Run)
-	a.add("tenant keys", sh.keys.Run)
+	a := &assembly{log: g.log}
+	a.loop("quotas", sh.quotas.Run)
+	a.loop("tenant keys", sh.keys.Run)
 	if r.is(roleAPI, roleIngest) {
 		err = a.serveHTTP(ctx, sh, r)
 	}
@@ -209,8 +216,8 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	if err != nil {
 		return err
 	}
-	a.add("ingest", in.Run)
-	a.add("access", keys.Run)
+	a.loop("ingest", in.Run)
+	a.loop("access", keys.Run)
 	if err := a.publishLocally(sh); err != nil {
 		return err
 	}
@@ -318,7 +325,7 @@ func (a *assembly) send(sh *shared) error {
 		}
 	})
 	a.add("recorder", recorder.Run)
-	a.add("trim", deliver.NewTrimmer(cfg, sh.js, metrics, sh.log).Run)
+	a.loop("trim", deliver.NewTrimmer(cfg, sh.js, metrics, sh.log).Run)
 	return nil
 }
 

@@ -57,13 +57,13 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 // upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
 func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 	books := deliver.NewBooks(sh.db, sh.js)
-	a.add("replay", replay.NewReplayer(replay.Deps{
+	a.loop("replay", replay.NewReplayer(replay.Deps{
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Books: books, Logger: sh.log,
 		Remember: sh.events.Remember,
 	}).Run)
-	a.add("retention", sh.retention().Run)
-	a.add("tombstones", sh.sweep)
-	a.add("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
+	a.loop("retention", sh.retention().Run)
+	a.loop("tombstones", sh.sweep)
+	a.loop("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }
 
 // tombstoneAge is how long what was deleted is remembered, so that directories learn of it without reading all anew.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fanfarehq/fanfare/internal/survive"
 )
 
 // ops is what a machine asks of a process: /healthz, /readyz and /metrics, without a key.
@@ -106,7 +108,7 @@ func (o *ops) readiness(ctx context.Context) readiness {
 	errs := make([]error, len(o.asks.checks))
 	var asked sync.WaitGroup
 	for i, c := range o.asks.checks {
-		asked.Go(func() { errs[i] = c.ask(ctx) })
+		asked.Go(func() { errs[i] = survive.Do(func() error { return c.ask(ctx) }) })
 	}
 	synced, detail, err := o.asks.durable(ctx)
 	asked.Wait()

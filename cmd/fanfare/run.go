@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/survive"
 )
 
 // role is what a process does; `all` is every role.
@@ -112,18 +113,18 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	defer cancel()
 	group, running := errgroup.WithContext(working)
 	// It ends after all else: a worker that drains still has its share of max_in_flight.
-	undo.add("heartbeat", background(ctx, back.heartbeat.Run))
+	undo.add("heartbeat", background(ctx, func(ctx context.Context) error { return survive.Loop(ctx, by.log, "heartbeat", back.heartbeat.Run) }))
 	if r == roleAll {
-		p.add("topology", func(ctx context.Context) error { return back.keepTopology(ctx, s, by.log) })
+		p.loop("topology", func(ctx context.Context) error { return back.keepTopology(ctx, s, by.log) })
+	}
+	if back.private != nil {
+		p.loop("supervise Postgres", back.private.Supervise)
+	}
+	if back.nats != nil {
+		p.loop("supervise NATS", back.nats.Supervise)
 	}
 	for _, run := range p.runs {
 		group.Go(func() error { return named(run.name, run.run(running)) })
-	}
-	if back.private != nil {
-		group.Go(func() error { return back.private.Supervise(running) })
-	}
-	if back.nats != nil {
-		group.Go(func() error { return back.nats.Supervise(running) })
 	}
 	if doors.api != nil {
 		server := withVendors(api.NewServer(p.mux, by.log), p.vendors)

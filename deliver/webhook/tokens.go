@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/survive"
 )
 
 // By what tokens are kept.
@@ -123,7 +125,12 @@ func (t *tokens) begin(ctx context.Context) *tokenFlight {
 	t.asking = f
 	go func() {
 		defer f.stop()
-		value, life, err := t.fetch(ctx)
+		var value string
+		var life time.Duration
+		err := survive.Do(func() (err error) {
+			value, life, err = t.fetch(ctx)
+			return err
+		})
 		t.land(f, value, life, err)
 	}()
 	return f

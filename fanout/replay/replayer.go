@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -106,7 +107,11 @@ func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
 	at := &course{Settling: fanout.NewSettling(r.JetStream, r.Books)}
 	for trouble := false; ctx.Err() == nil; {
 		begun := time.Now()
-		wait, err := r.step(ctx, id, at)
+		var wait time.Duration
+		err := survive.Do(func() (err error) {
+			wait, err = r.step(ctx, id, at)
+			return err
+		})
 		if errors.Is(err, errNotMine) {
 			return
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/survive"
 )
 
 // flushTimeout bounds the last writing after the end of Run's context.
@@ -17,12 +19,22 @@ func (a *Access) Run(ctx context.Context) error {
 	}
 	var background sync.WaitGroup
 	defer background.Wait()
-	if a.tokens != nil {
-		background.Go(func() { a.tokens.run(ctx) })
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // Also when this loop panics: it is run again, with them.
+	loop := func(name string, run func(context.Context)) {
+		background.Go(func() {
+			_ = survive.Loop(ctx, a.log, name, func(ctx context.Context) error {
+				run(ctx)
+				return nil
+			})
+		})
 	}
-	background.Go(func() { a.watch(ctx) })
+	if a.tokens != nil {
+		loop("fetch key set", a.tokens.run)
+	}
+	loop("watch requests", a.watch)
 	if len(a.erasers) > 0 {
-		background.Go(func() { a.eraseTenants(ctx) })
+		loop("erase tenants", a.eraseTenants)
 	}
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()

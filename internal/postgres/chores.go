@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/survive"
 )
 
 // Chore is work that one process at a time does for all, again and again.
@@ -16,7 +18,7 @@ type Chore struct {
 	Name  string
 	Every time.Duration
 	// Do does the work that is due. Place is up to where it was done before, zero at the first time; the place that
-	// Do returns is kept, also when it fails.
+	// Do returns is kept, also when it fails. A panic counts as a failure.
 	Do func(ctx context.Context, place time.Time) (time.Time, error)
 }
 
@@ -56,7 +58,11 @@ RETURNING place`, c.Name, me, (c.Every + choreLease).Milliseconds()).Scan(&place
 	if err != nil {
 		return fmt.Errorf("take the chore %s: %w", c.Name, err)
 	}
-	at, err := c.Do(ctx, place.Time)
+	at := place.Time
+	err = survive.Do(func() (err error) {
+		at, err = c.Do(ctx, place.Time)
+		return err
+	})
 	if at.IsZero() || at.Equal(place.Time) {
 		return err
 	}

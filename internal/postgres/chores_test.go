@@ -65,3 +65,25 @@ func TestAChoreIsDoneByOneAndGoesOnWhereItWas(t *testing.T) {
 	cancel()
 	running.Wait()
 }
+
+// A chore that panics failed, and is done again.
+func TestAChoreThatPanicsIsDoneAgain(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	turns := 0
+	err := postgres.RunChore(ctx, db, slog.New(slog.DiscardHandler), postgres.Chore{
+		Name: "panics", Every: time.Millisecond, Do: func(_ context.Context, place time.Time) (time.Time, error) {
+			turns++
+			if turns == 1 {
+				panic("boom")
+			}
+			cancel()
+			return place, nil
+		},
+	})
+	if err != nil || turns != 2 {
+		t.Errorf("got %v after %d turns", err, turns)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	published "github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/survive"
 )
 
 // The bounds of a log. A delivery beyond the newest so many is in the ledger and not here.
@@ -232,8 +233,11 @@ func (b *babelfor) payloads(c *dialects.Call, log []event) ([][]byte, error) {
 		if closed[log[i].EventType] {
 			continue
 		}
-		read.Go(func() (err error) {
-			all[i], err = b.deps.Deliveries.Data(ctx, log[i].logged)
+		read.Go(func() error {
+			err := survive.Do(func() (err error) {
+				all[i], err = b.deps.Deliveries.Data(ctx, log[i].logged)
+				return err
+			})
 			if errors.Is(err, published.ErrGone) {
 				return nil
 			}
