@@ -17,9 +17,11 @@ type benchCmd struct {
 	Seconds float64 `default:"3" help:"How long each window of load is."`
 	Rounds  int     `default:"3" help:"How many windows there are of each; medians are printed."`
 	Fanout  []int   `default:"1,10,100" help:"How many subscriptions an event goes to; divisors of 100."`
-	Posters int     `default:"64" help:"How many POSTs the bare loop has in flight."`
-	Steady  float64 `default:"20" help:"For how many seconds the end-to-end latency is measured."`
-	Profile string  `placeholder:"DIR" help:"Write CPU profiles of the pipeline into this directory, one for each fan-out; they cost a little."`
+	// Publishers are closed loops: ordinary load.
+	Publishers []int   `default:"1,16,64,256" help:"How many publishers there are that each wait for their answer; 0 leaves that out."`
+	Posters    int     `default:"64" help:"How many POSTs the bare loop has in flight."`
+	Steady     float64 `default:"20" help:"For how many seconds the end-to-end latency is measured."`
+	Profile    string  `placeholder:"DIR" help:"Write CPU profiles of the pipeline into this directory, one for each fan-out; they cost a little."`
 }
 
 // length is a time of so many seconds.
@@ -35,6 +37,11 @@ const (
 func (cmd benchCmd) Run(ctx context.Context, c *console) (err error) {
 	if cmd.Seconds <= 0 || cmd.Steady <= 0 || cmd.Rounds < 1 || cmd.Posters < 1 {
 		return errors.New("--seconds, --steady, --rounds and --posters must be more than 0")
+	}
+	for _, n := range cmd.Publishers {
+		if n < 0 || n > 1000 {
+			return fmt.Errorf("--publishers %d: it must be 0 to 1000", n)
+		}
 	}
 	for _, f := range cmd.Fanout {
 		if f < 1 || f > benchEndpoints || benchEndpoints%f != 0 {
@@ -154,9 +161,15 @@ func (b *bench) measure(ctx context.Context) (err error) {
 			b.report.Fanouts[i].Windows = append(b.report.Fanouts[i].Windows, m)
 			b.progress("Round %d, fan-out %3d: bare %6.0f/s, pipeline %6.0f/s", round+1, fanout, m.Bare.Window.rate(), m.Pipeline.rate())
 		}
+		if err := b.ordinary(ctx, round); err != nil {
+			return err
+		}
 	}
 	for i := range b.report.Fanouts {
 		b.report.Fanouts[i].sum()
+	}
+	for i := range b.report.Publishers {
+		b.report.Publishers[i].sum()
 	}
 	b.progress("Measuring latency at %d events/s for %v s ...", benchRate, b.cmd.Steady)
 	latencies, err := b.load.steady(ctx, benchRate, length(b.cmd.Steady))
@@ -169,6 +182,27 @@ func (b *bench) measure(ctx context.Context) (err error) {
 		return err
 	}
 	return b.checkLedger(ctx)
+}
+
+// ordinary runs the windows of ordinary load of a round.
+func (b *bench) ordinary(ctx context.Context, round int) error {
+	if round == 0 {
+		for _, n := range b.cmd.Publishers {
+			if n > 0 {
+				b.report.Publishers = append(b.report.Publishers, benchPublishers{Publishers: n})
+			}
+		}
+	}
+	for i := range b.report.Publishers {
+		p := &b.report.Publishers[i]
+		w, err := b.publishersRound(ctx, p.Publishers, length(b.cmd.Seconds))
+		if err != nil {
+			return fmt.Errorf("%d publishers: %w", p.Publishers, err)
+		}
+		p.Windows = append(p.Windows, w)
+		b.progress("Round %d, %3d publishers: %6.0f events/s", round+1, p.Publishers, float64(w.Events)/w.Elapsed.Seconds())
+	}
+	return nil
 }
 
 // subscribe creates the subscriptions: at each fan-out, every endpoint has one of them.

@@ -14,7 +14,9 @@ import (
 // benchReport is what the bench prints; its JSON is for machines.
 type benchReport struct {
 	Machine benchMachine  `json:"machine"`
-	Fanouts []benchFanout `json:"fanouts"`
+	Fanouts []benchFanout `json:"fanouts"` // as many events as are accepted
+	// Publishers is ordinary load.
+	Publishers []benchPublishers `json:"publishers"`
 	// Latency is end to end, from the moment before the POST of an event to the arrival of its webhook.
 	Latency benchLatency `json:"latency"`
 	Memory  benchMemory  `json:"memory"`
@@ -184,6 +186,7 @@ func (r *benchReport) writeTable(w io.Writer) {
 		rows = append(rows, append(row, fmt.Sprint(f.Duplicates)))
 	}
 	writeMarkdown(w, rows)
+	writePublishers(w, r.Publishers)
 	verdict := "holds every delivery"
 	if !r.Ledger.complete() {
 		verdict = "DOES NOT hold every delivery"

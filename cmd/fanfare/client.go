@@ -20,7 +20,7 @@ type client struct {
 }
 
 func newClient(base, key string) *client {
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	transport := &http.Transport{MaxIdleConnsPerHost: 1024}
 	return &client{base: base, key: key, http: &http.Client{Transport: transport, Timeout: time.Minute}}
 }
 

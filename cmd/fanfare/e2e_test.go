@@ -339,11 +339,11 @@ func TestDemo(t *testing.T) {
 // A short bench measures something, and the ledger holds it all.
 func TestBench(t *testing.T) {
 	t.Parallel()
-	p := start(t, dataDir(t), nil, "bench", "--json", "--seconds", "0.2", "--rounds", "1", "--steady", "1", "--fanout", "1,10")
+	p := start(t, dataDir(t), nil, "bench", "--json", "--seconds", "0.2", "--rounds", "1", "--steady", "1", "--fanout", "1,10", "--publishers", "1,16")
 	if code := p.exitCode(); code != exitOK {
 		t.Fatalf("exit code %d, want 0", code)
 	}
-	for _, want := range []string{`"ratio"`, `"p99_ms"`, `"delivered"`} {
+	for _, want := range []string{`"ratio"`, `"p99_ms"`, `"delivered"`, `"publishers": 16`, `"disk_flushes_per_event"`} {
 		if !strings.Contains(p.out.String(), want) {
 			t.Errorf("it printed no %s:\n%s", want, p.out)
 		}
