@@ -66,7 +66,7 @@ type cloudData struct {
 	base64         string
 }
 
-// cloudData makes the event's data of what was read.
+// cloudData makes the event's data of the bytes read.
 func (it *item) cloudData(d cloudData) {
 	e := &it.event
 	switch {

@@ -2,7 +2,7 @@
 //
 // In come events at POST /v1/events: one JSON object, an array, newline-delimited JSON, or CloudEvents 1.0
 // (structured, batch, binary); and from within, by Publish. They are read strictly, and an event's data is kept to
-// the byte. Each is held against the rules that fan-out has for what comes straight from NATS. Out go messages to the
+// the byte. Each is held against the rules that fan-out has for events straight from NATS. Out go messages to the
 // stream EVENTS: see package fanout. POST /v1/subscriptions/{id}/test sends one event to one subscription.
 //
 // NATS clients of the machine without credentials come in by Local, which stores their messages unchecked, tenants in turn;

@@ -49,7 +49,7 @@ func newDoor(cfg Config) *door {
 // event of the usual size a message, its headers and its place in two groups.
 func weight(bytes int64) int64 { return 16<<10 + 4*bytes }
 
-// enter waits for room of so many bytes. The empty tenant is a caller over all tenants, who has three shares.
+// enter waits for room of so many bytes. The empty tenant is a caller over all tenants, with three shares.
 func (d *door) enter(ctx context.Context, tenant string, bytes int64, small bool) error {
 	d.mu.Lock()
 	list := &d.large
@@ -104,7 +104,7 @@ func (d *door) share(tenant string, whole int64) int {
 	return int(whole / shares)
 }
 
-// admit lets in whoever has room, small requests first. One that its own tenant's share keeps out holds nobody up.
+// admit lets requests in as room allows, small ones first. One that its own tenant's share keeps out holds nobody up.
 func (d *door) admit() {
 	patient := len(d.large) > 0 && d.large[0].overtaken < maxOvertaken
 	if len(d.large) == 0 || patient {

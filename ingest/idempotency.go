@@ -100,8 +100,8 @@ func (k *keys) commit(ctx context.Context, calls []*call) error {
 	})
 }
 
-// judgeAll judges a group. The first claim of each key tries to make it; whoever did not make it is compared with
-// what is there.
+// judgeAll judges a group. The first claim of each key tries to make it; the others are compared with the stored
+// one.
 func (k *keys) judgeAll(ctx context.Context, calls []*call) error {
 	firsts := make(map[event.Key]*claim)
 	var all claims

@@ -31,7 +31,7 @@ type item struct {
 	first *item
 }
 
-// The words of the metrics for what is not a fault of the event itself.
+// The words of the metrics for causes outside of the event itself.
 const (
 	reasonConflict  = "conflict"
 	reasonUnstored  = "unstored"

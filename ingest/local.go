@@ -44,7 +44,7 @@ type Local struct {
 	denied *prometheus.CounterVec
 
 	looked time.Time // when fan-out was last asked for
-	lag    int       // what it had before it then, and what was stored since
+	lag    int       // its backlog then, plus messages stored since
 }
 
 // LocalDeps are what a Local works with.
@@ -77,7 +77,7 @@ func (l *Local) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("take events of local publishers: %w", err)
 	}
-	// receive keeps up with all that comes: what waits is bounded by the queue.
+	// receive keeps up with all messages: the queue bounds the waiting ones.
 	if err := sub.SetPendingLimits(-1, localBytes); err != nil {
 		return fmt.Errorf("bound events of local publishers: %w", err)
 	}

@@ -24,7 +24,7 @@ const (
 // errMedia says that the Content-Type is none that is read.
 var errMedia = errors.New("Content-Type must be " + mediaJSON + ", " + mediaNDJSON + ", " + mediaCloud + " or " + mediaCloudBatch)
 
-// request is what was read of a request: its events, each good or with its problem.
+// request holds the events read from a request, each good or with its problem.
 type request struct {
 	items []*item
 	// single says that the one event is answered by itself.

@@ -22,7 +22,7 @@ const (
 	// putOffMost after the breaker may close: there the rest is spread over that whole time.
 	putOffGap  = 20 * time.Millisecond
 	putOffMost = 15 * time.Minute
-	// backOffEvery is how often the window is halved at most: what was in flight together failed together.
+	// backOffEvery is how often the window is halved at most: requests in flight together fail together.
 	backOffEvery = time.Second
 	// longestAsked is the longest Retry-After that is followed.
 	longestAsked = 24 * time.Hour
@@ -37,7 +37,7 @@ const (
 	halfOpen breaker = "half_open" // one is, the probe
 )
 
-// receiverURL is one subscription's URL: what is known of it does not hold for the URL that the subscription gets next.
+// receiverURL is one subscription's URL: its breaker does not hold for the URL that the subscription gets next.
 type receiverURL struct {
 	subscription uuid.UUID
 	url          string
@@ -226,7 +226,7 @@ func (h *health[K]) openUntil(c *condition, until time.Time, reason string) {
 	c.reason, c.state = reason, open
 }
 
-// ease lets what has waited for a subscription begin one by one.
+// ease lets the waiting deliveries of a subscription begin one by one.
 func (h *health[K]) ease(id K, limit int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -253,7 +253,7 @@ func (h *health[K]) sweep() (opened int) {
 	return opened
 }
 
-// drop forgets what is known of an endpoint.
+// drop forgets an endpoint.
 func (h *health[K]) drop(id K) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -17,5 +17,5 @@
 // is in memory, per worker, and is rebuilt from results after a restart.
 //
 // It has no goroutine of its own but those that Gate.Go starts. To stop, the contexts given to Enter end
-// and Stop refuses what has not begun.
+// and Stop refuses errands that have not begun.
 package throttle

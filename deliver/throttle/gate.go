@@ -231,7 +231,7 @@ func (g *Gate) Down() bool {
 	return g.reach.outage.down
 }
 
-// Sweep forgets what is stale and sets the gauges. It is to be called every few seconds.
+// Sweep drops stale state and sets the gauges. It is to be called every few seconds.
 func (g *Gate) Sweep() {
 	g.permits.sweep()
 	open := g.health.sweep()

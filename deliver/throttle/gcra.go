@@ -26,7 +26,7 @@ type meter struct {
 	queue int64 // the last time that was given to a delivery which has to wait
 }
 
-// permitSoon is how long a delivery waits for its permit with a slot in hand; what must wait longer is put off.
+// permitSoon is how long a delivery waits for its permit with a slot in hand; a delivery that must wait longer is put off.
 const permitSoon = int64(time.Second / time.Microsecond)
 
 // ask is what a worker wants at once for one subscription.
@@ -45,7 +45,7 @@ type grant struct {
 // take hands out permits and times. Those that have waited go first; those that come now go behind the queue.
 func (p pace) take(m *meter, now int64, a ask) grant {
 	if m.gap != p.gap {
-		// The limit was changed: who waits was given times by another.
+		// The limit was changed: waiting deliveries have times of the former limit.
 		m.gap, m.queue = p.gap, min(m.queue, now)
 		m.sent = min(m.sent, now+p.gap+p.burst)
 	}

@@ -60,7 +60,7 @@ type lines struct {
 	waiting int
 }
 
-// lineKept is how long what was learned of a subscription is kept.
+// lineKept is how long an idle subscription's line is remembered.
 const lineKept = 10 * time.Minute
 
 // of returns the line of a subscription.
@@ -136,7 +136,7 @@ func (ls *lines) learn(l *line, took time.Duration, answered bool) {
 	}
 }
 
-// exit gives a place back, to the first who waits.
+// exit gives a place back, to the first ticket in the queue.
 func (ls *lines) exit(l *line, now time.Time) {
 	l.inFlight--
 	l.used = now

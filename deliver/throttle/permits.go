@@ -17,7 +17,7 @@ import (
 const (
 	permitTimeout = 3 * time.Second
 	// permitsAhead is for how much of its limit a worker takes permits at once, so that a quick limit costs few
-	// questions; what is not used by permitStale is lost.
+	// questions; permits that are not used by permitStale expire.
 	permitsAhead = 50 * time.Millisecond
 	permitStale  = 200 * time.Millisecond
 	// permitsAway is after how long to ask again that could not be asked, because Postgres is away.
@@ -124,7 +124,7 @@ func (p *permits) useSpare(r *applicant) bool {
 	return r.granted
 }
 
-// party is what is asked for one subscription.
+// party holds the applicants of one subscription.
 type party struct {
 	subscription uuid.UUID
 	pace         pace

@@ -11,13 +11,13 @@ import (
 const reservePart = 8
 
 // pool shares places among tenants by how many each holds, and each tenant's among its subscriptions in
-// turn. Two rules say who may take a free place:
+// turn. Two rules decide which tenant may take a free place:
 //
 //   - A tenant below its share may take any. The share is an equal part for each tenant that used the
 //     pool lately, and one part more, so that a tenant alone has no more than half of the pool as its share.
 //   - Beyond its share a tenant may take places as long as more than the reserve is free.
 //
-// A place is held for as long as a receiver takes, so what is compared is places held, not places given:
+// A place is held for as long as a receiver takes, so the pool compares places held, not places given:
 // a tenant with slow receivers holds no more than others although each of its requests takes longer.
 type pool struct {
 	size, free int

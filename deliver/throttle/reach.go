@@ -22,7 +22,7 @@ const (
 	lately = 15 * time.Minute
 )
 
-// reach knows to which hosts the worker can connect. A host is a scheme, a name and a port: what is behind
+// reach knows to which hosts the worker can connect. A host is a scheme, a name and a port: the server behind
 // another port may be somebody else's. Its endpoints, which may be thousands and belong to many tenants,
 // share a part of the worker's places and one breaker that goes by connections alone: what one endpoint
 // answers is not its neighbours' fault. The mutex of the gate guards it.

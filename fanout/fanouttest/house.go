@@ -139,7 +139,7 @@ func (h *House) Settled() {
 	})
 }
 
-// Reading waits until a fan-out asks for events: what is published from then on is not suspect.
+// Reading waits until a fan-out asks for events: events published from then on are not suspect.
 func (h *House) Reading() {
 	h.T.Helper()
 	h.Eventually("fan-out asks for events", func() bool {

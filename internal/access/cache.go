@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// believeFor is how long what was read of a key is believed. A key that is revoked elsewhere ends that much later.
+	// believeFor is how long a cached key is valid. A key that is revoked elsewhere ends that much later.
 	believeFor = 3 * time.Second
 	// unknownFor is how long an id is believed not to exist.
 	unknownFor = 2 * time.Second
@@ -25,7 +25,7 @@ const (
 	maxUnknown = 1 << 13
 	// lookupTimeout bounds the query that callers wait for.
 	lookupTimeout = 3 * time.Second
-	// lookupsAtOnce is how many keys one query reads. There is one such query at a time, whatever is asked for: a flood of
+	// lookupsAtOnce is how many keys one query reads. There is one such query at a time: a flood of
 	// made-up keys costs one connection, and a valid key that this process has not seen waits for two queries.
 	lookupsAtOnce = 1000
 )

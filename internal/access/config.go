@@ -12,7 +12,7 @@ import (
 // MinAdminKey is the shortest admin key that the environment may give, in bytes.
 const MinAdminKey = 24
 
-// Config is who may call beside the keys in Postgres.
+// Config names credentials beside the keys in Postgres.
 type Config struct {
 	AdminKey string `envconfig:"ADMIN_KEY" secret:"true" desc:"the first admin key, 24 characters or more (empty: only admin keys made over the API)"`
 

@@ -17,6 +17,6 @@
 // cannot be judged is not let in, and is not told that his key is wrong. The admin key of the environment needs no
 // Postgres. When the identity provider is away, its last key set holds for a day.
 //
-// Run refreshes, ends requests, writes what was used, and erases tenants until its context ends; what was used is written
+// Run refreshes, ends requests, writes times of use, and erases tenants until its context ends; times of use are written
 // before it returns. Without Run, keys are judged as well, each use waiting for Postgres every 3 s.
 package access

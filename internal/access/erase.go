@@ -106,7 +106,7 @@ func (a *Access) left(ctx context.Context, tenant string) (total int64, err erro
 		}
 		n, err := counter.CountTenant(ctx, tenant)
 		if err != nil {
-			return 0, fmt.Errorf("count what is left: %w", err)
+			return 0, fmt.Errorf("count the remaining rows: %w", err)
 		}
 		total += n
 	}

@@ -94,7 +94,7 @@ func newHasher(peppers []Pepper) (hasher, error) {
 	return h, nil
 }
 
-// hash is what is stored of a key.
+// hash is the stored form of a key.
 func (h hasher) hash(key string) []byte {
 	p := h.peppers[0]
 	out := append([]byte{hashVersion, byte(len(p.id))}, p.id...)

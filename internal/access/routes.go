@@ -327,7 +327,7 @@ func (a *Access) putTenant(ctx context.Context, in *putTenantInput) (*tenantOutp
 	return a.presentTenant(ctx, put)
 }
 
-// deletedTenantOutput says what is being erased.
+// deletedTenantOutput is the erasing that has begun.
 type deletedTenantOutput struct {
 	Body struct {
 		Tenant string `json:"tenant" example:"acme"`

@@ -12,7 +12,7 @@ import (
 // flushTimeout bounds the last writing after the end of Run's context.
 const flushTimeout = 3 * time.Second
 
-// Run keeps what is known fresh until ctx ends. It returns at once if keys exist that this process cannot judge.
+// Run refreshes the cached keys until ctx ends. It returns at once if keys exist that this process cannot judge.
 func (a *Access) Run(ctx context.Context) error {
 	if err := a.Check(ctx); errors.Is(err, ErrMissingPepper) {
 		return err

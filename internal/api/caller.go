@@ -71,7 +71,7 @@ type callerWatcher interface {
 	Watch(ctx context.Context, c Caller) (context.Context, func())
 }
 
-// CallerFrom is who asks; the zero Caller, who may nothing, outside of a request.
+// CallerFrom is the caller of a request; outside of one the zero Caller, without any right.
 func CallerFrom(ctx context.Context) Caller {
 	if r := requestFrom(ctx); r != nil {
 		return r.caller
@@ -79,7 +79,7 @@ func CallerFrom(ctx context.Context) Caller {
 	return Caller{}
 }
 
-// WithCaller makes a context in which c asks, for handlers that establish by themselves who is calling.
+// WithCaller makes a context in which c asks, for handlers that authenticate by themselves.
 func WithCaller(ctx context.Context, c Caller) context.Context {
 	next := &request{}
 	if r := requestFrom(ctx); r != nil {

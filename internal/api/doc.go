@@ -1,5 +1,5 @@
 // Package api is the ground that every HTTP operation of Fanfare stands on: huma and its OpenAPI document on a
-// http.ServeMux, who is calling, what went wrong, and where a list goes on.
+// http.ServeMux, callers, problems, and cursors of lists.
 //
 // In come requests. Before an operation sees one, its guard has judged it: a body that is announced as too large is
 // refused, the credential is checked by the Authenticator, the operation's scope is demanded of the caller,

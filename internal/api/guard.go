@@ -58,7 +58,7 @@ func (a *adapter) guard(op *huma.Operation) *guard {
 	return g
 }
 
-// open is the guard of what anybody may see and what is no operation.
+// open is the guard of public pages that are not operations.
 func (a *adapter) open(next http.Handler) http.Handler {
 	return &guard{adapter: a, public: true, next: next}
 }

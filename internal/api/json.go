@@ -55,7 +55,7 @@ func holdsNUL(data []byte) bool {
 	for {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return false // the end, or the decoding proper will say what is wrong
+			return false // the end, or an error that decoding reports
 		}
 		if token.Kind() == '"' && strings.IndexByte(token.String(), 0) >= 0 {
 			return true

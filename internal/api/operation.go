@@ -17,7 +17,7 @@ const (
 	publicKey = "fanfare.public"
 )
 
-// ScopeExtension is the field of an operation in the document that names its scope, for tools that test who may do what.
+// ScopeExtension is the field of an operation in the document that names its scope, for tools that test rights.
 const ScopeExtension = "x-scope"
 
 // Scope demands a scope of the caller, or several with blanks between: 403 without one. Admin demands an admin key. Admin

@@ -33,7 +33,7 @@ func (p Patch[T]) Has(field string) bool {
 func (p Patch[T]) Field(field string) json.RawMessage { return p.fields[field] }
 
 // Apply returns current with the patch merged in. The result must fit T's schema as a whole, else the error is a
-// 422: so null is refused for what is required, and clears what is not.
+// 422: so null is refused for required fields, and clears optional ones.
 func (p Patch[T]) Apply(current T) (T, error) {
 	var next T
 	document, err := json.Marshal(current)

@@ -34,12 +34,12 @@ func problem(status int, detail string, details ...error) *Problem {
 // At is one entry of a problem's errors. The location is as in body.url, body.retry.schedule[0], query.limit, path.id.
 func At(location, message string) error { return &Detail{Location: location, Message: message} }
 
-// Invalid is a 422 with what is wrong and where, the first 50 errors; see At.
+// Invalid is a 422 with the first 50 errors and their places; see At.
 func Invalid(details ...error) error {
 	return problem(http.StatusUnprocessableEntity, "validation failed", details[:min(len(details), maxDetails)]...)
 }
 
-// NotFound is the 404 for what does not exist, what belongs to another tenant, and what is no id at all: nothing tells
+// NotFound is the 404 for a missing resource, another tenant's, and a malformed id: nothing tells
 // them apart.
 func NotFound() error { return problem(http.StatusNotFound, notFoundDetail) }
 

@@ -1,5 +1,5 @@
 // Package attack holds the attack suite: what one tenant, or a client without a key, can try against
-// the others, and what must hold meanwhile. It consists of tests only.
+// the others, and the promises that hold meanwhile. It consists of tests only.
 //
 // In comes the binary, built once, which runs as `fanfare all` with its own NATS and Postgres. A victim
 // tenant publishes at a steady rate to a receiver on loopback, first in peace, then under each attack.

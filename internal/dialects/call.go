@@ -53,13 +53,13 @@ func (c *Call) authenticate() error {
 // Input decodes the body; see Input.
 func (c *Call) Input() (Input, error) { return readInput(c.W, c.R) }
 
-// UUID is the path's id; false for what is none, which no client may learn apart from an id that does not exist.
+// UUID is the path's id; false if it is malformed, which clients cannot tell from an id that does not exist.
 func (c *Call) UUID(name string) (uuid.UUID, bool) {
 	id, err := uuid.Parse(c.params[name])
 	return id, err == nil && len(c.params[name]) == 36
 }
 
-// Number is the path's id as a whole number of 64 bits; false for what is none.
+// Number is the path's id as a whole number of 64 bits; false if it is malformed.
 func (c *Call) Number(name string) (int64, bool) {
 	n, err := strconv.ParseInt(c.params[name], 10, 64)
 	return n, err == nil

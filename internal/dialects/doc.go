@@ -9,7 +9,7 @@
 // Out go the vendor's own shapes, failures included: of a wrong key, an unknown route, a wrong method, a body
 // that is too large or malformed, a panic. A vendor's deliveries are made by its deliver.Format.
 //
-// Promises: a dialect sees what was made through it, within the caller's tenant, and nothing else; every other
+// Promises: a dialect sees the subscriptions made through it, within the caller's tenant, and nothing else; every other
 // id is not found, exactly as one that does not exist. The native API sees all of it, with its dialect, and changes nothing
 // that the vendor fixes. Bodies are bounded in size, depth, count and time. No path of one vendor is another's, and no
 // request is ever redirected. No receiver's answer ends a subscription, 410 included. Whoever changes where events go must hold the scopes of those events.

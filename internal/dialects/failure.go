@@ -9,15 +9,15 @@ import (
 type Failure struct {
 	Status  int
 	Message string
-	// Fields are what was wrong with the input, for 400 and 422.
+	// Fields are the errors of the input, for 400 and 422.
 	Fields []FieldError
-	// Code is RFC 6749's word for what is wrong, of the token endpoints alone.
+	// Code is RFC 6749's word for the error, of the token endpoints alone.
 	Code string
 	// Header goes with the answer.
 	Header http.Header
 }
 
-// FieldError is what was wrong with one field of the input; Field is the vendor's name of it.
+// FieldError is the error of one field of the input; Field is the vendor's name of it.
 type FieldError struct{ Field, Message string }
 
 func (f *Failure) Error() string { return fmt.Sprintf("%d %s", f.Status, f.Message) }
@@ -27,7 +27,7 @@ func NotFound(message string) *Failure {
 	return &Failure{Status: http.StatusNotFound, Message: message}
 }
 
-// Invalid refuses the input for what is wrong with its fields.
+// Invalid refuses the input for errors of its fields.
 func Invalid(fields ...FieldError) *Failure {
 	return &Failure{Status: http.StatusUnprocessableEntity, Message: "The given data was invalid.", Fields: fields}
 }

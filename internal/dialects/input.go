@@ -168,7 +168,7 @@ func (in Input) Object(name string) Input {
 }
 
 // Text is the field as text. Numbers are text as well, since PHP and forms do not tell them apart; ok is
-// false for what is absent, null or something else.
+// false if it is absent, null or of another type.
 func (in Input) Text(name string) (text string, ok bool) {
 	switch value := in[name].(type) {
 	case string:

@@ -52,7 +52,7 @@ func (s *Subscriptions) All(c *Call) ([]*subscriptions.Subscription, error) {
 	return list, err
 }
 
-// seen is a subscription as the caller may see it: with secrets, headers and tokens only who may change it.
+// seen is a subscription as the caller may see it: only callers that may change it see secrets, headers and tokens.
 func (c *Call) seen(sub *subscriptions.Subscription) *subscriptions.Subscription {
 	if c.Has(WriteSubscriptions) {
 		return sub
@@ -102,7 +102,7 @@ func (s *Subscriptions) Create(c *Call, sub *subscriptions.Subscription) error {
 	return s.refused(s.store.Create(c.R.Context(), sub))
 }
 
-// held are the scopes of who is calling.
+// held are the scopes of the caller.
 func (c *Call) held() []string {
 	if c.Caller.Admin {
 		return []string{subscriptions.AllScopes}

@@ -177,7 +177,7 @@ func (r *route) otherMethod(c *Call) error {
 	}
 }
 
-// methodName bounds what is repeated of a request.
+// methodName bounds the part of a request that an answer repeats.
 func methodName(method string) string { return method[:min(len(method), 20)] }
 
 // fail answers an error in the vendor's shape. What is nobody's fault but ours is logged, and said without details.

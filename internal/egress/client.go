@@ -80,7 +80,7 @@ func (t *transport) byNetHTTP(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections lets http.Client close what is unused.
+// CloseIdleConnections lets http.Client close unused connections.
 func (t *transport) CloseIdleConnections() {
 	if t.http1 != nil {
 		t.http1.idle.closeAll()

@@ -30,5 +30,5 @@
 // above, and 403 is how it says so. Literal addresses, localhost and ports in URLs are judged here still,
 // and https goes through a CONNECT tunnel, so that the proxy sees neither path nor body. What it answers itself
 // to a request by plain http cannot be told from the receiver's answer. The package starts
-// nothing but a timer while connections are kept; CloseIdleConnections of the client ends what is left, and those in use when they are done.
+// nothing but a timer while connections are kept; CloseIdleConnections of the client ends idle ones, and those in use when they are done.
 package egress

@@ -129,10 +129,10 @@ func (c *http1Conn) leave() bool {
 	return c.unwatch()
 }
 
-// abort ends whatever is done with the connection, at once. Close may wait a moment.
+// abort ends all use of the connection, at once. Close may wait a moment.
 func (c *http1Conn) abort() { _ = c.socket.Close() }
 
-// Close ends the connection. Only who has it may call it.
+// Close ends the connection. Only its holder may call it.
 func (c *http1Conn) Close() error {
 	c.leave()
 	return c.Conn.Close()

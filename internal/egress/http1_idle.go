@@ -19,7 +19,7 @@ type idleConns struct {
 	oldest, newest *http1Conn // by when they were used
 	count          int
 	looking        bool // or about to
-	closing        bool // what comes back is closed, until another is asked for
+	closing        bool // returned connections are closed, until another is taken
 }
 
 // shelf holds the connections to one destination, the one that was used last at the end. It stays for a while when it is empty:
@@ -126,7 +126,7 @@ func (i *idleConns) lookAgain() {
 	}
 }
 
-// look closes what was not used for the timeout, and what the other side has closed. It holds the lock for
+// look closes connections unused for the timeout or closed by the other side. It holds the lock for
 // no system call, of which there may be thousands.
 func (i *idleConns) look() {
 	type seen struct {
@@ -155,7 +155,7 @@ func (i *idleConns) look() {
 	i.lookAgain()
 }
 
-// drop closes a connection, unless somebody took it since it was seen: then what was seen of it may be the response.
+// drop closes a connection, unless it was taken since it was seen: then the bytes seen may be the response.
 func (i *idleConns) drop(c *http1Conn, since time.Time) {
 	i.mu.Lock()
 	kept := c.since.Equal(since)

@@ -36,7 +36,7 @@ func plainURL(u *url.URL) bool {
 	return (u.Scheme == "http" || u.Scheme == "https") && u.Opaque == "" && plainHost(u.Host)
 }
 
-// plainHost leaves to net/http names that are not ASCII yet, zones, and what is no host at all.
+// plainHost leaves to net/http names that are not ASCII yet, zones, and malformed hosts.
 func plainHost(host string) bool {
 	return host != "" && host[0] != ':' && httpguts.ValidHostHeader(host) && !strings.Contains(host, "%")
 }

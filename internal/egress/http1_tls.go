@@ -7,7 +7,7 @@ import (
 )
 
 // farewell is how long closing may wait for TLS to say goodbye to a receiver that does not read. Crypto/tls would give it 5 s,
-// in which whoever closes, who may be another receiver's delivery, does nothing else.
+// in which the closing goroutine, perhaps another receiver's delivery, does nothing else.
 const farewell = 10 * time.Millisecond
 
 // underTLS is the socket as TLS sees it.

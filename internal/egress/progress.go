@@ -6,7 +6,7 @@ import (
 )
 
 // Progress tells how far a request came on its way to a connection. A deadline that passes says only that it did; but
-// whether the receiver is slow or was never reached makes a difference to whoever has to judge it. The zero value is ready.
+// whether the receiver is slow or was never reached matters for the verdict. The zero value is ready.
 type Progress struct{ stage atomic.Int32 }
 
 // The stages. A request that is given a connection which is there already has none.

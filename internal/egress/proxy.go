@@ -41,7 +41,7 @@ func throughProxy(t *transport, template *http.Transport) http.RoundTripper {
 	if err == nil {
 		dial := &proxyDialer{tcp: net.Dialer{Timeout: t.cfg.DialTimeout, KeepAlive: 30 * time.Second}}
 		if proxy.Scheme == "https" {
-			// Not by net/http, which would show the proxy what is meant for receivers: the client's certificate, and
+			// Not by net/http, which would show the proxy secrets meant for receivers: the client's certificate, and
 			// that HTTP/2 is spoken.
 			dial.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.options.roots, ServerName: proxy.Hostname()}
 			dial.handshake = t.cfg.TLSHandshakeTimeout
@@ -144,5 +144,5 @@ func (g *literalGuard) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.next.RoundTrip(r)
 }
 
-// CloseIdleConnections lets http.Client close what is unused.
+// CloseIdleConnections lets http.Client close unused connections.
 func (g *literalGuard) CloseIdleConnections() { g.next.CloseIdleConnections() }

@@ -63,7 +63,7 @@ func storeLimit(dir string) (int64, error) {
 	limit := (free + held) / 10 * 7
 	name := filepath.Join(dir, "max_store")
 	if kept, err := os.ReadFile(name); err == nil {
-		before, _ := strconv.ParseInt(strings.TrimSpace(string(kept)), 10, 64) // what is no number is no limit
+		before, _ := strconv.ParseInt(strings.TrimSpace(string(kept)), 10, 64) // A malformed file means no limit.
 		if before >= limit {
 			return before, nil
 		}

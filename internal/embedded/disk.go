@@ -16,7 +16,7 @@ const (
 )
 
 // Disk is the volume of the data directory, of which a part is kept free: below that, new events are refused while there is
-// still room to finish what was accepted.
+// still room to finish accepted events.
 type Disk struct {
 	dir     string
 	reserve int64

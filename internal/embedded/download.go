@@ -114,7 +114,7 @@ func unpack(version embeddedpostgres.PostgresVersion, aside, repository string) 
 	return openUp(home)
 }
 
-// openUp lets every account read and run what is in the directory, whatever our umask took from it.
+// openUp lets every account read and run the files of the directory, regardless of our umask.
 func openUp(dir string) error {
 	return filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.Type()&fs.ModeSymlink != 0 {

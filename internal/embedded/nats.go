@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// NATSConfig says where the embedded NATS server keeps its streams and who may reach it.
+// NATSConfig says where the embedded NATS server keeps its streams and which clients may reach it.
 type NATSConfig struct {
 	// Dir is the data directory; the server's files lie in Dir/nats.
 	Dir string

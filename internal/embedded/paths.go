@@ -49,7 +49,7 @@ func layOut(dir string) (paths, error) {
 	return p, nil
 }
 
-// clean removes what must not outlive the server.
+// clean removes files that must not outlive the server.
 func (p paths) clean() error {
 	if !p.temporary {
 		return nil

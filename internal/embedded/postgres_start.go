@@ -113,7 +113,7 @@ func (p *Postgres) awaitReady(ctx context.Context, proc *process) error {
 	for {
 		select {
 		case <-slow:
-			p.cfg.Logger.Info("Postgres takes its time: it replays what was not yet in its files", "log", p.paths.log)
+			p.cfg.Logger.Info("Postgres starts slowly: it replays its log", "log", p.paths.log)
 		case <-proc.done:
 			return fmt.Errorf("it ended at once: %w", proc.err)
 		case <-ctx.Done():
@@ -147,7 +147,7 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	}
 	aside := p.paths.data + ".new"
 	if err := os.RemoveAll(aside); err != nil {
-		return fmt.Errorf("remove what is left of an earlier initdb: %w", err)
+		return fmt.Errorf("remove the remains of an earlier initdb: %w", err)
 	}
 	if err := p.as.makeDir(aside); err != nil {
 		return err

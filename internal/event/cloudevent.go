@@ -164,7 +164,7 @@ func headerValue(text string) string {
 	return b.String()
 }
 
-// Into writes the attributes into the event; what is empty leaves the event as it is. It judges what Event
+// Into writes the attributes into the event; empty ones leave the event as it is. It judges what Event
 // cannot hold: the rest is left to the rules.
 func (a *Attributes) Into(e *Event) *Refusal {
 	var r *Refusal

@@ -19,7 +19,7 @@ const (
 	MaxNesting    = 64  // arrays and objects within each other in data, data itself included
 )
 
-// CheckTenant refuses what is no tenant's name.
+// CheckTenant refuses malformed names of tenants.
 func CheckTenant(tenant string) *Refusal {
 	if len(tenant) < 1 || len(tenant) > MaxTenant || !all(tenant, idCharacter) {
 		return Refuse(BadTenant, "tenant", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
@@ -27,7 +27,7 @@ func CheckTenant(tenant string) *Refusal {
 	return nil
 }
 
-// CheckID refuses what is no event id. Dots are refused as the signature joins the id with dots.
+// CheckID refuses malformed event ids. Dots are refused as the signature joins the id with dots.
 func CheckID(id string) *Refusal {
 	if len(id) < 1 || len(id) > MaxID || !all(id, idCharacter) {
 		return Refuse(BadID, "id", "must be 1 to 128 characters of A-Z a-z 0-9 _ -")
@@ -35,7 +35,7 @@ func CheckID(id string) *Refusal {
 	return nil
 }
 
-// CheckType refuses what is no event type.
+// CheckType refuses malformed event types.
 func CheckType(name string) *Refusal {
 	ok := len(name) >= 1 && len(name) <= MaxType && all(name, typeCharacter) &&
 		name[0] != '.' && name[len(name)-1] != '.' && !strings.Contains(name, "..")

@@ -2,7 +2,7 @@ package group
 
 // Apart commits items so that the ones at fault fail alone. A group that is refused is halved until each item at fault stands
 // alone; then alone is called with it and the reason. One item at fault among 1,000 costs about 20 commits. Any other error, of
-// commit or of alone, ends it and is returned: what was committed before stays so.
+// commit or of alone, ends it and is returned: earlier commits stay.
 func Apart[T any](items []T, commit func([]T) error, atFault func(error) bool, alone func(T, error) error) error {
 	err := commit(items)
 	switch {

@@ -72,7 +72,7 @@ func Refusal(all []Difference) error {
 	return fmt.Errorf("%s: %s", strings.Join(wrong, "; "), remedy)
 }
 
-// Differences lists what is missing or not as the inboxes demand.
+// Differences lists streams and consumers that are missing or differ from the inboxes.
 func Differences(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) (all []Difference, err error) {
 	for _, inbox := range inboxes {
 		found, err := inbox.differences(ctx, js)

@@ -18,6 +18,6 @@
 // If the broker is away, sends wait for its return until their timeout and then fail with ErrUnavailable;
 // subscriptions come back by themselves, messages in flight stay with their handlers, and acks are sent once it is
 // back. If a consumer or its stream was deleted, a subscription looks for it with growing pauses, and says so in the log.
-// Close ends a subscription in order: nothing more is asked for, what was not handed out goes back at once, what
-// is in flight may finish within DrainTimeout, and then goes back as well.
+// Close ends a subscription in order: nothing more is requested, messages that wait here go back at once, those
+// in flight may finish within DrainTimeout, and then go back as well.
 package jetstream

@@ -19,7 +19,7 @@ const (
 	// maxBatchBytes bounds the memory of a commit, here and in the broker. Clients whose output exceeds 64 MiB
 	// are cut off.
 	maxBatchBytes = 8 << 20
-	// maxRejections is how many batches of one commit may be refused because of a duplicate; what is left then goes
+	// maxRejections is how many batches of one commit may be refused because of a duplicate; the rest then goes
 	// singly. One duplicate among 1,000 is found within six; a group that was sent before is full of them, and those
 	// cost no sync.
 	maxRejections = 8
@@ -79,7 +79,7 @@ func (l *lane) commit(ctx context.Context, parcels [][]letter) error {
 	return nil
 }
 
-// connected waits for the connection, if it is lost, until ctx ends. nats.go would keep what is published meanwhile, but
+// connected waits for the connection, if it is lost, until ctx ends. nats.go would keep messages published meanwhile, but
 // then it stores what its sender was told failed, and takes the room of acks.
 func connected(ctx context.Context, nc *nats.Conn) error {
 	if nc.IsConnected() {

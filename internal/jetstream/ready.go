@@ -64,7 +64,7 @@ func CanPublish(ctx context.Context, js natsjs.JetStream, stream, subject string
 		return fmt.Errorf("stream %s stored a message that it must refuse", stream)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
-		return fmt.Errorf("stream %s does not answer what is published to %s: may this account publish there, and is the broker's disk full? %w", stream, subject, err)
+		return fmt.Errorf("stream %s does not answer messages published to %s: may this account publish there, and is the broker's disk full? %w", stream, subject, err)
 	}
 	return fmt.Errorf("publish to %s: %w", subject, err)
 }

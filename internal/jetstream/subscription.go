@@ -20,7 +20,7 @@ var (
 	answerProgress = []byte("+WPI")
 )
 
-// subscription is one call of Subscribe. It outlives its sessions: what is in flight when the broker goes away stays
+// subscription is one call of Subscribe. It outlives its sessions: a message in flight when the broker goes away stays
 // in flight, and is answered when it is back.
 //
 // It pulls by itself instead of through Consume. That asks for more as soon as its callback returns, and what its
@@ -121,7 +121,7 @@ func (s *subscription) receive(m *nats.Msg, suspectTo uint64) {
 	s.ready.add(d)
 }
 
-// offer hands out what is wanted at once.
+// offer hands out the messages that are wanted at once.
 func (s *subscription) offer() {
 	for d := s.ready.next(); d != nil; d = s.ready.next() {
 		select {
@@ -223,7 +223,7 @@ func (s *subscription) beat(interval time.Duration, stop <-chan struct{}) {
 	}
 }
 
-// drain hands back what was not handed out, waits for what was, and hands back what takes too long.
+// drain hands back waiting messages, waits for those handed out, and hands back those that take too long.
 func (s *subscription) drain() {
 	close(s.out)
 	for _, d := range s.ready.all() {

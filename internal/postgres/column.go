@@ -144,7 +144,7 @@ func (c *Column) TimeOrNull(t time.Time) {
 	c.Time(t)
 }
 
-// Time adds a time of a year up to 294246, to the microsecond. Postgres refuses what is before 4713 BC.
+// Time adds a time of a year up to 294246, to the microsecond. Postgres refuses times before 4713 BC.
 func (c *Column) Time(t time.Time) {
 	// The lowest number would mean that there is no beginning.
 	c.int64(oid.T_timestamptz, max(t.UnixMicro(), math.MinInt64+year2000+1)-year2000)

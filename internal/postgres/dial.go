@@ -76,7 +76,7 @@ func (c *boundedConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// setLimit ends what waits at that time, and whatever follows; a zero time lifts it.
+// setLimit ends reads and writes at that time, also later ones; a zero time lifts it.
 func (c *boundedConn) setLimit(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +103,7 @@ func (c *boundedConn) bound(set func(time.Time) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.own || c.answer == 0 || !c.limit.IsZero() {
-		return nil // what was set holds
+		return nil // the deadline holds
 	}
 	return set(time.Now().Add(c.answer))
 }

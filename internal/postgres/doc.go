@@ -5,7 +5,7 @@
 //
 // Out go a pool of connections (Open), transactions that are tried again where that is right (Retry), statements that many
 // callers share (Batch) or that hot paths prepare (Statement) and their arrays (Column), the partitions of each day
-// (Partitions), the end of what is old (Retention: whole days are dropped, and none that holds what has not ended), and work
+// (Partitions), the end of old rows (Retention: whole days are dropped, and none that holds pending work), and work
 // that one process at a time does for all (RunChore).
 //
 // Open takes libpq's forms of a connection string and refuses a pooler in transaction mode. A session that answers that it cannot
@@ -20,5 +20,5 @@
 // two seconds with ErrUnavailable: to wait longer is the caller's business. A commit whose answer was lost is also
 // ErrUnknown: it may have happened, and is not repeated.
 //
-// Nothing runs by itself but what is called Run, which ends with its context. Close the pool to stop.
+// Nothing runs by itself but functions called Run, which end with their context. Close the pool to stop.
 package postgres

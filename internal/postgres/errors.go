@@ -71,7 +71,7 @@ func isConflict(err error) bool {
 	return refused != nil && refused.Constraint == "" && strings.HasSuffix(refused.Table, "_rest")
 }
 
-// badURL says what is wrong with a connection URL without showing any of it: where parsing ends, the text of the
+// badURL reports the error of a connection URL without showing any of it: where parsing ends, the text of the
 // error may be a piece of the password.
 func badURL(err error, raw string) error {
 	u, parseErr := url.Parse(raw)

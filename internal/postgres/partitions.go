@@ -46,7 +46,7 @@ func ensurePartition(ctx context.Context, db *sql.DB, table, column string, at t
 	}
 	from, to := pq.QuoteLiteral(firstID(at).String()), pq.QuoteLiteral(firstID(at.Add(day)).String())
 	return Retry(ctx, db, func(ctx context.Context, tx *sql.Tx) error {
-		// One process at a time; whoever comes later finds the partition.
+		// One process at a time; later ones find the partition.
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(partitionLock)); err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ type Partitions struct {
 }
 
 const (
-	// Yesterday's partition takes what was accepted before midnight and written after it.
+	// Yesterday's partition takes rows accepted before midnight and written after it.
 	daysBack = 1
 	// The days ahead are how long making them may fail before rows go to the partitions for the rest.
 	daysAhead = 3

@@ -37,7 +37,7 @@ func (c RetentionConfig) Validate() error {
 	return nil
 }
 
-// Retention drops what is older than it is to be kept: whole partitions, and rows of the tables that have none.
+// Retention drops expired rows: whole partitions, and rows of the tables that have none.
 type Retention struct {
 	cfg RetentionConfig
 	db  *sql.DB
@@ -63,7 +63,7 @@ func (r *Retention) Run(ctx context.Context) error {
 // AttemptsSince says from when on all attempts are kept.
 func (r *Retention) AttemptsSince() time.Time { return r.now().Add(-r.cfg.Attempts + day) }
 
-// Apply drops what is too old now.
+// Apply drops expired rows.
 func (r *Retention) Apply(ctx context.Context) error {
 	now := r.now()
 	for _, of := range []struct {

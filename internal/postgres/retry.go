@@ -27,7 +27,7 @@ var ErrUnknown = errors.New("unknown whether the transaction was committed")
 // may run several times; what it did before is rolled back.
 //
 // A commit whose answer was lost is not tried again: that is ErrUnknown. Where Postgres stays away, the
-// error is ErrUnavailable, with what was last said.
+// error is ErrUnavailable, with the last cause.
 func Retry(ctx context.Context, db *sql.DB, fn func(context.Context, *sql.Tx) error) error {
 	return retry(ctx, func() error { return transact(ctx, db, fn) })
 }

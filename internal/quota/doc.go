@@ -10,8 +10,8 @@
 // other once a second through Postgres what they took. So a tenant may take a limit's worth more for a second or two
 // when its load moves to another process.
 //
-// If Postgres is away, nothing can be made that is counted there, and rates go on by what was known last.
+// If Postgres is away, nothing can be made that is counted there, and rates go on by the last counts.
 //
-// Run keeps the limits and rates of other processes fresh until its context ends. Without Run, only what was loaded
-// with Refresh is known.
+// Run keeps the limits and rates of other processes fresh until its context ends. Without Run, only the limits loaded
+// with Refresh are known.
 package quota

@@ -28,7 +28,7 @@ func (q *Quotas) Enter(tenant string, name Name) (leave func(), err error) {
 	}, nil
 }
 
-// EnterSoon is Enter for what is over soon: the error says when to try again.
+// EnterSoon is Enter for short work: the error says when to retry.
 func (q *Quotas) EnterSoon(tenant string, name Name) (leave func(), err error) {
 	leave, err = q.Enter(tenant, name)
 	if limit, ok := err.(*api.LimitError); ok { //nolint:errorlint // Enter wraps nothing

@@ -124,7 +124,7 @@ func (b Bounds) of(name Name) (own *int64, base int64) {
 	panic("quota: no limit " + string(name))
 }
 
-// Check is an *api.LimitError unless more may be added to what is used.
+// Check is an *api.LimitError if more would exceed the limit.
 func (b Bounds) Check(name Name, used, more int64) error {
 	most := b.Most(name)
 	if more <= most && used <= most-more {

@@ -75,7 +75,7 @@ func New(cfg Config, deps Deps) (*Quotas, error) {
 	return q, nil
 }
 
-// Run keeps what is known fresh until ctx ends.
+// Run refreshes limits and counts until ctx ends.
 func (q *Quotas) Run(ctx context.Context) error {
 	tick := time.NewTicker(refreshEvery)
 	defer tick.Stop()
@@ -138,7 +138,7 @@ func (q *Quotas) refresh(ctx context.Context) (n int, err error) {
 		return 0, fmt.Errorf("read limits of tenants: %w", err)
 	}
 	if n == page && !last.After(q.seen) {
-		return 0, nil // As many were changed within the overlap: what is new comes with the next change.
+		return 0, nil // As many were changed within the overlap: new ones come with the next change.
 	}
 	q.note(changed)
 	q.seen = last
@@ -152,7 +152,7 @@ func decode(text []byte) (limits Limits, err error) {
 	return limits, err
 }
 
-// Lock locks the tenant's row until tx ends, and returns the tenant's limits: what is counted in tx from here on does not
+// Lock locks the tenant's row until tx ends, and returns the tenant's limits: rows counted in tx from here on do not
 // grow meanwhile. It is api.NotFound for a tenant that was deleted.
 func (q *Quotas) Lock(ctx context.Context, tx *sql.Tx, tenant string) (Bounds, error) {
 	if q == nil || tenant == "" {

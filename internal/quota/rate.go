@@ -68,7 +68,7 @@ func (q *Quotas) Take(tenant string, n int) error {
 	return nil
 }
 
-// share tells the other processes what was taken here, and learns what they took.
+// share exchanges the counts of this process with those of the others.
 func (q *Quotas) share(ctx context.Context) error {
 	tenants, taken, watched := q.measure()
 	if len(watched) == 0 {
@@ -113,7 +113,7 @@ func (q *Quotas) share(ctx context.Context) error {
 	return nil
 }
 
-// measure returns what was taken of which tenants per second, and all tenants whose rate is held here.
+// measure returns the rates of tenants taken here, and all tenants whose rate is held here.
 func (q *Quotas) measure() (tenants []string, taken []float64, watched []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

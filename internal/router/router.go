@@ -97,7 +97,7 @@ func (r Route) quarantine(msg *message.Message, cause error) error {
 // MaxPanics is how often handling a message may panic before it is put away.
 const MaxPanics = 3
 
-// ErrStopping ends what waits when its process stops: the message is handed back.
+// ErrStopping ends waiting when its process stops: the message is handed back.
 var ErrStopping = errors.New("the worker stops")
 
 // ErrDeadly marks why a message is quarantined that kills processes.

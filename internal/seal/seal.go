@@ -12,7 +12,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Errors of Open. Neither says anything of what was sealed.
+// Errors of Open. Neither reveals the sealed text.
 var (
 	// ErrUnknownKey says that the ring lacks the key that sealed.
 	ErrUnknownKey = errors.New("sealed with a key that is not in the ring")

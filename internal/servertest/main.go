@@ -30,7 +30,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 	goleak.VerifyTestMain(runner{m}, options...)
 }
 
-// runner is the tests with what is to be done after them.
+// runner runs the tests and cleans up after them.
 type runner struct{ m *testing.M }
 
 func (r runner) Run() int {

@@ -115,7 +115,7 @@ func (s *nameServer) serveTCP() {
 	}
 }
 
-// answer packs what the script says; what is longer than limit becomes a truncated answer.
+// answer packs the script's answer; beyond limit it is truncated.
 func (s *nameServer) answer(query []byte, limit int) []byte {
 	var in dnsmessage.Message
 	if in.Unpack(query) != nil || len(in.Questions) != 1 {

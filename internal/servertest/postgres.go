@@ -35,7 +35,7 @@ func Postgres(t testing.TB) *sql.DB {
 }
 
 // PostgresURL is the URL of a database of the test's own, with the schema in it and nothing else. Each call
-// makes another one; it is dropped when the test ends, whoever is still connected.
+// makes another one; it is dropped when the test ends, with its connections.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	return databaseURL(t, template)

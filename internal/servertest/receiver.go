@@ -65,7 +65,7 @@ func NewReceiver(t testing.TB, script ...Answer) *Receiver {
 	}()
 	t.Cleanup(func() {
 		close(r.closed)
-		_ = r.server.Close() // what is still open is cut off
+		_ = r.server.Close() // open requests are cut off
 		<-served
 	})
 	return r

@@ -15,7 +15,7 @@
 // It depends on Postgres when a key is used for the first time in a process; those who ask at the same time share one query.
 // While Postgres is away, keys in memory work on and others fail with the error of Postgres, to be retried. A key
 // that is destroyed is ErrDestroyed; bytes that do not belong to their place are seal.ErrCorrupt. A nil *Keys seals
-// nothing, and opens only what is not sealed.
+// nothing, and opens only contents that are not sealed.
 //
 // Run drops keys of deleted tenants until its context ends.
 package tenantkeys

@@ -17,7 +17,7 @@ type Message struct {
 	Sealed bool // Detail and Data are sealed
 }
 
-// The words for what is sealed of a message.
+// The words for the sealed parts of a message.
 const (
 	messageDetail = "quarantine detail"
 	messageData   = "quarantine data"

@@ -57,7 +57,7 @@ func (k *Keys) ask(ctx context.Context, list []*request) error {
 		if err := k.make(ctx, missing); err != nil {
 			return err
 		}
-		// Another process may have made some at the same time: what is stored counts.
+		// Another process may have made some at the same time: the stored keys count.
 		made, err := k.read(ctx, missing)
 		if err != nil {
 			return err

@@ -24,7 +24,7 @@ const (
 	maxSearched = 1000
 	// maxIncluded is how many events of a subscription include=webhookEvents shows.
 	maxIncluded = 100
-	// maxPayloads is how many bytes of payloads and responses one answer holds; what is beyond is null.
+	// maxPayloads is how many bytes of payloads and responses one answer holds; further ones are null.
 	maxPayloads = 16 << 20
 	// chunk is how many payloads are in memory at once while they are searched.
 	chunk = 50

@@ -30,7 +30,7 @@ func (d date) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + d.UTC().Format(dateLayout) + `"`), nil
 }
 
-// value is the date as filters and sorts compare it: what is printed, not the fraction that is not.
+// value is the date as filters and sorts compare it: to the digit that is printed.
 func (d date) value() any {
 	if d.IsZero() {
 		return nil

@@ -76,7 +76,7 @@ func exactType(s *subscriptions.Subscription) string {
 	return testType
 }
 
-// refused is a problem of publishing as the vendor says it: what is wrong with the payload is the client's.
+// refused is a problem of publishing in the vendor's words: a bad payload is the client's fault.
 func refused(err error) error {
 	problem, ok := errors.AsType[*api.Problem](err)
 	if !ok {

@@ -117,7 +117,7 @@ func (k *kajabi) delete(c *dialects.Call) error {
 	return nil
 }
 
-// sample answers what a payload of the event looks like: a bare list, for whoever may subscribe to the event.
+// sample answers with a payload of the event: a bare list, for callers that may subscribe to the event.
 func sample(event string) dialects.Handler {
 	return func(c *dialects.Call) error {
 		for _, scope := range events[event].scopes {

@@ -88,7 +88,7 @@ func words() dialects.Words {
 	}
 }
 
-// read makes a subscription of a create document, and says by pointer what is wrong with it.
+// read makes a subscription of a create document, and locates its errors by pointer.
 func read(in dialects.Input) (s *subscriptions.Subscription, wrong []dialects.FieldError) {
 	refuse := func(pointer, message string) {
 		wrong = append(wrong, dialects.FieldError{Field: pointer, Message: message})

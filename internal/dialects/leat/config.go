@@ -13,7 +13,7 @@ type Config struct {
 	EventTypes []string `envconfig:"LEAT_EVENT_TYPES" desc:"event types that Leat's API offers beside the vendor's thirteen, e.g. voucher_deleted"`
 }
 
-// Validate names what is no event type.
+// Validate names entries that are not event types.
 func (c Config) Validate() error {
 	for _, name := range c.EventTypes {
 		if err := subscriptions.ValidEventType(name); err != nil {

@@ -117,7 +117,7 @@ func (l *leat) get(c *dialects.Call) error {
 	return nil
 }
 
-// update changes what is sent and may be changed; event_type and secret are taken and ignored, since the
+// update changes the fields that were sent and may be changed; event_type and secret are taken and ignored, since the
 // vendor's own plugin sends them.
 func (l *leat) update(c *dialects.Call) error {
 	if err := c.Require(dialects.WriteSubscriptions); err != nil {
@@ -174,7 +174,7 @@ func empty(in dialects.Input, names ...string) (wrong []dialects.FieldError) {
 	return wrong
 }
 
-// change applies what create and update have in common, and says what is wrong with it. A status or attributes of null
+// change applies what create and update have in common, and reports its errors. A status or attributes of null
 // are as not sent.
 func change(s *subscriptions.Subscription, in dialects.Input) (wrong []dialects.FieldError) {
 	if text, _ := in.Text("name"); text != "" {

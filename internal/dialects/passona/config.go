@@ -12,7 +12,7 @@ type Config struct {
 	EventType string `envconfig:"PASSONA_EVENT_TYPE" desc:"event type that webhooks made through Passona's API subscribe to, for publishers that name no targets (empty: none)"`
 }
 
-// Validate names what is no event type.
+// Validate names entries that are not event types.
 func (c Config) Validate() error {
 	if c.EventType == "" {
 		return nil
