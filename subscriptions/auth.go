@@ -40,7 +40,7 @@ const (
 	maxAuthScope  = 256
 )
 
-// authField is one text of an Auth: which type has it, and what is wrong with it.
+// authField is one text of an Auth: which type has it, and its error.
 type authField struct {
 	name  string
 	of    AuthType

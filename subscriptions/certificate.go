@@ -61,7 +61,7 @@ func fingerprint(leaf *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// validateCertificate judges a client certificate but for its dates, and leaves of the PEM what is needed.
+// validateCertificate judges a client certificate but for its dates, and keeps the needed blocks of the PEM.
 func validateCertificate(sub *Subscription, bad *Invalid) {
 	c := sub.Certificate
 	if c == nil {

@@ -2,7 +2,7 @@
 // Directory, which knows all of it in memory and finds an event's subscriptions.
 //
 // In come changes: over HTTP (Routes), from the dialects, and from the stages (Disable). Each is judged in full on
-// save (validate.go, headers.go, filter/, schema.go), so that what is stored can be sent: URLs by the
+// save (validate.go, headers.go, filter/, schema.go), so that a stored subscription can be sent to: URLs by the
 // deployment's egress policy, headers, schedules, filters by their cost. Event types are kept beside
 // the subscriptions: what their data looks like, and which scopes a key needs to subscribe to them.
 //
@@ -19,7 +19,7 @@
 // Subscription.Err and concerns nobody else. A filter that was accepted cannot take an event more than a
 // bounded number of steps and bytes.
 //
-// When Postgres is away, changes and Fresh fail with an error that says so, and nothing is matched against what may
+// When Postgres is away, changes and Fresh fail with an error that says so, and nothing is matched against a cache that may
 // be stale; Get and AtLeast of a known revision go on. When a filter cannot be evaluated for an event, that event does not
 // match; it is counted and explained. The package starts no goroutine: Directory.Run, which only keeps the Directory
 // warm, ends with its context, and there is nothing to close.

@@ -15,7 +15,7 @@ const (
 	maxScopeLength = 128
 )
 
-// EventType describes a type of event: what its data looks like, and who may subscribe to it.
+// EventType describes a type of event: the shape of its data, and the scopes that subscribing needs.
 type EventType struct {
 	Tenant      string // empty: every tenant's
 	Name        string

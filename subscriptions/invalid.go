@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Invalid says what is wrong with a subscription or event type, field by field.
+// Invalid lists the errors of a subscription or event type, field by field.
 type Invalid struct{ Faults []Fault }
 
 // Fault is one thing that is wrong.

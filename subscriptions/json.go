@@ -56,7 +56,7 @@ type newSubscription struct {
 	Settable
 	Signing Signing    `json:"signing,omitempty" enum:"hmac,ed25519" doc:"hmac signs v1 with a shared secret, ed25519 signs v1a and gives a public key. Fixed from then on." example:"hmac"`
 	Secret  string     `json:"secret,omitempty" doc:"A secret of the caller's own: whsec_ and 24 to 64 bytes in base64, or whsk_ for ed25519; generated if left out." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
-	Since   *time.Time `json:"since,omitempty" doc:"Also send what was accepted at this time or later, 100 deliveries a second beside the live ones. Not in the future, and not before what the stream still holds." example:"2026-11-20T10:00:00Z"`
+	Since   *time.Time `json:"since,omitempty" doc:"Also send events accepted at this time or later, 100 deliveries a second beside the live ones. Not in the future, and not before what the stream still holds." example:"2026-11-20T10:00:00Z"`
 }
 
 // backfillJSON says who sends the past.
@@ -80,7 +80,7 @@ type subscriptionJSON struct {
 	Headers        map[string]string `json:"headers" nullable:"false" example:"{\"X-Env\":\"prod\"}"`
 	PayloadFormat  string            `json:"payload_format" example:"standard"`
 	ContentType    *string           `json:"content_type" doc:"Null: that of the payload format." example:"application/vnd.acme.events+json"`
-	Auth           *shownAuth        `json:"auth" doc:"How requests authenticate, without what is secret; null: not at all."`
+	Auth           *shownAuth        `json:"auth" doc:"How requests authenticate, without secrets; null: not at all."`
 	Certificate    *shownCertificate `json:"client_certificate" doc:"The certificate that is presented to receivers that ask for one; null: none."`
 	Retry          shownRetry        `json:"retry"`
 	Timeout        span              `json:"timeout" example:"15s"`
@@ -158,7 +158,7 @@ func (in *settable) into(s *Subscription) {
 	}
 }
 
-// settableOf is what a patch is merged into: what was set, without defaults.
+// settableOf is the document that a patch is merged into: the fields that were set, without defaults.
 func settableOf(s *Subscription) settable {
 	out := settable{
 		Name: s.Name, Description: s.Description, URL: s.URL, EventTypes: notNil(s.EventTypes),

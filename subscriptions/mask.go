@@ -10,8 +10,8 @@ import (
 // Mask stands in the place of a value that its reader may not see.
 const Mask = "***"
 
-// Masked is a subscription as readers see it who may not change it: without secrets, with the values of headers and what
-// may be a token in its URLs masked.
+// Masked is a subscription as readers see it who may not change it: without secrets, with the values of headers and
+// the parts that may be a token in its URLs masked.
 func (s *Subscription) Masked() *Subscription {
 	out := *s
 	out.Secrets = nil
@@ -29,7 +29,7 @@ func (s *Subscription) Masked() *Subscription {
 	return &out
 }
 
-// maskURL masks what may be a token in a URL: user and password, all values of the query, and parts of the path that
+// maskURL masks the parts of a URL that may hold a token: user and password, all values of the query, and parts of the path that
 // look made rather than named. What it returns is stored in the clear; masking it again changes nothing.
 func maskURL(raw string) string {
 	scheme, rest, ok := strings.Cut(raw, "://")
@@ -76,7 +76,7 @@ func looksMade(part string) bool {
 	return len(part) >= madeAnyway || len(part) >= madeWithDigit && strings.ContainsAny(part, "0123456789")
 }
 
-// validateMasks refuses masked values that a client read and sends back: they are not what is stored.
+// validateMasks refuses masked values that a client read and sends back: they are not the stored values.
 func validateMasks(s *Subscription, bad *Invalid) {
 	if s.Err != nil { // Of one that does not open nothing else is known; see Update.
 		return

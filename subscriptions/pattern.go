@@ -18,13 +18,13 @@ const (
 	anyRest  = ">" // one or more tokens, at the end
 )
 
-// ValidEventType says what is wrong with the name of an event type: 1-128 of [A-Za-z0-9_], in tokens that
+// ValidEventType is the error of an event type's name: it must be 1-128 of [A-Za-z0-9_], in tokens that
 // dots part.
 func ValidEventType(name string) error {
 	return checkTokens(name, false)
 }
 
-// ValidPattern says what is wrong with an event type or pattern of a subscription.
+// ValidPattern is the error of an event type or pattern of a subscription.
 func ValidPattern(pattern string) error {
 	return checkTokens(pattern, true)
 }

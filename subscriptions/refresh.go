@@ -38,11 +38,11 @@ func (d *Directory) update(ctx context.Context) (int64, error) {
 	case k.revision == value:
 		return value, nil
 	case k.revision < horizon:
-		d.log.WarnContext(ctx, "subscriptions are loaded anew: deletions since the known revision were cleaned up",
+		d.log.WarnContext(ctx, "reloading subscriptions: deletions since the known revision were cleaned up",
 			"known", k.revision, "horizon", horizon)
 		return d.load(ctx, value)
 	case k.revision > value:
-		d.log.WarnContext(ctx, "subscriptions are loaded anew: the database is older than what is known of it",
+		d.log.WarnContext(ctx, "reloading subscriptions: the database is older than the cache",
 			"known", k.revision, "database", value)
 		return d.load(ctx, value)
 	}
@@ -84,7 +84,7 @@ func (d *Directory) learn(ctx context.Context, k *known) (int64, error) {
 }
 
 // load reads everything, and then what changed after the revision that was current before: rows that are newer
-// may have been among those read, and what is known must be what there was at one revision.
+// may have been among those read, and the cache must be the state of one revision.
 func (d *Directory) load(ctx context.Context, value int64) (int64, error) {
 	start := time.Now()
 	k := newKnown()

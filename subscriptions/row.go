@@ -164,7 +164,7 @@ func rowOf(s *Subscription) *row {
 	return r
 }
 
-// extraOf writes what has no column of its own, {} where that is nothing.
+// extraOf writes the fields without a column of their own, {} if none is set.
 func extraOf(s *Subscription) string {
 	x := extra{ContentType: s.ContentType, Ordering: s.Ordering}
 	if s.Signing != SignHMAC {

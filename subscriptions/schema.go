@@ -79,7 +79,7 @@ func compileSchema(source []byte) (*schema, error) {
 	return compiled, compiled.checkCost()
 }
 
-// schemaError says what is wrong with a schema without the address that we made up for it.
+// schemaError is the error of a schema without the address that we made up for it.
 func schemaError(err error) error {
 	invalid, ok := errors.AsType[*jsonschema.SchemaValidationError](err)
 	if !ok {

@@ -66,7 +66,7 @@ func (j *judging) run(v any) (fits bool, err error) {
 	return j.fits(j.root, v, nil), nil
 }
 
-// spend takes steps from what is left.
+// spend takes steps from the budget.
 func (j *judging) spend(n int) {
 	if j.steps -= n; j.steps < 0 {
 		panic(stopped{ErrTooCostly})

@@ -163,7 +163,7 @@ func (c confidential) isEmpty() bool {
 	return len(c.Secrets) == 0 && c.Auth == nil && c.Certificate == nil && len(c.Headers) == 0 && c.URL == ""
 }
 
-// into sets what was opened.
+// into sets the opened values.
 func (c confidential) into(s *Subscription) {
 	s.Secrets, s.Auth, s.Certificate = c.Secrets, c.Auth, c.Certificate
 	if len(c.Headers) > 0 {
@@ -174,7 +174,7 @@ func (c confidential) into(s *Subscription) {
 	}
 }
 
-// sealSecrets encrypts what is confidential for its row; nothing is no bytes.
+// sealSecrets encrypts the confidential fields for their row; without any it returns no bytes.
 func sealSecrets(ring *seal.Ring, s *Subscription) ([]byte, error) {
 	c := confidentialOf(s)
 	if c.isEmpty() {

@@ -25,7 +25,7 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrDisabled says that a subscription cannot be paused or resumed because it is disabled.
 	ErrDisabled = errors.New("the subscription is disabled")
-	// ErrSealed says that what is new cannot be kept beside secrets that do not open.
+	// ErrSealed says that new secrets cannot be kept beside secrets that do not open.
 	ErrSealed = errors.New("the secrets of the subscription cannot be opened; rotate the secret first")
 )
 
@@ -165,7 +165,7 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 	if err := s.checkTypes(ctx, sub, added(before.EventTypes, sub.EventTypes)); err != nil {
 		return err
 	}
-	var sealed []byte // NULL keeps what is there
+	var sealed []byte // NULL keeps the stored one
 	switch {
 	case sub.Err == nil:
 		if sealed, err = sealSecrets(s.ring, sub); err != nil {
@@ -193,13 +193,13 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 }
 
 // Delete removes a subscription; what remains is a tombstone without its contents, by which every Directory
-// learns of it. Deleting what is not there is ErrNotFound and changes nothing.
+// learns of it. Deleting a missing subscription is ErrNotFound and changes nothing.
 func (s *Store) Delete(ctx context.Context, tenant string, id uuid.UUID) error {
 	return s.touch(ctx, `UPDATE subscriptions SET `+wiped+` FROM r
 WHERE id = $2 AND ($3 = '' OR tenant = $3) AND NOT deleted`, id, tenant)
 }
 
-// wiped is what is set on deletion; $1 is now.
+// wiped are the columns set on deletion; $1 is now.
 const wiped = `deleted = true, name = '', description = '', url = '', filter = '', headers = '{}', metadata = '{}',
 	secrets = '', settings = '{}', resource_id = '', changed = '{}', event_types = '{}', scopes = '{}',
 	updated_at = $1, revision = r.value`

@@ -10,7 +10,7 @@ import (
 const bulkChunk = 5_000
 
 // CreateMany saves many new subscriptions, some thousand in a transaction, all of which have the same revision;
-// what was saved before an error stays. It judges each as Create does, but for what event types demand and for limits: it is
+// subscriptions saved before an error stay. It judges each as Create does, but for what event types demand and for limits: it is
 // for those who operate Fanfare (loading, benchmarks), not for callers of an API. Numbers are not filled in.
 func (s *Store) CreateMany(ctx context.Context, subs iter.Seq[*Subscription]) (n int, err error) {
 	for chunk := range chunks(subs, bulkChunk) {

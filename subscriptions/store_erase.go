@@ -25,7 +25,7 @@ UPDATE subscriptions SET `+wiped+` FROM r WHERE tenant = $2 AND NOT deleted`, s.
 // sweepChunk is how many tombstones one transaction removes.
 const sweepChunk = 10_000
 
-// Sweep removes the tombstones of what was deleted longer than age ago (at least an hour) and returns how many
+// Sweep removes the tombstones of resources deleted longer than age ago (at least an hour) and returns how many
 // they were. A Directory that knows nothing newer than the youngest of them loads everything anew.
 func (s *Store) Sweep(ctx context.Context, age time.Duration) (total int64, err error) {
 	before := s.now().Add(-max(age, minTombstoneAge))

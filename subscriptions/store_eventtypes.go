@@ -13,7 +13,7 @@ import (
 	"github.com/lib/pq"
 )
 
-// wipedType is what is set on an event type's deletion; $1 is now.
+// wipedType are the columns set on an event type's deletion; $1 is now.
 const wipedType = `deleted = true, description = '', schema = NULL, sample = NULL, scopes = '{}', archived = false,
 	updated_at = $1, revision = r.value`
 
@@ -46,7 +46,7 @@ RETURNING revision`, t.args()...).Scan(&t.Revision)
 	return nil
 }
 
-// EnsureEventType makes an event type be there as given, whatever was there before: for those that a dialect
+// EnsureEventType creates or replaces an event type: for those that a dialect
 // brings with it. It changes nothing if it is there already.
 func (s *Store) EnsureEventType(ctx context.Context, t *EventType) error {
 	there, err := s.GetEventType(ctx, t.Tenant, t.Name)

@@ -14,8 +14,8 @@ import (
 const (
 	// entryBytes is about what a Directory holds for a subscription beside its texts: the entry, and its places in the index.
 	entryBytes = 512
-	// tombstonesOf is how many tombstones a tenant may have for each subscription that it may have: what is created and
-	// deleted in a loop is a row until Sweep takes it.
+	// tombstonesOf is how many tombstones a tenant may have for each subscription that it may have: a subscription created and
+	// deleted in a loop leaves a row until Sweep takes it.
 	tombstonesOf = 10
 )
 

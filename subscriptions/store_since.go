@@ -12,7 +12,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// Backfill begins to send a new subscription what was accepted since a time, as part of the transaction that creates
+// Backfill begins to send a new subscription the events accepted since a time, as part of the transaction that creates
 // it, and returns the id by which its progress is asked for. An *Invalid says that the time cannot be had.
 type Backfill func(ctx context.Context, tx *sql.Tx, sub *Subscription, since time.Time) (uuid.UUID, error)
 
@@ -22,7 +22,7 @@ var errNoBackfill = errors.New("no backfill")
 // OnSince says who sends the past to subscriptions that ask for it. It is called before the Store is used.
 func (s *Store) OnSince(b Backfill) { s.birth = b }
 
-// CreateSince is Create for a subscription that also receives what was accepted since a time. It returns the
+// CreateSince is Create for a subscription that also receives the events accepted since a time. It returns the
 // backfill's id. The subscription and its backfill are there together, or neither is.
 func (s *Store) CreateSince(ctx context.Context, sub *Subscription, since time.Time) (backfill uuid.UUID, err error) {
 	if s.birth == nil {

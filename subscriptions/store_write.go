@@ -25,12 +25,12 @@ SET (` + written + `, settings, bytes, revision) = (` + updatedValues + `, subsc
 	$27 + octet_length(coalesce($18, secrets)), r.value) FROM r
 WHERE id = $1 AND tenant = $2 AND subscriptions.revision = $26 AND NOT deleted RETURNING subscriptions.revision`
 
-// writtenArgs are the arguments of both statements, up to settings. A nil sealed leaves what is sealed as it is.
+// writtenArgs are the arguments of both statements, up to settings. A nil sealed leaves the sealed values as they are.
 func writtenArgs(s *Subscription, sealed []byte) []any {
 	r := rowOf(s)
 	c := &r.settings
 	url := s.URL
-	if sealed != nil { // Then headers and the whole URL are among what is sealed.
+	if sealed != nil { // Then headers and the whole URL are sealed.
 		url, c.headers = maskURL(s.URL), "{}"
 	}
 	delays := make(pq.Int64Array, len(s.Retry.Schedule))

@@ -15,7 +15,7 @@ const (
 	Active Status = "active"
 	// Paused subscriptions are matched; their deliveries are held and drain on resume.
 	Paused Status = "paused"
-	// Disabled subscriptions are not matched; what was pending is cancelled.
+	// Disabled subscriptions are not matched; pending deliveries are cancelled.
 	Disabled Status = "disabled"
 )
 

@@ -39,7 +39,7 @@ const (
 // PayloadFormats are the formats that a delivery's body can have.
 var PayloadFormats = []string{DefaultFormat, "cloudevents", "raw", Leat, Kajabi, Passona, Babelfor}
 
-// fill gives defaults to what is left open, and brings values to the form that they are stored in.
+// fill gives defaults to unset fields, and brings values to their stored form.
 func (s *Subscription) fill() {
 	setDefault(&s.Dialect, Native)
 	if s.Dialect == Native {
