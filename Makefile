@@ -6,10 +6,12 @@ RACEFLAG := $(if $(RACE),-race)
 PACKAGES ?=
 PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
 FUZZTIME ?= 20s
+SEED ?= 1
+MINUTES ?= 15
 # Modules of their own, so that their libraries are no dependencies of Fanfare.
 MODULES := deploy/release deploy/check
 
-.PHONY: help run demo test race attack check fuzz bench generate verify release
+.PHONY: help run demo test race attack chaos check fuzz bench generate verify release
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -30,6 +32,9 @@ race: ## run every test with the race detector
 
 attack: ## attack a victim tenant in every known way and print what it noticed; takes some ten minutes
 	$(GO) test ./internal/attack -run '^TestAttack$$' -count 1 -timeout 60m -v -attack.long
+
+chaos: ## break a running installation by SEED (1) for MINUTES (15), and check that every promise holds
+	$(GO) test ./internal/chaos -run '^TestChaos$$' -count 1 -timeout $$(($(MINUTES) + 30))m -v -chaos.seed $(SEED) -chaos.minutes $(MINUTES)
 
 check: ## hold the house style: formatting, vet, linters, import arrows
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:" $$unformatted; exit 1; fi

@@ -50,6 +50,7 @@ func arrows() map[string][]string {
 
 		"internal/attack":     {}, // tests alone, which run the binary
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota", "internal/survive"},
+		"internal/chaos":      {}, // tests alone, which run the binary
 		"internal/api":        {},
 		"internal/egress":     {},
 		"internal/cbor":       {},

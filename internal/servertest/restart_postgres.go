@@ -48,6 +48,9 @@ func NewRestartablePostgres(t testing.TB) *RestartablePostgres {
 	return r
 }
 
+// Dir is the server's data directory.
+func (r *RestartablePostgres) Dir() string { return r.cfg.Dir }
+
 // URL is that of the database; it stays the same over restarts.
 func (r *RestartablePostgres) URL() string { return r.url }
 

@@ -1,0 +1,140 @@
+package chaos_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// natsServer builds nats-server, of the version that Fanfare embeds.
+var natsServer = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(cache(), "nats-server")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
+		return "", errors.New(string(out))
+	}
+	return path, nil
+})
+
+// natsPassword is hexadecimal, as URLs want it.
+const natsPassword = "c4a05c4a05c4a05c4a05c4a05c4a05c4"
+
+// broker is a nats-server in a process of its own, configured as the handbook says.
+type broker struct {
+	t    testing.TB
+	addr string
+	dir  string // of its streams
+	path string // of its configuration
+	out  output
+
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// brokerConfig is what the handbook asks for: every write is synced, and Fanfare's account may ask whether that is so.
+func brokerConfig(name, addr, dir, more string) string {
+	return fmt.Sprintf(`server_name: %s
+listen: "%s"
+max_payload: 1MB
+jetstream { store_dir: "%s", sync_interval: always, max_file_store: 4GB }
+system_account: SYS
+accounts {
+  SYS { exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}] }
+  FANFARE {
+    jetstream: enabled, users: [{user: fanfare, password: "%s"}]
+    imports: [{service: {account: SYS, subject: "$SYS.REQ.SERVER.PING.JSZ"}}]
+  }
+}
+%s
+`, name, addr, dir, natsPassword, more)
+}
+
+// newBroker starts a server. It ends with the test.
+func newBroker(t testing.TB) *broker {
+	t.Helper()
+	b := makeBroker(t, "n0", freeAddress(t), "")
+	b.start()
+	return b
+}
+
+// makeBroker configures a server; more is added to its configuration.
+func makeBroker(t testing.TB, name, addr, more string) *broker {
+	t.Helper()
+	dir := t.TempDir()
+	b := &broker{t: t, addr: addr, dir: filepath.Join(dir, "js"), path: filepath.Join(dir, "nats.conf")}
+	if err := os.WriteFile(b.path, []byte(brokerConfig(name, addr, b.dir, more)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.kill)
+	return b
+}
+
+// start starts the server and returns once it takes connections.
+func (b *broker) start() {
+	b.t.Helper()
+	path, err := natsServer()
+	if err != nil {
+		b.t.Fatalf("build nats-server: %v", err)
+	}
+	b.cmd, b.done = exec.Command(path, "-c", b.path), make(chan struct{})
+	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatalf("start nats-server: %v", err)
+	}
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait() // How it ended does not matter.
+		close(done)
+	}(b.cmd, b.done)
+	listens := eventually(time.Minute, func() bool {
+		c, err := net.Dial("tcp", b.addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+	if !listens {
+		b.t.Fatalf("nats-server does not listen; it printed:\n%s", b.out.tail())
+	}
+}
+
+func (b *broker) url() string { return "nats://fanfare:" + natsPassword + "@" + b.addr }
+
+// kill ends it without a warning.
+func (b *broker) kill() { b.end(syscall.SIGKILL) }
+
+// stop ends it in the orderly way.
+func (b *broker) stop() { b.end(syscall.SIGTERM) }
+
+func (b *broker) end(s syscall.Signal) {
+	if b.cmd == nil {
+		return
+	}
+	_ = b.cmd.Process.Signal(s) // It may have ended.
+	<-b.done
+	b.cmd = nil
+}
+
+func (b *broker) freeze() { _ = b.cmd.Process.Signal(syscall.SIGSTOP) }
+func (b *broker) thaw()   { _ = b.cmd.Process.Signal(syscall.SIGCONT) }
+
+// cluster makes servers that form a cluster; none runs yet. Its routes go through no proxy.
+func cluster(t testing.TB, n int, more string) (all []*broker) {
+	t.Helper()
+	var routes []string
+	for range n {
+		routes = append(routes, freeAddress(t))
+	}
+	for i := range n {
+		config := fmt.Sprintf("cluster { name: fanfare, listen: %q, no_advertise: true, routes: [%s] }\n%s",
+			routes[i], `"nats-route://`+strings.Join(routes, `", "nats-route://`)+`"`, more)
+		all = append(all, makeBroker(t, fmt.Sprint("n", i), freeAddress(t), config))
+	}
+	return all
+}
