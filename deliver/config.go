@@ -16,8 +16,9 @@ type Config struct {
 	Messages int `envconfig:"DELIVER_MESSAGES" default:"1024" desc:"messages of tasks that one worker holds at most"`
 	// HandOff is how long a delivery may take before it becomes a row of its own, so that its task may go.
 	HandOff time.Duration `envconfig:"DELIVER_HAND_OFF" default:"1s" desc:"a delivery that takes longer no longer holds its task back"`
-	// Lease is how long a worker that died keeps others from its slow or retried deliveries.
-	Lease time.Duration `envconfig:"DELIVER_LEASE" default:"60s" desc:"how long a dead worker's retries wait for another worker; at least 50s"`
+	// Lease is how long a worker that died keeps others from its slow or retried deliveries; one that was killed does so until
+	// the others learn of it.
+	Lease time.Duration `envconfig:"DELIVER_LEASE" default:"60s" desc:"how long the retries of a worker whose machine was lost wait for another worker; those of a killed process wait some 10s; at least 50s"`
 	// DrainTimeout is how long attempts in flight may take to end after the worker was told to stop.
 	DrainTimeout time.Duration `envconfig:"DELIVER_DRAIN_TIMEOUT" default:"25s" desc:"how long deliveries in flight may take after SIGTERM"`
 	// TasksMaxBytes, BacklogMaxBytes and AttemptsMaxBytes bound the streams. A full TASKS stops fan-out, a full ATTEMPTS stops

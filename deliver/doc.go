@@ -62,5 +62,5 @@
 //
 // To stop, Run's context ends: nothing new is begun, what waits is handed back, attempts in flight may end within
 // Config.DrainTimeout and are then broken off and handed back. A worker that is killed loses its messages after
-// jetstream.AckWait and its leases after Config.Lease, to another worker.
+// jetstream.AckWait, and its leases as soon as the others learn of it, or else after Config.Lease, to another worker.
 package deliver

@@ -39,6 +39,7 @@ type due struct {
 	mu   sync.Mutex
 	near time.Time // until when to look often
 
+	buried []string                  // killed workers whose leases were ended; of the loop in lapse alone
 	lapsed atomic.Pointer[time.Time] // leases that ended before may be taken over; see lapse
 	swept  time.Time                 // when nothing else was due; of the loop in run alone
 }

@@ -18,7 +18,11 @@ func (d *due) lapse(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := d.passLapsed(ctx); err != nil && ctx.Err() == nil {
+		err := d.bury(ctx)
+		if err == nil {
+			err = d.passLapsed(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			w.trouble.Note("lapsed leases wait", err)
 		}
 	}

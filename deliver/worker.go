@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -63,17 +62,21 @@ type Deps struct {
 	Keys      *tenantkeys.Keys // nil: contents are stored in the clear
 	Metrics   *Metrics
 	Logger    *slog.Logger
-	Announcer Announcer         // nil: tenants are told nothing
-	Quotas    *quota.Quotas     // nil bounds no tenant
-	Suspects  *suspect.Guard    // nil: tasks that kill the process are not told apart
-	Workers   *throttle.Workers // divides max_in_flight; nil: this worker is the only one
-	Now       func() time.Time  // nil means time.Now
+	Announcer Announcer      // nil: tenants are told nothing
+	Quotas    *quota.Quotas  // nil bounds no tenant
+	Suspects  *suspect.Guard // nil: tasks that kill the process are not told apart
+	Name      string         // of the worker's leases, which no other worker ever has; empty: one is made
+	// Killed returns the names of workers that were killed, but for those known; nil: leases end by their time alone.
+	Killed  func(ctx context.Context, known []string) ([]string, error)
+	Workers *throttle.Workers // divides max_in_flight; nil: this worker is the only one
+	Now     func() time.Time  // nil means time.Now
 }
 
 // Worker makes deliveries: those of tasks, and those that were put off and are due.
 type Worker struct {
 	cfg       Config
 	name      string // of its leases; no two workers ever have the same
+	killed    func(ctx context.Context, known []string) ([]string, error)
 	js        natsjs.JetStream
 	ledger    *ledger
 	journal   *journal
@@ -114,12 +117,11 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "worker"
+	if deps.Name == "" {
+		deps.Name = uuid.NewString()
 	}
 	w := &Worker{
-		cfg: cfg, name: host + "-" + uuid.NewString(),
+		cfg: cfg, name: deps.Name, killed: deps.Killed,
 		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), journal: newJournal(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
@@ -127,6 +129,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w.trouble = trouble.New(w.log)
 	w.flights.panicked = func(cause any) { w.outlived("flight", cause) }
+	var err error
 	if w.panics, err = newPanics(); err != nil {
 		return nil, err
 	}

@@ -304,6 +304,7 @@ func (a *assembly) send(sh *shared) error {
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
 		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log, Workers: sh.workers,
+		Name: sh.heartbeat.ID(), Killed: sh.heartbeat.Killed,
 		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()}, Suspects: sh.suspects.tasks,
 	})
 	if err != nil {

@@ -43,6 +43,9 @@ func (b *backing) joins(ctx context.Context, r role) (*processes.Heartbeat, erro
 		if err := processes.Forget(ctx, b.db); err != nil {
 			return nil, err
 		}
+		if err := deliver.ReleaseLeases(ctx, b.db); err != nil {
+			return nil, err
+		}
 	}
 	h := processes.NewHeartbeat(b.db, string(r), version())
 	if r.is(roleDeliver) {

@@ -84,7 +84,10 @@ func (b *backing) topology(ctx context.Context, s *settings, to topologyOf) erro
 	if to.role != roleAll {
 		return jetstream.Refusal(wrong)
 	}
-	return b.applyTopology(ctx, s)
+	if err := b.applyTopology(ctx, s); err != nil || b.nats == nil {
+		return err
+	}
+	return jetstream.TakeBack(ctx, b.js, inboxes...)
 }
 
 // topologyOf is the process whose streams are looked at.

@@ -44,6 +44,23 @@ func Apply(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
 	return nil
 }
 
+// TakeBack makes the consumers hand out at once what was handed out and not acknowledged. It is for a process that has NATS
+// to itself and starts: what an earlier process had in hand when it was killed would else wait for AckWait.
+func TakeBack(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
+	for _, inbox := range inboxes {
+		for _, c := range inbox.Consumers {
+			consumer, err := js.Consumer(ctx, inbox.Stream.Name, c.Durable)
+			if err == nil && consumer.CachedInfo().NumAckPending > 0 {
+				_, err = js.ResetConsumer(ctx, inbox.Stream.Name, c.Durable)
+			}
+			if err != nil {
+				return fmt.Errorf("take back messages of consumer %s of stream %s: %w", c.Durable, inbox.Stream.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
 func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
 	stream, err := js.Stream(ctx, b.Stream.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {

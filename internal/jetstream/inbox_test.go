@@ -103,3 +103,44 @@ func TestApplyByManyAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// What a killed process had in hand is handed out again at once by a start that has NATS to itself, without a wait for
+// AckWait; what it acknowledged below that is not.
+func TestTakeBack(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	b := inbox()
+	b.Consumers[0].AckWait = time.Hour
+	apply(t, js, b)
+	publish(t, js, "1", "2", "3")
+	consumer, err := js.Consumer(t.Context(), b.Stream.Name, b.Consumers[0].Durable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := func() (bodies []string) {
+		batch, err := consumer.FetchNoWait(10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for m := range batch.Messages() {
+			if bodies = append(bodies, string(m.Data())); string(m.Data()) == "1" {
+				if err := m.DoubleAck(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return bodies
+	}
+	if got := strings.Join(fetch(), " "); got != "1 2 3" {
+		t.Fatalf("got %q", got)
+	}
+	if got := fetch(); len(got) != 0 {
+		t.Fatalf("got %q while they are in hand", got)
+	}
+	if err := jetstream.TakeBack(t.Context(), js, b); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(fetch(), " "); got != "2 3" {
+		t.Errorf("got %q after TakeBack, want what was not acknowledged", got)
+	}
+}

@@ -8,6 +8,8 @@
 // Its third use is sharing: each beat of a worker counts the live workers and its own rank, by which they divide
 // max_in_flight. The row outlives the worker's last attempt, so a worker that drains still has its share.
 //
+// Its fourth use is taking over: Killed finds the workers that were killed, whose leases need not be waited for.
+//
 // Run writes the row until its context ends, and then removes it. Rows of processes that were killed are removed by the others
 // after an hour.
 package processes

@@ -24,8 +24,9 @@ const (
 // id. A worker is live if it wrote its row within three beats.
 const upsert = `
 WITH killed AS (DELETE FROM processes WHERE seen_at < now() - interval '1 hour'),
-    beat AS (INSERT INTO processes (id, role, host, version) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (id) DO UPDATE SET seen_at = now())
+    beat AS (INSERT INTO processes (id, role, host, version, backend, backend_since)
+        SELECT $1, $2, $3, $4, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+        ON CONFLICT (id) DO UPDATE SET seen_at = now(), backend = excluded.backend, backend_since = excluded.backend_since)
 SELECT count(*), count(*) FILTER (WHERE id < $1) FROM processes
 WHERE id <> $1 AND role IN ('deliver', 'all') AND seen_at > now() - interval '15 seconds'`
 
@@ -38,6 +39,7 @@ type Heartbeat struct {
 
 	mu      sync.Mutex // held while the row is written
 	written time.Time  // the last time it was
+	steady  time.Time  // since when every write succeeded
 	joined  bool       // it was written before
 	others  int        // live workers at that time, without this process
 	rank    int        // of them, those with a lower id
@@ -51,6 +53,9 @@ func NewHeartbeat(db *sql.DB, role, version string) *Heartbeat {
 	}
 	return &Heartbeat{db: db, id: uuid.New(), role: role, host: host, version: version, counted: func(int, int) {}}
 }
+
+// ID names the process; no two processes ever have the same.
+func (h *Heartbeat) ID() string { return h.id.String() }
 
 // OnCount calls f after each beat with the number of live workers, this process included, and its rank among them. It is
 // for the process of a worker, before Run.
@@ -103,8 +108,11 @@ func (h *Heartbeat) beat(ctx context.Context, within time.Duration) error {
 	defer cancel()
 	err := h.write(ctx)
 	if err != nil {
-		h.written = time.Time{}
+		h.written, h.steady = time.Time{}, time.Time{}
 		return fmt.Errorf("write to Postgres: %w", err)
+	}
+	if now := time.Now(); h.steady.IsZero() || now.Sub(h.written) > fresh {
+		h.steady = now
 	}
 	h.written, h.joined = time.Now(), true
 	return nil

@@ -3,6 +3,7 @@ package processes_test
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"sync"
 	"testing"
 
@@ -114,5 +115,54 @@ func TestForget(t *testing.T) {
 	}
 	if err := processes.Forget(t.Context(), db); err != nil || rows(t, db) != 0 {
 		t.Errorf("%d rows are left, error %v", rows(t, db), err)
+	}
+}
+
+// A worker whose row is old and whose sessions are gone was killed. One that has a session is stopped or cut off, and one
+// that writes its row lives.
+func TestKilledWorkersAreFound(t *testing.T) {
+	t.Parallel()
+	url := servertest.PostgresURL(t)
+	join := func() (*processes.Heartbeat, *sql.DB) {
+		db, err := postgres.Open(t.Context(), url, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		h := processes.NewHeartbeat(db, "deliver", "v1")
+		if err := h.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return h, db
+	}
+	judge, db := join()
+	killed, closed := join()
+	stopped, _ := join()
+	alive, _ := join()
+	if _, err := db.Exec("UPDATE processes SET seen_at = now() - interval '10 seconds' WHERE id IN ($1, $2)", killed.ID(), stopped.ID()); err != nil {
+		t.Fatal(err)
+	}
+	_ = closed.Close() // As the kernel does for a process that is killed.
+	find := func(known ...string) []string {
+		found, err := judge.Killed(t.Context(), known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if got := find(); len(got) != 0 {
+		t.Errorf("a process that has just started found %v", got)
+	}
+	judge.Steady()
+	got := find()
+	for tries := 0; !slices.Equal(got, []string{killed.ID()}) && tries < 1000; tries++ { // Its sessions take a moment to end.
+		judge.Steady()
+		got = find()
+	}
+	if !slices.Equal(got, []string{killed.ID()}) {
+		t.Fatalf("found %v, want %s, neither the stopped %s nor the living %s", got, killed.ID(), stopped.ID(), alive.ID())
+	}
+	if got := find(killed.ID()); len(got) != 0 {
+		t.Errorf("found %v again", got)
 	}
 }
