@@ -7,12 +7,6 @@ import (
 	"syscall"
 )
 
-// untouch gives the memory of b back to the kernel, which hands out zeros should anybody read it. Where an allocation
-// takes in pages that were used before, Go clears all of it, and what was to cost address space only is resident.
-func untouch(b []byte) {
-	_ = syscall.Madvise(b, syscall.MADV_DONTNEED) // Where it fails, the memory is merely resident.
-}
-
 // usableMemory is that of the machine in bytes, or of the container, where that has less; 0 if neither is known.
 func usableMemory() int64 {
 	var system syscall.Sysinfo_t

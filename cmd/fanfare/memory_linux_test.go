@@ -2,39 +2,25 @@ package main
 
 import "testing"
 
-// Memory that was given back reads as zeros, as memory that was never used does.
-func TestUntouch(t *testing.T) {
+func TestBoundOfMemoryFollowsTheMemoryThereIs(t *testing.T) {
 	t.Parallel()
-	b := make([]byte, 1<<20)
-	for i := range b {
-		b[i] = 1
-	}
-	untouch(b)
-	for i, v := range b {
-		if v != 0 {
-			t.Fatalf("byte %d is still resident", i)
-		}
-	}
-}
-
-func TestHeadroomFollowsTheMemoryThereIs(t *testing.T) {
-	t.Parallel()
-	const gib = 1 << 30
+	const mib, gib = 1 << 20, 1 << 30
 	for _, tt := range []struct {
-		limit   string
-		machine int64
-		want    int64
+		limit        string
+		machine      int64
+		live, others uint64
+		want         int64
 	}{
-		{"max\n", 24 * gib, 384 << 20},
-		{"max\n", 16 * gib, 256 << 20},
-		{"max\n", 4 * gib, 128 << 20},
-		{"17179869184\n", 64 * gib, 256 << 20},
-		{"1073741824\n", 64 * gib, 128 << 20},
-		{"9223372036854771712\n", 16 * gib, 256 << 20}, // more than there is
-		{"", 0, 128 << 20},
+		{"max\n", 24 * gib, 40 * mib, 60 * mib, 448 * mib},
+		{"max\n", 4 * gib, 40 * mib, 60 * mib, 256 * mib},
+		{"4294967296\n", 64 * gib, 40 * mib, 60 * mib, 256 * mib},
+		{"1073741824\n", 64 * gib, 40 * mib, 60 * mib, 192 * mib},
+		{"9223372036854771712\n", 4 * gib, 0, 0, 256 * mib}, // more than there is
+		{"", 0, 0, 0, 192 * mib},
+		{"max\n", 24 * gib, 1000 * mib, 100 * mib, 1600 * mib}, // a large directory
 	} {
-		if got := headroom(containerMemory(tt.limit, tt.machine)); got != tt.want {
-			t.Errorf("limit %q on a machine of %d: got %d, want %d", tt.limit, tt.machine, got, tt.want)
+		if got := memoryBound(containerMemory(tt.limit, tt.machine), tt.live, tt.others); got != tt.want {
+			t.Errorf("limit %q on a machine of %d with %d live: got %d, want %d", tt.limit, tt.machine, tt.live, got, tt.want)
 		}
 	}
 	if usableMemory() <= 0 {

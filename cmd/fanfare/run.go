@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"time"
 
@@ -64,9 +63,9 @@ type host struct {
 
 // serveRole makes a process of the role and runs it until ctx ends; then everything is undone in reverse.
 func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
-	defer runtime.KeepAlive(ballast())
 	var undo cleanup
 	defer func() { err = errors.Join(err, undo.run()) }()
+	undo.add("the bound of memory", background(ctx, boundMemory))
 	fresh, err := s.ownKeys(r)
 	if err != nil {
 		return err

@@ -11,8 +11,7 @@
 // victim is lost or refused, the memory stays below 600 MB, and the attack's own condition holds
 // (a limit refuses, a scope is not bypassed, a stream ends). A window whose latency fails is repeated
 // with a fresh quiet window, because other load on the machine looks like an attack; the quickest window
-// of each kind counts. The process runs
-// with GOGC=100: the headroom that it gives the collector otherwise is up to 384 MB more.
+// of each kind counts.
 //
 // The short form runs in `make test`: small attacks against one process, bounds of latency that only a
 // stall exceeds. `make attack` runs the long form: each attack at full size, against a process of its own.

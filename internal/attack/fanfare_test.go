@@ -71,10 +71,7 @@ func start(t *testing.T) *fanfare {
 		}
 	}
 	cmd.Env = append(cmd.Env, "FANFARE_DATA_DIR="+dir, "FANFARE_ADDR=127.0.0.1:0", "FANFARE_OPS_ADDR=127.0.0.1:0", "FANFARE_SHUTDOWN_DELAY=0s",
-		"FANFARE_OPS_PPROF=true", "FANFARE_NATS_LISTEN=127.0.0.1:0", "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8", "SSL_CERT_FILE="+ca,
-		// The collector's headroom grows with the machine's memory, up to 384 MB of garbage: the bound of memory
-		// would say little with it.
-		"GOGC=100")
+		"FANFARE_OPS_PPROF=true", "FANFARE_NATS_LISTEN=127.0.0.1:0", "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8", "SSL_CERT_FILE="+ca)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
