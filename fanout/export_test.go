@@ -14,3 +14,9 @@ func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) it
 func NewPreviews() func(ctx context.Context, tenant string) (leave func(), err error) {
 	return newPreviews().enter
 }
+
+// List returns the last events of a tenant.
+func List(ctx context.Context, l *Ledger, tenant string, n int) ([]Recorded, error) {
+	list, _, err := l.list(ctx, filter{tenant: tenant, limit: n})
+	return list, err
+}

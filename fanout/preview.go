@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -15,9 +17,11 @@ import (
 
 const (
 	// previewTime bounds a preview: what was not examined by then is left out.
-	previewTime = 5 * time.Second
+	previewTime = 8 * time.Second
+	// previewRest is how many times as long as its work takes a preview rests.
+	previewRest = 5
 	// previewPage is how many events are looked at together.
-	previewPage = 500
+	previewPage = 100
 	// previewSamples is how many of the events that match are told.
 	previewSamples = 10
 	// previewSpan is the shortest span of time that a rate is made of.
@@ -125,13 +129,19 @@ func newestOf(rows []Recorded) []Recorded {
 // look returns the events of a page that are in the stream, and which of them match; none where there are no more. The page
 // moves on.
 func (r Routes) look(ctx context.Context, page *filter, first uint64, sub *subscriptions.Subscription) (rows, matching []Recorded, err error) {
+	begun := time.Now()
 	rows, _, err = r.Ledger.list(ctx, *page)
 	if err != nil || len(rows) == 0 {
 		return nil, nil, err
 	}
+	if page.after != uuid.Nil { // Most previews have one page.
+		if err := rest(ctx, previewRest*time.Since(begun)); err != nil {
+			return nil, nil, err
+		}
+	}
 	page.after = rows[len(rows)-1].UID
 	rows = slices.DeleteFunc(rows, func(row Recorded) bool { return row.Erased || row.Seq < first })
-	matching, err = Sieve{Reader: r.Reader, Bytes: r.Bytes, Directory: r.Directory}.Matching(ctx, page.tenant, slices.Clone(rows), sub)
+	matching, err = Sieve{Reader: r.Reader, Bytes: r.Bytes, Directory: r.Directory, Rest: previewRest}.Matching(ctx, page.tenant, slices.Clone(rows), sub)
 	return rows, matching, err
 }
 

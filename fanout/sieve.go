@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -18,7 +19,13 @@ type Sieve struct {
 	Bytes     Bytes
 	Directory *subscriptions.Directory
 	Remember  func(*deliver.Event) // is told of each event that matches; nil: nobody needs its bytes
+	// Rest is how many times as long as the work on events took the sieve rests, each few milliseconds, so that what is
+	// live goes first. On a busy machine work takes longer, and so does the rest.
+	Rest int
 }
+
+// workFor is how long a sieve works on events until it rests.
+const workFor = 4 * time.Millisecond
 
 // Matching returns those of the rows, which are a tenant's, whose events match and can be sent. An event is read only where the
 // ledger does not tell enough, or where its bytes are needed at once: reading is most of what the past costs.
@@ -73,6 +80,7 @@ func (s Sieve) read(ctx context.Context, tenant string, rows []Recorded, take fu
 	if len(rows) == 0 {
 		return nil
 	}
+	pause := s.pause()
 	missing := make(map[uuid.UUID]bool, len(rows))
 	low, high := rows[0].Seq, rows[0].Seq
 	for _, row := range rows {
@@ -89,6 +97,9 @@ func (s Sieve) read(ctx context.Context, tenant string, rows []Recorded, take fu
 				delete(missing, uid)
 				take(uid, e)
 			}
+			if err := pause(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	for _, row := range rows {
@@ -103,6 +114,37 @@ func (s Sieve) read(ctx context.Context, tenant string, rows []Recorded, take fu
 		if err == nil && !(row.Targeted.V && len(e.Targets) == 0) {
 			take(row.UID, e)
 		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// pause returns a function that rests, where it is time. Its error is that of the context.
+func (s Sieve) pause() func(context.Context) error {
+	begun := time.Now()
+	return func(ctx context.Context) error {
+		worked := time.Since(begun)
+		if s.Rest == 0 || worked < workFor {
+			return nil
+		}
+		if err := rest(ctx, time.Duration(s.Rest)*worked); err != nil {
+			return err
+		}
+		begun = time.Now()
+		return nil
+	}
+}
+
+// rest waits so long. The error is that of the context.
+func rest(ctx context.Context, so time.Duration) error {
+	timer := time.NewTimer(so)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
