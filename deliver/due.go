@@ -315,7 +315,7 @@ func (d *due) putOff(f *flight, r *outcome.Record, err error) (*outcome.Record, 
 		return r, err
 	}
 	if !w.outlives(f, p.Wait) {
-		w.metrics.limits.putOff.WithLabelValues(p.Reason).Inc()
+		w.countPutOff(p)
 		return nil, err
 	}
 	r = w.puttingOff(f, p)

@@ -208,14 +208,36 @@ func TestARateLimitHoldsOverAllWorkers(t *testing.T) {
 	}
 	put := 0.0
 	for _, w := range workers {
-		// What waited in line for the limit until it was handed off came back as busy.
-		for _, reason := range []outcome.Reason{outcome.ReasonRateLimited, outcome.ReasonBusy} {
-			put += metric(t, w.metrics.limits.putOff.WithLabelValues(string(reason)))
-		}
-		put += metric(t, w.metrics.handedOff)
+		put += metric(t, w.metrics.limits.putOff.WithLabelValues(string(outcome.ReasonRateLimited)))
 	}
 	if put == 0 {
-		t.Error("nothing was put off")
+		t.Error("nothing was put off by its rate limit")
+	}
+}
+
+// A delivery that is handed off while it waits in line, and is refused by the rate limit after that, counts as put off.
+func TestADeliveryThatIsHandedOffAndPutOffCounts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	cfg := quick()
+	cfg.HandOff = 20 * time.Millisecond
+	w := r.worker(cfg)
+	r.recorder()
+	release := make(chan struct{})
+	receiver := servertest.NewReceiver(t, servertest.After(release, servertest.Status(200)))
+	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
+		s.MaxInFlight = 1
+		s.RateLimit = &subscriptions.RateLimit{Limit: 1, Per: time.Minute}
+	})
+	first := r.send(r.event(), sub)
+	r.eventually("the first request", func() bool { return len(receiver.Requests()) == 1 })
+	second := r.send(r.event(), sub)
+	r.waits(second, outcome.ReasonBusy) // The row of its lease is written: it is handed off, and waits in line.
+	close(release)
+	r.ended(first, outcome.Delivered, outcome.ReasonOK)
+	r.waits(second, outcome.ReasonRateLimited)
+	if n := metric(t, w.metrics.limits.putOff.WithLabelValues(string(outcome.ReasonRateLimited))); n != 1 {
+		t.Errorf("%g deliveries count as put off by their rate limit, want 1", n)
 	}
 }
 

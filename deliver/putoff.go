@@ -14,9 +14,13 @@ func laterOf(err error) (throttle.Refusal, bool) { return errors.AsType[throttle
 // puttingOff is the record of a delivery that was put off.
 func (w *Worker) puttingOff(f *flight, p throttle.Refusal) *outcome.Record {
 	r := f.record(outcome.Later, outcome.Reason(p.Reason), w.now().Add(p.Wait))
-	w.metrics.limits.putOff.WithLabelValues(p.Reason).Inc()
+	w.countPutOff(p)
 	w.keepBytes(f, r)
 	return r
+}
+
+func (w *Worker) countPutOff(p throttle.Refusal) {
+	w.metrics.limits.putOff.WithLabelValues(p.Reason).Inc()
 }
 
 // outlives reports whether a delivery that is put off may outlive the stream of events, so that its bytes are to be

@@ -264,8 +264,11 @@ func (l *load) fly(f *flight, may bool) {
 			}
 		}
 	}()
-	if p, ok := laterOf(err); ok && waitedFor {
+	switch p, ok := laterOf(err); {
+	case ok && waitedFor:
 		r, err = w.puttingOff(f, p), nil
+	case ok && was == handed:
+		w.countPutOff(p) // Its row gets the reason when the lease goes back.
 	}
 	switch {
 	case err == nil && (was != lost || r.Attempt != nil):
