@@ -1,8 +1,6 @@
 package deliver
 
 import (
-	"strconv"
-
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
@@ -22,7 +20,7 @@ func aboutTasks(msg *message.Message) []suspect.Subject {
 	return list
 }
 
-// aboutOutcomes returns what a message of outcomes is about: its deliveries, with how many attempts were made.
+// aboutOutcomes returns what a message of outcomes is about: its deliveries. A repeat may have another number of attempts.
 func aboutOutcomes(msg *message.Message) []suspect.Subject {
 	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
@@ -30,7 +28,7 @@ func aboutOutcomes(msg *message.Message) []suspect.Subject {
 	}
 	list := make([]suspect.Subject, len(records))
 	for i, r := range records {
-		list[i] = suspect.Of(r.Delivery.String(), strconv.Itoa(r.Attempts))
+		list[i] = suspect.Of(r.Delivery.String())
 	}
 	return list
 }
