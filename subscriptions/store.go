@@ -85,7 +85,7 @@ func (s *Store) birthArgs(ctx context.Context, sub *Subscription) ([]any, error)
 	if err != nil {
 		return nil, err
 	}
-	return append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size()+int64(len(sealed))), nil
+	return append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size(sealed)+int64(len(sealed))), nil
 }
 
 // prepare judges a new subscription and fills in what it left open.
@@ -175,7 +175,7 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 		return ErrSealed
 	}
 	sub.UpdatedAt = s.now()
-	size := sub.size()
+	size := sub.size(sealed)
 	args := append(writtenArgs(sub, sealed), sub.Revision, size)
 	err = s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.grow(ctx, tx, sub, size+int64(len(sealed))); err != nil {

@@ -53,7 +53,7 @@ func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 		if err != nil {
 			return err
 		}
-		rows[i] = append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size()+int64(len(sealed)))
+		rows[i] = append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size(sealed)+int64(len(sealed)))
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -22,10 +22,14 @@ const (
 // Limit bounds what each tenant may have. It is called before the Store is used.
 func (s *Store) Limit(q *quota.Quotas) { s.quotas = q }
 
-// size is about how many bytes a Directory holds for the subscription, beside its sealed secrets.
-func (s *Subscription) size() int64 {
+// size is about how many bytes a Directory holds for the subscription, beside what is sealed of it. Headers and the whole
+// URL are among that, unless nothing new is sealed.
+func (s *Subscription) size(sealed []byte) int64 {
 	r := rowOf(s)
 	c := &r.settings
+	if sealed != nil {
+		r.url, c.headers = maskURL(s.URL), ""
+	}
 	n := entryBytes
 	for _, text := range []string{
 		r.name, r.url, r.types, r.resource, r.changed, r.filter, c.description, c.headers, c.schedule, c.extra, c.disabledReason,

@@ -99,7 +99,7 @@ func TestLimitOfSubscriptionBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	used, err := s.Usage(t.Context(), "acme")
-	if err != nil || used[quota.Subscriptions] != 2 || used[quota.SubscriptionBytes] < 9000 || used[quota.SubscriptionBytes] > 18_000 {
+	if err != nil || used[quota.Subscriptions] != 2 || used[quota.SubscriptionBytes] < 9000 || used[quota.SubscriptionBytes] > 11_000 {
 		t.Errorf("used %v, %v", used, err)
 	}
 	grown := *other
