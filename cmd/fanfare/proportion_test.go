@@ -25,7 +25,9 @@ const (
 	mostMemory = 100 << 20
 )
 
-// bounds are mostCPU and mostMemory, with what the race detector makes of them.
+// bounds are mostCPU and mostMemory, with what the race detector makes of them: code runs up to twenty times as long, and the
+// process's own loops, whose CPU counts as well, run the longer beside it. Pools drop a part of what is given back to them, so
+// more is allocated. What costs the square of its size still exceeds this by far: a hundred thousand items take 10^10 steps.
 func bounds() (cpu time.Duration, memory int64) {
 	if raceEnabled {
 		return 40 * mostCPU, 2 * mostMemory
