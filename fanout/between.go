@@ -14,7 +14,7 @@ import (
 )
 
 // What is read of the stream at once. As long as the broker reads a batch, nothing is stored in that stream: few messages
-// hold up what is published by a millisecond. A batch of a subject costs more than its messages, because the
+// delay publishing by a millisecond. A batch of a subject costs more than its messages, because the
 // broker counts what else there is of the subject, from block to block; so what can do without names none.
 const (
 	ReadMessages = 100

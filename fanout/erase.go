@@ -49,7 +49,7 @@ const (
 	eventPatience = 5 * time.Second
 )
 
-// settled returns when the ledger has what was under way.
+// settled returns when the ledger has all work that was under way.
 func (e *Eraser) settled(ctx context.Context, patience time.Duration) error {
 	return NewSettling(e.JetStream, e.Books).wait(ctx, patience)
 }

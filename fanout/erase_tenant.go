@@ -63,7 +63,7 @@ func (e *Eraser) CountTenant(ctx context.Context, tenant string) (int64, error) 
 }
 
 // overwrite removes a tenant's events from the stream, the latest of them overwritten with random bytes: the stream's files
-// keep what is removed until most of a file is.
+// keep removed messages until most of a file is removed.
 func (e *Eraser) overwrite(ctx context.Context, tenant string) error {
 	stream, err := e.JetStream.Stream(ctx, Stream)
 	if err != nil {
@@ -129,7 +129,7 @@ func (e *Eraser) forget(ctx context.Context, table, tenant string) error {
 	}
 }
 
-// forgetEvents removes a range of a tenant's events, and before that what is kept of them.
+// forgetEvents removes a range of a tenant's events, and before that their kept copies.
 func (e *Eraser) forgetEvents(ctx context.Context, tenant string) (int, error) {
 	rows, err := e.DB.QueryContext(ctx, `SELECT uid FROM events WHERE tenant = $1 ORDER BY uid LIMIT $2`, tenant, eraseChunk)
 	if err != nil {

@@ -28,7 +28,7 @@ type Recorded struct {
 	Targeted   sql.Null[bool] // see Event.targeted; null in rows of former versions
 }
 
-// filter says which rows of a list are asked for; what is zero does not bind.
+// filter selects the rows of a list; zero fields do not bind.
 type filter struct {
 	tenant       string
 	eventType    string

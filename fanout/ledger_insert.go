@@ -61,7 +61,7 @@ func (l *Ledger) insertRows(ctx context.Context, rows []*row) error {
 	})
 }
 
-// refusedBy reports whether an error is the fault of what was written or asked for, so that others can go on without it.
+// refusedBy reports whether an error is the fault of the rows or keys themselves, so that others can go on without them.
 func refusedBy(ctx context.Context) func(error) bool {
 	return func(err error) bool { return !postgres.IsUnavailable(err) && ctx.Err() == nil }
 }

@@ -41,7 +41,7 @@ func ReceiversOf(e *Event, matched subscriptions.Received) Receivers {
 	return to
 }
 
-// queue writes the deliveries that go in the order of a key. That is done before the event is acknowledged: who has
+// queue writes the deliveries that go in the order of a key. That is done before the event is acknowledged: a process that has
 // passed its place in the stream knows that they are there.
 func (j *job) queue(turns []deliver.Turn) error {
 	if len(turns) == 0 {

@@ -31,7 +31,7 @@ type quarantined struct {
 	err        error // of this message alone
 }
 
-// newQuarantined takes what is kept of a message. Its id is the same whenever it is made of this message.
+// newQuarantined makes the kept copy of a message. Its id is the same whenever it is made of this message.
 func newQuarantined(w event.Wire, r *event.Refusal) *quarantined {
 	id, tenant := QuarantineKey(w)
 	return &quarantined{
@@ -70,7 +70,7 @@ func (l *Ledger) Quarantine(ctx context.Context, w event.Wire, refusal *event.Re
 	return nil
 }
 
-// seal seals what is kept of a message. It may be repeated after an error.
+// seal seals the kept copy of a message. It may be repeated after an error.
 func (l *Ledger) seal(ctx context.Context, q *quarantined) error {
 	if q.sealed {
 		return nil

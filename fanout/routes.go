@@ -29,11 +29,11 @@ type Deliveries interface {
 	Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error)
 }
 
-// Bytes reads events wherever they still are: the stream, or what was kept of it.
+// Bytes reads events wherever they still are: the stream, or a kept copy.
 type Bytes interface {
 	// Get returns an event; deliver.ErrEventGone if it is nowhere any more.
 	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*deliver.Event, error)
-	// Kept returns what was kept of an event for a delivery that outlives the stream, and nothing that is only in
+	// Kept returns the copy of an event kept for a delivery that outlives the stream, and nothing that is only in
 	// memory; deliver.ErrEventGone if nothing was.
 	Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error)
 }
@@ -263,7 +263,7 @@ func (r Routes) find(ctx context.Context, id string) (Recorded, error) {
 	return row, err
 }
 
-// event returns the whole event: from the stream, or what was kept of it, without its targets then.
+// event returns the whole event: from the stream, or its kept copy, without its targets then.
 func (r Routes) event(ctx context.Context, row Recorded) (*Event, error) {
 	return ReadEvent(ctx, r.Reader, r.Bytes, row)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// Rules say what is a valid event. Ingest holds what it is sent against them before it answers; fan-out does so
-// with what comes straight from NATS.
+// Rules define a valid event. Ingest applies them before it answers; fan-out does so
+// to events that come straight from NATS.
 type Rules struct {
 	maxData int
 	strict  bool
@@ -108,7 +108,7 @@ func checkData(data []byte, most int) *event.Refusal {
 	return event.Refuse(event.BadData, "data", "must be JSON: "+syntaxError(data))
 }
 
-// syntaxError says what is wrong with a text that is no JSON.
+// syntaxError is the error of a text that is not JSON.
 func syntaxError(data []byte) string {
 	dec := jsontext.NewDecoder(bytes.NewReader(data))
 	if _, err := dec.ReadValue(); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// SettlePoll is how often it is looked whether what was accepted is in the ledger.
+	// SettlePoll is how often the ledger is asked whether it has the accepted events.
 	SettlePoll = 100 * time.Millisecond
 	// settlePatience bounds one wait for the recorder, well below a replay's lease.
 	settlePatience = 3 * time.Second

@@ -115,7 +115,7 @@ func tenantOf(subject string) string {
 var errNotRead = errors.New("the message is not from the stream of events")
 
 // handle sees one message through. Returning nil acknowledges it. It and what it calls on the way keep their frames small,
-// by leaving to functions of their own what is done before or seldom: each event has a goroutine, which begins with
+// by leaving preparations and rare work to functions of their own: each event has a goroutine, which begins with
 // 4 KiB of stack, and to move it to a larger one costs more than to match the event.
 func (s *Stage) handle(p patience, msg *message.Message) error {
 	j, refusal, err := s.take(p, msg)

@@ -33,7 +33,7 @@ type Attempt struct {
 // Result is what became of an attempt.
 type Result struct {
 	StartedAt  time.Time
-	Duration   time.Duration // to the end of the response's body, or of what is read of it
+	Duration   time.Duration // to the end of the response's body, or of the part that is read
 	Status     int           // 0 where no complete header came
 	RetryAfter time.Duration // what a 429, 502, 503 or 504 asked for, at most 24 h; 0 where nothing
 	Err        error         // an *Error; nil where the status says it all
@@ -52,7 +52,7 @@ type PosterConfig struct {
 	Plans      int           // subscriptions whose requests are kept prepared, 1 to 2 KiB each
 	Identities int           // client certificates whose connections are kept
 	BodyTime   time.Duration // for reading a response's body once its header is complete
-	DrainSize  int64         // bytes read beyond what is kept, so that the connection can be used again
+	DrainSize  int64         // bytes read beyond the kept ones, so that the connection can be used again
 }
 
 // DefaultPosterConfig has Fanfare's own formats and the limits that api.md promises.

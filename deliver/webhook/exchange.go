@@ -116,7 +116,7 @@ func (p *Poster) countResent(r *Result, n int) {
 	}
 }
 
-// read takes what is worth keeping of a response, and a little more where that lets the connection be used
+// read takes the kept part of a response, and a little more where that lets the connection be used
 // again. It returns an error only where the body did not end as it should.
 func (p *Poster) read(resp *http.Response, conceal *conceal) ([]byte, error) {
 	if resp.ContentLength == 0 {

@@ -150,7 +150,7 @@ func cloudEventBody(e *event.Event) ([]byte, error) {
 	return w.buf, w.err
 }
 
-// cloudData appends the data and its type: what is not JSON, as base64.
+// cloudData appends the data and its type: other than JSON, as base64.
 func (w *jsonWriter) cloudData(e *event.Event) {
 	switch {
 	case !e.JSON():

@@ -18,7 +18,7 @@ func HeedsRetryAfter(status int) bool {
 	return false
 }
 
-// parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date. It returns 0 for what is
+// parseRetryAfter reads a Retry-After header: whole seconds or an HTTP date. It returns 0 if it is
 // neither, negative or past, and at most MaxRetryAfter.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" || len(value) > 64 {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxResponse bounds what is kept of a response, in bytes.
+// maxResponse bounds the kept part of a response, in bytes.
 const maxResponse = 16 << 10
 
 // binaryMark begins a kept response that was no text; the rest is base64 of its beginning. It is the form

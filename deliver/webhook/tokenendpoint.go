@@ -47,7 +47,7 @@ type tokenEndpoint struct {
 	style atomic.Int32
 }
 
-// newTokenEndpoint asks through transport, which is guarded, and bounds what comes back.
+// newTokenEndpoint asks through transport, which is guarded, and bounds the answer.
 func newTokenEndpoint(guarded *http.Client, a *subscriptions.Auth) (*tokenEndpoint, error) {
 	u, err := url.Parse(a.TokenURL)
 	if err != nil || u.Host == "" {

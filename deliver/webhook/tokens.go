@@ -112,7 +112,7 @@ func (t *tokens) wait(ctx context.Context) (string, error) {
 	if f.waiting--; f.waiting == 0 {
 		f.stop()
 		if t.asking == f {
-			t.asking = nil // Who comes now must not get the error of what was broken off.
+			t.asking = nil // Later callers must not get the error of a cancelled request.
 		}
 	}
 	return "", context.Cause(ctx)

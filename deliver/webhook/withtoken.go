@@ -10,7 +10,7 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// newTokens makes what gets and keeps tokens for a subscription; nil where it needs none.
+// newTokens makes the source of a subscription's tokens; nil if it needs none.
 func (p *Poster) newTokens(a *subscriptions.Auth) (*tokens, error) {
 	if a == nil || a.Type != subscriptions.AuthOAuth2 {
 		return nil, nil

@@ -19,7 +19,7 @@ import (
 )
 
 // Auditor proves that nothing is lost: that each event of the stream is in the ledger, and that each match has a
-// delivery which ended or is pending. It names what is not so, and may mend it.
+// delivery which ended or is pending. It names gaps, and may mend them.
 type Auditor struct {
 	Deps
 	store *auditStore
@@ -132,8 +132,8 @@ func (a *Auditor) Audit(ctx context.Context, span deliver.Span) (*Audit, error) 
 	return r, nil
 }
 
-// Mend makes good what an audit found, as far as it can be: what is missing is sent. It returns how much could not
-// be.
+// Mend repairs the gaps that an audit found, as far as possible: it sends missing deliveries. It returns how many it could not
+// repair.
 func (a *Auditor) Mend(ctx context.Context, r *Audit) (left int, err error) {
 	var errs []error
 	for _, g := range r.Gaps {
@@ -239,7 +239,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 }
 
 // candidates are the subscriptions that may lack a delivery of an event, the likeliest first: those that have none, then
-// those that had it sent again. The broker's clock may be behind by a minute; but what was sent to a subscription that
+// those that had it sent again. The broker's clock may be behind by a minute; but deliveries to a subscription that
 // came after the event is its past, and lacks nothing.
 func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool, acceptedAt time.Time) []*subscriptions.Subscription {
 	var first, second []*subscriptions.Subscription
@@ -262,7 +262,7 @@ func (a *Auditor) refusal(ctx context.Context, e *fanout.Event, w event.Wire) (*
 	return a.Rules.Check(ctx, e)
 }
 
-// refan fans an event out that the ledger does not have, as fan-out would: deliver skips what was made.
+// refan fans an event out that the ledger does not have, as fan-out would: deliver skips deliveries that were made.
 func (a *Auditor) refan(ctx context.Context, e *fanout.Event, w event.Wire) error {
 	refusal, err := a.refusal(ctx, e, w)
 	if err != nil {
@@ -300,7 +300,7 @@ func (a *Auditor) receivers(e *fanout.Event, list []*subscriptions.Subscription,
 	return fanout.ReceiversOf(e, matched)
 }
 
-// send sends what is missing; deliver skips what was made.
+// send sends missing deliveries; deliver skips those that were made.
 func (a *Auditor) send(ctx context.Context, e *fanout.Event, to fanout.Receivers) error {
 	if len(to.Targets) > 0 {
 		if err := a.Outbox.Send(ctx, fanout.TasksOf(e, to.Targets, deliver.Task{Revision: to.Revision, Suspect: true, Counted: true})...); err != nil {

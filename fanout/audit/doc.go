@@ -4,8 +4,8 @@
 // An Auditor answers `GET /v1/audit` and `fanfare audit`. A Reconciler audits each event once, two minutes after its
 // acceptance, and repairs what it can.
 //
-// It promises that for each event matched = delivered + dead + cancelled + pending, or that the report names what is
-// missing or superfluous. A repair never sends twice: deliver skips what its ledger has.
+// It promises that for each event matched = delivered + dead + cancelled + pending, or that the report names each
+// missing or superfluous one. A repair never sends twice: deliver skips what its ledger has.
 //
 // While Postgres or the broker is away, an audit fails and a Reconciler waits. There is nothing to drain: Run ends with
 // its context.

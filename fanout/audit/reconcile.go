@@ -14,14 +14,14 @@ import (
 
 const (
 	reconcileEvery = time.Minute
-	// reconcileGrace is how old an event is before it is overdue: whatever is slower than this waits in a stream
+	// reconcileGrace is how old an event is before it is overdue: slower work waits in a stream
 	// or as a row, where an audit sees it.
 	reconcileGrace = 2 * time.Minute
 	// reconcileBack is how far the first round looks back, and how far a round goes at most.
 	reconcileBack = 6 * time.Hour
 )
 
-// Reconciler audits what was accepted, once for each event, and sends what is missing, unasked. Any number may run;
+// Reconciler audits each accepted event once, and sends missing deliveries unasked. Any number may run;
 // one at a time works.
 type Reconciler struct {
 	auditor *Auditor
@@ -49,7 +49,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	return postgres.RunChore(ctx, r.auditor.DB, r.log, postgres.Chore{Name: "reconcile", Every: reconcileEvery, Do: r.round})
 }
 
-// round looks at what has become overdue since the last one. What could not be mended is looked at again.
+// round looks at events that became overdue since the last one, and again at those it could not mend.
 func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, error) {
 	span := deliver.Span{Since: place, Until: r.now().Add(-reconcileGrace)}
 	if oldest := span.Until.Add(-reconcileBack); span.Since.Before(oldest) {
@@ -64,7 +64,7 @@ func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, err
 	}
 	left, err := r.auditor.Mend(ctx, found)
 	for _, g := range found.Gaps {
-		r.log.WarnContext(ctx, "what was missing is made good", "kind", g.Kind, "event", g.EventID, "subscription", g.SubscriptionID, "mendable", g.mend != nil)
+		r.log.WarnContext(ctx, "gap repaired", "kind", g.Kind, "event", g.EventID, "subscription", g.SubscriptionID, "mendable", g.mend != nil)
 		if g.mend != nil {
 			r.mended.WithLabelValues(string(g.Kind)).Inc()
 		}

@@ -27,7 +27,7 @@ func (a *Auditor) Register(to huma.API) {
 		OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Operations"},
 		Summary: "Prove that nothing is lost",
 		Description: "For the events that were accepted in a span: each is in the stream and in the ledger, and each match is " +
-			"delivered, dead, cancelled or pending. What is not so is named. `fanfare audit --repair` sends what is missing.",
+			"delivered, dead, cancelled or pending. Each gap is named. `fanfare audit --repair` sends missing deliveries.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
 }

@@ -18,8 +18,8 @@ type auditStore struct {
 	db *sql.DB
 }
 
-// window returns the rows of a span that must be in the stream, and counts those that need not be any more: what
-// is older than the stream, and what was erased.
+// window returns the rows of a span that must be in the stream, and counts those that need not be any more:
+// events older than the stream, and erased ones.
 func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64) (map[uuid.UUID]fanout.Recorded, int64, error) {
 	low, high := event.FirstUID(span.Since), event.FirstUID(span.Until)
 	var aged int64

@@ -32,10 +32,10 @@ func (a *Auditor) holdStreamAgainstLedger(ctx context.Context, span deliver.Span
 	if err != nil {
 		return fmt.Errorf("look at consumer %s: %w", fanout.Durable, err)
 	}
-	// Read before the ledger: what was acknowledged by now is in it.
+	// Read before the ledger, which has all events acknowledged by now.
 	s := &streamAudit{Auditor: a, report: r, span: span, from: span.Since, first: stream.CachedInfo().State.FirstSeq}
 	if at := consumer.CachedInfo(); at.NumPending == 0 && at.NumAckPending == 0 {
-		s.done = stream.CachedInfo().State.LastSeq // a floor does not move over what was deleted
+		s.done = stream.CachedInfo().State.LastSeq // a floor does not move over deleted messages
 	}
 	s.done = max(s.done, consumer.CachedInfo().AckFloor.Stream)
 	for opt := jetstreamext.GetBatchStartTime(span.Since); opt != nil; {
@@ -56,7 +56,7 @@ type streamAudit struct {
 	*Auditor
 	report *Audit
 	span   deliver.Span
-	first  uint64 // what is before is not in the stream any more
+	first  uint64 // of the stream's messages
 	done   uint64 // up to here fan-out has done its work
 	from   time.Time
 	seen   []seen
@@ -98,7 +98,7 @@ func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) 
 	return next, nil
 }
 
-// flush holds a window against the ledger: what was seen from the last window's end to this one's.
+// flush compares a window with the ledger: the events seen from the last window's end to this one's.
 func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 	n := 0
 	for n < len(s.seen) && s.seen[n].wire.At.Before(to) {

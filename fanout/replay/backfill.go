@@ -14,11 +14,11 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// Backfill gives new subscriptions their past. It is a replay that makes only what was never made: what was accepted
+// Backfill gives new subscriptions their past. It is a replay that makes only deliveries that were never made: an event accepted
 // around a subscription's birth is matched live or not, so it waits until that is decided and in the ledger.
 type Backfill struct {
 	DB *sql.DB
-	// MaxAge is how long the stream keeps events: what is older cannot be had.
+	// MaxAge is how long the stream keeps events: older ones are gone.
 	MaxAge time.Duration
 	Quotas *quota.Quotas
 	Now    func() time.Time // nil means time.Now

@@ -9,14 +9,14 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 )
 
-// How many times as long as a step took a replay rests at least, so that what is live goes in between. Counting has no
+// How many times as long as a step took a replay rests at least, so that live events go in between. Counting has no
 // rate that it must keep, and it would be half of what collects garbage.
 const (
 	restSending  = 2
 	restCounting = 8
 )
 
-// pauseAfter returns how long to wait after a step that took so long; but a replay that sends does not rest where what is
+// pauseAfter returns how long to wait after a step that took so long; but a replay that sends does not rest where the rows
 // written ahead would run out.
 func pauseAfter(counting bool, wait, took time.Duration) time.Duration {
 	if counting {

@@ -47,7 +47,7 @@ type replay struct {
 	matched      int64
 	sent         int64
 	place        uuid.UUID       // the last event or dead letter that was looked at
-	lastSeq      sql.Null[int64] // of one that makes what is missing: the last place in the stream that it looks at
+	lastSeq      sql.Null[int64] // of one that makes missing deliveries: the last place in the stream that it looks at
 	createdAt    time.Time
 	endedAt      sql.NullTime
 }
@@ -81,7 +81,7 @@ func (r Routes) Register(to huma.API) {
 	api.Register(to, r.start, "subscriptions:write", op(http.MethodPost, "/v1/subscriptions/{id}/replay", "replay-subscription",
 		"Send events of the past to a subscription",
 		"Also events that are older than the subscription, if they match it as it is now and the stream still holds them. "+
-			"Each is sent as a new generation with the same webhook-id, beside what is live, at the rate that is asked for. "+
+			"Each is sent as a new generation with the same webhook-id, beside live events, at the requested rate. "+
 			"`only` says which: `dead` ones, all that were `undelivered`, or `all`. A dry run only counts."))
 	api.Register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
 		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
@@ -105,7 +105,7 @@ type replayJSON struct {
 	Sent         int64       `json:"sent" doc:"How many it has made so far; each is a delivery of its own"`
 	Rate         int         `json:"rate" doc:"Deliveries per second"`
 	Subscription *uuid.UUID  `json:"subscription_id"`
-	Only         string      `json:"only" enum:"dead,undelivered,all,missing" doc:"missing: what was never sent; the past of a subscription that was created with since"`
+	Only         string      `json:"only" enum:"dead,undelivered,all,missing" doc:"missing: deliveries that were never made; the past of a subscription that was created with since"`
 	Since        time.Time   `json:"since"`
 	Until        time.Time   `json:"until" doc:"Of a backfill that has not begun to count, when it was asked for"`
 	DryRun       bool        `json:"dry_run"`

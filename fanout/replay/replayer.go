@@ -24,11 +24,11 @@ const (
 	// replaysAtOnce is how many replays one process works on.
 	replaysAtOnce = 8
 	replayPoll    = time.Second
-	// replayAhead is how long before a delivery is due its row is written: what is paused or cancelled stops
+	// replayAhead is how long before a delivery is due its row is written: a paused or cancelled replay stops
 	// within this time.
 	replayAhead = time.Second
 	// A step looks at so many events or dead letters at most, and at those of a fortieth of a second, or at stretchLeast:
-	// what it asks of Postgres and the stream is done within milliseconds, and what is live goes in between.
+	// what it asks of Postgres and the stream is done within milliseconds, and live events go in between.
 	countMost    = 200
 	stretchMost  = 500
 	stretchLeast = 20
@@ -69,7 +69,7 @@ func NewReplayer(deps Deps) *Replayer {
 	}
 }
 
-// Run works on replays until ctx ends; what is not done is left to the next one who asks. While Postgres or the
+// Run works on replays until ctx ends; the next process that asks continues them. While Postgres or the
 // broker is away replays wait.
 func (r *Replayer) Run(ctx context.Context) error {
 	var working sync.WaitGroup

@@ -166,7 +166,7 @@ func (s *replayStore) release(ctx context.Context, worker string) error {
 	return nil
 }
 
-// settle bounds a replay that makes only what is missing: by a place in the stream, and the time of acceptance there.
+// settle bounds a replay that makes only missing deliveries: by a place in the stream, and the time of acceptance there.
 func (s *replayStore) settle(ctx context.Context, p *replay, worker string, at *fanout.Settling) error {
 	res, err := s.db.ExecContext(ctx, `
 UPDATE replays SET last_seq = $3, until = greatest(until, $4) WHERE id = $1 AND worker = $2 AND state IN ('counting', 'running') AND last_seq IS NULL`,
