@@ -145,21 +145,24 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 		return webhook.Result{}, errLost
 	}
 	start := w.now()
+	ctx, span := w.traceAttempt(f)
 	defer func() {
 		if p := recover(); p != nil {
 			w.metrics.panics.Inc()
-			w.log.Error("attempt panicked", "delivery", f.delivery, "panic", p, "stack", string(debug.Stack()))
+			w.log.ErrorContext(ctx, "attempt panicked", "delivery", f.delivery, "panic", p, "stack", string(debug.Stack()))
 			// Retried by schedule: the cause may be this event, this receiver or this version of Fanfare.
 			result = webhook.Result{StartedAt: start, Duration: w.now().Sub(start), Reason: outcome.ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
 		}
+		endAttempt(span, result, err)
 	}()
 	if sub.Err != nil {
 		// Its secrets do not open: that is for a person to mend, and the delivery to be sent again then.
 		return webhook.Result{StartedAt: start, Reason: outcome.ReasonConfig, Err: sub.Err}, nil
 	}
 	suspect.Fault("attempt", f.event.Data)
-	result = w.poster.Send(w.hard, webhook.Attempt{
+	result = w.poster.Send(ctx, webhook.Attempt{
 		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
+		TraceParent: span.TraceParent(f.event.TraceParent),
 	})
 	if w.hard.Err() != nil && result.Reason != outcome.ReasonOK {
 		// Broken off by ourselves: not the receiver's failure, and not to be counted as one.

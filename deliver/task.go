@@ -56,6 +56,7 @@ func (w *Worker) handle(msg *message.Message) error {
 	if err := w.open(tasks); err != nil {
 		return err
 	}
+	defer w.traceTasks(tasks)()
 	flights, err := w.unknown(tasks, w.board(tasks), meta.Suspect)
 	if err != nil {
 		return err

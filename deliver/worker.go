@@ -21,6 +21,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
+	"github.com/fanfarehq/fanfare/internal/telemetry"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/internal/trouble"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -62,8 +63,9 @@ type Deps struct {
 	Keys      *tenantkeys.Keys // nil: contents are stored in the clear
 	Metrics   *Metrics
 	Logger    *slog.Logger
-	Announcer Announcer      // nil: tenants are told nothing
-	Quotas    *quota.Quotas  // nil bounds no tenant
+	Announcer Announcer     // nil: tenants are told nothing
+	Quotas    *quota.Quotas // nil bounds no tenant
+	Tracer    *telemetry.Tracer
 	Suspects  *suspect.Guard // nil: tasks that kill the process are not told apart
 	Name      string         // of the worker's leases, which no other worker ever has; empty: one is made
 	// Killed returns the names of workers that were killed, but for those known; nil: leases end by their time alone.
@@ -86,6 +88,7 @@ type Worker struct {
 	events    *Events
 	turns     *Turns
 	metrics   *Metrics
+	tracer    *telemetry.Tracer
 	log       *slog.Logger
 	trouble   *trouble.Log
 	now       func() time.Time
@@ -123,7 +126,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, name: deps.Name, killed: deps.Killed,
 		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), journal: newJournal(deps.Publisher),
-		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, events: deps.Events, turns: deps.Turns,
+		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, tracer: deps.Tracer, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		inHand: newInHand(cfg.maxTargets()),
 	}

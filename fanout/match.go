@@ -19,6 +19,7 @@ type job struct {
 	// suspect says that the event may have been fanned out before.
 	suspect bool
 	counted bool // its message is counted by internal/suspect
+	matched int  // deliveries that the event came to
 	// since is when it came. The broker gives a message to another once it has heard nothing for AckWait: a
 	// process that was stopped for so long must not go on as if it were alone.
 	since time.Time
@@ -69,7 +70,8 @@ func (j *job) run() (*event.Refusal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.metrics.done(to.Count(), lag)
+	j.matched = to.Count()
+	j.metrics.done(j.matched, lag)
 	return nil, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/suspect"
+	"github.com/fanfarehq/fanfare/internal/telemetry"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -35,6 +36,7 @@ type Stage struct {
 	outage  outage
 	deadly  *suspect.Guard
 	metrics *metrics
+	tracer  *telemetry.Tracer
 	log     *slog.Logger
 	now     func() time.Time
 }
@@ -49,6 +51,7 @@ type Deps struct {
 	Ledger    *Ledger
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
+	Tracer    *telemetry.Tracer
 	Now       func() time.Time // nil means time.Now
 	Suspects  *suspect.Guard   // nil: events that kill the process are not told apart
 }
@@ -63,7 +66,7 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	}
 	return &Stage{
 		cfg: cfg, js: deps.JetStream, rules: deps.Rules, dir: deps.Directory, out: deps.Outbox, order: deps.Order, ledger: deps.Ledger,
-		metrics: newMetrics(deps.Metrics), log: deps.Logger, now: deps.Now,
+		metrics: newMetrics(deps.Metrics), log: deps.Logger, now: deps.Now, tracer: deps.Tracer,
 		deadly: deps.Suspects,
 	}, nil
 }
@@ -120,7 +123,7 @@ var errNotRead = errors.New("the message is not from the stream of events")
 func (s *Stage) handle(p patience, msg *message.Message) error {
 	j, refusal, err := s.take(p, msg)
 	if err == nil && refusal == nil {
-		refusal, err = j.inTurn()
+		refusal, err = j.traced()
 	}
 	if err == nil && refusal != nil {
 		err = s.refuse(p, msg, refusal)

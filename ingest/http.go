@@ -42,8 +42,10 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.refuse(w, p)
 		return
 	}
+	ctx, span := in.trace(ctx, r, req.items)
 	in.accept(ctx, req.items)
 	in.metrics.count(req.items)
+	traced(span, req.items)
 	if req.single {
 		answerOne(w, req.items[0])
 		return

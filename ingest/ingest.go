@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/telemetry"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -27,6 +28,7 @@ type Ingest struct {
 	door    *door
 	metrics *metrics
 	quotas  *quota.Quotas
+	tracer  *telemetry.Tracer
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -42,6 +44,7 @@ type Deps struct {
 	Ledger    *fanout.Ledger
 	Reader    *fanout.Reader
 	Quotas    *quota.Quotas // nil bounds nothing
+	Tracer    *telemetry.Tracer
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
 	Now       func() time.Time // nil means time.Now
@@ -56,7 +59,7 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 		deps.Now = time.Now
 	}
 	return &Ingest{
-		cfg: cfg, rules: deps.Rules, dir: deps.Directory, to: deps.Publisher, stored: deps.Reader,
+		cfg: cfg, tracer: deps.Tracer, rules: deps.Rules, dir: deps.Directory, to: deps.Publisher, stored: deps.Reader,
 		keys: newKeys(deps.DB, deps.Ledger, deps.Now), door: newDoor(cfg), metrics: newMetrics(deps.Metrics),
 		quotas: deps.Quotas, log: deps.Logger, now: deps.Now,
 	}, nil

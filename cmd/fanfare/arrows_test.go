@@ -20,7 +20,7 @@ const module = "github.com/fanfarehq/fanfare/"
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
 	"internal/api", "internal/cbor", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
-	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/tenantkeys", "internal/trouble",
+	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/telemetry", "internal/tenantkeys", "internal/trouble",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -67,6 +67,7 @@ func arrows() map[string][]string {
 		"internal/trouble":    {},
 		"internal/suspect":    {"internal/group", "internal/jetstream", "internal/postgres"},
 		"internal/survive":    {},
+		"internal/telemetry":  {},
 		"internal/tenantkeys": {"internal/group", "internal/seal"},
 		"internal/servertest": {"internal/embedded", "internal/jetstream", "internal/postgres"},
 

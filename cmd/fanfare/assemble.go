@@ -28,6 +28,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/internal/suspect"
+	"github.com/fanfarehq/fanfare/internal/telemetry"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -37,6 +38,7 @@ type ground struct {
 	*backing
 	log     *slog.Logger
 	metrics *prometheus.Registry
+	tracer  *telemetry.Tracer
 }
 
 // assembly is what a process of a role is made of.
@@ -203,7 +205,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	}
 	in, err := ingest.New(sh.s.ingest, ingest.Deps{
 		DB: sh.db, Publisher: publisher, Directory: sh.directory, Rules: sh.rules, Ledger: sh.ledger, Reader: sh.reader,
-		Quotas: sh.quotas, Logger: sh.log, Metrics: sh.metrics,
+		Quotas: sh.quotas, Tracer: sh.tracer, Logger: sh.log, Metrics: sh.metrics,
 	})
 	if err != nil {
 		return err
@@ -271,7 +273,7 @@ func (a *assembly) match(sh *shared) error {
 	outbox := sh.outbox(publisher)
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
 		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
-		Logger: sh.log, Metrics: sh.metrics, Suspects: sh.suspects.events,
+		Logger: sh.log, Metrics: sh.metrics, Tracer: sh.tracer, Suspects: sh.suspects.events,
 	})
 	if err != nil {
 		return err
@@ -303,7 +305,7 @@ func (a *assembly) send(sh *shared) error {
 	}
 	worker, err := deliver.NewWorker(cfg, deliver.Deps{
 		JS: sh.js, DB: sh.db, Publisher: publisher, Directory: sh.directory, Disabler: sh.store, Poster: poster,
-		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Metrics: metrics, Logger: sh.log, Workers: sh.workers,
+		Events: sh.events, Turns: sh.turns, Keys: sh.keys, Quotas: sh.quotas, Tracer: sh.tracer, Metrics: metrics, Logger: sh.log, Workers: sh.workers,
 		Name: sh.heartbeat.ID(), Killed: sh.heartbeat.Killed,
 		Announcer: announcer{to: telling, directory: sh.directory, marks: sh.rules.Marks()}, Suspects: sh.suspects.tasks,
 	})

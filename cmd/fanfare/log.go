@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+
+	"github.com/fanfarehq/fanfare/internal/telemetry"
 )
 
 // logConfig says how the process logs. It logs to standard error.
@@ -24,7 +26,7 @@ func (c logConfig) Validate() error {
 func (c logConfig) logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(telemetry.Logs(slog.NewJSONHandler(w, options)))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(telemetry.Logs(slog.NewTextHandler(w, options)))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/survive"
+	"github.com/fanfarehq/fanfare/internal/telemetry"
 )
 
 // role is what a process does; `all` is every role.
@@ -75,6 +76,10 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err != nil {
 		return err
 	}
+	tracer, err := openTracer(ctx, r, by.log, &undo)
+	if err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	o := &ops{role: string(r), metrics: registry, pprof: s.server.OpsPprof, starting: newWaits(by.log)}
 	ctx, fail := context.WithCancelCause(ctx)
@@ -95,7 +100,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err := back.topology(ctx, s, topologyOf{r, by.log}); err != nil {
 		return err
 	}
-	p, err := assemble(ctx, s, r, ground{backing: back, log: by.log, metrics: registry})
+	p, err := assemble(ctx, s, r, ground{backing: back, log: by.log, metrics: registry, tracer: tracer})
 	if err != nil {
 		return err
 	}
@@ -172,6 +177,25 @@ func background(ctx context.Context, run func(context.Context) error) (stop func
 		return <-ended
 	}
 }
+
+// openTracer makes what traces events; nil if OTEL_* asks for none. The last traces are sent when all else has stopped.
+func openTracer(ctx context.Context, r role, log *slog.Logger, undo *cleanup) (*telemetry.Tracer, error) {
+	tracer, err := telemetry.Open(ctx, telemetry.Process{Role: string(r), Version: version()}, log)
+	if tracer != nil {
+		undo.add("traces", func() error {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracesTimeout)
+			defer cancel()
+			if err := tracer.Close(ctx); err != nil {
+				log.Warn("traces were lost", "error", err) // No reason to end with an error: nothing else is.
+			}
+			return nil
+		})
+	}
+	return tracer, err
+}
+
+// tracesTimeout is how long a process that stops waits for its collector.
+const tracesTimeout = 3 * time.Second
 
 // named says which part of the process failed.
 func named(part string, err error) error {

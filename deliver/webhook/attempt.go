@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type Attempt struct {
 	Subscription *subscriptions.Subscription
 	Delivery     uuid.UUID
 	Number       int // from 1
+	// TraceParent goes to the receiver; empty means the event's own.
+	TraceParent string
 	// Bodies keeps the event's rendered bytes for all attempts that share it; one for each event, made with
 	// new(Bodies). Nil renders anew, to the same bytes.
 	Bodies *Bodies
@@ -123,7 +126,7 @@ func (p *Poster) Send(ctx context.Context, a Attempt) Result {
 		r.fail(outcome.ReasonConfig, fmt.Errorf("render %s: %w", plan.format.Name, err))
 		return r
 	}
-	header, err := plan.ownHeaders(Message{Event: a.Event, Body: body, At: r.StartedAt})
+	header, err := plan.ownHeaders(Message{Event: a.Event, Body: body, At: r.StartedAt, TraceParent: cmp.Or(a.TraceParent, a.Event.TraceParent)})
 	if err != nil {
 		r.fail(outcome.ReasonConfig, fmt.Errorf("sign: %w", err))
 		return r

@@ -163,7 +163,7 @@ func reserved(name string) bool {
 // ownHeaders are those of one attempt alone.
 func (pl *plan) ownHeaders(m Message) (http.Header, error) {
 	header := make(http.Header, 4)
-	if trace := m.Event.TraceParent; validTraceParent(trace) {
+	if trace := m.TraceParent; validTraceParent(trace) {
 		header["Traceparent"] = []string{trace}
 	}
 	if media := m.Event.ContentType; media != "" && pl.format.Published && pl.header.Get("Content-Type") == pl.format.ContentType {

@@ -23,6 +23,8 @@ type Message struct {
 	Event *event.Event
 	Body  []byte
 	At    time.Time // the attempt's
+	// TraceParent goes to the receiver, if it is one.
+	TraceParent string
 }
 
 // Signer sets the headers of an attempt that depend on its event, bytes or time. It is made once for a
