@@ -106,6 +106,8 @@ func (w *Worker) checkIn(f *flight) (*seat, *outcome.Record, error) {
 		return nil, f.record(outcome.Cancelled, outcome.ReasonCancelled, w.now()), nil
 	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
 		return nil, w.hold(f), nil
+	case sub.Err != nil:
+		return nil, nil, w.unopened(f, sub)
 	}
 	ticket, err := w.gate.Line(throttle.Request{Subscription: sub, Delivery: f.delivery, Due: f.due(), Limited: f.limited, Excused: f.excused, Start: &f.start})
 	if err != nil {
@@ -155,10 +157,6 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 		}
 		endAttempt(span, result, err)
 	}()
-	if sub.Err != nil {
-		// Its secrets do not open: that is for a person to mend, and the delivery to be sent again then.
-		return webhook.Result{StartedAt: start, Reason: outcome.ReasonConfig, Err: sub.Err}, nil
-	}
 	suspect.Fault("attempt", f.event.Data)
 	result = w.poster.Send(ctx, webhook.Attempt{
 		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,

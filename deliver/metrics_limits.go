@@ -28,7 +28,7 @@ func newLimitMetrics() limitMetrics {
 	}
 	return limitMetrics{
 		putOff: counters("deliveries_put_off_total", "Times that a delivery was put off without a request.", "reason",
-			string(outcome.ReasonBusy), string(outcome.ReasonBreakerOpen), string(outcome.ReasonRateLimited), string(outcome.ReasonRetryAfter), string(outcome.ReasonConnect)),
+			string(outcome.ReasonBusy), string(outcome.ReasonBreakerOpen), string(outcome.ReasonRateLimited), string(outcome.ReasonRetryAfter), string(outcome.ReasonConnect), string(outcome.ReasonKey)),
 		disabled: counters("subscriptions_disabled_total", "Subscriptions disabled by Fanfare.", "reason",
 			string(outcome.ReasonGone), string(outcome.ReasonFailing)),
 		told: counters("operational_events_total", "Operational events published.", "type",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -104,6 +105,7 @@ type Worker struct {
 	due       *due
 	flights   crew
 	panics    *panics
+	keyLogged atomic.Int64 // when it was last logged that secrets do not open
 
 	failing   *failing
 	announcer Announcer

@@ -131,6 +131,9 @@ func (d *Directory) Get(id uuid.UUID) (*Subscription, bool) {
 		var opened confidential
 		opened, s.Err = openSecrets(d.ring, e.sealed(), e.tenant.name, e.id)
 		opened.into(s)
+		if s.Err != nil {
+			return s, true // Tried again by the next caller, so that the ring reports that it lacks a key for as long as it does.
+		}
 	}
 	return d.wholes.keep(e, s), true
 }

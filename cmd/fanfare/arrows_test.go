@@ -63,6 +63,7 @@ func arrows() map[string][]string {
 		"internal/quota":      {"internal/api", "internal/postgres"},
 		"internal/processes":  {"internal/postgres"},
 		"internal/router":     {"internal/jetstream", "internal/suspect"},
+		"internal/keyring":    {"internal/seal"},
 		"internal/seal":       {},
 		"internal/trouble":    {},
 		"internal/suspect":    {"internal/group", "internal/jetstream", "internal/postgres"},

@@ -23,6 +23,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/keyring"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
@@ -48,6 +49,7 @@ type assembly struct {
 	mux        *http.ServeMux // the API, if the role serves it
 	vendors    []*dialects.Vendor
 	publishers []*jetstream.Publisher
+	ring       *seal.Ring
 }
 
 // part is something that runs until its context ends.
@@ -96,6 +98,7 @@ func (a *assembly) publisher(g ground, cfg jetstream.PublisherConfig) (*jetstrea
 type shared struct {
 	ground
 	s         *settings
+	ring      *seal.Ring
 	client    *http.Client
 	store     *subscriptions.Store
 	directory *subscriptions.Directory
@@ -106,6 +109,7 @@ type shared struct {
 	turns     *deliver.Turns
 	quotas    *quota.Quotas
 	keys      *tenantkeys.Keys
+	own       deploymentKeys
 	suspects  suspects
 }
 
@@ -124,7 +128,7 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 	if err != nil {
 		return nil, err
 	}
-	a := &assembly{log: g.log}
+	a := &assembly{log: g.log, ring: sh.ring}
 	a.loop("quotas", sh.quotas.Run)
 	a.loop("tenant keys", sh.keys.Run)
 	if r.is(roleAPI, roleIngest) {
@@ -150,17 +154,16 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 		return nil, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
 	}
 	sh := &shared{
-		ground: g, s: s, client: egress.NewClient(policy, s.egress),
+		ring: ring, ground: g, s: s, client: egress.NewClient(policy, s.egress),
 		store: subscriptions.New(g.db, ring, policy), directory: subscriptions.NewDirectory(g.db, ring, g.log),
 		ledger: fanout.NewLedger(g.db), reader: fanout.NewReader(g.js),
 		suspects: newSuspects(g),
 	}
 	sh.turns = deliver.NewTurns(deliver.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
-	marks, err := noticeMarks(s.server.SecretKeys)
-	if err != nil {
-		return nil, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	if sh.own, err = readDeploymentKeys(ctx, s, keyring.New(g.db, ring)); err != nil {
+		return nil, err
 	}
-	sh.rules = fanout.NewRules(s.fanout, sh.directory, marks)
+	sh.rules = fanout.NewRules(s.fanout, sh.directory, sh.own.marks)
 	if sh.quotas, err = quota.New(s.limits, quota.Deps{DB: g.db, Logger: g.log}); err != nil {
 		return nil, err
 	}
@@ -210,13 +213,12 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	if err != nil {
 		return err
 	}
-	peppers, err := access.ParsePeppers(sh.s.server.SecretKeys)
-	if err != nil {
-		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
-	}
-	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: peppers, Quotas: sh.quotas, Logger: sh.log})
+	keys, err := access.New(sh.s.access, access.Deps{DB: sh.db, Peppers: sh.own.peppers, Quotas: sh.quotas, Logger: sh.log})
 	if err != nil {
 		return err
+	}
+	if err := keys.Check(ctx); err != nil {
+		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
 	}
 	a.loop("ingest", in.Run)
 	a.loop("access", keys.Run)
@@ -225,7 +227,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	}
 
 	a.mux = http.NewServeMux()
-	routes := api.New(a.mux, apiConfig(sh.s, sh.log), keys)
+	routes := api.New(a.mux, apiConfig(sh.own, sh.log), keys)
 	api.ServeGuides(routes, docs.Guides)
 	in.Routes(routes)
 	if !r.is(roleAPI) {
@@ -333,9 +335,9 @@ func (a *assembly) send(sh *shared) error {
 }
 
 // apiConfig is what the API says of itself.
-func apiConfig(s *settings, log *slog.Logger) api.Config {
+func apiConfig(own deploymentKeys, log *slog.Logger) api.Config {
 	return api.Config{
-		Title: "Fanfare", Version: "1", Logger: log, CursorKey: cursorKey(s.server.SecretKeys),
+		Title: "Fanfare", Version: "1", Logger: log, CursorKey: own.cursors,
 		Description: "Publish events, and manage who receives them as webhooks.",
 		Unavailable: func(err error) bool {
 			return postgres.IsUnavailable(err) || errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrFull)

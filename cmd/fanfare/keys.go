@@ -1,18 +1,18 @@
 package main
 
 import (
-	"crypto/hkdf"
-	"crypto/hmac"
+	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/keyring"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
@@ -54,26 +54,40 @@ func (s *settings) keepFile(name string, generate func() string) (value string, 
 	return strings.TrimSpace(string(content)), false, nil
 }
 
-// noticeMarks are the marks of Fanfare's own events: the same in every process that shares the key ring. The ring's first key
-// marks and each checks, so that a ring can be rotated.
-func noticeMarks(secretKeys string) (event.Marks, error) {
-	peppers, err := access.ParsePeppers(secretKeys)
-	if err != nil {
-		return event.Marks{}, err
-	}
-	keys := make([][]byte, len(peppers))
-	for i, p := range peppers {
-		keys[i], err = hkdf.Key(sha256.New, p.Key, nil, "fanfare: marks of notices", sha256.Size)
-		if err != nil {
-			return event.Marks{}, fmt.Errorf("derive mark key: %w", err)
-		}
-	}
-	return event.NewMarks(keys...), nil
+// deploymentKeys are what is derived from the secret of the deployment: the same in every process, whatever its key ring.
+type deploymentKeys struct {
+	marks   event.Marks     // of Fanfare's own events
+	cursors []byte          // sign the cursors of lists
+	peppers []access.Pepper // of API keys; the first hashes
 }
 
-// cursorKey signs the cursors of lists: the same in every process that shares the key ring.
-func cursorKey(secretKeys string) []byte {
-	mac := hmac.New(sha256.New, []byte(secretKeys))
-	mac.Write([]byte("fanfare: cursors of lists"))
-	return mac.Sum(nil)
+// readDeploymentKeys checks the key ring against the deployment and reads what all processes share.
+func readDeploymentKeys(ctx context.Context, s *settings, ring *keyring.Keyring) (k deploymentKeys, err error) {
+	derived := map[string][]byte{"marks of notices": nil, "cursors of lists": nil, "hashes of API keys": nil}
+	for purpose := range derived {
+		if derived[purpose], err = ring.Secret(ctx, purpose); err != nil {
+			return k, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+		}
+	}
+	// After it: a process that lacks the key of the deployment's secret has no say in which bytes an id means.
+	if err := ring.Check(ctx); err != nil {
+		return k, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	k.marks, k.cursors = event.NewMarks(derived["marks of notices"]), derived["cursors of lists"]
+	k.peppers = []access.Pepper{{ID: access.DeploymentPepper, Key: derived["hashes of API keys"]}}
+	own, err := access.ParsePeppers(s.server.SecretKeys)
+	if err != nil {
+		return k, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	k.peppers = append(k.peppers, own...)
+	kept, err := ring.Peppers(ctx)
+	if err != nil {
+		return k, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	for id, pepper := range kept {
+		if !slices.ContainsFunc(own, func(p access.Pepper) bool { return p.ID == id }) {
+			k.peppers = append(k.peppers, access.Pepper{ID: id, Key: pepper})
+		}
+	}
+	return k, nil
 }

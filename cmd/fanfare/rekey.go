@@ -2,12 +2,18 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/keyring"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
@@ -47,13 +53,26 @@ func (rekeyCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("FANFARE_POSTGRES_URL: %w", err)
 	}
 	defer db.Close()
-	done, err := subscriptions.New(db, ring, egress.Policy{}).Rekey(ctx, func(done int) {
-		fmt.Fprintf(c.err, "\r%d encrypted anew", done)
-	})
-	if err != nil {
-		return err
+	return rekey(ctx, c, rekeying{db: db, ring: ring, secretKeys: s.server.SecretKeys, log: s.log.logger(c.err)})
+}
+
+// rekeying is the database and the ring whose first key is to seal everything.
+type rekeying struct {
+	db         *sql.DB
+	ring       *seal.Ring
+	secretKeys string
+	log        *slog.Logger
+}
+
+// rekey seals everything with the first key, and says what still needs another.
+func rekey(ctx context.Context, c *console, with rekeying) error {
+	own := keyring.New(with.db, with.ring)
+	if err := own.Check(ctx); err != nil {
+		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
 	}
-	keys, err := tenantkeys.New(db, ring, s.log.logger(c.err))
+	subs, err := subscriptions.New(with.db, with.ring, egress.Policy{}).Rekey(ctx, func(int) {})
+	broken := err // The other rows are done all the same.
+	keys, err := tenantkeys.New(with.db, with.ring, with.log)
 	if err != nil {
 		return err
 	}
@@ -61,7 +80,56 @@ func (rekeyCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "\n%d subscriptions' secrets and %d tenants' keys encrypted anew with the first key; older keys may go once every process has it.\n",
-		done, wrapped)
+	kept, err := keepPeppers(ctx, with, own)
+	if err != nil {
+		return err
+	}
+	others, err := own.Rekey(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "encrypted with key %s: %d subscriptions' secrets, %d keys of tenants, %d secrets of the deployment\n",
+		with.ring.Current(), subs, wrapped, others)
+	kept.print(c)
+	if broken != nil {
+		return fmt.Errorf("these do not open; rotate their secrets, or give back the key that they need: %w", broken)
+	}
+	fmt.Fprintln(c.out, "no other key of FANFARE_SECRET_KEYS is needed any more; remove them once every process has this one")
 	return nil
+}
+
+// peppered are the API keys whose hashes were made with a key of the ring.
+type peppered []access.PepperedKey
+
+// keepPeppers keeps what those hashes need of the ring, so that its keys may go although the API keys were not used since.
+func keepPeppers(ctx context.Context, with rekeying, own *keyring.Keyring) (peppered, error) {
+	list, err := access.KeysByPepper(ctx, with.db)
+	if err != nil {
+		return nil, err
+	}
+	peppers, err := access.ParsePeppers(with.secretKeys)
+	if err != nil {
+		return nil, fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
+	}
+	for _, p := range peppers {
+		if !slices.ContainsFunc(list, func(k access.PepperedKey) bool { return k.Pepper == p.ID }) {
+			continue
+		}
+		if err := own.KeepPepper(ctx, p.ID, p.Key); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// print lists them, for an operator whose old key was stolen.
+func (list peppered) print(c *console) {
+	for _, k := range list {
+		used := "never used"
+		if k.LastUsed != nil {
+			used = "last used " + k.LastUsed.UTC().Format(time.DateOnly)
+		}
+		fmt.Fprintf(c.out, "API key %s %q of tenant %q (%s) is hashed with a value derived from key %s, which is kept, encrypted; "+
+			"its next use ends that. If key %s was stolen, revoke it\n", k.ID, k.Name, k.Tenant, used, k.Pepper, k.Pepper)
+	}
 }

@@ -34,6 +34,7 @@ const (
 	ReasonDeleted     Reason = "subscription_deleted"
 	ReasonExpired     Reason = "expired"     // the event's bytes are gone
 	ReasonKeyBlocked  Reason = "key_blocked" // one before it in its order has not ended
+	ReasonKey         Reason = "key"         // this worker's key ring does not open the subscription's secrets
 	ReasonCancelled   Reason = "cancelled"   // by request, or the subscription lacks a scope of the event's type; of an attempt: broken off because the worker stops
 )
 
@@ -46,7 +47,7 @@ func Reasons() []Reason {
 		ReasonOK, ReasonRedirect, ReasonClient, ReasonServer, ReasonGone, ReasonTimeout, ReasonConnect,
 		ReasonTLS, ReasonDNS, ReasonBlocked, ReasonReset, ReasonProtocol, ReasonRateLimited, ReasonBusy,
 		ReasonBreakerOpen, ReasonPaused, ReasonRetryAfter, ReasonDisabled, ReasonDeleted, ReasonExpired,
-		ReasonKeyBlocked, ReasonConfig, ReasonCancelled,
+		ReasonKeyBlocked, ReasonKey, ReasonConfig, ReasonCancelled,
 	}
 }
 

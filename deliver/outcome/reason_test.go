@@ -13,7 +13,7 @@ func TestReasonsAreTheAPIs(t *testing.T) {
 	t.Parallel()
 	want := strings.Fields(`ok http_3xx http_4xx http_5xx gone timeout connect tls dns blocked reset protocol
 		rate_limited busy breaker_open paused retry_after subscription_disabled subscription_deleted expired
-		key_blocked config cancelled`)
+		key_blocked config cancelled key`)
 	var got []string
 	for _, reason := range Reasons() {
 		got = append(got, reason.String())

@@ -89,7 +89,8 @@ func New(cfg Config, deps Deps) (*Access, error) {
 }
 
 // ErrMissingPepper says that keys exist which this process cannot judge.
-var ErrMissingPepper = errors.New("API keys were hashed with secret keys that FANFARE_SECRET_KEYS no longer holds")
+var ErrMissingPepper = errors.New("API keys were hashed with secret keys that FANFARE_SECRET_KEYS no longer holds: " +
+	"give them back, and run fanfare rekey before they are removed, or revoke the API keys")
 
 // Check is ErrMissingPepper, with the ids of the secret keys, if keys exist that no pepper of this process can judge.
 func (a *Access) Check(ctx context.Context) error {

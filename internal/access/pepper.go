@@ -21,9 +21,12 @@ type Pepper struct {
 	Key []byte
 }
 
-// ParsePeppers derives the peppers from the deployment's key ring (FANFARE_SECRET_KEYS: "id:base64,id:base64"), one
-// from each key: the first hashes, all verify. A hash by another than the first is replaced when its key is next
-// used, so an old ring key may go once Check no longer names it.
+// DeploymentPepper is the id of the pepper that hashes: that of the deployment, which no rotation of the key ring changes. No key
+// of a ring has such an id.
+const DeploymentPepper = ".deployment"
+
+// ParsePeppers derives the peppers of earlier versions from the key ring (FANFARE_SECRET_KEYS: "id:base64,id:base64"), one from each
+// key. A hash by another than the first pepper of Deps is replaced when its key is next used.
 func ParsePeppers(secretKeys string) ([]Pepper, error) {
 	var peppers []Pepper
 	for i, entry := range strings.Split(secretKeys, ",") {

@@ -41,9 +41,9 @@ func TestRotationOfTheKeyRing(t *testing.T) {
 	if _, err := after.who(t, unused.Key); err == nil || errors.Is(err, api.ErrUnauthenticated) {
 		t.Errorf("unused key: want an unavailability, got %v", err)
 	}
-	err := after.Run(t.Context())
+	err := after.Check(t.Context())
 	if !errors.Is(err, access.ErrMissingPepper) || !strings.Contains(err.Error(), "k1") {
-		t.Errorf("Run: %v", err)
+		t.Errorf("Check: %v", err)
 	}
 	if status := before.call(t, adminKey, "DELETE /v1/keys/"+unused.ID, "", nil); status != 204 {
 		t.Fatal(status)

@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -12,11 +11,8 @@ import (
 // flushTimeout bounds the last writing after the end of Run's context.
 const flushTimeout = 3 * time.Second
 
-// Run refreshes the cached keys until ctx ends. It returns at once if keys exist that this process cannot judge.
+// Run refreshes the cached keys until ctx ends. Call Check before it.
 func (a *Access) Run(ctx context.Context) error {
-	if err := a.Check(ctx); errors.Is(err, ErrMissingPepper) {
-		return err
-	}
 	var background sync.WaitGroup
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)

@@ -201,6 +201,26 @@ func (s store) pepperIDs(ctx context.Context) ([]string, error) {
 	return collect(rows, scanText)
 }
 
+// PepperedKey is a key whose hash hangs on a pepper.
+type PepperedKey struct {
+	Pepper, ID, Tenant, Name string
+	LastUsed                 *time.Time
+}
+
+// KeysByPepper lists the keys that may still be used and whose hashes are not by the deployment's pepper.
+func KeysByPepper(ctx context.Context, db *sql.DB) ([]PepperedKey, error) {
+	rows, err := db.QueryContext(ctx, `SELECT convert_from(substr(hash, 3, get_byte(hash, 1)), 'UTF8') AS pepper, id, coalesce(tenant, ''), name, last_used_at
+FROM keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+	AND convert_from(substr(hash, 3, get_byte(hash, 1)), 'UTF8') <> $1 ORDER BY pepper, id`, DeploymentPepper)
+	if err != nil {
+		return nil, fmt.Errorf("list keys by their peppers: %w", err)
+	}
+	return collect(rows, func(row scanner) (k PepperedKey, err error) {
+		err = row.Scan(&k.Pepper, &k.ID, &k.Tenant, &k.Name, &k.LastUsed)
+		return k, err
+	})
+}
+
 func scanText(row scanner) (string, error) {
 	var text string
 	err := row.Scan(&text)

@@ -22,7 +22,8 @@ var (
 
 // Ring holds the keys: the first one seals, each of them opens. It may be used concurrently.
 type Ring struct {
-	keys []key
+	keys     []key
+	failures failures
 }
 
 type key struct {
@@ -88,8 +89,18 @@ func (r *Ring) Has(id string) bool {
 
 // Seal encrypts with the first key. What aad holds must be given to Open again: the name of the row, so that
 // sealed bytes cannot be moved to another one.
-func (r *Ring) Seal(plain, aad []byte) ([]byte, error) {
-	with := r.keys[0]
+func (r *Ring) Seal(plain, aad []byte) ([]byte, error) { return r.keys[0].seal(plain, aad) }
+
+// SealWith is Seal with the key of an id.
+func (r *Ring) SealWith(id string, plain, aad []byte) ([]byte, error) {
+	i := slices.IndexFunc(r.keys, func(k key) bool { return k.id == id })
+	if i < 0 {
+		return nil, fmt.Errorf("key %q: %w", id, ErrUnknownKey)
+	}
+	return r.keys[i].seal(plain, aad)
+}
+
+func (with key) seal(plain, aad []byte) ([]byte, error) {
 	head := 2 + len(with.id)
 	sealed := make([]byte, head+chacha20poly1305.NonceSizeX, head+chacha20poly1305.NonceSizeX+len(plain)+with.aead.Overhead())
 	sealed[0], sealed[1] = version, byte(len(with.id))
@@ -103,6 +114,14 @@ func (r *Ring) Seal(plain, aad []byte) ([]byte, error) {
 
 // Open decrypts what Seal made with the same aad. It returns ErrUnknownKey or ErrCorrupt.
 func (r *Ring) Open(sealed, aad []byte) ([]byte, error) {
+	plain, err := r.open(sealed, aad)
+	if err != nil {
+		r.failures.note(err)
+	}
+	return plain, err
+}
+
+func (r *Ring) open(sealed, aad []byte) ([]byte, error) {
 	id, err := r.KeyID(sealed)
 	if err != nil {
 		return nil, err
@@ -134,6 +153,15 @@ func (r *Ring) KeyID(sealed []byte) (string, error) {
 		return "", ErrCorrupt
 	}
 	return id, nil
+}
+
+// IDs are those of all keys, in their order.
+func (r *Ring) IDs() []string {
+	ids := make([]string, len(r.keys))
+	for i, k := range r.keys {
+		ids[i] = k.id
+	}
+	return ids
 }
 
 // Current is the id of the key that seals.

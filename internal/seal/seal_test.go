@@ -179,3 +179,25 @@ func FuzzParseRing(f *testing.F) {
 		}
 	})
 }
+
+// A ring counts what it does not open, and reports a key that it lacks.
+func TestRingReportsWhatDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	own, other := parse(t, seal.NewKey()), parse(t, seal.NewKey())
+	sealed, err := own.Seal([]byte("x"), []byte("row"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.Open(sealed, []byte("another row")); !errors.Is(err, seal.ErrCorrupt) || own.Trouble() != nil {
+		t.Errorf("damaged bytes: %v, trouble %v", err, own.Trouble())
+	}
+	if _, err := other.Open(sealed, []byte("row")); !errors.Is(err, seal.ErrUnknownKey) || !errors.Is(other.Trouble(), seal.ErrUnknownKey) {
+		t.Errorf("an unknown key: %v, trouble %v", err, other.Trouble())
+	}
+	if unknown, damaged := own.Failures(); unknown != 0 || damaged != 1 {
+		t.Errorf("counted %d unknown and %d damaged, want 0 and 1", unknown, damaged)
+	}
+	if unknown, damaged := other.Failures(); unknown != 1 || damaged != 0 {
+		t.Errorf("counted %d unknown and %d damaged, want 1 and 0", unknown, damaged)
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// fleet is one process of each role, whose key ring is rotated.
+type fleet struct {
+	t       *testing.T
+	env     []string
+	roles   map[string]*process
+	ops     map[string]string // addresses
+	apiAddr string
+}
+
+// restart stops a role's process, if it runs, and starts one with the key ring.
+func (f *fleet) restart(role, keys string) {
+	f.t.Helper()
+	if p := f.roles[role]; p != nil {
+		p.stop()
+	}
+	env := append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+keys, "FANFARE_OPS_ADDR="+f.ops[role], "FANFARE_ADDR="+f.apiAddr)
+	p := start(f.t, dataDir(f.t), env, role)
+	p.wait(role+" is ready", func() bool { return strings.Contains(p.out.String(), "msg=ready") })
+	f.roles[role] = p
+}
+
+// A rotation of the key ring is a rolling restart in any order: no delivery is lost or dead, and older keys may go after `fanfare
+// rekey`, although an API key was never used.
+func TestRotationInAnyOrder(t *testing.T) {
+	t.Parallel()
+	broker := servertest.NATS(t, servertest.Listen)
+	f := &fleet{
+		t: t, env: sharedSettings(broker.AdminURL(), servertest.EmptyPostgresURL(t)), roles: map[string]*process{},
+		ops: map[string]string{"api": freeAddress(t), "fanout": freeAddress(t), "deliver": freeAddress(t)}, apiAddr: freeAddress(t),
+	}
+	if p := start(t, dataDir(t), f.env, "topology", "apply"); p.exitCode() != exitOK {
+		t.Fatalf("topology apply: %s", p.out)
+	}
+	rings := []string{
+		"k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "k2:YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU=",
+		"k3:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=", "k4:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+	}
+	for _, role := range []string{"api", "fanout", "deliver"} {
+		f.restart(role, rings[0])
+	}
+	admin := newClient("http://"+f.apiAddr, "the-admin-key-of-this-test")
+	t.Cleanup(admin.close)
+	var dormant struct{ Key string }
+	call(t, admin, "POST /v1/keys", map[string]any{"tenant": "acme", "name": "dormant", "scopes": []string{"events:read"}}, &dormant)
+	receiver := newTally(t)
+	sent := 0
+	for i, order := range [][]string{{"api", "fanout", "deliver"}, {"deliver", "fanout", "api"}, {"fanout", "deliver", "api"}} {
+		both := rings[i+1] + "," + rings[i]
+		for _, role := range order {
+			if i == 0 && role == "deliver" { // Subscriptions are sealed with a key that the worker lacks.
+				awaitReadiness(t, "http://"+f.ops[role], http.StatusServiceUnavailable, "keys", `"k2"`)
+			}
+			f.restart(role, both)
+			sent++
+			name := strings.Join([]string{"s", order[0], role}, "_")
+			subscribe(t, admin, name, receiver.url+"/"+name, name)
+			call(t, admin, "POST /v1/events?tenant=acme", map[string]any{"type": name, "data": map[string]any{}}, nil)
+		}
+		await(t, "all is delivered", func() bool { distinct, _ := receiver.counts(); return distinct == sent })
+		p := start(t, dataDir(t), append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+both), "rekey")
+		if code := p.exitCode(); code != exitOK || !strings.Contains(p.out.String(), "no other key") {
+			t.Fatalf("rekey: exit code %d: %s", code, p.out)
+		}
+	}
+	for _, role := range []string{"api", "fanout", "deliver"} {
+		f.restart(role, rings[3])
+	}
+	call(t, newClientOf(t, f.apiAddr, dormant.Key), "GET /v1/events", nil, nil)
+	if err := all(t.Context(), admin, "/v1/dead-letters?tenant=acme", func(d map[string]any) { t.Errorf("dead: %v", d) }); err != nil {
+		t.Error(err)
+	}
+	const wrong = "k4:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k4", "other bytes")
+	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+rings[0]+","+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k4")
+}
+
+func newClientOf(t *testing.T, addr, key string) *client {
+	t.Helper()
+	c := newClient("http://"+addr, key)
+	t.Cleanup(c.close)
+	return c
+}
