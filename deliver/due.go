@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -104,6 +105,9 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	begun := time.Now()
 	span := d.span(begun)
 	got, ended, err := w.ledger.claim(ctx, room, span, lease{worker: w.name, length: w.cfg.Lease})
+	if len(got) > 0 {
+		err = crashpoint.Reach(crashpoint.DeliverClaimed)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			w.trouble.Note("due deliveries wait", err)

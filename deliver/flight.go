@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -158,10 +159,16 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 		endAttempt(span, result, err)
 	}()
 	suspect.Fault("attempt", f.event.Data)
+	if err := crashpoint.Reach(crashpoint.DeliverAttempting); err != nil {
+		panic(err)
+	}
 	result = w.poster.Send(ctx, webhook.Attempt{
 		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
 		TraceParent: span.TraceParent(f.event.TraceParent),
 	})
+	if err := crashpoint.Reach(crashpoint.DeliverAnswered); err != nil {
+		panic(err)
+	}
 	if w.hard.Err() != nil && result.Reason != outcome.ReasonOK {
 		// Broken off by ourselves: not the receiver's failure, and not to be counted as one.
 		return webhook.Result{}, errStopping

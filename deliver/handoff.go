@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -30,6 +31,9 @@ func (l *load) handOff() {
 	err := l.worker.handing.Do(l.worker.hard, h)
 	if err == nil {
 		err = h.err
+	}
+	if err == nil {
+		err = crashpoint.Reach(crashpoint.DeliverHandedOff)
 	}
 	n := 0
 	for _, f := range slow {

@@ -14,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -210,8 +211,13 @@ func (r *Recorder) write(ctx context.Context, records []*outcome.Record) error {
 		if !outcome.AllValid(records) {
 			return outcome.ErrRecord
 		}
-		places, err = r.ledger.writeOrdered(ctx, records)
-		return err
+		if err := crashpoint.Reach(crashpoint.RecorderReceived); err != nil {
+			return err
+		}
+		if places, err = r.ledger.writeOrdered(ctx, records); err != nil {
+			return err
+		}
+		return crashpoint.Reach(crashpoint.RecorderWritten)
 	})
 	if err != nil || r.turns == nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -258,6 +259,9 @@ func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 		err := w.seal(records)
 		if err == nil {
 			err = w.journal.writeGuarded(w.abandoned, records, waited)
+		}
+		if err == nil {
+			err = crashpoint.Reach(crashpoint.DeliverWritten)
 		}
 		if err == nil {
 			break

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -54,10 +55,16 @@ func (j *job) run() (*event.Refusal, error) {
 		}
 	}
 	to := j.match()
+	if err := crashpoint.Reach(crashpoint.FanoutMatched); err != nil {
+		return nil, err
+	}
 	if done, refusal, err := j.handOver(to.Targets, to.Revision); done || refusal != nil || err != nil {
 		return refusal, err
 	}
 	if err := j.queue(to.Turns); err != nil {
+		return nil, err
+	}
+	if err := crashpoint.Reach(crashpoint.FanoutHandedOver); err != nil {
 		return nil, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
@@ -72,7 +79,7 @@ func (j *job) run() (*event.Refusal, error) {
 	}
 	j.matched = to.Count()
 	j.metrics.done(j.matched, lag)
-	return nil, nil
+	return nil, crashpoint.Reach(crashpoint.FanoutRecorded)
 }
 
 // fresh makes the directory know every change that was made before now.

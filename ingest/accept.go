@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -158,7 +159,14 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 	for i, it := range live {
 		events[i] = &it.event
 	}
+	if err := crashpoint.Reach(crashpoint.IngestClaimed); err != nil {
+		in.unstored(live, err)
+		return
+	}
 	all, err := within(ctx, func() ([]fanout.Sent, error) { return fanout.SendAll(ctx, in.to, events), nil })
+	if err == nil {
+		err = crashpoint.Reach(crashpoint.IngestStored)
+	}
 	if err != nil {
 		in.unstored(live, err)
 		return

@@ -19,7 +19,7 @@ const module = "github.com/fanfarehq/fanfare/"
 
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
-	"internal/api", "internal/cbor", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
+	"internal/api", "internal/cbor", "internal/crashpoint", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
 	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/telemetry", "internal/tenantkeys", "internal/trouble",
 }
 
@@ -50,15 +50,16 @@ func arrows() map[string][]string {
 
 		"internal/attack":     {}, // tests alone, which run the binary
 		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota", "internal/survive"},
-		"internal/chaos":      {}, // tests alone, which run the binary
+		"internal/chaos":      {"internal/crashpoint"}, // tests alone, which run the binary
 		"internal/api":        {},
 		"internal/egress":     {},
 		"internal/cbor":       {},
+		"internal/crashpoint": {},
 		"internal/event":      {"internal/cbor", "internal/tenantkeys"},
 		"internal/embedded":   {},
 		"internal/fair":       {},
 		"internal/group":      {},
-		"internal/jetstream":  {"internal/group"},
+		"internal/jetstream":  {"internal/crashpoint", "internal/group"},
 		"internal/postgres":   {"internal/group", "internal/survive"},
 		"internal/quota":      {"internal/api", "internal/postgres"},
 		"internal/processes":  {"internal/postgres"},

@@ -90,8 +90,8 @@ func (w *world) env(t testing.TB, nats, postgres string) []string {
 	}
 }
 
-// add starts a process with proxies of its own.
-func (w *world) add(path, role string, i int) *process {
+// add starts a process with proxies of its own; env is added for its first start alone.
+func (w *world) add(path, role string, i int, env ...string) *process {
 	w.t.Helper()
 	at, err := url.Parse(w.nats.url())
 	if err != nil {
@@ -108,7 +108,7 @@ func (w *world) add(path, role string, i int) *process {
 	p.env = append(w.env(w.t, at.String(), "postgres://fanfare@"+p.pg.addr()+database.Path+"?sslmode=disable"),
 		"FANFARE_ADDR="+p.api, "FANFARE_OPS_ADDR="+p.ops)
 	w.processes = append(w.processes, p)
-	p.start()
+	p.start(env...)
 	w.t.Cleanup(func() {
 		p.kill()
 		if w.t.Failed() {

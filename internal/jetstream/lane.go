@@ -10,6 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -192,6 +193,9 @@ func (l *lane) batch(ctx context.Context, letters []*letter) (Ack, error) {
 	last := letters[len(letters)-1].msg
 	last.Header[headerBatchCommit] = []string{"1"}
 	for _, x := range letters[:len(letters)-1] {
+		if err := crashpoint.Reach(crashpoint.PublishBatch); err != nil {
+			return Ack{}, Classify(nats.ErrTimeout)
+		}
 		if err := l.js.Conn().PublishMsg(x.msg); err != nil {
 			return Ack{}, err
 		}

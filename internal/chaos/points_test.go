@@ -1,0 +1,130 @@
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/crashpoint"
+)
+
+// TestCrashPoints makes a process die at each place where a crash matters, and fails if one is never reached. The long form
+// also makes it stall and fail there.
+func TestCrashPoints(t *testing.T) {
+	actions := []string{"kill"}
+	if *minutes > 0 {
+		actions = []string{"kill", "fail", "stall"}
+	}
+	for _, action := range actions {
+		t.Run(action, func(t *testing.T) { visit(t, action) })
+	}
+}
+
+// whole is how many processes without crash points there are from the beginning: they bring the others work.
+const whole = 3
+
+// visit has a process for each crash point, all at once, and starts whole ones beside them once all were reached.
+func visit(t *testing.T, action string) {
+	path, err := breakable()
+	if err != nil {
+		t.Fatalf("build: %v", err)
+	}
+	w := newWorld(t, counts{api: 1, ingest: 1, fanout: 1})
+	logs := t.TempDir()
+	for i, point := range crashpoint.Points() {
+		role, n := roleOf(point), 3 // Not the first time, so that something is in flight.
+		if point == crashpoint.DeliverHandedOff || point == crashpoint.DeliverClaimed || point == crashpoint.PublishBatch {
+			n = 2
+		}
+		w.add(path, role, i, "FANFARE_DELIVER_HAND_OFF=100ms", "FANFARE_TEST_CRASH_LOG="+filepath.Join(logs, point),
+			fmt.Sprintf("FANFARE_TEST_CRASH_POINT=%s %s %d", point, action, n))
+	}
+	for _, p := range w.processes {
+		p.await()
+	}
+	producers := w.populate(2, 10, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	f := fault{name: action + " at every crash point", injected: time.Now(), bound: 2 * time.Minute, mayDuplicate: true, worksInFlight: 7 * 4 * inFlight}
+	var publishing sync.WaitGroup
+	for _, p := range producers {
+		publishing.Go(func() { p.run(ctx, t.Context()) })
+	}
+	if left := w.reach(ctx, logs, producers[0]); len(left) > 0 {
+		t.Errorf("never reached: %v", left)
+	}
+	w.replace()
+	f.healed = time.Now()
+	stop()
+	publishing.Wait()
+	if w.settled(3 * time.Minute) {
+		f.recovered = time.Now()
+	}
+	w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
+	report(t, w.collect())
+}
+
+// reach publishes large requests beside the producers, so that batches form, until all points were reached. It returns those
+// that were not.
+func (w *world) reach(ctx context.Context, logs string, p *producer) (left []string) {
+	batches := 0
+	eventually(time.Minute, func() bool {
+		left = nil
+		for _, point := range crashpoint.Points() {
+			if content, err := os.ReadFile(filepath.Join(logs, point)); err != nil || string(content) != point {
+				left = append(left, point)
+			}
+		}
+		if strings.Contains(strings.Join(left, " "), crashpoint.PublishBatch) {
+			batches++
+			p.publish(ctx, bulk(p.tenant, batches), batches)
+		}
+		return len(left) == 0
+	})
+	return left
+}
+
+// bulk makes the events of a large request, which no subscription matches.
+func bulk(tenant string, batch int) []outgoing {
+	events := make([]outgoing, 100)
+	for i := range events {
+		events[i] = outgoing{id: fmt.Sprintf("%s-batch%d-%d", tenant, batch, i), eventType: "bulk.import", data: `{"bulk":true}`}
+	}
+	return events
+}
+
+// replace ends the processes that have crash points, in the orderly way where they live, and starts a whole worker.
+func (w *world) replace() {
+	w.t.Helper()
+	path, err := binary()
+	if err != nil {
+		w.t.Fatalf("build: %v", err)
+	}
+	old := slices.Clone(w.processes[whole:])
+	w.processes = w.processes[:whole]
+	w.add(path, "deliver", 100).await()
+	for _, p := range old {
+		if p.alive() {
+			p.term()
+		}
+	}
+}
+
+// roleOf is the role whose processes pass a point.
+func roleOf(point string) string {
+	stage, _, _ := strings.Cut(point, "-")
+	switch stage {
+	case "publish":
+		return "ingest"
+	case "recorder":
+		return "deliver"
+	default:
+		return stage
+	}
+}
