@@ -81,3 +81,12 @@ const ElsewhereKept = elsewhereKept
 
 // Share is a worker's share of a subscription's max_in_flight.
 func (w *Workers) Share(subscription uuid.UUID, most int) int { return w.share(subscription, most) }
+
+// YoungAfter is how many requests may be young at once on so many looks at the waits for a processor.
+func YoungAfter(waits ...time.Duration) (most int) {
+	s := newStarts(func(f func()) { go f() })
+	for _, wait := range waits {
+		s.adapt(wait)
+	}
+	return s.most
+}

@@ -18,12 +18,16 @@ const (
 	busyTicks = 10
 	// busyWait is how long goroutines wait for a processor, on average, when those are busy.
 	busyWait = 200 * time.Microsecond
+	// crowdedWait is how long they wait when fewer requests may be young, down to leastPerCore. Publishing an event takes some
+	// thirty such waits one after the other, and a tenant's backlog must not slow down another's.
+	crowdedWait  = time.Millisecond
+	leastPerCore = 8
 )
 
 // starts let requests begin one after the other when the processors are the bottleneck. So however many are in flight to
 // slow receivers, those to quick ones do not crowd each other. Those that wait are served by tenant in turn, in order.
 type starts struct {
-	most  int
+	most  int          // young requests at once, as the processors allow
 	spawn func(func()) // runs a function in a goroutine
 
 	mu    sync.Mutex
@@ -199,7 +203,9 @@ func (s *starts) serve() {
 func (s *starts) age() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waits.mean() > busyWait && s.skipped < busyTicks {
+	wait := s.waits.mean()
+	s.adapt(wait)
+	if wait > busyWait && s.skipped < busyTicks {
 		s.skipped++
 	} else {
 		s.skipped = 0
@@ -210,6 +216,16 @@ func (s *starts) age() {
 	}
 	s.ticking = false
 	s.watch()
+}
+
+// adapt lets fewer requests be young at once while the processors are crowded, and more again as they are not.
+func (s *starts) adapt(wait time.Duration) {
+	cores := runtime.GOMAXPROCS(0)
+	if wait > crowdedWait {
+		s.most = max(s.most-s.most/8, leastPerCore*cores)
+	} else if wait < crowdedWait/2 {
+		s.most = min(s.most+cores, youngPerCore*cores)
+	}
 }
 
 // watch keeps the ticks coming while anybody waits.

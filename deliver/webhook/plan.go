@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -20,8 +21,13 @@ import (
 // UserAgent is that of every delivery, so that receivers can tell and allow them.
 const UserAgent = "Fanfare/1 (+https://github.com/fanfarehq/fanfare)"
 
+// touchEvery is how many uses of a plan make it the most recent one of the cache. That needs a lock that one goroutine
+// has at a time: when its holder lost the processor, hundreds of requests queued for it.
+const touchEvery = 32
+
 // plan is all of a subscription's requests that is the same in each: made once, then only read.
 type plan struct {
+	uses         atomic.Uint32
 	subscription *subscriptions.Subscription // the one that it was made of
 	request      *http.Request               // without headers and body
 	header       http.Header
@@ -40,7 +46,10 @@ type plan struct {
 // plan returns the subscription's plan. The Directory hands out another pointer when a subscription changes,
 // so the pointer says whether a kept plan still holds.
 func (p *Poster) plan(sub *subscriptions.Subscription) (*plan, error) {
-	if kept, ok := p.plans.Get(sub.ID); ok && kept.subscription == sub {
+	if kept, ok := p.plans.Peek(sub.ID); ok && kept.subscription == sub {
+		if kept.uses.Add(1)%touchEvery == 0 {
+			p.plans.Get(sub.ID)
+		}
 		return kept, nil
 	}
 	if sub.Auth != nil || sub.Certificate != nil {

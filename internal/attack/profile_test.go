@@ -22,12 +22,13 @@ func (f *fanfare) profile(t *testing.T, name string, try int) (wait func()) {
 	}
 	base := filepath.Join(*profiles, fmt.Sprintf("%s-%d", strings.ReplaceAll(name, " ", "-"), try))
 	var wg sync.WaitGroup
-	wg.Go(func() { f.download(t, "/debug/pprof/profile?seconds=8", base+".cpu") })
+	wg.Go(func() { f.download(t, "/debug/pprof/profile?seconds=4", base+".cpu") })
 	wg.Go(func() {
-		for i := range 8 {
+		for i := range 4 {
 			time.Sleep(time.Second) // A profile needs no exact moment.
 			f.download(t, "/debug/pprof/goroutine?debug=1", fmt.Sprintf("%s.goroutines-%d", base, i))
 		}
+		f.download(t, "/debug/pprof/trace?seconds=2", base+".trace")
 		f.download(t, "/debug/pprof/heap", base+".heap")
 		f.download(t, "/metrics", base+".metrics")
 	})
