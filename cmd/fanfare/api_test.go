@@ -74,6 +74,7 @@ func testSettings(dir string) *settings {
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", DataDir: dir, NATSListen: "127.0.0.1:0", StreamReplicas: 1,
 		PostgresMaxConns: 16, ShutdownDelay: new(time.Duration), SecretKeys: "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
 	}
+	s.retain.Events = s.fanout.EventsMaxAge + 24*time.Hour
 	s.access.AdminKey = testAdminKey
 	s.egress.AllowPrivateCIDRs = "127.0.0.0/8"
 	return s
@@ -153,8 +154,12 @@ type schema struct {
 	OneOf      []*schema `json:"oneOf"`
 	Minimum    *float64
 	Maximum    *float64
-	Examples   []any
-	Example    any
+	MaxItems   *int `json:"maxItems"`
+	// MaxProperties bounds a map, whose values AdditionalProperties describes.
+	MaxProperties        *int            `json:"maxProperties"`
+	AdditionalProperties json.RawMessage `json:"additionalProperties"`
+	Examples             []any
+	Example              any
 }
 
 func (o *operation) String() string { return o.ID + ": " + o.Method + " " + o.Path }

@@ -39,6 +39,9 @@ func testDocument(t *testing.T, d *deployment) {
 		if !d.doc.exemplified(o) {
 			t.Errorf("%s: nothing of it has an example", o)
 		}
+		for _, at := range d.doc.unbounded(o) {
+			t.Errorf("%s: the list or map %s has no maxItems or maxProperties", o, at)
+		}
 		want := []string{"400", "401", "403", "429", "500", "503"}
 		if len(o.pathNames()) > 0 {
 			want = append(want, "404")
@@ -142,4 +145,36 @@ func testShown(t *testing.T, d *deployment) {
 			}
 		}
 	}
+}
+
+// unbounded returns where a caller may send a list or a map of any length.
+func (d *document) unbounded(o *operation) (at []string) {
+	for _, p := range o.Parameters {
+		at = append(at, d.unboundedIn(p.Schema, p.Name, 0)...)
+	}
+	if o.RequestBody != nil {
+		for kind, content := range o.RequestBody.Content {
+			at = append(at, d.unboundedIn(content.Schema, kind, 0)...)
+		}
+	}
+	return at
+}
+
+func (d *document) unboundedIn(s *schema, name string, depth int) (at []string) {
+	if s = d.resolve(s); s == nil || depth > 8 {
+		return nil
+	}
+	list := s.Items != nil && s.MaxItems == nil
+	isMap := len(s.AdditionalProperties) > 0 && s.AdditionalProperties[0] == '{' && s.MaxProperties == nil
+	if list || isMap {
+		at = append(at, name)
+	}
+	at = append(at, d.unboundedIn(s.Items, name+"[]", depth+1)...)
+	for _, one := range s.OneOf {
+		at = append(at, d.unboundedIn(one, name, depth+1)...)
+	}
+	for property, below := range s.Properties {
+		at = append(at, d.unboundedIn(below, name+"."+property, depth+1)...)
+	}
+	return at
 }
