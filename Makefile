@@ -8,10 +8,10 @@ PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
 FUZZTIME ?= 20s
 SEED ?= 1
 MINUTES ?= 15
-# Modules of their own, so that their libraries are no dependencies of Fanfare.
+# Modules of their own, so that their libraries are no dependencies of Fanfare. -mod=mod: their go.mod follows Fanfare's.
 MODULES := deploy/release deploy/check
 
-.PHONY: help run demo test race attack chaos check fuzz bench generate verify release
+.PHONY: help run demo test race attack chaos check fuzz bench generate verify release push scaling
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -25,7 +25,7 @@ demo: ## publish a few hundred events to endpoints that work, fail twice or neve
 
 test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n at once)
 	$(GO) test $(RACEFLAG) $(PACKAGESFLAG) -timeout 25m ./...
-	@for module in $(MODULES); do (cd $$module && $(GO) test -timeout 25m ./...) || exit 1; done
+	@for module in $(MODULES); do (cd $$module && $(GO) test -mod=mod -timeout 25m ./...) || exit 1; done
 
 race: ## run every test with the race detector
 	$(MAKE) test RACE=1
@@ -39,7 +39,7 @@ chaos: ## break a running installation by SEED (1) for MINUTES (15), and check t
 check: ## hold the house style: formatting, vet, linters, import arrows
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:" $$unformatted; exit 1; fi
 	$(GO) vet ./...
-	@for module in $(MODULES); do (cd $$module && $(GO) vet ./...) || exit 1; done
+	@for module in $(MODULES); do (cd $$module && $(GO) vet -mod=mod ./...) || exit 1; done
 	$(LINT) run --allow-parallel-runners ./...
 	$(GO) test -run '^TestArrows' ./cmd/fanfare
 
@@ -59,5 +59,11 @@ generate: ## write the generated files anew: deploy/topology.json
 verify: generate ## fail if a generated file was not up to date
 	git diff --exit-code -- deploy/topology.json
 
+scaling: ## scale fanout and deliver 1 -> 8 -> 2 under load, replace each role, and count what arrived
+	cd deploy/check && $(GO) test -mod=mod -run '^TestScaling$$' -count 1 -v -timeout 30m . -scaling.most 8 -scaling.rate 100
+
 release: ## build every artifact of a release into dist (SNAPSHOT=1: of a commit without a tag; ONLY=linux/amd64,...)
 	cd deploy/release && $(GO) run . $(if $(SNAPSHOT),-snapshot) $(if $(ONLY),-only $(ONLY))
+
+push: ## push dist's image to a registry (IMAGE=registry/name:tag, with REGISTRY_USER and TOKEN where it asks for them)
+	cd deploy/release && $(GO) run . -push $(IMAGE)

@@ -212,7 +212,7 @@ func composeRuns(t *testing.T, env, calls string) string {
 // No command of a document is left to be believed: each has a mark, and a test runs its subject.
 func TestEveryCommandIsRun(t *testing.T) {
 	t.Parallel()
-	run := []string{"first-delivery", "docker", "dialects"}
+	run := []string{"first-delivery", "docker", "dialects", "handbook"} // handbook: deploy/check
 	for _, b := range blocksOf(t, "") {
 		_, guide := guides[b.subject]
 		if b.language == "bash" && !guide && !slices.Contains(run, b.subject) {

@@ -92,6 +92,14 @@ func TestMonitoringNamesMetricsThatExist(t *testing.T) {
 			exprs["panel "+p.Title+": "+target.Expr] = target.Expr
 		}
 	}
+	handbook := documents(t)["docs/operations.md"]
+	for _, group := range rules.Groups {
+		for _, r := range group.Rules {
+			if !strings.Contains(handbook, "\n| `"+r.Alert+"` |") {
+				t.Errorf("docs/operations.md does not say what to do about alert %s", r.Alert)
+			}
+		}
+	}
 	if len(exprs) < 20 {
 		t.Errorf("only %d expressions were found", len(exprs))
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -29,10 +31,23 @@ func (b *backing) checks(s *settings, r role) []check {
 			return jetstream.CanPublish(ctx, b.js, to.stream, to.subject)
 		}})
 	}
+	if b.workers != nil {
+		all = append(all, check{"workers", func(context.Context) error { return joined(b.workers) }})
+	}
 	if b.disk != nil {
 		all = append(all, check{"disk", func(context.Context) error { return b.disk.Room() }})
 	}
 	return all
+}
+
+// joined says why a worker delivers nothing yet. A rolling update that waits for it stops no worker before its successor works.
+func joined(workers *throttle.Workers) error {
+	select {
+	case <-workers.Counted():
+		return nil
+	default:
+		return errors.New("waiting to be counted by the other workers: deliveries begin 10 s after the start")
+	}
 }
 
 // needed are the streams that a role uses, with the consumers that it reads.

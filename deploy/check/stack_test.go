@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +35,8 @@ type stack struct {
 	// local replaces names of services by addresses of this machine.
 	local *strings.Replacer
 	apis  map[string]string // addresses by service
+	// superuser is the URL of Postgres's own role; folder is where commands of the handbook run.
+	superuser, folder string
 }
 
 // broker is a NATS with deploy/nats.conf.
@@ -96,7 +99,7 @@ func startBroker(t *testing.T, s types.ServiceConfig) *broker {
 }
 
 // startPostgres runs Postgres and the script of its service, and returns what stands for the address in the roles' URLs.
-func startPostgres(t *testing.T, s types.ServiceConfig) (from, to string) {
+func startPostgres(t *testing.T, s types.ServiceConfig) (from, to, superuser string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "fanfare-check-postgres-")
 	if err != nil {
@@ -148,7 +151,8 @@ func startPostgres(t *testing.T, s types.ServiceConfig) (from, to string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", script, err, out)
 	}
-	return "@postgres:5432/fanfare?", "@/fanfare?host=" + at.Query().Get("host") + "&port=" + at.Query().Get("port") + "&"
+	where := "/fanfare?host=" + at.Query().Get("host") + "&port=" + at.Query().Get("port")
+	return "@postgres:5432/fanfare?", "@" + where + "&", "postgres://" + where + "&user=postgres"
 }
 
 // freeAddress is one that nobody listens at. Another process may take it before it is used: rare enough for a test.
@@ -269,7 +273,8 @@ func up(t *testing.T) *stack {
 		t.Fatal(err)
 	}
 	s := &stack{t: t, project: p, nats: startBroker(t, p.Services["nats"]), apis: map[string]string{}}
-	from, to := startPostgres(t, p.Services["postgres"])
+	from, to, superuser := startPostgres(t, p.Services["postgres"])
+	s.superuser, s.folder = superuser, t.TempDir()
 	s.apis["api"], s.apis["ingest"] = freeAddress(t), freeAddress(t)
 	hooks := freeAddress(t)
 	s.local = strings.NewReplacer(from, to, "@nats:4222", "@"+s.nats.Addr().String(), "http://api:8080", "http://"+s.apis["api"],
@@ -350,6 +355,7 @@ func TestComposeRuns(t *testing.T) {
 	s.stop(load)
 	s.everything(receiver)
 	s.scalable(roles)
+	s.handbook("backup", roles[2])
 	for _, c := range roles {
 		check := exec.Command(c.cmd.Path, "health", "--ready")
 		check.Env = c.env
@@ -363,7 +369,20 @@ func TestComposeRuns(t *testing.T) {
 	if seen := s.nats.seen(); len(seen) > 0 {
 		t.Errorf("permissions that a role lacks:\n%s", strings.Join(seen, "\n"))
 	}
+	output(t, "psql", "--no-psqlrc", "--quiet", "--command", "DROP SCHEMA fanfare CASCADE; CREATE SCHEMA fanfare AUTHORIZATION fanfare", s.superuser)
+	s.handbook("restore", roles[2])
 	s.refused()
+}
+
+// handbook runs a block of docs/operations.md with the environment of a service, in a folder of the test's own.
+func (s *stack) handbook(name string, as *child) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), "bash", "-euc", block(s.t, name))
+	cmd.Dir = s.folder
+	cmd.Env = append(slices.Clone(as.env), "PATH="+filepath.Dir(as.cmd.Path)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Errorf("%s: %v\n%s", name, err, out)
+	}
 }
 
 // everything uses what the demo does not: so each permission of NATS is needed at least once.

@@ -17,7 +17,15 @@ func main() {
 	out := flag.String("out", "../../dist", "where the artifacts go; an earlier release there is replaced")
 	snapshot := flag.Bool("snapshot", false, "build a commit that is no release")
 	only := flag.String("only", "", "platforms to build, such as linux/amd64,darwin/arm64; all by default")
+	to := flag.String("push", "", "push the image of an earlier run to this registry/name:tag, and build nothing")
 	flag.Parse()
+	if *to != "" {
+		if err := push(ctx, filepath.Join(*out, "image"), *to); err != nil {
+			fmt.Fprintln(os.Stderr, "release:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := release(ctx, *root, *out, *only, *snapshot); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)

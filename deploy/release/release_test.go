@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,9 +18,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 var commit = strings.Repeat("0123456789", 4)
@@ -333,6 +338,29 @@ func TestImage(t *testing.T) {
 	knows(t, contained(t, root, config, "version", "--json"))
 	if settings := contained(t, root, config, "config"); !strings.Contains(settings, "0.0.0.0:8080") {
 		t.Errorf("the settings of the image do not count:\n%s", settings)
+	}
+}
+
+// What is pushed is what was built, for both architectures.
+func TestPush(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	to := strings.TrimPrefix(server.URL, "http://") + "/fanfare:1.2.3"
+	if err := push(t.Context(), filepath.Join(dist(t), "image"), to); err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := remote.Index(tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := got.IndexManifest()
+	if err != nil || len(manifest.Manifests) != 2 {
+		t.Errorf("got %+v, %v, want two images", manifest, err)
 	}
 }
 
