@@ -33,7 +33,7 @@ func metricNames(t *testing.T) map[string]bool {
 		}
 	}
 	// Those of the other stages are made with their workers; their names stand in one file each.
-	for _, file := range []string{"../../ingest/metrics.go", "../../fanout/metrics.go", "../../fanout/reconcile.go"} {
+	for _, file := range []string{"../../ingest/metrics.go", "../../fanout/metrics.go", "../../fanout/audit/reconcile.go"} {
 		content, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
