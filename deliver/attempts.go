@@ -71,13 +71,15 @@ type letter struct {
 }
 
 const (
-	maxJournal    = 1000
-	journalGather = 10 * time.Millisecond
+	maxJournal = 1000
+	// maxJournalBytes bounds a message, whatever it holds.
+	maxJournalBytes = 512 << 10
+	journalGather   = 10 * time.Millisecond
 )
 
 func newJournal(to *jetstream.Publisher) *journal {
 	j := &journal{to: to}
-	limits := group.Limits{Count: maxJournal, Bytes: maxMessageBytes, Gather: journalGather}
+	limits := group.Limits{Count: maxJournal, Bytes: maxJournalBytes, Gather: journalGather}
 	j.group = group.New(limits, func(l letter) int { return len(l.raw) }, j.commit)
 	return j
 }
@@ -106,11 +108,14 @@ func (j *journal) do(ctx context.Context, l letter) error {
 	return j.group.Do(ctx, l)
 }
 
-// writeGuarded is write, but a panic is an error.
+// ErrPanicked says that writing a record panicked.
+var ErrPanicked = errors.New("writing the outcome panicked")
+
+// writeGuarded is write, but a panic is ErrPanicked.
 func (j *journal) writeGuarded(ctx context.Context, records []*outcome.Record, waited bool) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: write %d outcomes: %v", errPanicked, len(records), p)
+			err = fmt.Errorf("%w: write %d outcomes: %v", ErrPanicked, len(records), p)
 		}
 	}()
 	return j.write(ctx, records, waited)
@@ -122,7 +127,7 @@ func pack(records []*outcome.Record) (l letter, n int) {
 	for n < len(records) && n < maxJournal {
 		before := len(l.raw)
 		l.raw = records[n].Append(l.raw)
-		if n > 0 && len(l.raw) > maxMessageBytes {
+		if n > 0 && len(l.raw) > maxJournalBytes {
 			l.raw = l.raw[:before]
 			break
 		}

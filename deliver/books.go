@@ -3,14 +3,11 @@ package deliver
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/google/uuid"
-	natsjs "github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -19,13 +16,13 @@ import (
 // Books are the ledger of deliveries as an audit reads it: what became of the events of a span, what does not add up,
 // and what mends it. A delivery belongs to the span in which its event was accepted.
 type Books struct {
-	js     natsjs.JetStream
+	reader *reader
 	ledger *ledger
 }
 
 // NewBooks makes Books.
-func NewBooks(db *sql.DB, js natsjs.JetStream) *Books {
-	return &Books{js: js, ledger: newLedger(db)}
+func NewBooks(db *sql.DB) *Books {
+	return &Books{reader: newReader(db, nil), ledger: newLedger(db)}
 }
 
 // Tally counts deliveries of all generations by their state.
@@ -39,7 +36,7 @@ type Tally struct {
 // Tally counts the deliveries of a span, an hour at a time so that no statement is long.
 func (b *Books) Tally(ctx context.Context, span Span) (total Tally, err error) {
 	err = b.byHour(ctx, span, func(part Span) error {
-		t, err := b.ledger.tally(ctx, part)
+		t, err := b.reader.tally(ctx, part)
 		total.Delivered += t.Delivered
 		total.Dead += t.Dead
 		total.Cancelled += t.Cancelled
@@ -67,7 +64,7 @@ func (b *Books) Shortages(ctx context.Context, span Span, limit int) (list []Sho
 		if len(list) >= limit {
 			return nil
 		}
-		more, err := b.ledger.shortages(ctx, part, limit-len(list))
+		more, err := b.reader.shortages(ctx, part, limit-len(list))
 		list = append(list, more...)
 		return err
 	})
@@ -100,7 +97,7 @@ type Fault struct {
 // a time may have been removed, and are not missed.
 func (b *Books) Faults(ctx context.Context, span Span, attemptsSince time.Time, limit int) (list []Fault, err error) {
 	err = b.byHour(ctx, span, func(part Span) error {
-		more, err := b.ledger.duplicates(ctx, part, limit)
+		more, err := b.reader.duplicates(ctx, part, limit)
 		if err != nil {
 			return err
 		}
@@ -108,25 +105,25 @@ func (b *Books) Faults(ctx context.Context, span Span, attemptsSince time.Time, 
 		if part.Since.Before(attemptsSince) {
 			return nil
 		}
-		more, err = b.ledger.miscounted(ctx, part, limit)
+		more, err = b.reader.miscounted(ctx, part, limit)
 		list = append(list, more...)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	astray, err := b.ledger.astray(ctx, span, limit)
+	astray, err := b.reader.astray(ctx, span, limit)
 	return append(list, astray...), err
 }
 
 // Mend makes a fault good.
 func (b *Books) Mend(ctx context.Context, f Fault) error {
-	err := postgres.Retry(ctx, b.ledger.db, func(ctx context.Context, tx *sql.Tx) error {
+	err := postgres.Retry(ctx, b.reader.db, func(ctx context.Context, tx *sql.Tx) error {
 		switch f.Kind {
 		case KindDuplicate:
-			return b.ledger.dropDuplicates(ctx, tx, f)
+			return b.reader.dropDuplicates(ctx, tx, f)
 		case KindExtraAttempt, KindMissingAttempt:
-			return b.ledger.recount(ctx, tx, f)
+			return b.reader.recount(ctx, tx, f)
 		default:
 			return nil
 		}
@@ -142,12 +139,12 @@ func (b *Books) Mend(ctx context.Context, f Fault) error {
 
 // Receivers returns the subscriptions for which an event has a delivery of the first generation.
 func (b *Books) Receivers(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
-	return b.ledger.receivers(ctx, event, 0)
+	return b.reader.receivers(ctx, event, 0)
 }
 
 // Known returns the subscriptions for which an event has a delivery of any generation.
 func (b *Books) Known(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool, error) {
-	return b.ledger.receivers(ctx, event, math.MaxInt32)
+	return b.reader.receivers(ctx, event, math.MaxInt32)
 }
 
 // GiveUp ends a delivery that was never made and cannot be any more, as the event's bytes are gone.
@@ -164,120 +161,10 @@ func (b *Books) GiveUp(ctx context.Context, s Shortage, eventType string, subscr
 	return nil
 }
 
-// Live returns the events that are in tasks which no worker has acknowledged, with their targets: their deliveries
-// are on their way.
-func (b *Books) Live(ctx context.Context) (map[uuid.UUID]map[uuid.UUID]bool, error) {
-	live := map[uuid.UUID]map[uuid.UUID]bool{}
-	for _, name := range []string{Stream, BacklogStream} {
-		stream, err := b.js.Stream(ctx, name)
-		if err != nil {
-			return nil, fmt.Errorf("look at stream %s: %w", name, err)
-		}
-		places, err := queuePlaces(ctx, stream)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range places {
-			if err := b.liveOf(ctx, p, stream.CachedInfo().State.LastSeq, live); err != nil {
-				return nil, fmt.Errorf("read tasks of %s: %w", name, err)
-			}
-		}
-	}
-	return live, nil
-}
-
-// liveOf reads the messages of one consumer that are not acknowledged, up to a place of its stream.
-func (b *Books) liveOf(ctx context.Context, p queuePlace, last uint64, live map[uuid.UUID]map[uuid.UUID]bool) error {
-	for seq := p.done + 1; seq <= last; {
-		next, err := b.liveBatch(ctx, p.taskQueue, seq, live)
-		if next == 0 || err != nil {
-			return err
-		}
-		seq = next
-	}
-	return nil
-}
-
-// liveBatch reads some messages of tasks and returns where the next ones begin, 0 at the end.
-func (b *Books) liveBatch(
-	ctx context.Context, q taskQueue, seq uint64, live map[uuid.UUID]map[uuid.UUID]bool,
-) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, b.js, q.stream, 100, jetstreamext.GetBatchSeq(seq),
-		jetstreamext.GetBatchSubject(q.filter), jetstreamext.GetBatchMaxBytes(8<<20))
-	if err != nil {
-		return 0, err
-	}
-	for raw, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return next, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		next = raw.Sequence + 1
-		tasks, err := unpackTasks(raw.Data)
-		if err != nil {
-			continue // It will be in quarantine.
-		}
-		for _, t := range tasks {
-			if live[t.Event.UID] == nil {
-				live[t.Event.UID] = map[uuid.UUID]bool{}
-			}
-			for _, target := range t.Targets {
-				live[t.Event.UID][target.Subscription] = true
-			}
-		}
-	}
-	return next, nil
-}
-
-// TasksPlace is a moment of the streams of tasks: the last message of each.
-type TasksPlace [2]uint64
-
-// TasksEnd returns the place after all tasks that are on disk now.
-func (b *Books) TasksEnd(ctx context.Context) (place TasksPlace, err error) {
-	for i, name := range []string{Stream, BacklogStream} {
-		stream, err := b.js.Stream(ctx, name)
-		if err != nil {
-			return place, fmt.Errorf("look at stream %s: %w", name, err)
-		}
-		place[i] = stream.CachedInfo().State.LastSeq
-	}
-	return place, nil
-}
-
-// TasksDone reports whether all tasks up to a place are acknowledged: their outcomes are on disk.
-func (b *Books) TasksDone(ctx context.Context, place TasksPlace) (bool, error) {
-	for i, name := range []string{Stream, BacklogStream} {
-		stream, err := b.js.Stream(ctx, name)
-		if err != nil {
-			return false, fmt.Errorf("look at stream %s: %w", name, err)
-		}
-		places, err := queuePlaces(ctx, stream)
-		if err != nil {
-			return false, err
-		}
-		for _, p := range places {
-			if p.done < place[i] && p.pending > 0 {
-				return false, nil
-			}
-		}
-	}
-	return true, nil
-}
-
-// CaughtUp returns once the ledger holds all outcomes that were on disk when it was called; it fails if that takes
-// long.
-func (b *Books) CaughtUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	return caughtUp(ctx, b.js)
-}
-
 // byHour calls do with the parts of a span, none longer than an hour, from the first thing that the ledger has in it to
 // the last: the centuries before cost nothing.
 func (b *Books) byHour(ctx context.Context, span Span, do func(Span) error) error {
-	span, err := b.ledger.within(ctx, span)
+	span, err := b.reader.within(ctx, span)
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ SELECT gen_random_uuid(), now(), 1 FROM generate_series(1, $1) UNION ALL SELECT 
 func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newLedger(r.db)
+	l := newReader(r.db, nil)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	began := time.Now().Add(-time.Hour)
 	if _, err := r.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,

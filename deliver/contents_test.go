@@ -151,7 +151,7 @@ func TestAnswersAreSealed(t *testing.T) {
 			if got := must(log.Responses(t.Context(), []uuid.UUID{d.ID}))(t)[d.ID]; string(got) != "gooseberry" {
 				t.Errorf("%s: the response is shown as %q", when, got)
 			}
-			list := must(newLedger(r.db).with(keys).attempts(t.Context(), "acme", d.ID))(t)
+			list := must(newReader(r.db, keys).attempts(t.Context(), "acme", d.ID))(t)
 			if len(list) != 1 || string(list[0].Response) != "gooseberry" {
 				t.Errorf("%s: the attempts are %+v", when, list)
 			}

@@ -17,11 +17,13 @@ type Counts struct {
 }
 
 // NewCounts makes a Counts.
-func NewCounts(db *sql.DB) *Counts { return &Counts{db: db, routes: &routes{ledger: newLedger(db)}} }
+func NewCounts(db *sql.DB) *Counts {
+	return &Counts{db: db, routes: &routes{reader: newReader(db, nil), ledger: newLedger(db)}}
+}
 
 // Describe returns a delivery with its attempts, as the API shows it; nil if there is none.
 func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error) {
-	e, err := c.routes.ledger.find(ctx, delivery, "")
+	e, err := c.routes.reader.find(ctx, delivery, "")
 	if errors.Is(err, errNotFound) {
 		return nil, nil
 	}

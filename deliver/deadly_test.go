@@ -110,7 +110,7 @@ func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
 			r.died("recorder", AttemptsStream, tt.deaths)
 			guards := suspect.New(r.db, r.log, "deliver", "recorder")
 			metrics := must(NewMetrics(prometheus.NewRegistry()))(t)
-			recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics, Logger: r.log, Suspects: guards[1]}))(t)
+			recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log, Suspects: guards[1]}))(t)
 			r.run(recorder.Run)
 			r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 			r.left(tt.quarantined, tt.deaths)

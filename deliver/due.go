@@ -104,7 +104,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	}
 	begun := time.Now()
 	span := d.span(begun)
-	got, ended, err := w.ledger.claim(ctx, room, span, lease{worker: w.name, length: w.cfg.Lease})
+	got, ended, err := w.ledger.claim(ctx, room, span, lease{Worker: w.name, Length: w.cfg.Lease})
 	if len(got) > 0 {
 		err = crashpoint.Reach(crashpoint.DeliverClaimed)
 	}
@@ -125,7 +125,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 		d.swept = time.Time{}
 		return 0
 	}
-	if span.back == everDue {
+	if span.Back == everDue {
 		d.swept = begun
 	}
 	return d.pause(ctx) - time.Since(begun)
@@ -138,9 +138,9 @@ const everDue = 100 * 365 * 24 * time.Hour
 // second, looking through all of that takes longer than all else. So most claims look back no further than to the last
 // one that saw everything, and a little beyond, for what was written late.
 func (d *due) span(now time.Time) dueSpan {
-	span := dueSpan{back: everDue, ahead: pollNear, lapsed: *d.lapsed.Load(), elsewhere: d.worker.gate.Elsewhere()}
+	span := dueSpan{Back: everDue, Ahead: pollNear, Lapsed: *d.lapsed.Load(), Elsewhere: d.worker.gate.Elsewhere()}
 	if since := now.Sub(d.swept); since < sweepClaims {
-		span.back = since + sweepClaims
+		span.Back = since + sweepClaims
 	}
 	return span
 }
@@ -167,28 +167,37 @@ func (d *due) pause(ctx context.Context) time.Duration {
 	return min(max(next-pollNear, pollNear), pollFar)
 }
 
+// leased is the flight of a lease.
+type leased struct {
+	flight
+	wait   time.Duration // until it is due, from when it was claimed
+	lapses int           // how often a worker lost its lease, without an outcome since
+}
+
 // start flies what was claimed, each when it is due, in that order. The leases count from before they were asked for.
 func (d *due) start(got []*claimed, begun time.Time) {
 	w := d.worker
 	epoch, now := w.pulse.now(), time.Now()
 	d.flying.Add(int64(len(got)))
-	for _, c := range got {
-		c.epoch, c.until, c.state = epoch, begun.Add(w.cfg.Lease), handed
-		c.counted = c.lapses > 0
-		w.metrics.late.Observe(c.late.Seconds())
+	list := make([]*leased, len(got))
+	for i, c := range got {
+		l := &leased{wait: c.Wait, lapses: c.Lapses}
+		l.deferral, l.epoch, l.until, l.state, l.counted = c.deferral, epoch, begun.Add(w.cfg.Lease), handed, c.Lapses > 0
+		w.metrics.late.Observe(c.Late.Seconds())
+		list[i] = l
 	}
 	w.flights.Go(func() {
-		for len(got) > 0 {
-			n := together(got)
-			w.sleep(time.Until(now.Add(got[n-1].wait)))
-			d.startNow(got[:n])
-			got = got[n:]
+		for len(list) > 0 {
+			n := together(list)
+			w.sleep(time.Until(now.Add(list[n-1].wait)))
+			d.startNow(list[:n])
+			list = list[n:]
 		}
 	})
 }
 
 // together returns how many of the first are due at about the same time.
-func together(list []*claimed) int {
+func together(list []*leased) int {
 	n := 1
 	for n < len(list) && list[n].wait <= list[0].wait+stride {
 		n++
@@ -210,7 +219,7 @@ func (w *Worker) sleep(d time.Duration) {
 }
 
 // startNow flies those that are due.
-func (d *due) startNow(list []*claimed) {
+func (d *due) startNow(list []*leased) {
 	w := d.worker
 	// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
 	fresh := w.refresh()
@@ -230,7 +239,7 @@ func (d *due) startNow(list []*claimed) {
 			defer d.beside(c)()
 			if c.lapses > maxLapses {
 				w.cancelSeat(s)
-				r, err = w.condemn(f, fmt.Sprintf("%d workers in a row died with delivery %s in hand", c.lapses, f.delivery))
+				r, err = w.condemn(f, fmt.Sprintf("%d workers in a row died with delivery %s in hand", c.lapses, f.Delivery))
 			} else if !errors.Is(err, errPanicked) {
 				r, err = w.guarded(f, func() (*outcome.Record, error) { return d.through(f, s, r, err) })
 			}
@@ -244,7 +253,7 @@ const maxLapses = 3
 
 // beside waits until a lease may be flown beside others, or, of a delivery that seems to kill its workers, alone: so that those
 // that were in hand with it are told apart from it. It returns what ends that.
-func (d *due) beside(c *claimed) (done func()) {
+func (d *due) beside(c *leased) (done func()) {
 	if c.lapses < maxLapses {
 		d.solo.RLock()
 		return d.solo.RUnlock
@@ -282,7 +291,7 @@ func (w *Worker) refresh() error {
 // fly reads the event and flies.
 func (d *due) fly(f *flight, s *seat) (*outcome.Record, error) {
 	w := d.worker
-	found, err := w.events.get(w.draining, f.eventUID, f.seq)
+	found, err := w.events.get(w.draining, f.EventUID, f.Seq)
 	if err == nil && w.draining.Err() != nil {
 		err = errStopping
 	}
@@ -300,7 +309,7 @@ func (d *due) fly(f *flight, s *seat) (*outcome.Record, error) {
 // keep adds the event's bytes to the record of a delivery that is held, as it may outlive the stream.
 func (d *due) keep(f *flight, r *outcome.Record) error {
 	w := d.worker
-	found, err := w.events.get(w.draining, f.eventUID, f.seq)
+	found, err := w.events.get(w.draining, f.EventUID, f.Seq)
 	if errors.Is(err, event.ErrGone) {
 		return nil // It will be found out when it is set free.
 	}
@@ -333,18 +342,18 @@ func (d *due) putOff(f *flight, r *outcome.Record, err error) (*outcome.Record, 
 func (d *due) land(f *flight, r *outcome.Record, err error) {
 	w := d.worker
 	if err == nil {
-		r.Step = f.step + 1
+		r.Step = f.Step + 1
 		step := r.Step
 		// The next of its key waits for it, if it is ordered.
-		if err = w.writeFor(f.ordered, r); errors.Is(err, errPanicked) {
+		if err = w.writeFor(f.Ordered, r); errors.Is(err, errPanicked) {
 			if r, err = w.panicked(f, err); err == nil {
 				r.Step = step
-				err = w.writeFor(f.ordered, r)
+				err = w.writeFor(f.Ordered, r)
 			}
 		}
 	}
 	if err == nil {
-		if f.ordered && r.Ended() {
+		if f.Ordered && r.Ended() {
 			d.expect(time.Now()) // The next of its key is due once this one is recorded.
 		}
 		return

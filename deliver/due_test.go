@@ -122,10 +122,10 @@ func TestAClaimHasASpan(t *testing.T) {
 	}
 	claims := func(span dueSpan) int {
 		t.Helper()
-		got := claimAll(t, l, 10, span, lease{worker: "one", length: time.Minute})
+		got := claimAll(t, l, 10, span, lease{Worker: "one", Length: time.Minute})
 		for _, c := range got {
-			if c.wait > span.ahead || c.wait > 0 && c.late > 0 {
-				t.Errorf("claimed %v before its time, %v late, with a span of %+v", c.wait, c.late, span)
+			if c.Wait > span.Ahead || c.Wait > 0 && c.Late > 0 {
+				t.Errorf("claimed %v before its time, %v late, with a span of %+v", c.Wait, c.Late, span)
 			}
 		}
 		return len(got)
@@ -134,12 +134,12 @@ func TestAClaimHasASpan(t *testing.T) {
 		span dueSpan
 		want int
 	}{
-		{dueSpan{back: time.Second}, 0},
-		{dueSpan{back: 30 * time.Minute}, 1},
-		{dueSpan{back: everDue}, 1},
-		{dueSpan{back: everDue}, 0},
-		{dueSpan{back: time.Second, ahead: 2 * time.Hour}, 1},
-		{dueSpan{back: everDue, ahead: 2 * time.Hour}, 0},
+		{dueSpan{Back: time.Second}, 0},
+		{dueSpan{Back: 30 * time.Minute}, 1},
+		{dueSpan{Back: everDue}, 1},
+		{dueSpan{Back: everDue}, 0},
+		{dueSpan{Back: time.Second, Ahead: 2 * time.Hour}, 1},
+		{dueSpan{Back: everDue, Ahead: 2 * time.Hour}, 0},
 	} {
 		if got := claims(tt.span); got != tt.want {
 			t.Errorf("claim %d took %d, want %d", i, got, tt.want)
@@ -153,7 +153,7 @@ func TestTheBacklogIsWhatNobodyHas(t *testing.T) {
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1", nil)
 	r.again(sub, 7, Pace{From: time.Now().Add(-time.Second)})
-	if got := claimAll(t, newLedger(r.db), 5, dueSpan{back: everDue}, lease{worker: "dead", length: time.Hour}); len(got) != 5 {
+	if got := claimAll(t, newLedger(r.db), 5, dueSpan{Back: everDue}, lease{Worker: "dead", Length: time.Hour}); len(got) != 5 {
 		t.Fatalf("claimed %d, want 5", len(got))
 	}
 	if n := must(NewRepeater(r.db).Backlog(t.Context(), sub.ID, 100))(t); n != 2 {

@@ -153,10 +153,3 @@ SELECT count(*) FROM chunk`,
 	}
 	return nil
 }
-
-// Forget drops an event from the cache of this process.
-func (e *Events) Forget(event uuid.UUID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.cache.Remove(event)
-}

@@ -64,8 +64,8 @@ func NewEvents(cfg EventsConfig, db *sql.DB) (*Events, error) {
 	return e, nil
 }
 
-// keys open what is sealed; nil events have none.
-func (e *Events) keys() *tenantkeys.Keys {
+// Keys open what is sealed; nil events have none.
+func (e *Events) Keys() *tenantkeys.Keys {
 	if e == nil {
 		return nil
 	}
@@ -163,9 +163,9 @@ func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 	return kept, nil
 }
 
-// sendable returns an event that is to be sent again; event.ErrGone if it cannot be. What was erased may still be in
+// Sendable returns an event that is to be sent again; event.ErrGone if it cannot be. What was erased may still be in
 // memory here, which does not count.
-func (e *Events) sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+func (e *Events) Sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
 	erased, err := e.ledger.erased(ctx, uid)
 	if err != nil {
 		return nil, err
@@ -174,4 +174,11 @@ func (e *Events) sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Even
 		return e.Kept(ctx, uid)
 	}
 	return e.Get(ctx, uid, seq)
+}
+
+// Forget drops an event from the cache of this process.
+func (e *Events) Forget(event uuid.UUID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cache.Remove(event)
 }

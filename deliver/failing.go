@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ const (
 // is what the failure rule goes by, and what tells that a subscription recovers.
 type failing struct {
 	worker *Worker
+	store  failingStore
 
 	mu     sync.Mutex
 	counts map[uuid.UUID]*streak // since the last flush
@@ -42,8 +44,8 @@ type streak struct {
 	operational bool // the last of them was of an operational event, of which no more is told
 }
 
-func newFailing(w *Worker) *failing {
-	return &failing{worker: w, counts: make(map[uuid.UUID]*streak), mended: make(map[uuid.UUID]*streak), known: make(map[uuid.UUID]bool),
+func newFailing(w *Worker, db *sql.DB) *failing {
+	return &failing{worker: w, store: failingStore{db}, counts: make(map[uuid.UUID]*streak), mended: make(map[uuid.UUID]*streak), known: make(map[uuid.UUID]bool),
 		round: make(map[uuid.UUID]bool)}
 }
 
@@ -58,7 +60,7 @@ func (k *failing) note(f *flight, sub *subscriptions.Subscription, r webhook.Res
 	if r.Reason == outcome.ReasonOK {
 		if k.known[sub.ID] || counted != nil {
 			delete(k.counts, sub.ID)
-			k.mended[sub.ID] = &streak{sub: sub, operational: isOperational(f.eventType)}
+			k.mended[sub.ID] = &streak{sub: sub, operational: isOperational(f.EventType)}
 		}
 		return
 	}
@@ -66,7 +68,7 @@ func (k *failing) note(f *flight, sub *subscriptions.Subscription, r webhook.Res
 		counted = &streak{since: k.worker.now()}
 		k.counts[sub.ID] = counted
 	}
-	counted.sub, counted.operational = sub, isOperational(f.eventType)
+	counted.sub, counted.operational = sub, isOperational(f.EventType)
 	counted.failures++
 }
 
@@ -96,9 +98,8 @@ func (k *failing) run(ctx context.Context) {
 func (k *failing) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, handOffTimeout)
 	defer cancel()
-	l := k.worker.ledger
 	mended, counts := k.take()
-	over, err := l.mend(ctx, mended)
+	over, err := k.store.mend(ctx, mended)
 	if err != nil {
 		k.putBack(mended, counts)
 		return err
@@ -108,7 +109,7 @@ func (k *failing) flush(ctx context.Context) error {
 			k.worker.tellRecovering(mended[id].sub, s)
 		}
 	}
-	rows, err := l.fail(ctx, counts)
+	rows, err := k.store.fail(ctx, counts)
 	if err != nil {
 		k.putBack(nil, counts)
 		return err
@@ -165,7 +166,7 @@ func (k *failing) learn(ctx context.Context) error {
 			return err
 		}
 	}
-	page, err := k.worker.ledger.failing(ctx, k.at)
+	page, err := k.store.failing(ctx, k.at)
 	if err != nil {
 		return err
 	}

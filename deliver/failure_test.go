@@ -199,7 +199,7 @@ func TestAPanicIsOneFailedAttempt(t *testing.T) {
 	if row := r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %d attempts, want 2", row.Attempts)
 	}
-	if n := metric(t, w.metrics.panics); n != 1 {
+	if n := metric(t, w.metrics.Ledger.Panics); n != 1 {
 		t.Errorf("%v panics were counted, want 1", n)
 	}
 	if taken, waiting := w.worker.gate.InFlight(); taken != 0 || waiting != 0 {

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -21,23 +19,9 @@ import (
 
 // flight is one delivery on its way through a worker: from a task or a lease to its record.
 type flight struct {
-	delivery     uuid.UUID
-	tenant       string
-	eventUID     uuid.UUID
-	eventID      string
-	eventType    string
-	seq          uint64
-	subscription uuid.UUID
-	generation   int
-	attempts     int // made before this one
-	excused      int // of those made before, not counted among attempts
-	test         bool
-	byHand       bool // its retry was asked for: it is attempted although the subscription is paused
-	created      time.Time
-	limited      bool // it has waited for the rate limit already
-	ordered      bool // others may wait for it to end
-	gone         bool // the event's contents do not open any more
-	counted      bool // its outcome may repeat one that killed a recorder
+	deferral      // as far as it is known: one from a task has no row
+	gone     bool // the event's contents do not open any more
+	counted  bool // its outcome may repeat one that killed a recorder
 
 	event  *Event
 	bodies *webhook.Bodies
@@ -49,9 +33,8 @@ type flight struct {
 	start  throttle.Start
 	ticket atomic.Pointer[throttle.Ticket] // once it has one
 
-	mu    sync.Mutex
-	step  int       // of its row among the deferrals; 0 while it has none
-	until time.Time // the end of its lease; zero without one
+	mu    sync.Mutex // also of Step, which is 0 while there is no row
+	until time.Time  // the end of its lease; zero without one
 	state flightState
 }
 
@@ -94,23 +77,23 @@ func (f *flight) waitsForWorker() bool {
 // checkIn judges whether the delivery is to be attempted at all and takes its place in line. It returns a seat, or the
 // record of a delivery that is not to be attempted; the error is a throttle.Refusal.
 func (w *Worker) checkIn(f *flight) (*seat, *outcome.Record, error) {
-	sub, ok := w.directory.Get(f.subscription)
+	sub, ok := w.directory.Get(f.Subscription)
 	switch {
-	case !ok || sub.Tenant != f.tenant:
+	case !ok || sub.Tenant != f.Tenant:
 		return nil, f.record(outcome.Cancelled, outcome.ReasonDeleted, w.now()), nil
 	case f.gone:
 		return nil, f.record(outcome.Dead, outcome.ReasonExpired, w.now()), nil
-	case sub.Status == subscriptions.Disabled && !f.test: // Who may test one is judged where the test is asked for.
+	case sub.Status == subscriptions.Disabled && !f.Test: // Who may test one is judged where the test is asked for.
 		return nil, f.record(outcome.Cancelled, outcome.ReasonDisabled, w.now()), nil
-	case !f.test && sub.Err == nil && !w.directory.MayReceive(sub, f.eventType):
+	case !f.Test && sub.Err == nil && !w.directory.MayReceive(sub, f.EventType):
 		// Scopes are compared at every attempt: a change of the URL may have left those of the match behind.
 		return nil, f.record(outcome.Cancelled, outcome.ReasonCancelled, w.now()), nil
-	case sub.Status == subscriptions.Paused && !f.test && !f.byHand:
+	case sub.Status == subscriptions.Paused && !f.Test && !f.ByHand:
 		return nil, w.hold(f), nil
 	case sub.Err != nil:
 		return nil, nil, w.unopened(f, sub)
 	}
-	ticket, err := w.gate.Line(throttle.Request{Subscription: sub, Delivery: f.delivery, Due: f.due(), Limited: f.limited, Excused: f.excused, Start: &f.start})
+	ticket, err := w.gate.Line(throttle.Request{Subscription: sub, Delivery: f.Delivery, Due: f.due(), Limited: f.Limited, Excused: f.Excused, Start: &f.start})
 	if err != nil {
 		r := w.tooLate(f, sub, err)
 		if r != nil {
@@ -151,8 +134,8 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 	ctx, span := w.traceAttempt(f)
 	defer func() {
 		if p := recover(); p != nil {
-			w.metrics.panics.Inc()
-			w.log.ErrorContext(ctx, "attempt panicked", "delivery", f.delivery, "panic", p, "stack", string(debug.Stack()))
+			w.metrics.Ledger.Panics.Inc()
+			w.log.ErrorContext(ctx, "attempt panicked", "delivery", f.Delivery, "panic", p, "stack", string(debug.Stack()))
 			// Retried by schedule: the cause may be this event, this receiver or this version of Fanfare.
 			result = webhook.Result{StartedAt: start, Duration: w.now().Sub(start), Reason: outcome.ReasonProtocol, Err: fmt.Errorf("internal error: %v", p)}
 		}
@@ -163,7 +146,7 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 		panic(err)
 	}
 	result = w.poster.Send(ctx, webhook.Attempt{
-		Event: f.event, Subscription: sub, Delivery: f.delivery, Number: f.attempts + 1, Bodies: f.bodies,
+		Event: f.event, Subscription: sub, Delivery: f.Delivery, Number: f.Attempts + 1, Bodies: f.bodies,
 		TraceParent: span.TraceParent(f.event.TraceParent),
 	})
 	if err := crashpoint.Reach(crashpoint.DeliverAnswered); err != nil {
@@ -200,9 +183,9 @@ const leaseMargin = 1500 * time.Millisecond
 // record begins the record of what became of f.
 func (f *flight) record(as outcome.Outcome, reason outcome.Reason, at time.Time) *outcome.Record {
 	return &outcome.Record{
-		Delivery: f.delivery, EventUID: f.eventUID, EventID: f.eventID, EventType: f.eventType, Tenant: f.tenant,
-		Seq: f.seq, Subscription: f.subscription, Generation: f.generation,
-		Outcome: as, Reason: reason, Attempts: f.attempts, Excused: f.excused, CreatedAt: f.created, At: at, Test: f.test,
+		Delivery: f.Delivery, EventUID: f.EventUID, EventID: f.EventID, EventType: f.EventType, Tenant: f.Tenant,
+		Seq: f.Seq, Subscription: f.Subscription, Generation: f.Generation,
+		Outcome: as, Reason: reason, Attempts: f.Attempts, Excused: f.Excused, CreatedAt: f.Created, At: at, Test: f.Test,
 		Counted: f.counted,
 	}
 }
@@ -238,5 +221,5 @@ func (f *flight) land() (step int, was flightState) {
 	defer f.mu.Unlock()
 	was = f.state
 	f.state = landed
-	return f.step + 1, was
+	return f.Step + 1, was
 }

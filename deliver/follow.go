@@ -81,7 +81,7 @@ func (f *follower) step(ctx context.Context) error {
 			f.seen = revision // The rest of the revisions belongs to something else.
 			break
 		}
-		f.seen = changed[len(changed)-1].revision
+		f.seen = changed[len(changed)-1].Revision
 	}
 	return nil
 }
@@ -141,24 +141,24 @@ func (f *follower) chunk(ctx context.Context, c *change) (more bool, err error) 
 	w := f.worker
 	var n int64
 	switch {
-	case c.deleted:
-		n, err = w.ledger.cancelChunk(ctx, c.id, outcome.ReasonDeleted)
-	case c.status == string(subscriptions.Disabled):
-		n, err = w.ledger.cancelChunk(ctx, c.id, outcome.ReasonDisabled)
-	case c.status == string(subscriptions.Paused):
+	case c.Deleted:
+		n, err = w.ledger.cancelChunk(ctx, c.ID, outcome.ReasonDeleted)
+	case c.Status == string(subscriptions.Disabled):
+		n, err = w.ledger.cancelChunk(ctx, c.ID, outcome.ReasonDisabled)
+	case c.Status == string(subscriptions.Paused):
 		return false, nil
 	default:
-		if n, err = w.ledger.freeChunk(ctx, c.id); n > 0 {
-			w.ease(c.id)
+		if n, err = w.ledger.freeChunk(ctx, c.ID); n > 0 {
+			w.ease(c.ID)
 			w.due.expect(time.Now())
 		}
 		if err == nil && n < followChunk {
-			err = w.retune(ctx, c.id)
+			err = w.retune(ctx, c.ID)
 		}
 	}
 	c.count += n
 	if err == nil && n < followChunk && c.count > 0 {
-		w.log.Info("deliveries follow their subscription", "subscription", c.id, "status", c.status, "deleted", c.deleted, "count", c.count)
+		w.log.Info("deliveries follow their subscription", "subscription", c.ID, "status", c.Status, "deleted", c.Deleted, "count", c.count)
 	}
 	return n == followChunk, err
 }
@@ -169,7 +169,7 @@ func (w *Worker) goodbye(f *flight, sub *subscriptions.Subscription) {
 	w.flights.Go(func() {
 		ctx, cancel := context.WithTimeout(w.abandoned, 2*handOffTimeout)
 		defer cancel()
-		if err := w.disable(ctx, sub, outcome.ReasonGone, isOperational(f.eventType)); err != nil {
+		if err := w.disable(ctx, sub, outcome.ReasonGone, isOperational(f.EventType)); err != nil {
 			w.log.Warn("receiver is gone, subscription not disabled", "subscription", sub.ID, "error", err)
 		}
 	})

@@ -32,16 +32,16 @@ func (q *changes) put(c *change) {
 	if q.queued == nil {
 		q.queued, q.running = make(map[string][]*change), make(map[uuid.UUID]*change)
 	}
-	list := q.queued[c.tenant]
-	i := slices.IndexFunc(list, func(other *change) bool { return other.id == c.id })
+	list := q.queued[c.Tenant]
+	i := slices.IndexFunc(list, func(other *change) bool { return other.ID == c.ID })
 	switch {
-	case i >= 0 && list[i].revision <= c.revision:
+	case i >= 0 && list[i].Revision <= c.Revision:
 		list[i] = c
 	case i < 0:
 		if len(list) == 0 {
-			q.tenants = append(q.tenants, c.tenant)
+			q.tenants = append(q.tenants, c.Tenant)
 		}
-		q.queued[c.tenant] = append(list, c)
+		q.queued[c.Tenant] = append(list, c)
 	}
 	select {
 	case q.ready <- struct{}{}:
@@ -55,12 +55,12 @@ func (q *changes) next() (*change, bool) {
 	defer q.mu.Unlock()
 	for n, tenant := range q.tenants {
 		list := q.queued[tenant]
-		i := slices.IndexFunc(list, func(c *change) bool { return q.running[c.id] == nil })
+		i := slices.IndexFunc(list, func(c *change) bool { return q.running[c.ID] == nil })
 		if i < 0 {
 			continue
 		}
 		c := list[i]
-		q.running[c.id] = c
+		q.running[c.ID] = c
 		q.tenants = slices.Delete(q.tenants, n, n+1)
 		if list = slices.Delete(list, i, i+1); len(list) > 0 {
 			q.queued[tenant] = list
@@ -77,8 +77,8 @@ func (q *changes) next() (*change, bool) {
 func (q *changes) done(c *change, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.running, c.id)
-	if more && !slices.ContainsFunc(q.queued[c.tenant], func(other *change) bool { return other.id == c.id }) {
+	delete(q.running, c.ID)
+	if more && !slices.ContainsFunc(q.queued[c.Tenant], func(other *change) bool { return other.ID == c.ID }) {
 		q.put(c)
 		return
 	}

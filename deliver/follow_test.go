@@ -158,7 +158,7 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	var records []*outcome.Record
 	for range 2*followChunk + 7 {
 		e := Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
-		f := &flight{delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: sub.ID, created: time.Now()}
+		f := &flight{deferral: deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: sub.ID, Created: time.Now()}}
 		rec := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(time.Hour))
 		rec.Step = 1
 		records = append(records, rec)
@@ -206,8 +206,12 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
 	generation := func(n int) *flight {
-		return &flight{delivery: outcome.ID(e.UID, sub.ID, n, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type,
-			seq: e.Seq, subscription: sub.ID, generation: n, created: e.AcceptedAt}
+		return &flight{
+			deferral: deferral{
+				Delivery: outcome.ID(e.UID, sub.ID, n, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type,
+				Seq: e.Seq, Subscription: sub.ID, Generation: n, Created: e.AcceptedAt,
+			},
+		}
 	}
 	ended, due := generation(0), generation(1)
 	over, left := ended.record(outcome.Delivered, outcome.ReasonOK, time.Now()), ended.record(outcome.Later, outcome.ReasonServer, time.Now())
@@ -217,14 +221,14 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	r.put(over)
 	if _, err := r.db.Exec(fmt.Sprintf(`
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no cleanup'; END $$;
-CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s') EXECUTE FUNCTION refuse()`, ended.delivery)); err != nil {
+CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s') EXECUTE FUNCTION refuse()`, ended.Delivery)); err != nil {
 		t.Fatal(err)
 	}
 	cfg := quick()
 	cfg.Lease = time.Hour // A lease that is lost is lost for the whole of this test.
 	r.worker(cfg)
 	receiver.Wait(1)
-	r.ended(due.delivery, outcome.Delivered, outcome.ReasonOK)
+	r.ended(due.Delivery, outcome.Delivered, outcome.ReasonOK)
 }
 
 // The tenants that wait to be followed have their turn one after the other, and so have the subscriptions of each; a subscription
@@ -234,20 +238,20 @@ func TestFollowingIsFairByTenant(t *testing.T) {
 	q := changes{ready: make(chan struct{}, 1)}
 	big := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
 	for i, id := range big {
-		q.add(change{id: id, tenant: "big", revision: int64(i)})
+		q.add(change{ID: id, Tenant: "big", Revision: int64(i)})
 	}
 	small := uuid.New()
-	q.add(change{id: small, tenant: "small", status: "paused", revision: 10}, change{id: small, tenant: "small", status: "active", revision: 11})
+	q.add(change{ID: small, Tenant: "small", Status: "paused", Revision: 10}, change{ID: small, Tenant: "small", Status: "active", Revision: 11})
 	take := func(want uuid.UUID) *change {
 		t.Helper()
 		c, ok := q.next()
-		if !ok || c.id != want {
+		if !ok || c.ID != want {
 			t.Fatalf("got %+v, want %s", c, want)
 		}
 		return c
 	}
 	first := take(big[0])
-	if c := take(small); c.status != "active" {
+	if c := take(small); c.Status != "active" {
 		t.Errorf("got %+v, want it as it was last seen", c)
 	} else {
 		q.done(c, false)
@@ -260,14 +264,14 @@ func TestFollowingIsFairByTenant(t *testing.T) {
 		t.Errorf("got %+v, want none", c)
 	}
 	// A change that comes while its subscription is in hand waits for that.
-	q.add(change{id: small, tenant: "small", revision: 12})
+	q.add(change{ID: small, Tenant: "small", Revision: 12})
 	c := take(small)
-	q.add(change{id: small, tenant: "small", status: "disabled", revision: 13})
+	q.add(change{ID: small, Tenant: "small", Status: "disabled", Revision: 13})
 	if c, ok := q.next(); ok {
 		t.Errorf("got %+v while it is in hand", c)
 	}
 	q.done(c, true)
-	if c := take(small); c.status != "disabled" {
+	if c := take(small); c.Status != "disabled" {
 		t.Errorf("got %+v, want the newer change in the place of what was left", c)
 	}
 }
@@ -310,7 +314,7 @@ func TestAStartLooksAtPagesOfSubscriptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, _, more, err := l.straying(t.Context(), uuid.Nil)
-	if err != nil || more || len(list) != 1 || list[0].id != resumed.ID || list[0].tenant != "acme" {
+	if err != nil || more || len(list) != 1 || list[0].ID != resumed.ID || list[0].Tenant != "acme" {
 		t.Errorf("got %+v, %v, %v; want the resumed one, of one page", list, more, err)
 	}
 	if _, err := r.db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts,

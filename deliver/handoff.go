@@ -58,7 +58,7 @@ func (f *flight) beginHandOff() bool {
 	}
 	f.state = handing
 	// From here on the row may exist, whatever is heard of it: the outcome takes the step after it.
-	f.step = 1
+	f.Step = 1
 	return true
 }
 
@@ -92,7 +92,7 @@ type handOffs struct {
 func newHandOffs(l *ledger, as lease) *group.Committer[*handOffs] {
 	limits := group.Limits{Count: 256, Timeout: handOffTimeout}
 	return group.New(limits, nil, func(ctx context.Context, list []*handOffs) error {
-		write := func(list []*handOffs) error { return l.handOffAll(ctx, list, as) }
+		write := func(list []*handOffs) error { return writeHandOffs(ctx, l, list, as) }
 		return group.Apart(list, write, refused, func(h *handOffs, err error) error {
 			h.err = err
 			return nil
@@ -100,11 +100,20 @@ func newHandOffs(l *ledger, as lease) *group.Committer[*handOffs] {
 	})
 }
 
-// handOffAll writes a group in one transaction.
-func (l *ledger) handOffAll(ctx context.Context, list []*handOffs, as lease) error {
-	var all []*flight
+// deferralsOf are the rows of flights.
+func deferralsOf(flights []*flight) []*deferral {
+	list := make([]*deferral, len(flights))
+	for i, f := range flights {
+		list[i] = &f.deferral
+	}
+	return list
+}
+
+// writeHandOffs writes a group in one transaction.
+func writeHandOffs(ctx context.Context, l *ledger, list []*handOffs, as lease) error {
+	var all []*deferral
 	for _, h := range list {
-		all = append(all, h.flights...)
+		all = append(all, deferralsOf(h.flights)...)
 	}
 	taken, err := l.handOff(ctx, all, as)
 	if err != nil {
@@ -113,7 +122,7 @@ func (l *ledger) handOffAll(ctx context.Context, list []*handOffs, as lease) err
 	for _, h := range list {
 		h.taken = make(map[*flight]bool, len(h.flights))
 		for _, f := range h.flights {
-			h.taken[f] = taken[f.delivery]
+			h.taken[f] = taken[f.Delivery]
 		}
 	}
 	return nil
@@ -129,20 +138,20 @@ func newGiveBacks(l *ledger, worker string) *group.Committer[returned] {
 
 // giveBackAfter says how the lease of a flight goes back that ended with err.
 func giveBackAfter(f *flight, err error) returned {
-	r := returned{delivery: f.delivery, step: f.step, until: f.until}
+	r := returned{Delivery: f.Delivery, Step: f.Step, Until: f.until}
 	p, ok := laterOf(err)
 	switch {
 	case ok:
-		r.wait, r.reason = p.Wait, outcome.Reason(p.Reason)
+		r.Wait, r.Reason = p.Wait, outcome.Reason(p.Reason)
 	case !errors.Is(err, errStopping):
-		r.wait = pollFar // Whatever it is, it is not over at once.
+		r.Wait = pollFar // Whatever it is, it is not over at once.
 	}
 	return r
 }
 
 // giveBack ends a lease early. While Postgres is away it tries again, until the lease has ended by itself.
 func (w *Worker) giveBack(r returned) {
-	for wait := 50 * time.Millisecond; time.Now().Before(r.until); wait = min(2*wait, time.Second) {
+	for wait := 50 * time.Millisecond; time.Now().Before(r.Until); wait = min(2*wait, time.Second) {
 		err := w.returning.Do(w.abandoned, r)
 		if err == nil || w.abandoned.Err() != nil {
 			return

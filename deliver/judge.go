@@ -14,7 +14,7 @@ import (
 func (w *Worker) tooLate(f *flight, sub *subscriptions.Subscription, refused error) *outcome.Record {
 	p, ok := laterOf(refused)
 	now := w.now()
-	if !ok || p.Reason == throttle.Busy || now.Sub(f.created) <= longest(sub.Retry) {
+	if !ok || p.Reason == throttle.Busy || now.Sub(f.Created) <= longest(sub.Retry) {
 		return nil
 	}
 	r := f.record(outcome.Dead, outcome.Reason(p.Reason), now)
@@ -62,7 +62,7 @@ func (w *Worker) judge(f *flight, s *seat, result webhook.Result) *outcome.Recor
 		w.keepBytes(f, r)
 		return r
 	}
-	v := verdict(result, f.attempts+1, s.sub.Retry, now, rand.Float64())
+	v := verdict(result, f.Attempts+1, s.sub.Retry, now, rand.Float64())
 	w.metrics.attempted(result, v)
 	if result.Reason != outcome.ReasonConfig {
 		w.failing.note(f, s.sub, result)

@@ -43,9 +43,7 @@ func (d *due) passLapsed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	if err := caughtUp(ctx, w.js); err != nil {
+	if err := CaughtUp(ctx, w.js); err != nil {
 		return err
 	}
 	d.lapsed.Store(&now)

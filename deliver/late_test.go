@@ -15,7 +15,7 @@ import (
 // faults are what an audit finds wrong with deliveries of the last hour.
 func (r *rig) faults() []Fault {
 	r.t.Helper()
-	books := NewBooks(r.db, r.js)
+	books := NewBooks(r.db)
 	span := Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
 	return must(books.Faults(r.t.Context(), span, time.Time{}, 10))(r.t)
 }
@@ -43,7 +43,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 		}},
 		"its subscription was deleted and its lease was over": {500, func(r *rig, id uuid.UUID) error {
 			l, ctx := newLedger(r.db), r.t.Context()
-			sub := must(l.find(ctx, id, ""))(r.t).Subscription
+			sub := must(newReader(r.db, nil).find(ctx, id, ""))(r.t).Subscription
 			if err := r.store.Delete(ctx, "acme", sub); err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if e.State != "cancelled" {
 				t.Errorf("the attempt changed the delivery to %s", e.State)
 			}
-			log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
+			log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
 			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
 				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
 			}
@@ -107,9 +107,9 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 	for _, end := range []outcome.Outcome{outcome.Later, outcome.Delivered, outcome.Dead} {
 		for range 50 {
 			e := r.event()
-			f := &flight{delivery: outcome.ID(e.UID, uuid.New(), 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, subscription: uuid.New(), created: e.AcceptedAt}
+			f := &flight{deferral: deferral{Delivery: outcome.ID(e.UID, uuid.New(), 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: uuid.New(), Created: e.AcceptedAt}}
 			word := func(step int, as outcome.Outcome) *outcome.Record {
-				f.attempts, f.step = step, step
+				f.Attempts, f.Step = step, step
 				rec := f.record(as, outcome.ReasonServer, time.Now().Add(time.Hour))
 				rec.Step, rec.Attempts = step, step
 				rec.Attempt = &outcome.Made{Number: step, StartedAt: time.Now(), Micros: 1, Status: 500, Reason: outcome.ReasonServer}
@@ -119,14 +119,14 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancelled := make(chan error, 1)
-			go func() { cancelled <- l.cancel(context.WithoutCancel(t.Context()), f.delivery) }()
+			go func() { cancelled <- l.cancel(context.WithoutCancel(t.Context()), f.Delivery) }()
 			if err := l.write(t.Context(), []*outcome.Record{word(2, end)}); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-cancelled; err != nil {
 				t.Fatal(err)
 			}
-			if n := r.count(`SELECT attempts FROM deliveries WHERE id = $1`, f.delivery); n != 2 {
+			if n := r.count(`SELECT attempts FROM deliveries WHERE id = $1`, f.Delivery); n != 2 {
 				t.Fatalf("the delivery says %d attempts, want 2 (the word was %s)", n, end)
 			}
 		}

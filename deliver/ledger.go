@@ -20,9 +20,8 @@ import (
 // ledger_record.go, ledger_fresh.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's
 // change is in ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
 type ledger struct {
-	db       *sql.DB
-	keys     *tenantkeys.Keys // nil: contents are stored in the clear
-	examined int              // rows of each table that a page of walk looks at
+	db   *sql.DB
+	keys *tenantkeys.Keys // nil: contents are stored in the clear
 
 	allNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
 
@@ -31,7 +30,7 @@ type ledger struct {
 }
 
 func newLedger(db *sql.DB) *ledger {
-	return &ledger{db: db, examined: examined, stmts: make(map[string]*sql.Stmt)}
+	return &ledger{db: db, stmts: make(map[string]*sql.Stmt)}
 }
 
 // with has the ledger seal and open contents with keys.

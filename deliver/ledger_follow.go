@@ -17,11 +17,11 @@ const followChunk = 2000
 
 // change is a subscription whose deferrals may have to follow it.
 type change struct {
-	id       uuid.UUID
-	tenant   string
-	status   string
-	deleted  bool
-	revision int64
+	ID       uuid.UUID
+	Tenant   string
+	Status   string
+	Deleted  bool
+	Revision int64
 	stray    bool  // it has deferrals that have not followed it
 	count    int64 // of deferrals that followed it
 }
@@ -71,7 +71,7 @@ func (l *ledger) straying(ctx context.Context, after uuid.UUID) (list []change, 
 			list = append(list, c)
 		}
 	}
-	return list, page[len(page)-1].id, len(page) == strayPage, nil
+	return list, page[len(page)-1].ID, len(page) == strayPage, nil
 }
 
 func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]change, error) {
@@ -83,7 +83,7 @@ func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]chan
 	var list []change
 	for rows.Next() {
 		var c change
-		if err := rows.Scan(&c.id, &c.tenant, &c.status, &c.deleted, &c.revision, &c.stray); err != nil {
+		if err := rows.Scan(&c.ID, &c.Tenant, &c.Status, &c.Deleted, &c.Revision, &c.stray); err != nil {
 			return nil, fmt.Errorf("read changed subscription: %w", err)
 		}
 		list = append(list, c)

@@ -20,10 +20,12 @@ func delivered(n int) []*outcome.Record {
 	for i := range list {
 		id := fmt.Sprintf("e%d-%s", i, uuid.New())
 		f := flight{
-			tenant: "acme", eventUID: event.UID("acme", id, at), eventID: id, eventType: "größe.geändert", seq: uint64(i),
-			subscription: uuid.New(), created: at,
+			deferral: deferral{
+				Tenant: "acme", EventUID: event.UID("acme", id, at), EventID: id, EventType: "größe.geändert", Seq: uint64(i),
+				Subscription: uuid.New(), Created: at,
+			},
 		}
-		f.delivery = outcome.ID(f.eventUID, f.subscription, 0, at)
+		f.Delivery = outcome.ID(f.EventUID, f.Subscription, 0, at)
 		list[i] = f.record(outcome.Delivered, outcome.ReasonOK, at.Add(time.Second))
 		list[i].Step, list[i].Attempts = 1, 1
 		list[i].Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 900, Status: 204, Reason: outcome.ReasonOK}

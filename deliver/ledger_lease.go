@@ -71,32 +71,52 @@ UPDATE deferrals d SET claim_at = now() + $4 * interval '1 millisecond'
 FROM unnest($1::uuid[], $2::int[]) AS o (id, step)
 WHERE d.id = o.id AND d.step = o.step AND d.worker = $3`
 
-// lease says whose leases are taken and for how long.
-type lease struct {
-	worker string
-	length time.Duration
-	lapses int // of its deliveries so far
+// deferral is a delivery as its row among the deferrals has it.
+type deferral struct {
+	Delivery     uuid.UUID
+	Tenant       string
+	EventUID     uuid.UUID
+	EventID      string
+	EventType    string
+	Seq          uint64
+	Subscription uuid.UUID
+	Generation   int
+	Attempts     int // made so far
+	Excused      int // of those made, not counted among Attempts
+	Step         int // grows with each lease and each outcome
+	Test         bool
+	ByHand       bool // its retry was asked for: it is attempted although the subscription is paused
+	Limited      bool // it has waited for the rate limit already
+	Ordered      bool // others may wait for it to end
+	Created      time.Time
 }
 
-// handOff writes the rows of flights and returns the ids of those that it took.
-func (l *ledger) handOff(ctx context.Context, flights []*flight, as lease) (map[uuid.UUID]bool, error) {
-	c := postgres.Columns(10, len(flights))
-	for _, f := range flights {
-		c[0].UUID(f.delivery)
-		c[1].Text(f.tenant)
-		c[2].UUID(f.eventUID)
-		c[3].Text(f.eventID)
-		c[4].Text(f.eventType)
-		c[5].Int64(int64(f.seq))
-		c[6].UUID(f.subscription)
-		c[7].Int32(f.generation)
-		c[8].Bool(f.test)
-		c[9].Time(f.created)
+// lease says whose leases are taken and for how long.
+type lease struct {
+	Worker string
+	Length time.Duration
+	Lapses int // of its deliveries so far
+}
+
+// handOff writes the rows of deliveries and returns the ids of those that it took.
+func (l *ledger) handOff(ctx context.Context, list []*deferral, as lease) (map[uuid.UUID]bool, error) {
+	c := postgres.Columns(10, len(list))
+	for _, f := range list {
+		c[0].UUID(f.Delivery)
+		c[1].Text(f.Tenant)
+		c[2].UUID(f.EventUID)
+		c[3].Text(f.EventID)
+		c[4].Text(f.EventType)
+		c[5].Int64(int64(f.Seq))
+		c[6].UUID(f.Subscription)
+		c[7].Int32(f.Generation)
+		c[8].Bool(f.Test)
+		c[9].Time(f.Created)
 	}
-	taken := make(map[uuid.UUID]bool, len(flights))
+	taken := make(map[uuid.UUID]bool, len(list))
 	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		clear(taken)
-		rows, err := tx.QueryContext(ctx, handOff, append(postgres.Args(c), as.length.Milliseconds(), as.worker, as.lapses)...)
+		rows, err := tx.QueryContext(ctx, handOff, append(postgres.Args(c), as.Length.Milliseconds(), as.Worker, as.Lapses)...)
 		if err != nil {
 			return err
 		}
@@ -111,39 +131,39 @@ func (l *ledger) handOff(ctx context.Context, flights []*flight, as lease) (map[
 		return rows.Err()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("hand off %d deliveries: %w", len(flights), err)
+		return nil, fmt.Errorf("hand off %d deliveries: %w", len(list), err)
 	}
 	return taken, nil
 }
 
 // claimed is a lease that was taken.
 type claimed struct {
-	flight
-	due  time.Time     // by which those that are due are ordered
-	late time.Duration // how long it was due
-	wait time.Duration // until it is due, from when it was claimed
-	// lapses is how often a worker lost its lease, without an outcome since.
-	lapses int
+	deferral
+	Due  time.Time     // by which those that are due are ordered
+	Late time.Duration // how long it was due
+	Wait time.Duration // until it is due, from when it was claimed
+	// Lapses is how often a worker lost its lease, without an outcome since.
+	Lapses int
 }
 
 // dueSpan says which deferrals are claimed: those that became due no longer ago than back, or will be within ahead.
 type dueSpan struct {
-	back, ahead time.Duration
-	lapsed      time.Time // bounds the ends of the leases that may be taken over
-	// elsewhere holds subscriptions whose deferrals are left to other workers.
-	elsewhere []uuid.UUID
+	Back, Ahead time.Duration
+	Lapsed      time.Time // bounds the ends of the leases that may be taken over
+	// Elsewhere holds subscriptions whose deferrals are left to other workers.
+	Elsewhere []uuid.UUID
 }
 
 // claim leases up to limit due deferrals. Those of deliveries that ended are returned apart, for dropLeftovers.
 func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (got []*claimed, ended []uuid.UUID, err error) {
-	elsewhere := postgres.Columns(1, len(span.elsewhere))
-	for _, id := range span.elsewhere {
+	elsewhere := postgres.Columns(1, len(span.Elsewhere))
+	for _, id := range span.Elsewhere {
 		elsewhere[0].UUID(id)
 	}
 	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		got, ended = nil, nil
-		rows, err := tx.QueryContext(ctx, claim, limit, span.lapsed, as.length.Milliseconds(), as.worker,
-			span.back.Milliseconds(), span.ahead.Milliseconds(), postgres.Args(elsewhere)[0])
+		rows, err := tx.QueryContext(ctx, claim, limit, span.Lapsed, as.Length.Milliseconds(), as.Worker,
+			span.Back.Milliseconds(), span.Ahead.Milliseconds(), postgres.Args(elsewhere)[0])
 		if err != nil {
 			return err
 		}
@@ -152,13 +172,13 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 			c := new(claimed)
 			var late, wait int64
 			var over bool
-			if err := rows.Scan(&c.delivery, &c.tenant, &c.eventUID, &c.eventID, &c.eventType, &c.seq, &c.subscription,
-				&c.generation, &c.attempts, &c.step, &c.test, &c.created, &c.due, &late, &wait, &over, &c.limited, &c.ordered, &c.byHand, &c.lapses, &c.excused); err != nil {
+			if err := rows.Scan(&c.Delivery, &c.Tenant, &c.EventUID, &c.EventID, &c.EventType, &c.Seq, &c.Subscription,
+				&c.Generation, &c.Attempts, &c.Step, &c.Test, &c.Created, &c.Due, &late, &wait, &over, &c.Limited, &c.Ordered, &c.ByHand, &c.Lapses, &c.Excused); err != nil {
 				return err
 			}
-			c.late, c.wait = time.Duration(late)*time.Millisecond, time.Duration(wait)*time.Microsecond
+			c.Late, c.Wait = time.Duration(late)*time.Millisecond, time.Duration(wait)*time.Microsecond
 			if over {
-				ended = append(ended, c.delivery)
+				ended = append(ended, c.Delivery)
 			} else {
 				got = append(got, c)
 			}
@@ -169,7 +189,7 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 		return nil, nil, fmt.Errorf("claim deferrals: %w", err)
 	}
 	slices.SortFunc(got, func(a, b *claimed) int {
-		return cmp.Or(a.due.Compare(b.due), bytes.Compare(a.delivery[:], b.delivery[:]))
+		return cmp.Or(a.Due.Compare(b.Due), bytes.Compare(a.Delivery[:], b.Delivery[:]))
 	})
 	return got, ended, nil
 }
@@ -191,20 +211,20 @@ func (l *ledger) dropLeftovers(ctx context.Context, ended []uuid.UUID) error {
 
 // returned is a lease that is given back.
 type returned struct {
-	delivery uuid.UUID
-	step     int
-	until    time.Time // the end of the lease
-	wait     time.Duration
-	reason   outcome.Reason // empty: as it was
+	Delivery uuid.UUID
+	Step     int
+	Until    time.Time // the end of the lease
+	Wait     time.Duration
+	Reason   outcome.Reason // empty: as it was
 }
 
 func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string) error {
 	c := postgres.Columns(4, len(leases))
 	for _, r := range leases {
-		c[0].UUID(r.delivery)
-		c[1].Int32(r.step)
-		c[2].Int64(r.wait.Milliseconds())
-		c[3].Text(string(r.reason))
+		c[0].UUID(r.Delivery)
+		c[1].Int32(r.Step)
+		c[2].Int64(r.Wait.Milliseconds())
+		c[3].Text(string(r.Reason))
 	}
 	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, giveBack, append(postgres.Args(c), worker)...); err != nil {
@@ -217,10 +237,10 @@ func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string)
 func (l *ledger) renew(ctx context.Context, leases []returned, as lease) error {
 	c := postgres.Columns(2, len(leases))
 	for _, r := range leases {
-		c[0].UUID(r.delivery)
-		c[1].Int32(r.step)
+		c[0].UUID(r.Delivery)
+		c[1].Int32(r.Step)
 	}
-	if _, err := l.db.ExecContext(ctx, renew, append(postgres.Args(c), as.worker, as.length.Milliseconds())...); err != nil {
+	if _, err := l.db.ExecContext(ctx, renew, append(postgres.Args(c), as.Worker, as.Length.Milliseconds())...); err != nil {
 		return fmt.Errorf("renew %d leases: %w", len(leases), err)
 	}
 	return nil

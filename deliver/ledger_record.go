@@ -222,16 +222,16 @@ func eventColumns(records []*outcome.Record) []postgres.Column {
 // quarantine keeps a message that cannot be read, for a person to look at.
 func (l *ledger) quarantine(ctx context.Context, p poison) error {
 	const keep = 4 << 10
-	q := tenantkeys.Message{Tenant: p.tenant, ID: p.id(), Detail: outcome.SanitizeText(p.detail), Data: p.data[:min(len(p.data), keep)]}
+	q := tenantkeys.Message{Tenant: p.Tenant, ID: p.id(), Detail: outcome.SanitizeText(p.Detail), Data: p.Data[:min(len(p.Data), keep)]}
 	err := l.keys.SealMessage(ctx, &q)
 	if err == nil {
 		_, err = l.db.ExecContext(ctx, `
 INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed)
 VALUES ($1, $8, $2, $3, $4, $5, $6, $7, $9) ON CONFLICT DO NOTHING`,
-			q.ID, int64(p.seq), p.subject, p.at, p.reason, q.Detail, q.Data, p.tenant, q.Sealed)
+			q.ID, int64(p.Seq), p.Subject, p.At, p.Reason, q.Detail, q.Data, p.Tenant, q.Sealed)
 	}
 	if err != nil {
-		return fmt.Errorf("quarantine message %d of %s: %w", p.seq, p.subject, err)
+		return fmt.Errorf("quarantine message %d of %s: %w", p.Seq, p.Subject, err)
 	}
 	return nil
 }
@@ -252,20 +252,20 @@ func quarantineReason(cause error) string {
 
 // id is the same whenever the same thing is quarantined.
 func (p poison) id() uuid.UUID {
-	if p.index == 0 {
-		return event.UID(p.subject, fmt.Sprint(p.seq), p.at)
+	if p.Index == 0 {
+		return event.UID(p.Subject, fmt.Sprint(p.Seq), p.At)
 	}
-	return event.UID(p.subject, fmt.Sprintf("%d/%d", p.seq, p.index), p.at)
+	return event.UID(p.Subject, fmt.Sprintf("%d/%d", p.Seq, p.Index), p.At)
 }
 
 // poison is a message that cannot be handled, or one item of it.
 type poison struct {
-	subject string
-	seq     uint64
-	index   int    // of the item, from 1; 0 is the whole message
-	tenant  string // empty where it is not known
-	at      time.Time
-	reason  string
-	detail  string
-	data    []byte
+	Subject string
+	Seq     uint64
+	Index   int    // of the item, from 1; 0 is the whole message
+	Tenant  string // empty where it is not known
+	At      time.Time
+	Reason  string
+	Detail  string
+	Data    []byte
 }

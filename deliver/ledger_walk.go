@@ -44,7 +44,7 @@ func (f filter) split() (near, far filter) {
 //
 // The last row that a table's walk examines is returned even if it is not asked for, and says where the walk
 // stopped; one statement finds both, so that nothing comes or goes between them.
-func (l *ledger) walk(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
+func (l *reader) walk(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
 	near, far := f.split()
 	where, args := near.conditions(nil)
 	asked, args := far.conditions(args)

@@ -18,13 +18,13 @@ import (
 // Log reads what became of a subscription's deliveries, for APIs that show it in a form of their own: the newest
 // ones, pending and ended together, each with its last attempt.
 type Log struct {
-	ledger *ledger
-	events *Events
+	*reader
+	events eventReader
 }
 
 // NewLog makes a Log. Events may be nil if Data is not called and nothing is sealed; else their keys open answers.
-func NewLog(db *sql.DB, events *Events) *Log {
-	return &Log{ledger: newLedger(db).with(events.keys()), events: events}
+func NewLog(db *sql.DB, events eventReader) *Log {
+	return &Log{reader: newReader(db, keysOf(events)), events: events}
 }
 
 // Logged is a delivery with its last attempt.
@@ -79,7 +79,7 @@ SELECT * FROM (
 
 // Newest returns the newest deliveries of a subscription that are not hidden, at most limit, the newest first.
 func (l *Log) Newest(ctx context.Context, subscription uuid.UUID, limit int) ([]Logged, error) {
-	rows, err := l.ledger.db.QueryContext(ctx, newest, subscription, limit)
+	rows, err := l.db.QueryContext(ctx, newest, subscription, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read log of %s: %w", subscription, err)
 	}
@@ -116,7 +116,7 @@ func (l *Log) scan(ctx context.Context, row scanner) (d Logged, err error) {
 			Number: int(number.Int64), StartedAt: started.Time, Micros: micros.Int64, Status: int(status.Int64),
 			Error: text.String, Reason: outcome.Reason(reason.String),
 		}
-		err = d.Last.Open(ctx, l.ledger.keys, tenant, d.ID)
+		err = d.Last.Open(ctx, l.keys, tenant, d.ID)
 	}
 	return d, err
 }
@@ -128,7 +128,7 @@ func (l *Log) Responses(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]b
 		return nil, nil
 	}
 	// What ended a delivery came last.
-	rows, err := l.ledger.db.QueryContext(ctx, `
+	rows, err := l.db.QueryContext(ctx, `
 SELECT DISTINCT ON (r.id) r.id, coalesce(d.tenant, p.tenant, ''), r.response FROM (
     SELECT delivery_id AS id, number AS number, response FROM attempts WHERE delivery_id = ANY($1::uuid[])
     UNION ALL
@@ -146,7 +146,7 @@ SELECT DISTINCT ON (r.id) r.id, coalesce(d.tenant, p.tenant, ''), r.response FRO
 		if err := rows.Scan(&id, &tenant, &last.Response); err != nil {
 			return nil, fmt.Errorf("read response: %w", err)
 		}
-		if err := last.Open(ctx, l.ledger.keys, tenant, id); err != nil {
+		if err := last.Open(ctx, l.keys, tenant, id); err != nil {
 			return nil, err
 		}
 		if len(last.Response) > 0 {
@@ -173,7 +173,7 @@ func (l *Log) Data(ctx context.Context, d Logged) ([]byte, error) {
 
 // Number returns the number of a delivery; false while the ledger does not know it.
 func (l *Log) Number(ctx context.Context, delivery uuid.UUID) (number int64, ok bool, err error) {
-	e, err := l.ledger.find(ctx, delivery, "")
+	e, err := l.find(ctx, delivery, "")
 	if errors.Is(err, errNotFound) {
 		return 0, false, nil
 	}
@@ -191,7 +191,7 @@ INSERT INTO hidden_deliveries (delivery_id) VALUES ($1) ON CONFLICT DO NOTHING`
 // Hide takes a delivery off a subscription's log, and cancels it if it is pending; the ledger keeps it. It is false if
 // no delivery of that number is among the newest so many (within) that the log shows.
 func (l *Log) Hide(ctx context.Context, subscription uuid.UUID, number int64, within int) (found bool, err error) {
-	err = postgres.Retry(ctx, l.ledger.db, func(ctx context.Context, tx *sql.Tx) error {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
 		var id uuid.UUID
 		err := tx.QueryRowContext(ctx, `SELECT id FROM (`+newest+`) d WHERE number = $3 LIMIT 1`, subscription, within, number).Scan(&id)
 		if found = err == nil; !found {

@@ -166,10 +166,10 @@ func TestLogHidesAndCancels(t *testing.T) {
 	if got := r.newest(s, 100); len(got) != 4 || got[0].ID != all[3].Delivery {
 		t.Errorf("after hiding two: %+v", got)
 	}
-	if e, err := newLedger(r.db).find(t.Context(), all[5].Delivery, ""); err != nil || e.State != "cancelled" || e.Reason != "cancelled" {
+	if e, err := newReader(r.db, nil).find(t.Context(), all[5].Delivery, ""); err != nil || e.State != "cancelled" || e.Reason != "cancelled" {
 		t.Errorf("the pending one: %+v, %v", e, err)
 	}
-	if e, err := newLedger(r.db).find(t.Context(), all[4].Delivery, ""); err != nil || e.State != "delivered" {
+	if e, err := newReader(r.db, nil).find(t.Context(), all[4].Delivery, ""); err != nil || e.State != "delivered" {
 		t.Errorf("the delivered one: %+v, %v", e, err)
 	}
 

@@ -9,31 +9,25 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
-	"github.com/fanfarehq/fanfare/internal/router"
 )
 
 // Metrics are those of this stage; one for each process.
 type Metrics struct {
-	attempts    *prometheus.CounterVec // reason, outcome
-	ended       *prometheus.CounterVec // state, reason
-	attemptOK   prometheus.Counter     // of attempts: what nearly all are
-	endedOK     prometheus.Counter     // of ended
-	duration    prometheus.Histogram
-	latency     prometheus.Histogram
-	late        prometheus.Histogram
-	overdue     prometheus.Gauge
-	waitingTurn prometheus.Gauge
-	stopped     prometheus.Gauge
-	handedOff   prometheus.Counter
-	skipped     prometheus.Counter
-	quarantined prometheus.Counter
-	panics      prometheus.Counter
-	routes      *router.Metrics
-	writtenRows prometheus.Counter
-	groupSize   prometheus.Histogram
-	pending     *prometheus.GaugeVec // stream
-	limits      limitMetrics
-	throttle    *throttle.Metrics
+	Ledger *LedgerMetrics // those of the recorder, too
+
+	attempts  *prometheus.CounterVec // reason, outcome
+	ended     *prometheus.CounterVec // state, reason
+	attemptOK prometheus.Counter     // of attempts: what nearly all are
+	endedOK   prometheus.Counter     // of ended
+	duration  prometheus.Histogram
+	latency   prometheus.Histogram
+	late      prometheus.Histogram
+	overdue   prometheus.Gauge
+	handedOff prometheus.Counter
+	skipped   prometheus.Counter
+	pending   *prometheus.GaugeVec // stream
+	limits    limitMetrics
+	throttle  *throttle.Metrics
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -52,20 +46,14 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	}
 	seconds := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600}
 	m := &Metrics{
-		attempts:    counters("attempts_total", "Attempts made, by what they became.", "reason", "outcome"),
-		ended:       counters("deliveries_total", "Deliveries that ended.", "state", "reason"),
-		duration:    histogram("attempt_duration_seconds", "How long attempts took.", seconds),
-		latency:     histogram("delivery_latency_seconds", "From the event's acceptance to its delivery on disk, of deliveries whose first attempt succeeded.", seconds),
-		late:        histogram("deferral_late_seconds", "How long deferrals were due when they were claimed.", seconds),
-		overdue:     gauge("deferrals_due_age_seconds", "For how long the oldest due deferral has been due."),
-		waitingTurn: gauge("deliveries_waiting_turn", "Deliveries that wait for the one before them in the order of their key."),
-		stopped:     gauge("ordering_keys_stopped", "Keys that stand still because a delivery was given up."),
-		handedOff:   counter("deliveries_handed_off_total", "Slow deliveries that became rows of their own."),
-		skipped:     counter("deliveries_skipped_total", "Deliveries of repeated tasks that had been made before."),
-		quarantined: counter("messages_quarantined_total", "Messages of tasks and outcomes that could not be read."),
-		panics:      counter("attempt_panics_total", "Attempts that panicked."),
-		writtenRows: counter("outcomes_recorded_total", "Outcomes written to the ledger."),
-		groupSize:   histogram("outcomes_per_transaction", "Outcomes written together.", prometheus.ExponentialBuckets(1, 4, 8)),
+		attempts:  counters("attempts_total", "Attempts made, by what they became.", "reason", "outcome"),
+		ended:     counters("deliveries_total", "Deliveries that ended.", "state", "reason"),
+		duration:  histogram("attempt_duration_seconds", "How long attempts took.", seconds),
+		latency:   histogram("delivery_latency_seconds", "From the event's acceptance to its delivery on disk, of deliveries whose first attempt succeeded.", seconds),
+		late:      histogram("deferral_late_seconds", "How long deferrals were due when they were claimed.", seconds),
+		overdue:   gauge("deferrals_due_age_seconds", "For how long the oldest due deferral has been due."),
+		handedOff: counter("deliveries_handed_off_total", "Slow deliveries that became rows of their own."),
+		skipped:   counter("deliveries_skipped_total", "Deliveries of repeated tasks that had been made before."),
 	}
 	m.pending = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "fanfare", Name: "tasks_pending", Help: "Messages of tasks that no worker has finished, by stream.",
@@ -75,13 +63,12 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	if m.throttle, err = throttle.NewMetrics(to); err != nil {
 		return nil, err
 	}
-	if m.routes, err = router.NewMetrics(to, m.panics); err != nil {
-		return nil, fmt.Errorf("register metrics of routes: %w", err)
+	if m.Ledger, err = NewLedgerMetrics(to); err != nil {
+		return nil, err
 	}
 	m.preset()
 	for _, c := range append(m.limits.collectors(),
-		m.attempts, m.ended, m.duration, m.latency, m.late, m.overdue, m.waitingTurn, m.stopped, m.handedOff, m.skipped,
-		m.quarantined, m.panics, m.writtenRows, m.groupSize, m.pending,
+		m.attempts, m.ended, m.duration, m.latency, m.late, m.overdue, m.handedOff, m.skipped, m.pending,
 	) {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of deliver: %w", err)

@@ -101,9 +101,12 @@ func (t *Turns) write(ctx context.Context, list []*queued) error {
 // place is a key of a subscription.
 type place struct{ subscription, key uuid.UUID }
 
+// floorTimeout bounds one question of how far fan-out has come.
+const floorTimeout = 5 * time.Second
+
 // refresh asks how far fan-out has come.
 func (t *Turns) refresh(ctx context.Context) (Floor, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, floorTimeout)
 	defer cancel()
 	f, err := t.ask(ctx)
 	if err != nil {

@@ -12,14 +12,9 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// waitsTurn reports whether a delivery waits for the one before it in the order of its key.
-func (e entry) waitsTurn() bool {
-	return e.State == outcome.Pending && e.Held && e.Reason == string(outcome.ReasonKeyBlocked)
-}
-
 // retryInOrder retries a delivery. One that has ended takes its place in the order of its key, as its subscription is now.
 func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
-	found, err := r.events.sendable(ctx, e.EventUID, e.Seq)
+	found, err := r.events.Sendable(ctx, e.EventUID, e.Seq)
 	if errors.Is(err, event.ErrGone) {
 		return uuid.Nil, api.Conflict("the event's data is gone")
 	}

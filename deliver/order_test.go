@@ -32,7 +32,7 @@ type orderly struct {
 func inOrder(r *rig) *orderly {
 	o := &orderly{rig: r, passed: &passed{}}
 	o.turns = NewTurns(TurnsDeps{DB: r.db, Floor: o.passed.ask})
-	recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics, Logger: r.log}))(r.t)
+	recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics.Ledger, Logger: r.log}))(r.t)
 	r.run(recorder.Run)
 	return o
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
+	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
 // How turns are looked for.
@@ -21,23 +23,41 @@ const (
 	turnsPage  = 1000
 )
 
-// turner gives turns in a worker.
-type turner struct {
-	worker *Worker
-	turns  *Turns
-	done   uint64    // places in the stream of events up to which whatever waits was looked at
-	begun  bool      // whether done says anything
-	sweep  time.Time // when to look at every key
-	at     *place    // where the sweep is; nil while there is none
-	stops  *place    // where it is among the keys that stand still; nil once it has seen them all
-	floor  Floor     // of the sweep
-	took   time.Duration
-	near   time.Duration // until fan-out is asked again, how far it has come
-	keep   time.Time     // when to look for events that are about to leave their stream
+// TurnerDeps are what a Turner works with.
+type TurnerDeps struct {
+	Turns  *Turns
+	Events interface {
+		Get(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
+	}
+	KeepAfter time.Duration    // how old an event is when its bytes are copied for deliveries that wait
+	Keys      *tenantkeys.Keys // nil: they are copied in the clear
+	Now       func() time.Time
+	Metrics   *LedgerMetrics
+	Trouble   *trouble.Log
 }
 
-// run gives turns until ctx ends. While Postgres or NATS is away they wait.
-func (t *turner) run(ctx context.Context) {
+// NewTurner makes a Turner; Run starts it.
+func NewTurner(deps TurnerDeps) *Turner { return &Turner{TurnerDeps: deps} }
+
+// turnsRetry is how long a turner waits after an error.
+const turnsRetry = time.Second
+
+// Turner gives turns until its context ends. Several may run.
+type Turner struct {
+	TurnerDeps
+	done  uint64    // places in the stream of events up to which whatever waits was looked at
+	begun bool      // whether done says anything
+	sweep time.Time // when to look at every key
+	at    *place    // where the sweep is; nil while there is none
+	stops *place    // where it is among the keys that stand still; nil once it has seen them all
+	floor Floor     // of the sweep
+	took  time.Duration
+	near  time.Duration // until fan-out is asked again, how far it has come
+	keep  time.Time     // when to look for events that are about to leave their stream
+}
+
+// Run gives turns until ctx ends. While Postgres or NATS is away they wait.
+func (t *Turner) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -49,16 +69,16 @@ func (t *turner) run(ctx context.Context) {
 		wait, err := t.step(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				t.worker.trouble.Note("deliveries wait for their turn", err)
+				t.Trouble.Note("deliveries wait for their turn", err)
 			}
-			wait = pollFar
+			wait = turnsRetry
 		}
 		timer.Reset(wait)
 	}
 }
 
 // step gives the turns that are due and returns after how long to look again.
-func (t *turner) step(ctx context.Context) (time.Duration, error) {
+func (t *Turner) step(ctx context.Context) (time.Duration, error) {
 	if err := t.sweepOn(ctx); err != nil {
 		return 0, err
 	}
@@ -70,14 +90,14 @@ func (t *turner) step(ctx context.Context) (time.Duration, error) {
 }
 
 // first gives turns to those whose events were just passed by fan-out, and are the first of their key.
-func (t *turner) first(ctx context.Context) (time.Duration, error) {
-	l := t.turns.ledger
+func (t *Turner) first(ctx context.Context) (time.Duration, error) {
+	l := t.Turns.ledger
 	waiting, err := l.lastWaiting(ctx)
 	if err != nil || waiting <= t.done {
 		return turnsFar, err
 	}
-	before := *t.turns.floor.Load()
-	floor, err := t.turns.refresh(ctx)
+	before := *t.Turns.floor.Load()
+	floor, err := t.Turns.refresh(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -91,7 +111,7 @@ func (t *turner) first(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if _, err := t.turns.give(ctx, places, floor); err != nil {
+		if _, err := t.Turns.give(ctx, places, floor); err != nil {
 			return 0, err
 		}
 		t.done = last
@@ -100,7 +120,7 @@ func (t *turner) first(ctx context.Context) (time.Duration, error) {
 }
 
 // sweepOn begins a sweep if it is time for one, and goes on with it by one page.
-func (t *turner) sweepOn(ctx context.Context) error {
+func (t *Turner) sweepOn(ctx context.Context) error {
 	now := time.Now()
 	if t.at == nil {
 		if now.Before(t.sweep) {
@@ -117,11 +137,11 @@ func (t *turner) sweepOn(ctx context.Context) error {
 		t.took += time.Since(now)
 		return err
 	}
-	places, err := t.turns.ledger.places(ctx, *t.at, turnsPage)
+	places, err := t.Turns.ledger.places(ctx, *t.at, turnsPage)
 	if err != nil {
 		return err
 	}
-	if _, err := t.turns.give(ctx, places, t.floor); err != nil {
+	if _, err := t.Turns.give(ctx, places, t.floor); err != nil {
 		return err
 	}
 	t.took += time.Since(now)
@@ -134,18 +154,18 @@ func (t *turner) sweepOn(ctx context.Context) error {
 }
 
 // beginSweep counts what waits and reports whether anything does.
-func (t *turner) beginSweep(ctx context.Context) (some bool, err error) {
-	l := t.turns.ledger
+func (t *Turner) beginSweep(ctx context.Context) (some bool, err error) {
+	l := t.Turns.ledger
 	waiting, stopped, err := l.countTurns(ctx)
 	if err != nil {
 		return false, err
 	}
-	t.worker.metrics.waitingTurn.Set(float64(waiting))
-	t.worker.metrics.stopped.Set(float64(stopped))
+	t.Metrics.WaitingTurn.Set(float64(waiting))
+	t.Metrics.Stopped.Set(float64(stopped))
 	if waiting == 0 && stopped == 0 {
 		return false, nil
 	}
-	if t.floor, err = t.turns.refresh(ctx); err != nil {
+	if t.floor, err = t.Turns.refresh(ctx); err != nil {
 		return false, err
 	}
 	// Whatever was passed before the first sweep is the sweep's. A place that lies behind is that of a stream which
@@ -158,8 +178,8 @@ func (t *turner) beginSweep(ctx context.Context) (some bool, err error) {
 }
 
 // goOn lets keys of the next page go on that need not stand still any more.
-func (t *turner) goOn(ctx context.Context) error {
-	page, err := t.turns.ledger.goOnKeys(ctx, *t.stops, turnsPage)
+func (t *Turner) goOn(ctx context.Context) error {
+	page, err := t.Turns.ledger.goOnKeys(ctx, *t.stops, turnsPage)
 	if err != nil {
 		return err
 	}
@@ -174,30 +194,30 @@ func (t *turner) goOn(ctx context.Context) error {
 const keepEvery = 10 * time.Minute
 
 // keepWaiting copies the bytes of such events.
-func (t *turner) keepWaiting(ctx context.Context) error {
-	w := t.worker
+func (t *Turner) keepWaiting(ctx context.Context) error {
+	l := t.Turns.ledger
 	if time.Now().Before(t.keep) {
 		return nil
 	}
-	before := outcome.FirstID(w.now().Add(keepBefore - w.cfg.EventsMaxAge))
+	before := outcome.FirstID(t.Now().Add(-t.KeepAfter))
 	for {
-		list, err := w.ledger.unkept(ctx, before, turnsPage)
+		list, err := l.unkept(ctx, before, turnsPage)
 		if err != nil {
 			return err
 		}
 		kept := make(map[uuid.UUID][]byte, len(list))
 		for uid, seq := range list {
-			e, err := w.events.Get(ctx, uid, seq)
+			e, err := t.Events.Get(ctx, uid, seq)
 			if err != nil {
 				continue // If it is gone, the delivery finds out when it has its turn.
 			}
-			sealed, err := event.Seal(ctx, w.ledger.keys, e)
+			sealed, err := event.Seal(ctx, t.Keys, e)
 			if err != nil {
 				return err
 			}
 			kept[uid] = event.Pack(e, sealed)
 		}
-		if err := w.ledger.keep(ctx, kept); err != nil {
+		if err := l.keep(ctx, kept); err != nil {
 			return err
 		}
 		if len(list) < turnsPage || len(kept) == 0 {

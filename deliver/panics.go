@@ -50,13 +50,13 @@ func (p *panics) count(delivery uuid.UUID) int {
 // panicked counts a panic of a flight. The third one quarantines the delivery and ends it as dead; until then the error is
 // errPanicked.
 func (w *Worker) panicked(f *flight, cause any) (*outcome.Record, error) {
-	n := w.panics.count(f.delivery)
-	w.metrics.panics.Inc()
-	w.log.Error("delivery panicked", "delivery", f.delivery, "times", n, "panic", cause, "stack", string(debug.Stack()))
+	n := w.panics.count(f.Delivery)
+	w.metrics.Ledger.Panics.Inc()
+	w.log.Error("delivery panicked", "delivery", f.Delivery, "times", n, "panic", cause, "stack", string(debug.Stack()))
 	if n < maxPanics {
 		return nil, fmt.Errorf("%w: %v", errPanicked, cause)
 	}
-	return w.condemn(f, fmt.Sprintf("handling delivery %s panicked %d times: %v", f.delivery, n, cause))
+	return w.condemn(f, fmt.Sprintf("handling delivery %s panicked %d times: %v", f.Delivery, n, cause))
 }
 
 // condemn quarantines a delivery and returns the record that ends it. If Postgres is away the delivery is tried again.
@@ -64,17 +64,17 @@ func (w *Worker) condemn(f *flight, why string) (*outcome.Record, error) {
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
 	bad := poison{
-		subject: "deliveries." + f.delivery.String(), seq: f.seq, at: f.created, tenant: f.tenant,
-		reason: quarantineInternal, detail: why, data: []byte{},
+		Subject: "deliveries." + f.Delivery.String(), Seq: f.Seq, At: f.Created, Tenant: f.Tenant,
+		Reason: quarantineInternal, Detail: why, Data: []byte{},
 	}
 	if f.event != nil {
-		bad.data = f.event.Data
+		bad.Data = f.event.Data
 	}
 	if err := w.ledger.quarantine(ctx, bad); err != nil {
 		return nil, errors.Join(errPanicked, err)
 	}
-	w.metrics.quarantined.Inc()
-	w.log.Error("delivery quarantined", "delivery", f.delivery, "event", f.eventID, "subscription", f.subscription, "cause", why)
+	w.metrics.Ledger.Quarantined.Inc()
+	w.log.Error("delivery quarantined", "delivery", f.Delivery, "event", f.EventID, "subscription", f.Subscription, "cause", why)
 	return f.record(outcome.Dead, outcome.ReasonProtocol, w.now()), nil
 }
 
@@ -102,7 +102,7 @@ func (w *Worker) survive(name string, work func()) (panicked bool) {
 
 // outlived reports a panic that no delivery is known for.
 func (w *Worker) outlived(name string, cause any) {
-	w.metrics.panics.Inc()
+	w.metrics.Ledger.Panics.Inc()
 	w.log.Error("background work panicked", "work", name, "panic", cause, "stack", string(debug.Stack()))
 }
 

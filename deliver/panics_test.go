@@ -42,7 +42,7 @@ func TestADeliveryThatPanicsIsQuarantined(t *testing.T) {
 			e := r.event()
 			id := outcome.ID(e.UID, bad.ID, 0, e.AcceptedAt)
 			if due {
-				f := &flight{delivery: id, tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: bad.ID, created: e.AcceptedAt}
+				f := &flight{deferral: deferral{Delivery: id, Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: bad.ID, Created: e.AcceptedAt}}
 				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1
 				r.put(later)
@@ -76,7 +76,7 @@ func TestAPanicInTheBackgroundIsSurvived(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonGone)
 	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
-	r.eventually("the panic to be counted", func() bool { return metric(t, s.metrics.panics) == 1 })
+	r.eventually("the panic to be counted", func() bool { return metric(t, s.metrics.Ledger.Panics) == 1 })
 }
 
 // A delivery whose workers died one after the other is made alone after the third, and quarantined after the fourth; the others of
@@ -96,17 +96,17 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			e, other := r.event(), r.event()
 			var ids []uuid.UUID
 			for _, e := range []*Event{e, other} {
-				f := &flight{delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
+				f := &flight{deferral: deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
 				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1
 				r.put(later)
-				ids = append(ids, f.delivery)
+				ids = append(ids, f.Delivery)
 			}
 			l := newLedger(r.db)
 			for n := range tt.deaths {
 				// A lease of no length is that of a worker that died at once.
-				got := claimAll(t, l, 1, dueSpan{back: everDue, lapsed: time.Now().Add(time.Hour)}, lease{worker: fmt.Sprint("dead ", n)})
-				if len(got) != 1 || got[0].delivery != ids[0] || got[0].lapses != n {
+				got := claimAll(t, l, 1, dueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, lease{Worker: fmt.Sprint("dead ", n)})
+				if len(got) != 1 || got[0].Delivery != ids[0] || got[0].Lapses != n {
 					t.Fatalf("death %d: got %+v", n, got)
 				}
 				if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() - interval '1 minute' WHERE id = $1`, ids[0]); err != nil {

@@ -39,12 +39,12 @@ func (w *Worker) unopened(f *flight, sub *subscriptions.Subscription) error {
 	if last := w.keyLogged.Load(); now.UnixNano()-last > int64(keyLogEvery) && w.keyLogged.CompareAndSwap(last, now.UnixNano()) {
 		w.log.Error("deliveries wait: secrets do not open", "subscription", sub.ID, "tenant", sub.Tenant, "error", sub.Err)
 	}
-	wait := min(max(now.Sub(f.created)/4, keyWaitLeast), keyWaitMost)
+	wait := min(max(now.Sub(f.Created)/4, keyWaitLeast), keyWaitMost)
 	return throttle.Refusal{Wait: wait, Reason: string(outcome.ReasonKey)}
 }
 
 // outlives reports whether a delivery that is put off may outlive the stream of events, so that its bytes are to be
 // kept. A later generation is younger than its event.
 func (w *Worker) outlives(f *flight, wait time.Duration) bool {
-	return w.now().Add(wait).Sub(outcome.TimeOf(f.eventUID)) > w.cfg.EventsMaxAge-keepBefore
+	return w.now().Add(wait).Sub(outcome.TimeOf(f.EventUID)) > w.cfg.EventsMaxAge-keepBefore
 }

@@ -31,6 +31,7 @@ const (
 	maxRecordBytes    = 4 << 20
 	recorderDrain     = 10 * time.Second
 	recorderGather    = 10 * time.Millisecond // hardly anybody waits for what it writes
+	quarantineTimeout = 5 * time.Second
 )
 
 // RecorderDeps are what a recorder works with.
@@ -39,7 +40,7 @@ type RecorderDeps struct {
 	DB      *sql.DB
 	Turns   *Turns           // nil: nothing is ordered
 	Keys    *tenantkeys.Keys // nil: what is quarantined is stored in the clear
-	Metrics *Metrics
+	Metrics *LedgerMetrics
 	Logger  *slog.Logger
 	// Suspects tells outcomes apart that kill the process; nil does not.
 	Suspects *suspect.Guard
@@ -51,7 +52,7 @@ type Recorder struct {
 	js      natsjs.JetStream
 	ledger  *ledger
 	turns   *Turns
-	metrics *Metrics
+	metrics *LedgerMetrics
 	log     *slog.Logger
 	trouble *trouble.Log
 	deadly  *suspect.Guard
@@ -84,11 +85,11 @@ func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 // Run records until ctx ends. While Postgres is away outcomes wait in their stream.
 func (r *Recorder) Run(ctx context.Context) error {
 	stopping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(errStopping)
+	defer stop(router.ErrStopping)
 	r.stopping = stopping
 	outcomes, err := router.New(ctx, router.Route{
 		Name: "recorder", Handle: r.handle, PutAway: r.quarantine, Last: r.standIns, About: aboutOutcomes, Guard: r.deadly, JS: r.js,
-		Metrics: r.metrics.routes, Drain: recorderDrain, Logger: r.log,
+		Metrics: r.metrics.Routes, Drain: recorderDrain, Logger: r.log,
 		Subscribers: []jetstream.SubscriberConfig{
 			{Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages},
 		},
@@ -103,7 +104,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer running.Wait()
 	// It logs what it cannot do, and returns nil.
 	running.Go(func() { _ = survive.Loop(stopping, r.log, "make partitions", r.partitions.Run) })
-	err = router.Run(ctx, outcomes, func() { stop(errStopping) })
+	err = router.Run(ctx, outcomes, func() { stop(router.ErrStopping) })
 	r.ledger.close()
 	if err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
@@ -164,13 +165,13 @@ func (r *Recorder) record(p *page) error {
 			return nil
 		}
 		if r.stopping.Err() != nil {
-			return errStopping
+			return router.ErrStopping
 		}
 		r.trouble.Note("outcomes wait to be recorded", err)
 		select {
 		case <-time.After(wait):
 		case <-r.stopping.Done():
-			return errStopping
+			return router.ErrStopping
 		}
 	}
 }
@@ -198,8 +199,8 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 		return r.commitApart(ctx, pages)
 	}
 	if err == nil {
-		r.metrics.writtenRows.Add(float64(n))
-		r.metrics.groupSize.Observe(float64(n))
+		r.metrics.WrittenRows.Add(float64(n))
+		r.metrics.GroupSize.Observe(float64(n))
 	}
 	return err
 }
@@ -244,15 +245,28 @@ func refused(err error) bool {
 
 // quarantine keeps a message that cannot be recorded. If Postgres is away it comes again.
 func (r *Recorder) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
-	ctx, cancel := context.WithTimeout(r.stopping, handOffTimeout)
+	ctx, cancel := context.WithTimeout(r.stopping, quarantineTimeout)
 	defer cancel()
 	err := r.ledger.quarantine(ctx, poison{
-		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineReason(cause), detail: cause.Error(), data: data,
+		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: quarantineReason(cause), Detail: cause.Error(), Data: data,
 	})
 	if err != nil {
 		return err
 	}
-	r.metrics.quarantined.Inc()
+	r.metrics.Quarantined.Inc()
 	r.log.Error("unreadable outcomes are in quarantine", "seq", meta.Sequence, "cause", cause)
 	return nil
+}
+
+// aboutOutcomes returns what a message of outcomes is about: its deliveries. A repeat may have another number of attempts.
+func aboutOutcomes(msg *message.Message) []suspect.Subject {
+	records, err := outcome.Unpack(msg.Payload)
+	if err != nil {
+		return nil
+	}
+	list := make([]suspect.Subject, len(records))
+	for i, r := range records {
+		list[i] = suspect.Of(r.Delivery.String())
+	}
+	return list
 }

@@ -47,14 +47,14 @@ func (r *Recorder) commitApart(ctx context.Context, pages []*page) error {
 func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error {
 	from := o.page.from
 	err := r.ledger.quarantine(ctx, poison{
-		subject: from.Subject, seq: from.Sequence, index: o.index + 1, at: from.Timestamp, tenant: outcome.SanitizeText(o.record.Tenant),
-		reason: quarantineInternal, detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
-		data: o.record.Append(nil),
+		Subject: from.Subject, Seq: from.Sequence, Index: o.index + 1, At: from.Timestamp, Tenant: outcome.SanitizeText(o.record.Tenant),
+		Reason: quarantineInternal, Detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
+		Data: o.record.Append(nil),
 	})
 	if err != nil {
 		return err
 	}
-	r.metrics.quarantined.Inc()
+	r.metrics.Quarantined.Inc()
 	r.log.Error("unwritable outcome quarantined", "seq", from.Sequence, "delivery", o.record.Delivery, "error", cause)
 	err = r.write(ctx, []*outcome.Record{standIn(o.record)})
 	if refused(err) {
@@ -98,7 +98,7 @@ func recordable(at time.Time) time.Time {
 func (r *Recorder) recovering(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.metrics.panics.Inc()
+			r.metrics.Panics.Inc()
 			r.log.Error("recording panicked", "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: %v", errUnrecordable, p)
 		}

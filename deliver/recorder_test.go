@@ -19,8 +19,10 @@ import (
 // history draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
 func history(t *rapid.T) []*outcome.Record {
 	base := flight{
-		delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: "e", eventType: "t",
-		subscription: uuid.New(), created: time.Now(),
+		deferral: deferral{
+			Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t",
+			Subscription: uuid.New(), Created: time.Now(),
+		},
 	}
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	var list []*outcome.Record
@@ -30,9 +32,9 @@ func history(t *rapid.T) []*outcome.Record {
 		step += rapid.IntRange(1, 3).Draw(t, "steps") // leases and hand-offs take steps as well
 		r.Step = step
 		if rapid.Bool().Draw(t, "attempted") {
-			base.attempts++
-			r.Attempts = base.attempts
-			r.Attempt = &outcome.Made{Number: base.attempts, StartedAt: at, Micros: 5, Status: 500, Error: "e", Response: []byte("r"), Reason: reason}
+			base.Attempts++
+			r.Attempts = base.Attempts
+			r.Attempt = &outcome.Made{Number: base.Attempts, StartedAt: at, Micros: 5, Status: 500, Error: "e", Response: []byte("r"), Reason: reason}
 		}
 		if rapid.Bool().Draw(t, "kept") {
 			r.Event = []byte("event")
@@ -149,7 +151,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
-	f := &flight{delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), tenant: e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq, subscription: sub.ID, created: e.AcceptedAt}
+	f := &flight{deferral: deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
 	l := newLedger(r.db)
 	later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 	later.Step = 1
@@ -161,7 +163,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	if err := l.write(t.Context(), []*outcome.Record{over}); err != nil {
 		t.Fatal(err)
 	}
-	if list := must(l.whole(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
+	if list := must(newReader(r.db, nil).whole(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
 		t.Errorf("the list shows %+v, want the delivery once, as delivered", list)
 	}
 	r.worker(quick())
@@ -184,7 +186,7 @@ func TestALateWordIsVoid(t *testing.T) {
 		{outcome.Dead, "pending at step 3 after 0, attempts 0, events 0"},
 		{outcome.Delivered, "delivered after 0, attempts 0, events 0"},
 	} {
-		f := &flight{delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: "e", eventType: "t", subscription: uuid.New(), created: time.Now()}
+		f := &flight{deferral: deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t", Subscription: uuid.New(), Created: time.Now()}}
 		first := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(-time.Second))
 		first.Step = 1
 		if err := l.write(t.Context(), []*outcome.Record{first}); err != nil {
@@ -192,7 +194,7 @@ func TestALateWordIsVoid(t *testing.T) {
 		}
 		for _, worker := range []string{"one", "two"} {
 			// The second takes over a lease of no length that the first let lapse.
-			got := claimAll(t, l, 10, dueSpan{back: everDue, lapsed: time.Now().Add(time.Hour)}, lease{worker: worker})
+			got := claimAll(t, l, 10, dueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, lease{Worker: worker})
 			if len(got) != 1 {
 				t.Fatalf("%s claimed %d, want 1", worker, len(got))
 			}
@@ -202,7 +204,7 @@ func TestALateWordIsVoid(t *testing.T) {
 		if err := l.write(t.Context(), []*outcome.Record{word}); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.found(f.delivery, f.eventUID); got != tt.want {
+		if got := r.found(f.Delivery, f.EventUID); got != tt.want {
 			t.Errorf("after a late %s: got %s, want %s", tt.late, got, tt.want)
 		}
 		if _, err := r.db.Exec(`DELETE FROM deferrals`); err != nil {
@@ -223,7 +225,7 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 		}
 	}
 	j := newJournal(publisher)
-	bad := (&flight{delivery: uuid.Must(uuid.NewV7()), eventUID: uuid.Must(uuid.NewV7()), created: time.Now()}).record(outcome.Dead, outcome.ReasonServer, time.Now())
+	bad := (&flight{deferral: deferral{Delivery: uuid.Must(uuid.NewV7()), EventUID: uuid.Must(uuid.NewV7()), Created: time.Now()}}).record(outcome.Dead, outcome.ReasonServer, time.Now())
 	bad.Attempt = &outcome.Made{Number: 1, Status: 1 << 20} // beyond what a status can be
 	if err := j.write(t.Context(), []*outcome.Record{bad}, false); err != nil {
 		t.Fatal(err)
@@ -251,7 +253,7 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	id := r.send(r.event(), sub)
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
+	log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
 	if len(log) != 4 || string(log[0].Response) != "ab" || string(log[2].Response) != `{"\"}` {
 		t.Errorf("got %+v", log)
 	}
@@ -299,8 +301,10 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 	for i := range n {
 		at := time.Now().UTC()
 		rec := (&flight{
-			delivery: uuid.Must(uuid.NewV7()), tenant: "acme", eventUID: uuid.Must(uuid.NewV7()), eventID: fmt.Sprint("evt_", i), eventType: "t",
-			subscription: uuid.New(), created: at,
+			deferral: deferral{
+				Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: fmt.Sprint("evt_", i), EventType: "t",
+				Subscription: uuid.New(), Created: at,
+			},
 		}).record(outcome.Delivered, outcome.ReasonOK, at)
 		rec.Step, rec.Attempts = 1, 1
 		rec.Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 1, Status: 200, Reason: outcome.ReasonOK}
@@ -325,7 +329,7 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		t.Errorf("%d records are in quarantine, want %d", got, len(bad))
 	}
 	for i := range bad {
-		log := must(newLedger(r.db).attempts(t.Context(), "acme", records[i].Delivery))(t)
+		log := must(newReader(r.db, nil).attempts(t.Context(), "acme", records[i].Delivery))(t)
 		if len(log) != 1 || log[0].Number != 1 || !strings.Contains(log[0].Error, "quarantine") {
 			t.Errorf("the attempt of record %d is shown as %+v", i, log)
 		}

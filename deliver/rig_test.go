@@ -156,7 +156,7 @@ func (r *rig) start(p *parts) *running {
 func (r *rig) recorder() *running {
 	r.t.Helper()
 	metrics := must(NewMetrics(prometheus.NewRegistry()))(r.t)
-	s := r.run(must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics, Logger: r.log}))(r.t).Run)
+	s := r.run(must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log}))(r.t).Run)
 	s.metrics = metrics
 	return s
 }
@@ -289,7 +289,7 @@ func (r *rig) await(id uuid.UUID, what string, ok func(entry) bool) entry {
 	var e entry
 	r.eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
 		var err error
-		e, err = newLedger(r.db).find(r.t.Context(), id, "")
+		e, err = newReader(r.db, nil).find(r.t.Context(), id, "")
 		return err == nil && ok(e)
 	})
 	return e
@@ -359,7 +359,7 @@ func (s *running) breakers(to string) (n float64) {
 
 // dump shows the ledger for a failing test.
 func (r *rig) dump() string {
-	list, err := newLedger(r.db).whole(context.Background(), filter{limit: 20})
+	list, err := newReader(r.db, nil).whole(context.Background(), filter{limit: 20})
 	if err != nil {
 		return err.Error()
 	}

@@ -12,19 +12,39 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // RoutesDeps are what the routes work with.
 type RoutesDeps struct {
 	DB     *sql.DB
-	Events *Events          // its keys open answers as well
+	Events eventReader      // its keys open answers as well
 	Now    func() time.Time // nil means time.Now
+}
+
+// eventReader reads events that were accepted before.
+type eventReader interface {
+	// Get returns an event; event.ErrGone if it is nowhere any more.
+	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
+	// Sendable returns an event that is to be sent again; event.ErrGone if it was erased.
+	Sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
+	// Keys open what is sealed; nil if nothing is.
+	Keys() *tenantkeys.Keys
+}
+
+func keysOf(events eventReader) *tenantkeys.Keys {
+	if events == nil {
+		return nil
+	}
+	return events.Keys()
 }
 
 // routes answers for deliveries: reading them, and asking for one to be made again, sooner, or not at all.
 type routes struct {
+	*reader
 	ledger *ledger
-	events *Events
+	events eventReader
 	now    func() time.Time
 }
 
@@ -33,7 +53,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	r := &routes{ledger: newLedger(deps.DB).with(deps.Events.keys()), events: deps.Events, now: deps.Now}
+	r := &routes{reader: newReader(deps.DB, keysOf(deps.Events)), ledger: newLedger(deps.DB), events: deps.Events, now: deps.Now}
 	op := func(method, path, id, summary string) huma.Operation {
 		return huma.Operation{
 			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},
@@ -235,7 +255,7 @@ func (r *routes) subscription(ctx context.Context, raw string) (uuid.UUID, error
 	if err != nil {
 		return uuid.Nil, err
 	}
-	ok, err := r.ledger.owns(ctx, id, tenant)
+	ok, err := r.reader.owns(ctx, id, tenant)
 	if err == nil && !ok {
 		err = api.NotFound()
 	}
@@ -260,7 +280,7 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput
 	}
 	f.event, f.eventType, f.asc, f.limit = in.Event, in.EventType, p.Asc, p.Fetch()
 	f.since, f.until = api.Instant(in.Since), api.Instant(in.Until)
-	entries, cut, err := r.ledger.list(ctx, f)
+	entries, cut, err := r.reader.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +314,7 @@ func (r *routes) find(ctx context.Context, raw string) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	e, err := r.ledger.find(ctx, id, tenant)
+	e, err := r.reader.find(ctx, id, tenant)
 	if errors.Is(err, errNotFound) {
 		err = api.NotFound()
 	}
@@ -302,7 +322,7 @@ func (r *routes) find(ctx context.Context, raw string) (entry, error) {
 }
 
 func (r *routes) show(ctx context.Context, e entry) (*deliveryOutput, error) {
-	attempts, err := r.ledger.attempts(ctx, e.Tenant, e.ID)
+	attempts, err := r.reader.attempts(ctx, e.Tenant, e.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +350,7 @@ func (r *routes) retry(ctx context.Context, in *IDInput) (*deliveryOutput, error
 	if err != nil {
 		return nil, err
 	}
-	if e, err = r.ledger.find(ctx, id, e.Tenant); err != nil {
+	if e, err = r.reader.find(ctx, id, e.Tenant); err != nil {
 		return nil, err
 	}
 	return r.show(ctx, e)
@@ -354,7 +374,7 @@ func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, erro
 	if err := r.ledger.cancel(ctx, e.ID); err != nil {
 		return nil, err
 	}
-	if e, err = r.ledger.find(ctx, e.ID, e.Tenant); err != nil {
+	if e, err = r.reader.find(ctx, e.ID, e.Tenant); err != nil {
 		return nil, err
 	}
 	return r.show(ctx, e)
@@ -385,7 +405,7 @@ func (r *routes) stats(ctx context.Context, in *IDInput) (*statsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.ledger.stats(ctx, id, r.now().Add(-statsWindow))
+	s, err := r.reader.stats(ctx, id, r.now().Add(-statsWindow))
 	if err != nil {
 		return nil, err
 	}

@@ -89,8 +89,10 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 		e := Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
 		e.UID = event.UID(e.Tenant, e.ID, at)
 		f := &flight{
-			delivery: outcome.ID(e.UID, sub.ID, 0, at), tenant: tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
-			subscription: sub.ID, created: at,
+			deferral: deferral{
+				Delivery: outcome.ID(e.UID, sub.ID, 0, at), Tenant: tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
+				Subscription: sub.ID, Created: at,
+			},
 		}
 		rec := f.record([]outcome.Outcome{outcome.Delivered, outcome.Later, outcome.Dead, outcome.Cancelled}[i%4], outcome.ReasonServer, at.Add(time.Minute))
 		rec.Step = 1
@@ -100,7 +102,7 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 			rec.At = time.Now().Add(time.Hour)
 		}
 		records = append(records, rec)
-		list = append(list, f.delivery.String())
+		list = append(list, f.Delivery.String())
 		if _, err := r.db.Exec(`INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash) VALUES ($1, $2, $3, $4, $5, $5, $6, 1, '')`,
 			e.UID, tenant, e.ID, e.Type, at, i); err != nil {
 			r.t.Fatal(err)
@@ -287,7 +289,7 @@ func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	id := must(uuid.Parse(r.ledgered(sub, "acme", 1)[0]))(t)
 	l := newLedger(r.db)
-	e := must(l.find(t.Context(), id, ""))(t)
+	e := must(newReader(r.db, nil).find(t.Context(), id, ""))(t)
 	got := make(chan uuid.UUID, 10)
 	for i := range 10 {
 		go func() {

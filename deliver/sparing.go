@@ -18,12 +18,12 @@ func (w *Worker) spare(deps Deps) {
 	w.gate = throttle.New(
 		throttle.Config{InFlight: w.cfg.InFlight, BreakerAfter: w.cfg.BreakerAfter, Patience: w.patience()},
 		throttle.Deps{
-			DB: w.ledger.db, Metrics: w.metrics.throttle, Logger: w.log, Now: w.now, Go: w.flights.Go, Recovered: w.recovered,
+			DB: deps.DB, Metrics: w.metrics.throttle, Logger: w.log, Now: w.now, Go: w.flights.Go, Recovered: w.recovered,
 			Workers:    deps.Workers,
 			TenantRate: func(tenant string) int { return deps.Quotas.Of(tenant).PerSecond(quota.DeliveriesPerSecond) },
 		},
 	)
-	w.failing = newFailing(w)
+	w.failing = newFailing(w, deps.DB)
 	w.announcer, w.notices = deps.Announcer, make(chan Notice, maxNotices)
 }
 

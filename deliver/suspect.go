@@ -60,7 +60,13 @@ func (s *suspects) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bo
 	return q.known, nil
 }
 
-// caughtUp waits until the ledger holds all outcomes that were on disk when it was called.
+// CaughtUp returns once the ledger holds all outcomes that were on disk when it was called; it fails if that takes long.
+func CaughtUp(ctx context.Context, js natsjs.JetStream) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return caughtUp(ctx, js)
+}
+
 func caughtUp(ctx context.Context, js natsjs.JetStream) error {
 	stream, err := js.Stream(ctx, AttemptsStream)
 	if err != nil {

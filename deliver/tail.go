@@ -33,6 +33,8 @@ const (
 	tailBeat = 15 * time.Second
 	// tailWrite bounds the writing of one outcome to a reader.
 	tailWrite = 10 * time.Second
+	// tailOpen bounds the beginning of a following.
+	tailOpen = 5 * time.Second
 	// tailMost is how many readers one process serves at once; the last tailAdmins of them are admins'.
 	tailMost   = 100
 	tailAdmins = 20
@@ -166,6 +168,9 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 	}}, nil
 }
 
+// errTailEnds refuses a reader while the process stops.
+var errTailEnds = errors.New("the process stops")
+
 // errManyReaders refuses a reader beyond tailMost.
 var errManyReaders = errors.New("too many tails are open")
 
@@ -194,7 +199,7 @@ func (t *Tail) add(r *tailReader) (ends context.Context, f *following, err error
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ends == nil || t.ends.Err() != nil {
-		return nil, nil, api.Unavailable(errStopping)
+		return nil, nil, api.Unavailable(errTailEnds)
 	}
 	most := tailMost
 	if !r.admin {
@@ -276,7 +281,7 @@ func (t *Tail) show(ctx context.Context, f *following, data []byte) error {
 
 // open begins to read new outcomes. None is acknowledged: the outcomes that a tail misses are in the ledger.
 func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
-	started, cancel := context.WithTimeout(ctx, readTimeout)
+	started, cancel := context.WithTimeout(ctx, tailOpen)
 	defer cancel()
 	consumer, err := t.js.OrderedConsumer(started, AttemptsStream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
 	if err != nil {

@@ -85,7 +85,7 @@ func (w *Worker) apart(flights []*flight) error {
 		return nil
 	}
 	err := w.patiently("take a message apart", func(ctx context.Context) error {
-		_, err := w.ledger.handOff(ctx, flights, lease{lapses: maxLapses - 1})
+		_, err := w.ledger.handOff(ctx, deferralsOf(flights), lease{Lapses: maxLapses - 1})
 		return err
 	})
 	if err == nil {
@@ -136,9 +136,11 @@ func (w *Worker) board(tasks []Task) []*flight {
 		for _, t := range tasks[i].Targets {
 			f := &room[len(flights)]
 			*f = flight{
-				delivery: outcome.ID(e.UID, t.Subscription, t.Generation, e.AcceptedAt),
-				tenant:   e.Tenant, eventUID: e.UID, eventID: e.ID, eventType: e.Type, seq: e.Seq,
-				subscription: t.Subscription, generation: t.Generation, test: e.Test, created: e.AcceptedAt,
+				deferral: deferral{
+					Delivery: outcome.ID(e.UID, t.Subscription, t.Generation, e.AcceptedAt),
+					Tenant:   e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
+					Subscription: t.Subscription, Generation: t.Generation, Test: e.Test, Created: e.AcceptedAt,
+				},
 				event: e, bodies: bodies, epoch: epoch, gone: tasks[i].lost,
 			}
 			flights = append(flights, f)
@@ -154,7 +156,7 @@ func (w *Worker) unknown(tasks []Task, flights []*flight, all bool) ([]*flight, 
 	for t := range tasks {
 		for range tasks[t].Targets {
 			if all || tasks[t].Suspect {
-				suspects = append(suspects, flights[i].delivery)
+				suspects = append(suspects, flights[i].Delivery)
 			}
 			i++
 		}
@@ -168,7 +170,7 @@ func (w *Worker) unknown(tasks []Task, flights []*flight, all bool) ([]*flight, 
 	}
 	fresh := flights[:0]
 	for _, f := range flights {
-		if !known[f.delivery] {
+		if !known[f.Delivery] {
 			fresh = append(fresh, f)
 		}
 	}
@@ -241,7 +243,7 @@ func (w *Worker) take(flights []*flight) error {
 // start has a flight fly once a request may begin.
 func (l *load) start(f *flight) {
 	f.queued.Store(true)
-	l.worker.gate.Go(f.tenant, &f.start, func(may bool) {
+	l.worker.gate.Go(f.Tenant, &f.start, func(may bool) {
 		f.queued.Store(false)
 		l.fly(f, may)
 	})
@@ -261,7 +263,7 @@ func (l *load) fly(f *flight, may bool) {
 		if p := recover(); p != nil {
 			w.outlived("landing", p)
 			if waitedFor {
-				l.settle(1, fmt.Errorf("land %s: %w", f.delivery, errPanicked))
+				l.settle(1, fmt.Errorf("land %s: %w", f.Delivery, errPanicked))
 			}
 		}
 	}()
@@ -278,7 +280,7 @@ func (l *load) fly(f *flight, may bool) {
 	case was == handed && err != nil:
 		w.giveBack(giveBackAfter(f, err))
 	case waitedFor:
-		l.settle(1, fmt.Errorf("deliver %s: %w", f.delivery, err))
+		l.settle(1, fmt.Errorf("deliver %s: %w", f.Delivery, err))
 	}
 }
 

@@ -45,7 +45,7 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 	if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %+v", row)
 	}
-	log := must(newLedger(r.db).attempts(t.Context(), "acme", id))(t)
+	log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
 	if len(log) != 2 || log[0].Error != "token endpoint: status 502" || log[0].Reason != outcome.ReasonServer || log[0].Status != 0 {
 		t.Errorf("got %+v", log)
 	}

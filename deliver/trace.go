@@ -37,17 +37,17 @@ func (w *Worker) traceAttempt(f *flight) (context.Context, *telemetry.Span) {
 		return w.hard, nil
 	}
 	step := telemetry.Step{Name: telemetry.Send, Parent: f.event.TraceParent}
-	if f.generation > 0 {
+	if f.Generation > 0 {
 		step.Parent, step.Links = "", []string{f.event.TraceParent}
 	}
 	ctx, span := w.tracer.Begin(w.hard, step)
 	if span.Recorded() {
-		span.Text("fanfare.tenant", f.tenant)
-		span.Text("fanfare.event.id", f.eventID)
-		span.Text("fanfare.event.type", f.eventType)
-		span.Text("fanfare.subscription", f.subscription.String())
-		span.Text("fanfare.delivery", f.delivery.String())
-		span.Number("fanfare.attempt", f.attempts+1)
+		span.Text("fanfare.tenant", f.Tenant)
+		span.Text("fanfare.event.id", f.EventID)
+		span.Text("fanfare.event.type", f.EventType)
+		span.Text("fanfare.subscription", f.Subscription.String())
+		span.Text("fanfare.delivery", f.Delivery.String())
+		span.Number("fanfare.attempt", f.Attempts+1)
 	}
 	return ctx, span
 }

@@ -139,7 +139,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	if w.panics, err = newPanics(); err != nil {
 		return nil, err
 	}
-	as := lease{worker: w.name, length: cfg.Lease}
+	as := lease{Worker: w.name, Length: cfg.Lease}
 	w.suspects, w.deadly = newSuspects(w.js, w.ledger), deps.Suspects
 	w.handing = newHandOffs(w.ledger, as)
 	w.returning = newGiveBacks(w.ledger, w.name)
@@ -177,7 +177,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	feeders.Go(w.lasting(w.draining, "follow subscriptions", (&follower{worker: w}).run))
 	feeders.Go(w.lasting(w.draining, "count failures", w.failing.run))
 	if w.turns != nil {
-		feeders.Go(w.lasting(w.draining, "give turns", (&turner{worker: w, turns: w.turns}).run))
+		feeders.Go(w.lasting(w.draining, "give turns", NewTurner(TurnerDeps{
+			Turns: w.turns, Events: w.events, KeepAfter: w.cfg.EventsMaxAge - keepBefore, Keys: w.ledger.keys, Now: w.now,
+			Metrics: w.metrics.Ledger, Trouble: w.trouble,
+		}).Run))
 	}
 	loops.Go(w.lasting(alive, "announce", w.announce))
 
@@ -229,7 +232,7 @@ const commitGrace = 2 * time.Second
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
 	r := router.Route{
 		Name: "deliver", Handle: w.handle, PutAway: w.quarantine, Last: w.endAll, About: aboutTasks, Guard: w.deadly, JS: w.js,
-		Metrics: w.metrics.routes, Drain: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
+		Metrics: w.metrics.Ledger.Routes, Drain: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
 	}
 	for _, q := range taskQueues() {
 		cfg := jetstream.SubscriberConfig{Stream: q.stream, Durable: q.durable, MaxInFlight: w.cfg.Messages}
@@ -266,8 +269,8 @@ func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 		if err == nil {
 			break
 		}
-		if errors.Is(err, errPanicked) {
-			return err
+		if errors.Is(err, ErrPanicked) {
+			return errors.Join(errPanicked, err)
 		}
 		if w.abandoned.Err() != nil {
 			return errStopping
@@ -308,7 +311,7 @@ func (w *Worker) seal(records []*outcome.Record) error {
 func (w *Worker) renewAll(records []*outcome.Record) {
 	for _, r := range records {
 		if r.Step > 1 {
-			w.flights.Go(func() { w.renew(returned{delivery: r.Delivery, step: r.Step - 1}) })
+			w.flights.Go(func() { w.renew(returned{Delivery: r.Delivery, Step: r.Step - 1}) })
 		}
 	}
 }
@@ -345,12 +348,12 @@ func (w *Worker) quarantine(meta jetstream.Delivery, cause error, data []byte) e
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
 	err := w.ledger.quarantine(ctx, poison{
-		subject: meta.Subject, seq: meta.Sequence, at: meta.Timestamp, reason: quarantineReason(cause), detail: cause.Error(), data: data,
+		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: quarantineReason(cause), Detail: cause.Error(), Data: data,
 	})
 	if err != nil {
 		return err
 	}
-	w.metrics.quarantined.Inc()
+	w.metrics.Ledger.Quarantined.Inc()
 	w.log.Error("unreadable task is in quarantine", "seq", meta.Sequence, "cause", cause)
 	return nil
 }

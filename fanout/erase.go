@@ -28,7 +28,6 @@ type EraserDeps struct {
 	JetStream  natsjs.JetStream
 	DB         *sql.DB
 	Deliveries Erasing
-	Books      *deliver.Books
 	// Forget drops an event from what this process keeps in memory.
 	Forget func(event uuid.UUID)
 }
@@ -51,7 +50,7 @@ const (
 
 // settled returns when the ledger has all work that was under way.
 func (e *Eraser) settled(ctx context.Context, patience time.Duration) error {
-	return NewSettling(e.JetStream, e.Books).wait(ctx, patience)
+	return NewSettling(e.JetStream).wait(ctx, patience)
 }
 
 // Register adds the erasing of one event to an API.

@@ -22,8 +22,7 @@ const (
 // Whatever is stored later than the last event seen here is matched against subscriptions that are known as they are
 // now. What is before went through fan-out, then through a worker, then through a recorder: each is waited for.
 type Settling struct {
-	js    natsjs.JetStream
-	books *deliver.Books
+	js natsjs.JetStream
 
 	seen   bool
 	Events uint64    // the last event that was in the stream
@@ -34,9 +33,7 @@ type Settling struct {
 }
 
 // NewSettling makes one that has seen nothing yet.
-func NewSettling(js natsjs.JetStream, books *deliver.Books) *Settling {
-	return &Settling{js: js, books: books}
-}
+func NewSettling(js natsjs.JetStream) *Settling { return &Settling{js: js} }
 
 // Over reports whether the moment has come. It is asked again and again.
 func (s *Settling) Over(ctx context.Context) (bool, error) {
@@ -57,17 +54,17 @@ func (s *Settling) Over(ctx context.Context) (bool, error) {
 		if at.AckFloor.Stream < s.Events && (at.NumPending > 0 || at.NumAckPending > 0) {
 			return false, nil
 		}
-		if s.tasks, err = s.books.TasksEnd(ctx); err != nil {
+		if s.tasks, err = deliver.TasksEnd(ctx, s.js); err != nil {
 			return false, err
 		}
 		s.matched = true
 	}
-	if done, err := s.books.TasksDone(ctx, s.tasks); err != nil || !done {
+	if done, err := deliver.TasksDone(ctx, s.js, s.tasks); err != nil || !done {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
-	err := s.books.CaughtUp(ctx)
+	err := deliver.CaughtUp(ctx, s.js)
 	return err == nil, err
 }
 

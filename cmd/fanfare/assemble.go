@@ -315,7 +315,7 @@ func (a *assembly) send(sh *shared) error {
 		return err
 	}
 	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{
-		JS: sh.js, DB: sh.db, Turns: sh.turns, Keys: sh.keys, Metrics: metrics, Logger: sh.log, Suspects: sh.suspects.outcomes,
+		JS: sh.js, DB: sh.db, Turns: sh.turns, Keys: sh.keys, Metrics: metrics.Ledger, Logger: sh.log, Suspects: sh.suspects.outcomes,
 	})
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ import (
 
 // auditor makes one; without an outbox it mends nothing.
 func (sh *shared) auditor(outbox deliver.Sender) *audit.Auditor {
-	books := deliver.NewBooks(sh.db, sh.js)
+	books := deliver.NewBooks(sh.db)
 	return audit.NewAuditor(audit.Deps{
 		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
 		Bytes: sh.events, Books: books, Outbox: outbox, Order: sh.turns, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
@@ -35,9 +35,8 @@ func (sh *shared) retention() *postgres.Retention {
 
 // operations adds to the API what operators and support use.
 func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
-	books := deliver.NewBooks(sh.db, sh.js)
 	eraser := fanout.NewEraser(fanout.EraserDeps{
-		JetStream: sh.js, DB: sh.db, Deliveries: deliver.NewEraser(sh.db), Books: books, Forget: sh.events.Forget,
+		JetStream: sh.js, DB: sh.db, Deliveries: deliver.NewEraser(sh.db), Forget: sh.events.Forget,
 	})
 	eraser.Register(to)
 	// Its subscriptions first, so that nothing new is made.
@@ -56,9 +55,8 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 
 // upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
 func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
-	books := deliver.NewBooks(sh.db, sh.js)
 	a.loop("replay", replay.NewReplayer(replay.Deps{
-		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Books: books, Logger: sh.log,
+		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Logger: sh.log,
 		Remember: sh.events.Remember,
 	}).Run)
 	a.loop("retention", sh.retention().Run)

@@ -163,11 +163,11 @@ func (a *Auditor) missing(ctx context.Context, span deliver.Span, r *Audit) (onT
 	}
 	// What is in no task now was acknowledged before, so its outcome was on disk, and so will be in the ledger
 	// when that has caught up.
-	live, err := a.Books.Live(ctx)
+	live, err := deliver.Live(ctx, a.JetStream)
 	if err != nil {
 		return 0, err
 	}
-	if err := a.Books.CaughtUp(ctx); err != nil {
+	if err := deliver.CaughtUp(ctx, a.JetStream); err != nil {
 		return 0, err
 	}
 	for _, s := range suspects {

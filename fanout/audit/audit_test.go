@@ -28,7 +28,6 @@ type auditing struct {
 	tasks   natsjs.Stream
 	bytes   fanout.Bytes
 	events  *deliver.Events
-	books   *deliver.Books
 }
 
 // newAuditing publishes three events for two subscriptions, and one for nobody.
@@ -47,14 +46,14 @@ func newAuditing(t *testing.T) *auditing {
 	// What fan-out hands over goes on to the stream of tasks.
 	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
 	h.Tray.Before.Store(&send)
-	books := deliver.NewBooks(h.DB, h.JS)
+	books := deliver.NewBooks(h.DB)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
 		return nil, event.ErrGone
 	}}, h.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.bytes, h.events, h.books = events, events, books
+	h.bytes, h.events = events, events
 	h.auditor = audit.NewAuditor(audit.Deps{
 		JetStream: h.JS, DB: h.DB, Reader: fanout.NewReader(h.JS), Ledger: h.Ledger, Rules: fanout.NewRules(h.Config, h.Directory, fanouttest.Marks),
 		Directory: h.Directory, Bytes: events, Books: books, Outbox: h.Tray, Order: h.Queue, Logger: slog.New(slog.DiscardHandler),

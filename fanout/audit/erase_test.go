@@ -25,7 +25,7 @@ SELECT overlay(id::text placing 'ffff' from 33)::uuid, tenant, event_uid, event_
 func (h *auditing) eraser() *fanout.Eraser {
 	h.T.Helper()
 	return fanout.NewEraser(fanout.EraserDeps{
-		JetStream: h.JS, DB: h.DB, Deliveries: deliver.NewEraser(h.DB), Books: h.books, Forget: h.events.Forget,
+		JetStream: h.JS, DB: h.DB, Deliveries: deliver.NewEraser(h.DB), Forget: h.events.Forget,
 	})
 }
 

@@ -53,9 +53,8 @@ func (h *replaying) replayer() (stop func()) {
 	if h.bytes == nil {
 		h.bytes = events
 	}
-	books := deliver.NewBooks(h.DB, h.JS)
 	r := replay.NewReplayer(replay.Deps{
-		DB: h.DB, Reader: reader, Bytes: h.bytes, Directory: h.Directory, JetStream: h.JS, Books: books, Logger: slog.New(slog.NewTextHandler(h.T.Output(), nil)),
+		DB: h.DB, Reader: reader, Bytes: h.bytes, Directory: h.Directory, JetStream: h.JS, Logger: slog.New(slog.NewTextHandler(h.T.Output(), nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -43,7 +43,6 @@ type Deps struct {
 	Bytes     fanout.Bytes
 	Directory *subscriptions.Directory
 	JetStream natsjs.JetStream
-	Books     *deliver.Books
 	Logger    *slog.Logger
 	// Remember is told of each event that is to be sent, so that a worker of this process need not read it once more; nil:
 	// none is there.
@@ -104,7 +103,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 
 // work takes steps of one replay until it ends, is taken away, or ctx ends.
 func (r *Replayer) work(ctx context.Context, id uuid.UUID) {
-	at := &course{Settling: fanout.NewSettling(r.JetStream, r.Books)}
+	at := &course{Settling: fanout.NewSettling(r.JetStream)}
 	for trouble := false; ctx.Err() == nil; {
 		begun := time.Now()
 		var wait time.Duration

@@ -146,7 +146,7 @@ func (h *house) build() {
 		JS: h.js, DB: h.db, Publisher: h.publisher(false), Directory: h.dir, Disabler: h.store,
 		Poster: must(webhook.NewPoster(client, poster, time.Now))(t), Events: bytesOf, Metrics: metrics, Logger: discard,
 	}))(t)
-	recorder := must(deliver.NewRecorder(deliver.RecorderDeps{JS: h.js, DB: h.db, Metrics: metrics, Logger: discard}))(t)
+	recorder := must(deliver.NewRecorder(deliver.RecorderDeps{JS: h.js, DB: h.db, Metrics: metrics.Ledger, Logger: discard}))(t)
 	h.run(stage.Run, worker.Run, recorder.Run)
 
 	keys := must(access.New(h.access, access.Deps{DB: h.db, Peppers: must(access.ParsePeppers(h.ring))(t), Client: client}))(t)

@@ -1,0 +1,80 @@
+package deliver
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// hurry makes a pending delivery due now, unless it is in flight. Asked for by hand, it is attempted once even if its
+// subscription is paused. What waits for its turn goes on waiting.
+const hurry = `
+UPDATE deferrals SET due_at = now(), claim_at = now(), by_hand = by_hand OR held, held = false, worker = ''
+WHERE id = $1 AND NOT waits AND (worker = '' OR claim_at <= now())`
+
+// again makes a delivery of a later generation, due now, or once it has its turn.
+const again = `
+INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
+    test, held, created_at, due_at, claim_at, order_key, waits)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $12::uuid IS NULL THEN $9 ELSE 'key_blocked' END, 0, 1,
+    $10, $12::uuid IS NOT NULL, $11, now(), now(), $12::uuid, $12::uuid IS NOT NULL)`
+
+// retry makes a delivery due now: itself while it is pending, else a new generation of it, which takes its place in the
+// order of a key, if there is one. It returns which.
+func (l *ledger) retry(ctx context.Context, e entry, key uuid.NullUUID, now time.Time) (id uuid.UUID, err error) {
+	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		// Two who ask at the same time get the same generation.
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, e.EventUID.String()+e.Subscription.String()); err != nil {
+			return err
+		}
+		last, err := scanEntry(tx.QueryRowContext(ctx, `
+SELECT `+endedEntry+` FROM deliveries WHERE `+ofEvent+` AND subscription_id = $2
+UNION ALL
+SELECT `+pendingEntry+` FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
+ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
+		if err != nil {
+			return err
+		}
+		if last.State == outcome.Pending {
+			id = last.ID
+			_, err = tx.ExecContext(ctx, hurry, id)
+			return err
+		}
+		id = outcome.ID(e.EventUID, e.Subscription, last.Generation+1, now)
+		_, err = tx.ExecContext(ctx, again, id, e.Tenant, e.EventUID, e.EventID, e.EventType, int64(e.Seq), e.Subscription,
+			last.Generation+1, last.Reason, e.Test, now, key)
+		return err
+	})
+	if err != nil {
+		return id, fmt.Errorf("retry delivery %s: %w", e.ID, err)
+	}
+	return id, nil
+}
+
+// cancelOne ends one pending delivery; an attempt in flight is not called back, but changes nothing any more.
+const cancelOne = `
+WITH gone AS (
+    DELETE FROM deferrals WHERE id = $1
+    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at
+)
+INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, duration_us, status, error)
+SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $2,
+    attempts, created_at, now(), 0, 0, '' FROM gone
+ON CONFLICT DO NOTHING`
+
+// cancel ends a pending delivery.
+func (l *ledger) cancel(ctx context.Context, id uuid.UUID) error {
+	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, cancelOne, id, string(outcome.ReasonCancelled)); err != nil {
+			return fmt.Errorf("cancel delivery %s: %w", id, err)
+		}
+		return nil
+	})
+}
