@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
@@ -131,7 +132,7 @@ func (s *schema) validate(ctx context.Context, data []byte) ([]Violation, error)
 	if err != nil {
 		return []Violation{{"data", err.Error()}}, nil
 	}
-	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data))}
+	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data)), rest: time.Now().Add(judgeAtOnce)}
 	if fits, err := j.run(doc); fits || err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (s *schema) validate(ctx context.Context, data []byte) ([]Violation, error)
 
 // violations looks again at data that does not fit, for what to show.
 func (s *schema) violations(ctx context.Context, doc any, steps int) []Violation {
-	j := judging{schema: s, ctx: ctx, steps: steps, explain: true, words: message.NewPrinter(language.English)}
+	j := judging{schema: s, ctx: ctx, steps: steps, explain: true, words: message.NewPrinter(language.English), rest: time.Now().Add(judgeAtOnce)}
 	_, _ = j.run(doc) // as much as is found within the steps
 	if len(j.found) == 0 {
 		return []Violation{{"data", "does not fit the schema"}}

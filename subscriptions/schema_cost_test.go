@@ -161,3 +161,19 @@ func TestUnboundedSchemasAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// A judging that takes long leaves the processor to others in between.
+func TestALongJudgingRests(t *testing.T) {
+	t.Parallel()
+	et := &subscriptions.EventType{Schema: []byte(kinds(50))}
+	data := []byte(`{"lines":` + list(`{"kind":"k49","f49":12}`, 240<<10) + `}`)
+	began := time.Now()
+	used := cpu(t, func() {
+		if _, err := et.Validate(t.Context(), data); err != nil && !errors.Is(err, subscriptions.ErrTooCostly) {
+			t.Error(err)
+		}
+	})
+	if took := time.Since(began); took < used+20*time.Millisecond {
+		t.Errorf("it took %s, with %s of a core", took, used)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
@@ -23,7 +24,12 @@ const (
 	leastSteps   = 20_000
 	stepsPerByte = 20
 	// stepsUnasked is how many steps go by before the context is looked at again.
-	stepsUnasked = 4096
+	stepsUnasked = 4096 // 0.2 ms
+	// A judging that takes longer than judgeAtOnce rests after each judgeStretch, so many times as long as it worked. Otherwise as
+	// many of them as there are cores would leave nothing to deliveries.
+	judgeAtOnce  = 5 * time.Millisecond
+	judgeStretch = time.Millisecond
+	judgeRest    = 2
 	// maxJudgeDepth bounds the values and schemas within each other: each takes stack.
 	maxJudgeDepth = 2000
 )
@@ -35,8 +41,9 @@ func stepsFor(bytes int) int { return leastSteps + stepsPerByte*bytes }
 type judging struct {
 	*schema
 	ctx     context.Context
-	steps   int // that are left
-	unasked int // steps until the context is looked at
+	steps   int       // that are left
+	unasked int       // steps until the context is looked at
+	rest    time.Time // when it rests next; zero: never
 	depth   int
 	scope   []string // the documents that were entered, for $dynamicRef
 	// explain asks for all that does not fit, rather than for a verdict.
@@ -73,9 +80,26 @@ func (j *judging) spend(n int) {
 	}
 	if j.unasked -= n; j.unasked <= 0 {
 		j.unasked = stepsUnasked
-		if err := j.ctx.Err(); err != nil {
+		if err := j.pause(); err != nil {
 			panic(stopped{err})
 		}
+	}
+}
+
+// pause rests where it is time. The error is the context's.
+func (j *judging) pause() error {
+	late := time.Since(j.rest)
+	if j.rest.IsZero() || late < 0 {
+		return j.ctx.Err()
+	}
+	timer := time.NewTimer(judgeRest * (judgeStretch + late))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		j.rest = time.Now().Add(judgeStretch)
+		return nil
+	case <-j.ctx.Done():
+		return j.ctx.Err()
 	}
 }
 
