@@ -27,7 +27,8 @@ func memoryBound(machine int64, live, others uint64) int64 {
 
 // boundMemory has garbage collected when the process has reached a bound, and not each time that the heap has doubled: with a
 // small live heap, as a process that passes events on has, that would be many times a second and take an eighth of the
-// CPU under load. It runs until ctx ends. Whoever sets GOGC or GOMEMLIMIT has decided otherwise.
+// CPU under load. It runs until ctx ends, once in a
+// process. Whoever sets GOGC or GOMEMLIMIT has decided otherwise.
 func boundMemory(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return nil

@@ -46,6 +46,8 @@ func runRole(ctx context.Context, c *console, r role) error {
 	}); err != nil {
 		return err
 	}
+	bounded := background(ctx, boundMemory)
+	defer func() { _ = bounded() }() // It fails at nothing.
 	return serveRole(ctx, s, r, host{log: log, ready: func(_ context.Context, b banner) error {
 		if r == roleAll {
 			b.print(c.out)
@@ -66,7 +68,6 @@ type host struct {
 func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	var undo cleanup
 	defer func() { err = errors.Join(err, undo.run()) }()
-	undo.add("the bound of memory", background(ctx, boundMemory))
 	fresh, err := s.ownKeys(r)
 	if err != nil {
 		return err
