@@ -24,8 +24,12 @@ type Rules struct {
 	strict  bool
 	dir     directory
 	marks   event.Marks
-	places  *fair.Places // of validations at once
+	small   *fair.Places // of validations at once of small data
+	large   *fair.Places // and of large data
 }
+
+// largeData is how many bytes of data are large to judge by a schema. Decoding them alone takes milliseconds.
+const largeData = 16 << 10
 
 // directory is what the rules and the matching ask of the subscriptions. What it answers is as new as its last
 // Fresh.
@@ -38,7 +42,7 @@ type directory interface {
 func NewRules(cfg Config, dir *subscriptions.Directory, marks event.Marks) *Rules {
 	return &Rules{
 		maxData: cfg.MaxData, strict: cfg.EventTypes == Strict, dir: dir, marks: marks,
-		places: fair.NewPlaces(runtime.GOMAXPROCS(0)),
+		small: fair.NewPlaces(runtime.GOMAXPROCS(0)), large: fair.NewPlaces(max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 }
 
@@ -137,10 +141,14 @@ func (r *Rules) checkType(ctx context.Context, e *Event) (*event.Refusal, error)
 	return r.checkSchema(ctx, e, declared)
 }
 
-// checkSchema judges data by the schema of its type. Not more events at once than there are cores are judged, so that memory is
-// bounded; tenants take turns.
+// checkSchema judges data by the schema of its type. Not more small events at once than there are cores are judged, and half as many
+// large ones, so that memory is bounded and a core is left to others; tenants take turns.
 func (r *Rules) checkSchema(ctx context.Context, e *Event, declared *subscriptions.EventType) (*event.Refusal, error) {
-	leave, err := r.places.Enter(ctx, e.Tenant)
+	places := r.small
+	if len(e.Data) > largeData {
+		places = r.large
+	}
+	leave, err := places.Enter(ctx, e.Tenant)
 	if err != nil {
 		return nil, fmt.Errorf("wait to judge event %s by its schema: %w", e.ID, err)
 	}

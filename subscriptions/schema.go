@@ -128,11 +128,14 @@ func boundedPattern(text string) (jsonschema.Regexp, error) {
 // validate returns the places where data does not fit, the first few. The error is ErrTooCostly or the context's: then
 // nobody knows whether data fits.
 func (s *schema) validate(ctx context.Context, data []byte) ([]Violation, error) {
+	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data)), rest: time.Now().Add(judgeAtOnce)}
 	doc, err := decodeExact(data)
 	if err != nil {
 		return []Violation{{"data", err.Error()}}, nil
 	}
-	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data)), rest: time.Now().Add(judgeAtOnce)}
+	if err := j.pause(); err != nil { // Decoding cannot be interrupted.
+		return nil, err
+	}
 	if fits, err := j.run(doc); fits || err != nil {
 		return nil, err
 	}
