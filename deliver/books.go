@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -17,12 +18,12 @@ import (
 // and what mends it. A delivery belongs to the span in which its event was accepted.
 type Books struct {
 	reader *reader
-	ledger *ledger
+	ledger *ledger.Ledger
 }
 
 // NewBooks makes Books.
 func NewBooks(db *sql.DB) *Books {
-	return &Books{reader: newReader(db, nil), ledger: newLedger(db)}
+	return &Books{reader: newReader(db, nil), ledger: ledger.New(db)}
 }
 
 // Tally counts deliveries of all generations by their state.
@@ -34,8 +35,8 @@ type Tally struct {
 }
 
 // Tally counts the deliveries of a span, an hour at a time so that no statement is long.
-func (b *Books) Tally(ctx context.Context, span Span) (total Tally, err error) {
-	err = b.byHour(ctx, span, func(part Span) error {
+func (b *Books) Tally(ctx context.Context, span ledger.Span) (total Tally, err error) {
+	err = b.byHour(ctx, span, func(part ledger.Span) error {
 		t, err := b.reader.tally(ctx, part)
 		total.Delivered += t.Delivered
 		total.Dead += t.Dead
@@ -59,8 +60,8 @@ type Shortage struct {
 }
 
 // Shortages lists them, at most limit.
-func (b *Books) Shortages(ctx context.Context, span Span, limit int) (list []Shortage, err error) {
-	err = b.byHour(ctx, span, func(part Span) error {
+func (b *Books) Shortages(ctx context.Context, span ledger.Span, limit int) (list []Shortage, err error) {
+	err = b.byHour(ctx, span, func(part ledger.Span) error {
 		if len(list) >= limit {
 			return nil
 		}
@@ -95,8 +96,8 @@ type Fault struct {
 
 // Faults lists the deliveries of a span that contradict themselves, at most limit of each kind. Attempts before
 // a time may have been removed, and are not missed.
-func (b *Books) Faults(ctx context.Context, span Span, attemptsSince time.Time, limit int) (list []Fault, err error) {
-	err = b.byHour(ctx, span, func(part Span) error {
+func (b *Books) Faults(ctx context.Context, span ledger.Span, attemptsSince time.Time, limit int) (list []Fault, err error) {
+	err = b.byHour(ctx, span, func(part ledger.Span) error {
 		more, err := b.reader.duplicates(ctx, part, limit)
 		if err != nil {
 			return err
@@ -129,7 +130,7 @@ func (b *Books) Mend(ctx context.Context, f Fault) error {
 		}
 	})
 	if err == nil && f.Kind == KindAstray {
-		_, err = b.ledger.setFree(ctx, f.Subscription)
+		_, err = b.ledger.SetFree(ctx, f.Subscription)
 	}
 	if err != nil {
 		return fmt.Errorf("mend %s of delivery %s: %w", f.Kind, f.Delivery, err)
@@ -150,7 +151,7 @@ func (b *Books) Known(ctx context.Context, event uuid.UUID) (map[uuid.UUID]bool,
 // GiveUp ends a delivery that was never made and cannot be any more, as the event's bytes are gone.
 func (b *Books) GiveUp(ctx context.Context, s Shortage, eventType string, subscription uuid.UUID) error {
 	at := outcome.TimeOf(s.EventUID)
-	err := b.ledger.write(ctx, []*outcome.Record{{
+	err := b.ledger.Write(ctx, []*outcome.Record{{
 		Delivery: outcome.ID(s.EventUID, subscription, 0, at), EventUID: s.EventUID, EventID: s.EventID, EventType: eventType,
 		Tenant: s.Tenant, Seq: s.Seq, Subscription: subscription, Step: 1, Outcome: outcome.Dead, Reason: outcome.ReasonExpired,
 		CreatedAt: at, At: time.Now(),
@@ -163,7 +164,7 @@ func (b *Books) GiveUp(ctx context.Context, s Shortage, eventType string, subscr
 
 // byHour calls do with the parts of a span, none longer than an hour, from the first thing that the ledger has in it to
 // the last: the centuries before cost nothing.
-func (b *Books) byHour(ctx context.Context, span Span, do func(Span) error) error {
+func (b *Books) byHour(ctx context.Context, span ledger.Span, do func(ledger.Span) error) error {
 	span, err := b.reader.within(ctx, span)
 	if err != nil {
 		return err
@@ -173,7 +174,7 @@ func (b *Books) byHour(ctx context.Context, span Span, do func(Span) error) erro
 		if to.After(span.Until) {
 			to = span.Until
 		}
-		if err := do(Span{Since: from, Until: to}); err != nil {
+		if err := do(ledger.Span{Since: from, Until: to}); err != nil {
 			return err
 		}
 		from = to

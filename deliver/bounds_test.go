@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
@@ -81,9 +82,9 @@ SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid() FROM generate_ser
 	}{
 		"stats":                     {statsQuery, []any{sub.ID, uuid.Nil, limit}, limit},
 		"the last success":          {lastSuccess, []any{sub.ID, uuid.Max, limit}, limit},
-		"strays of a large backlog": {nextStrays, []any{uuid.Nil, strayPage}, limit},
-		"setting free what is held": {setFree, []any{sub.ID, limit}, limit},
-		"keys that stand still":     {goOnKeys, []any{uuid.Nil, uuid.Nil, limit}, 2 * limit},
+		"strays of a large backlog": {ledger.NextStrays, []any{uuid.Nil, ledger.StrayPage}, limit},
+		"setting free what is held": {ledger.SetFree, []any{sub.ID, limit}, limit},
+		"keys that stand still":     {ledger.GoOnKeys, []any{uuid.Nil, uuid.Nil, limit}, 2 * limit},
 		"a page of failing ones":    {nextFailing, []any{uuid.Nil, limit}, 2 * limit},
 	} {
 		if got := r.examined(tt.query, tt.args...); got > tt.most {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 )
 
 // Counts tells what became of events, for those who show events.
@@ -18,13 +20,13 @@ type Counts struct {
 
 // NewCounts makes a Counts.
 func NewCounts(db *sql.DB) *Counts {
-	return &Counts{db: db, routes: &routes{reader: newReader(db, nil), ledger: newLedger(db)}}
+	return &Counts{db: db, routes: &routes{reader: newReader(db, nil), ledger: ledger.New(db)}}
 }
 
 // Describe returns a delivery with its attempts, as the API shows it; nil if there is none.
 func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error) {
 	e, err := c.routes.reader.find(ctx, delivery, "")
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -44,7 +46,7 @@ func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMess
 // CountByState counts the deliveries of an event by their state.
 func (c *Counts) CountByState(ctx context.Context, event uuid.UUID) (map[string]int, error) {
 	rows, err := c.db.QueryContext(ctx, `
-SELECT state, count(*) FROM deliveries WHERE `+ofEvent+` GROUP BY state
+SELECT state, count(*) FROM deliveries WHERE `+ledger.OfEvent+` GROUP BY state
 UNION ALL
 SELECT 'pending', count(*) FROM deferrals p WHERE event_uid = $1 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)`, event)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -30,7 +31,7 @@ type victim struct {
 // impatient lets another worker have a killed one's messages after a second.
 func (r *rig) impatient() {
 	r.t.Helper()
-	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), BacklogInbox(64 << 20), AttemptsInbox(64 << 20)} {
+	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), BacklogInbox(64 << 20), ledger.Inbox(64 << 20)} {
 		inbox.Consumers[0].AckWait = time.Second
 		if err := jetstream.Apply(r.t.Context(), r.js, inbox); err != nil {
 			r.t.Fatal(err)
@@ -116,7 +117,7 @@ func TestKilledBetweenOutcomeAndAck(t *testing.T) {
 	done.Wait(1)
 	hangs.Wait(1)
 	r.eventually("one outcome to be on disk", func() bool {
-		s, err := r.js.Stream(t.Context(), AttemptsStream)
+		s, err := r.js.Stream(t.Context(), ledger.Stream)
 		return err == nil && s.CachedInfo().State.Msgs == 1
 	})
 	v.kill()
@@ -157,7 +158,7 @@ func TestAConsumerThatForgotItsAcks(t *testing.T) {
 	if err := recorder.stop(); err != nil {
 		t.Fatal(err)
 	}
-	for stream, inbox := range map[string]jetstream.Inbox{Stream: Inbox(64 << 20), AttemptsStream: AttemptsInbox(64 << 20)} {
+	for stream, inbox := range map[string]jetstream.Inbox{Stream: Inbox(64 << 20), ledger.Stream: ledger.Inbox(64 << 20)} {
 		if err := r.js.DeleteConsumer(t.Context(), stream, inbox.Consumers[0].Durable); err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +225,7 @@ func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
 	}
 	close(release)
 	r.eventually("one outcome to be on disk", func() bool {
-		s, err := r.js.Stream(t.Context(), AttemptsStream)
+		s, err := r.js.Stream(t.Context(), ledger.Stream)
 		return err == nil && s.CachedInfo().State.Msgs == 1
 	})
 	v.kill()
@@ -303,7 +304,7 @@ func requestsOf(receiver *servertest.Receiver) map[string]int {
 // ending returns which deliveries ended, by what is in the stream; those that were only put off did not.
 func (r *rig) ending() map[uuid.UUID]bool {
 	r.t.Helper()
-	stream := must(r.js.Stream(r.t.Context(), AttemptsStream))(r.t)
+	stream := must(r.js.Stream(r.t.Context(), ledger.Stream))(r.t)
 	found := make(map[uuid.UUID]bool)
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
 		msg := must(stream.GetMsg(r.t.Context(), seq))(r.t)

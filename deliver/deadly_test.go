@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/internal/suspect"
@@ -20,8 +21,8 @@ func (r *rig) died(stage, stream string, times int) {
 	s := must(r.js.Stream(r.t.Context(), stream))(r.t)
 	raw := must(s.GetMsg(r.t.Context(), 1))(r.t)
 	about := aboutTasks
-	if stream == AttemptsStream {
-		about = aboutOutcomes
+	if stream == ledger.Stream {
+		about = ledger.AboutOutcomes
 	}
 	for _, subject := range about(message.NewMessage("", raw.Data)) {
 		if _, err := r.db.Exec(`INSERT INTO suspect_subjects (stage, about, life, tries) VALUES ($1, $2, $3, $4)`,
@@ -105,12 +106,12 @@ func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
 			r.worker(quick())
 			id := r.send(r.event(), sub)
 			r.eventually("an outcome to be on disk", func() bool {
-				return must(r.js.Stream(t.Context(), AttemptsStream))(t).CachedInfo().State.Msgs == 1
+				return must(r.js.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs == 1
 			})
-			r.died("recorder", AttemptsStream, tt.deaths)
+			r.died("recorder", ledger.Stream, tt.deaths)
 			guards := suspect.New(r.db, r.log, "deliver", "recorder")
 			metrics := must(NewMetrics(prometheus.NewRegistry()))(t)
-			recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log, Suspects: guards[1]}))(t)
+			recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log, Suspects: guards[1]}))(t)
 			r.run(recorder.Run)
 			r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 			r.left(tt.quarantined, tt.deaths)

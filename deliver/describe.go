@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 )
 
 // DescribeLast returns the last generation of an event's delivery to a subscription, with its attempts, as the API shows
@@ -14,7 +16,7 @@ func (c *Counts) DescribeLast(ctx context.Context, event, subscription uuid.UUID
 	var id uuid.NullUUID
 	err := c.db.QueryRowContext(ctx, `
 SELECT (SELECT id FROM (
-    SELECT id, generation FROM deliveries WHERE `+ofEvent+` AND subscription_id = $2
+    SELECT id, generation FROM deliveries WHERE `+ledger.OfEvent+` AND subscription_id = $2
     UNION ALL
     SELECT id, generation FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
 ) d ORDER BY generation DESC LIMIT 1)`, event, subscription).Scan(&id)
@@ -30,7 +32,7 @@ SELECT (SELECT id FROM (
 // Receivers returns the subscriptions for which an event has a delivery, of whatever generation, at most limit.
 func (c *Counts) Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error) {
 	rows, err := c.db.QueryContext(ctx, `
-SELECT subscription_id FROM deliveries WHERE `+ofEvent+`
+SELECT subscription_id FROM deliveries WHERE `+ledger.OfEvent+`
 UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1
 LIMIT $2`, event, limit)
 	if err != nil {

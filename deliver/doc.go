@@ -11,10 +11,10 @@
 // between tenants, and an eighth of it is kept for TASKS. So a tenant's backlog is its own. Of BACKLOG's bytes a tenant
 // may have as many as are free; then its further events wait in fan-out.
 //
-// Out go signed POSTs (webhook.Poster), and outcomes (the stream ATTEMPTS), which a Recorder writes into the ledger in
+// Out go signed POSTs (webhook.Poster), and outcomes (the stream ATTEMPTS), which a ledger.Recorder writes into the ledger in
 // Postgres: deliveries that ended, deferrals that wait, attempts. Deferrals that are due are leased and flown by
 // workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all; a
-// Repeater makes those of the past again, Books are read and mended by audits, a Tail shows outcomes as they happen, and an
+// ledger.Repeater makes those of the past again, Books are read and mended by audits, a Tail shows outcomes as they happen, and an
 // Eraser takes contents away and leaves the counts.
 //
 //	         task                    hand-off, retry, busy, pause
@@ -53,7 +53,7 @@
 // what it is, so whoever computes it again meets the same row. Steps order what is said of one delivery: a late word of
 // a worker that lost its lease is void. What may have been done before (a message that came again, a lease that
 // lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised, but to
-// subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (Turns).
+// subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (ledger.Turns).
 //
 // While Postgres is away, nothing is sent to who has a rate limit, and what succeeds of others goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
 // task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -92,7 +93,7 @@ func (d *due) turns() <-chan struct{} {
 	if d.worker.turns == nil {
 		return nil
 	}
-	return d.worker.turns.given
+	return d.worker.turns.Given
 }
 
 // poll claims what is due, or will be soon, and returns after how long to look again.
@@ -104,7 +105,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 	}
 	begun := time.Now()
 	span := d.span(begun)
-	got, ended, err := w.ledger.claim(ctx, room, span, lease{Worker: w.name, Length: w.cfg.Lease})
+	got, ended, err := w.ledger.Claim(ctx, room, span, ledger.Lease{Worker: w.name, Length: w.cfg.Lease})
 	if len(got) > 0 {
 		err = crashpoint.Reach(crashpoint.DeliverClaimed)
 	}
@@ -118,7 +119,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 		d.start(got, begun)
 	}
 	// The leases are in hand already: a cleanup that fails must not lose them. It is repeated with the next claim of the rows.
-	if err := w.ledger.dropLeftovers(ctx, ended); err != nil && ctx.Err() == nil {
+	if err := w.ledger.DropLeftovers(ctx, ended); err != nil && ctx.Err() == nil {
 		w.trouble.Note("cannot remove leftovers of ended deliveries", err)
 	}
 	if len(got)+len(ended) == room {
@@ -137,8 +138,8 @@ const everDue = 100 * 365 * 24 * time.Hour
 // span says what to claim. Postgres remembers for a while in its index what was claimed and ended: with a thousand a
 // second, looking through all of that takes longer than all else. So most claims look back no further than to the last
 // one that saw everything, and a little beyond, for what was written late.
-func (d *due) span(now time.Time) dueSpan {
-	span := dueSpan{Back: everDue, Ahead: pollNear, Lapsed: *d.lapsed.Load(), Elsewhere: d.worker.gate.Elsewhere()}
+func (d *due) span(now time.Time) ledger.DueSpan {
+	span := ledger.DueSpan{Back: everDue, Ahead: pollNear, Lapsed: *d.lapsed.Load(), Elsewhere: d.worker.gate.Elsewhere()}
 	if since := now.Sub(d.swept); since < sweepClaims {
 		span.Back = since + sweepClaims
 	}
@@ -160,7 +161,7 @@ func (d *due) pause(ctx context.Context) time.Duration {
 	if time.Now().Before(near) {
 		return pollNear
 	}
-	next, some, err := d.worker.ledger.nextDue(ctx)
+	next, some, err := d.worker.ledger.NextDue(ctx)
 	if err != nil || !some {
 		return pollFar
 	}
@@ -175,14 +176,14 @@ type leased struct {
 }
 
 // start flies what was claimed, each when it is due, in that order. The leases count from before they were asked for.
-func (d *due) start(got []*claimed, begun time.Time) {
+func (d *due) start(got []*ledger.Claimed, begun time.Time) {
 	w := d.worker
 	epoch, now := w.pulse.now(), time.Now()
 	d.flying.Add(int64(len(got)))
 	list := make([]*leased, len(got))
 	for i, c := range got {
 		l := &leased{wait: c.Wait, lapses: c.Lapses}
-		l.deferral, l.epoch, l.until, l.state, l.counted = c.deferral, epoch, begun.Add(w.cfg.Lease), handed, c.Lapses > 0
+		l.Deferral, l.epoch, l.until, l.state, l.counted = c.Deferral, epoch, begun.Add(w.cfg.Lease), handed, c.Lapses > 0
 		w.metrics.late.Observe(c.Late.Seconds())
 		list[i] = l
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -66,15 +67,15 @@ func TestWhatIsDueIsMadeWhenItIsDue(t *testing.T) {
 }
 
 // again makes n deliveries of events of the past.
-func (r *rig) again(sub *subscriptions.Subscription, n int, pace Pace) {
+func (r *rig) again(sub *subscriptions.Subscription, n int, pace ledger.Pace) {
 	r.t.Helper()
-	var list []Again
+	var list []ledger.Again
 	for range n {
 		e := r.event()
-		list = append(list, Again{Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Place: e.UID})
+		list = append(list, ledger.Again{Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Place: e.UID})
 	}
 	tx := must(r.db.BeginTx(r.t.Context(), nil))(r.t)
-	if made, err := NewRepeater(r.db).Send(r.t.Context(), tx, OnlyAll, list, pace); err != nil || made != n {
+	if made, err := ledger.NewRepeater(r.db).Send(r.t.Context(), tx, ledger.OnlyAll, list, pace); err != nil || made != n {
 		r.t.Fatalf("made %d deliveries again, %v; want %d", made, err, n)
 	}
 	if err := tx.Commit(); err != nil {
@@ -94,8 +95,8 @@ func TestNothingIsMadeBeforeItIsDue(t *testing.T) {
 	r.recorder()
 	sub := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	const n, every = 150, 3 * time.Millisecond
-	from := must(newLedger(r.db).clock(t.Context()))(t).Add(100 * time.Millisecond)
-	r.again(sub, n, Pace{From: from, Every: every})
+	from := must(ledger.New(r.db).Clock(t.Context()))(t).Add(100 * time.Millisecond)
+	r.again(sub, n, ledger.Pace{From: from, Every: every})
 	r.all(sub, n, outcome.Delivered)
 	mu.Lock()
 	defer mu.Unlock()
@@ -115,14 +116,14 @@ func TestNothingIsMadeBeforeItIsDue(t *testing.T) {
 func TestAClaimHasASpan(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l, sub := newLedger(r.db), r.subscribe("http://127.0.0.1:1", nil)
-	now := must(l.clock(t.Context()))(t)
+	l, sub := ledger.New(r.db), r.subscribe("http://127.0.0.1:1", nil)
+	now := must(l.Clock(t.Context()))(t)
 	for _, due := range []time.Time{now.Add(-time.Hour), now.Add(-time.Minute), now.Add(time.Hour), now.Add(24 * time.Hour)} {
-		r.again(sub, 1, Pace{From: due, Every: time.Second})
+		r.again(sub, 1, ledger.Pace{From: due, Every: time.Second})
 	}
-	claims := func(span dueSpan) int {
+	claims := func(span ledger.DueSpan) int {
 		t.Helper()
-		got := claimAll(t, l, 10, span, lease{Worker: "one", Length: time.Minute})
+		got := claimAll(t, l, 10, span, ledger.Lease{Worker: "one", Length: time.Minute})
 		for _, c := range got {
 			if c.Wait > span.Ahead || c.Wait > 0 && c.Late > 0 {
 				t.Errorf("claimed %v before its time, %v late, with a span of %+v", c.Wait, c.Late, span)
@@ -131,15 +132,15 @@ func TestAClaimHasASpan(t *testing.T) {
 		return len(got)
 	}
 	for i, tt := range []struct {
-		span dueSpan
+		span ledger.DueSpan
 		want int
 	}{
-		{dueSpan{Back: time.Second}, 0},
-		{dueSpan{Back: 30 * time.Minute}, 1},
-		{dueSpan{Back: everDue}, 1},
-		{dueSpan{Back: everDue}, 0},
-		{dueSpan{Back: time.Second, Ahead: 2 * time.Hour}, 1},
-		{dueSpan{Back: everDue, Ahead: 2 * time.Hour}, 0},
+		{ledger.DueSpan{Back: time.Second}, 0},
+		{ledger.DueSpan{Back: 30 * time.Minute}, 1},
+		{ledger.DueSpan{Back: everDue}, 1},
+		{ledger.DueSpan{Back: everDue}, 0},
+		{ledger.DueSpan{Back: time.Second, Ahead: 2 * time.Hour}, 1},
+		{ledger.DueSpan{Back: everDue, Ahead: 2 * time.Hour}, 0},
 	} {
 		if got := claims(tt.span); got != tt.want {
 			t.Errorf("claim %d took %d, want %d", i, got, tt.want)
@@ -152,14 +153,14 @@ func TestTheBacklogIsWhatNobodyHas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1", nil)
-	r.again(sub, 7, Pace{From: time.Now().Add(-time.Second)})
-	if got := claimAll(t, newLedger(r.db), 5, dueSpan{Back: everDue}, lease{Worker: "dead", Length: time.Hour}); len(got) != 5 {
+	r.again(sub, 7, ledger.Pace{From: time.Now().Add(-time.Second)})
+	if got := claimAll(t, ledger.New(r.db), 5, ledger.DueSpan{Back: everDue}, ledger.Lease{Worker: "dead", Length: time.Hour}); len(got) != 5 {
 		t.Fatalf("claimed %d, want 5", len(got))
 	}
-	if n := must(NewRepeater(r.db).Backlog(t.Context(), sub.ID, 100))(t); n != 2 {
+	if n := must(ledger.NewRepeater(r.db).Backlog(t.Context(), sub.ID, 100))(t); n != 2 {
 		t.Errorf("a backlog of %d, want 2", n)
 	}
-	if n := must(NewRepeater(r.db).Backlog(t.Context(), sub.ID, 1))(t); n != 1 {
+	if n := must(ledger.NewRepeater(r.db).Backlog(t.Context(), sub.ID, 1))(t); n != 1 {
 		t.Errorf("a backlog of %d, want the limit of 1", n)
 	}
 }
@@ -257,11 +258,11 @@ func TestEventsAreReadOnceAndTheCacheIsBounded(t *testing.T) {
 }
 
 // claimAll claims and removes the leftovers of deliveries that ended.
-func claimAll(t *testing.T, l *ledger, limit int, span dueSpan, as lease) []*claimed {
+func claimAll(t *testing.T, l *ledger.Ledger, limit int, span ledger.DueSpan, as ledger.Lease) []*ledger.Claimed {
 	t.Helper()
-	got, ended, err := l.claim(t.Context(), limit, span, as)
+	got, ended, err := l.Claim(t.Context(), limit, span, as)
 	if err == nil {
-		err = l.dropLeftovers(t.Context(), ended)
+		err = l.DropLeftovers(t.Context(), ended)
 	}
 	return must(got, err)(t)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
@@ -35,7 +36,7 @@ type EventsConfig struct {
 // again, once for each retry of each delivery, so the last ones are kept.
 type Events struct {
 	cfg    EventsConfig
-	ledger *ledger
+	ledger *ledger.Ledger
 	flight singleflight.Group
 
 	mu    sync.Mutex
@@ -55,7 +56,7 @@ func NewEvents(cfg EventsConfig, db *sql.DB) (*Events, error) {
 	if cfg.CacheBytes <= 0 {
 		cfg.CacheBytes = 16 << 20
 	}
-	e := &Events{cfg: cfg, ledger: newLedger(db).with(cfg.Keys)}
+	e := &Events{cfg: cfg, ledger: ledger.New(db).With(cfg.Keys)}
 	var err error
 	e.cache, err = simplelru.NewLRU(1<<20, func(_ uuid.UUID, s *stored) { e.bytes -= s.size })
 	if err != nil {
@@ -69,7 +70,7 @@ func (e *Events) Keys() *tenantkeys.Keys {
 	if e == nil {
 		return nil
 	}
-	return e.ledger.keys
+	return e.ledger.Keys
 }
 
 // Get returns an event. It fails with event.ErrGone if the event is nowhere any more.
@@ -149,13 +150,13 @@ func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, e
 
 // Kept returns what the ledger keeps of an event, past the cache; event.ErrGone if that is nothing.
 func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
-	body, err := e.ledger.eventBody(ctx, uid)
+	body, err := e.ledger.EventBody(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
 	kept, sealed, err := event.Unpack(body)
 	if err == nil && sealed != nil {
-		err = event.Open(ctx, e.ledger.keys, kept, sealed)
+		err = event.Open(ctx, e.ledger.Keys, kept, sealed)
 	}
 	if err != nil {
 		return nil, err
@@ -166,7 +167,7 @@ func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 // Sendable returns an event that is to be sent again; event.ErrGone if it cannot be. What was erased may still be in
 // memory here, which does not count.
 func (e *Events) Sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
-	erased, err := e.ledger.erased(ctx, uid)
+	erased, err := e.ledger.Erased(ctx, uid)
 	if err != nil {
 		return nil, err
 	}

@@ -225,7 +225,7 @@ func (w *Worker) recovered(subs []*subscriptions.Subscription) {
 
 // hurry makes due what waits for an endpoint that is back.
 func (w *Worker) hurry(ctx context.Context, sub *subscriptions.Subscription) error {
-	n, err := w.ledger.goOn(ctx, sub.ID, outcome.ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*most(sub)))
+	n, err := w.ledger.GoOn(ctx, sub.ID, outcome.ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*most(sub)))
 	if err != nil || n == 0 {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -153,7 +154,7 @@ func TestNATSIsKilledUnderLoad(t *testing.T) {
 func TestAttemptsIsFull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	full := AttemptsInbox(32 << 10)
+	full := ledger.Inbox(32 << 10)
 	if err := jetstream.Apply(t.Context(), r.js, full); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestAttemptsIsFull(t *testing.T) {
 	r.recorder()
 	trimmer := NewTrimmer(Config{}, r.js, r.parts(Config{}).deps.Metrics, r.log)
 	for _, id := range ids {
-		r.await(id, "over", func(e entry) bool {
+		r.await(id, "over", func(e ledger.Entry) bool {
 			if err := trimmer.trim(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -19,9 +20,9 @@ import (
 
 // flight is one delivery on its way through a worker: from a task or a lease to its record.
 type flight struct {
-	deferral      // as far as it is known: one from a task has no row
-	gone     bool // the event's contents do not open any more
-	counted  bool // its outcome may repeat one that killed a recorder
+	ledger.Deferral      // as far as it is known: one from a task has no row
+	gone            bool // the event's contents do not open any more
+	counted         bool // its outcome may repeat one that killed a recorder
 
 	event  *Event
 	bodies *webhook.Bodies

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -64,7 +65,7 @@ func (f *follower) run(ctx context.Context) {
 // step queues what changed since the last one. What changed before the first is found by the sweep.
 func (f *follower) step(ctx context.Context) error {
 	l := f.worker.ledger
-	revision, err := l.revision(ctx)
+	revision, err := l.Revision(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (f *follower) step(ctx context.Context) error {
 		f.seen, f.begun = revision, true
 	}
 	for f.seen < revision {
-		changed, err := l.changedSince(ctx, f.seen)
+		changed, err := l.ChangedSince(ctx, f.seen)
 		if err != nil {
 			return err
 		}
@@ -92,7 +93,7 @@ func (f *follower) sweep(ctx context.Context) error {
 	if time.Since(f.swept) < followSweep {
 		return nil
 	}
-	stray, next, more, err := f.worker.ledger.straying(ctx, f.at)
+	stray, next, more, err := f.worker.ledger.Straying(ctx, f.at)
 	if err != nil {
 		return err
 	}
@@ -137,30 +138,30 @@ func (f *follower) work(ctx context.Context) {
 }
 
 // chunk lets the next rows of a subscription follow it and reports whether there are more.
-func (f *follower) chunk(ctx context.Context, c *change) (more bool, err error) {
+func (f *follower) chunk(ctx context.Context, c *ledger.Change) (more bool, err error) {
 	w := f.worker
 	var n int64
 	switch {
 	case c.Deleted:
-		n, err = w.ledger.cancelChunk(ctx, c.ID, outcome.ReasonDeleted)
+		n, err = w.ledger.CancelChunk(ctx, c.ID, outcome.ReasonDeleted)
 	case c.Status == string(subscriptions.Disabled):
-		n, err = w.ledger.cancelChunk(ctx, c.ID, outcome.ReasonDisabled)
+		n, err = w.ledger.CancelChunk(ctx, c.ID, outcome.ReasonDisabled)
 	case c.Status == string(subscriptions.Paused):
 		return false, nil
 	default:
-		if n, err = w.ledger.freeChunk(ctx, c.ID); n > 0 {
+		if n, err = w.ledger.FreeChunk(ctx, c.ID); n > 0 {
 			w.ease(c.ID)
 			w.due.expect(time.Now())
 		}
-		if err == nil && n < followChunk {
+		if err == nil && n < ledger.FollowChunk {
 			err = w.retune(ctx, c.ID)
 		}
 	}
-	c.count += n
-	if err == nil && n < followChunk && c.count > 0 {
-		w.log.Info("deliveries follow their subscription", "subscription", c.ID, "status", c.Status, "deleted", c.Deleted, "count", c.count)
+	c.Count += n
+	if err == nil && n < ledger.FollowChunk && c.Count > 0 {
+		w.log.Info("deliveries follow their subscription", "subscription", c.ID, "status", c.Status, "deleted", c.Deleted, "count", c.Count)
 	}
-	return n == followChunk, err
+	return n == ledger.FollowChunk, err
 }
 
 // goodbye disables a subscription whose receiver answered 410; the follower cancels what is pending for it. If Postgres is

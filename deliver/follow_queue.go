@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 )
 
 // changes queues the subscriptions to follow, fair by tenant: tenants have their turn one after the other, and so have the
@@ -14,12 +16,12 @@ type changes struct {
 
 	mu      sync.Mutex
 	tenants []string // in the order of their turns
-	queued  map[string][]*change
-	running map[uuid.UUID]*change
+	queued  map[string][]*ledger.Change
+	running map[uuid.UUID]*ledger.Change
 }
 
 // add queues changes.
-func (q *changes) add(list ...change) {
+func (q *changes) add(list ...ledger.Change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, c := range list {
@@ -28,12 +30,12 @@ func (q *changes) add(list ...change) {
 }
 
 // put queues a change, in the place of an older one of its subscription.
-func (q *changes) put(c *change) {
+func (q *changes) put(c *ledger.Change) {
 	if q.queued == nil {
-		q.queued, q.running = make(map[string][]*change), make(map[uuid.UUID]*change)
+		q.queued, q.running = make(map[string][]*ledger.Change), make(map[uuid.UUID]*ledger.Change)
 	}
 	list := q.queued[c.Tenant]
-	i := slices.IndexFunc(list, func(other *change) bool { return other.ID == c.ID })
+	i := slices.IndexFunc(list, func(other *ledger.Change) bool { return other.ID == c.ID })
 	switch {
 	case i >= 0 && list[i].Revision <= c.Revision:
 		list[i] = c
@@ -50,12 +52,12 @@ func (q *changes) put(c *change) {
 }
 
 // next takes the first change of the next tenant that has one whose subscription is not in hand.
-func (q *changes) next() (*change, bool) {
+func (q *changes) next() (*ledger.Change, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for n, tenant := range q.tenants {
 		list := q.queued[tenant]
-		i := slices.IndexFunc(list, func(c *change) bool { return q.running[c.ID] == nil })
+		i := slices.IndexFunc(list, func(c *ledger.Change) bool { return q.running[c.ID] == nil })
 		if i < 0 {
 			continue
 		}
@@ -74,11 +76,11 @@ func (q *changes) next() (*change, bool) {
 }
 
 // done ends a turn. With more to do, the subscription has its next one after all others.
-func (q *changes) done(c *change, more bool) {
+func (q *changes) done(c *ledger.Change, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.running, c.ID)
-	if more && !slices.ContainsFunc(q.queued[c.Tenant], func(other *change) bool { return other.ID == c.ID }) {
+	if more && !slices.ContainsFunc(q.queued[c.Tenant], func(other *ledger.Change) bool { return other.ID == c.ID }) {
 		q.put(c)
 		return
 	}

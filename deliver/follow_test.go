@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -130,7 +131,7 @@ func TestWhatIsHeldTooLateIsNotHeld(t *testing.T) {
 	e := r.event()
 	id := r.send(e, sub)
 	r.eventually("the outcome to be on disk", func() bool {
-		s, err := r.js.Stream(t.Context(), AttemptsStream)
+		s, err := r.js.Stream(t.Context(), ledger.Stream)
 		return err == nil && s.CachedInfo().State.Msgs == 1
 	})
 	r.status(sub, subscriptions.Active)
@@ -140,11 +141,11 @@ func TestWhatIsHeldTooLateIsNotHeld(t *testing.T) {
 }
 
 // cancelAll cancels what is pending of a subscription, as the follower does.
-func cancelAll(ctx context.Context, l *ledger, sub uuid.UUID, reason outcome.Reason) (total int64, err error) {
+func cancelAll(ctx context.Context, l *ledger.Ledger, sub uuid.UUID, reason outcome.Reason) (total int64, err error) {
 	for {
-		n, err := l.cancelChunk(ctx, sub, reason)
+		n, err := l.CancelChunk(ctx, sub, reason)
 		total += n
-		if err != nil || n < followChunk {
+		if err != nil || n < ledger.FollowChunk {
 			return total, err
 		}
 	}
@@ -153,17 +154,17 @@ func cancelAll(ctx context.Context, l *ledger, sub uuid.UUID, reason outcome.Rea
 func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newLedger(r.db)
+	l := ledger.New(r.db)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	var records []*outcome.Record
-	for range 2*followChunk + 7 {
+	for range 2*ledger.FollowChunk + 7 {
 		e := Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
-		f := &flight{deferral: deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: sub.ID, Created: time.Now()}}
+		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: sub.ID, Created: time.Now()}}
 		rec := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(time.Hour))
 		rec.Step = 1
 		records = append(records, rec)
 	}
-	if err := l.write(t.Context(), records); err != nil {
+	if err := l.Write(t.Context(), records); err != nil {
 		t.Fatal(err)
 	}
 	n := must(cancelAll(t.Context(), l, sub.ID, outcome.ReasonDisabled))(t)
@@ -188,7 +189,7 @@ func TestARetryByHandOfAHeldDeliveryIsNoTest(t *testing.T) {
 	r.waits(id, outcome.ReasonPaused)
 	r.api().do("acme", "POST", "/v1/deliveries/"+id.String()+"/retry", 202)
 	receiver.Wait(1)
-	row := r.await(id, "held after one attempt", func(e entry) bool { return e.Held && e.Attempts == 1 })
+	row := r.await(id, "held after one attempt", func(e ledger.Entry) bool { return e.Held && e.Attempts == 1 })
 	if row.Test || row.Reason != string(outcome.ReasonPaused) {
 		t.Errorf("got %+v, want it held by the pause, and no test", row)
 	}
@@ -207,7 +208,7 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	e := r.event()
 	generation := func(n int) *flight {
 		return &flight{
-			deferral: deferral{
+			Deferral: ledger.Deferral{
 				Delivery: outcome.ID(e.UID, sub.ID, n, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type,
 				Seq: e.Seq, Subscription: sub.ID, Generation: n, Created: e.AcceptedAt,
 			},
@@ -238,11 +239,11 @@ func TestFollowingIsFairByTenant(t *testing.T) {
 	q := changes{ready: make(chan struct{}, 1)}
 	big := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
 	for i, id := range big {
-		q.add(change{ID: id, Tenant: "big", Revision: int64(i)})
+		q.add(ledger.Change{ID: id, Tenant: "big", Revision: int64(i)})
 	}
 	small := uuid.New()
-	q.add(change{ID: small, Tenant: "small", Status: "paused", Revision: 10}, change{ID: small, Tenant: "small", Status: "active", Revision: 11})
-	take := func(want uuid.UUID) *change {
+	q.add(ledger.Change{ID: small, Tenant: "small", Status: "paused", Revision: 10}, ledger.Change{ID: small, Tenant: "small", Status: "active", Revision: 11})
+	take := func(want uuid.UUID) *ledger.Change {
 		t.Helper()
 		c, ok := q.next()
 		if !ok || c.ID != want {
@@ -264,9 +265,9 @@ func TestFollowingIsFairByTenant(t *testing.T) {
 		t.Errorf("got %+v, want none", c)
 	}
 	// A change that comes while its subscription is in hand waits for that.
-	q.add(change{ID: small, Tenant: "small", Revision: 12})
+	q.add(ledger.Change{ID: small, Tenant: "small", Revision: 12})
 	c := take(small)
-	q.add(change{ID: small, Tenant: "small", Status: "disabled", Revision: 13})
+	q.add(ledger.Change{ID: small, Tenant: "small", Status: "disabled", Revision: 13})
 	if c, ok := q.next(); ok {
 		t.Errorf("got %+v while it is in hand", c)
 	}
@@ -307,30 +308,30 @@ func TestABacklogDelaysNobodyElsesResume(t *testing.T) {
 func TestAStartLooksAtPagesOfSubscriptions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newLedger(r.db)
+	l := ledger.New(r.db)
 	resumed, many := r.subscribe("http://127.0.0.1:1/", nil), r.subscribe("http://127.0.0.1:1/", nil)
-	r.putOff(many, 3*strayPage)
+	r.putOff(many, 3*ledger.StrayPage)
 	if _, err := r.db.Exec(`UPDATE deferrals SET subscription_id = $1, held = true WHERE id = (SELECT min(id::text)::uuid FROM deferrals)`, resumed.ID); err != nil {
 		t.Fatal(err)
 	}
-	list, _, more, err := l.straying(t.Context(), uuid.Nil)
+	list, _, more, err := l.Straying(t.Context(), uuid.Nil)
 	if err != nil || more || len(list) != 1 || list[0].ID != resumed.ID || list[0].Tenant != "acme" {
 		t.Errorf("got %+v, %v, %v; want the resumed one, of one page", list, more, err)
 	}
 	if _, err := r.db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts,
     step, test, held, created_at, due_at, claim_at)
 SELECT gen_random_uuid(), 'gone', gen_random_uuid(), 'e', 't', 1, gen_random_uuid(), 0, 'http_5xx', 1, 1, false, false, now(), now(), now()
-FROM generate_series(1, $1)`, strayPage+10); err != nil {
+FROM generate_series(1, $1)`, ledger.StrayPage+10); err != nil {
 		t.Fatal(err)
 	}
 	seen, at, pages := 0, uuid.Nil, 0
 	for more = true; more; pages++ {
-		if list, at, more, err = l.straying(t.Context(), at); err != nil {
+		if list, at, more, err = l.Straying(t.Context(), at); err != nil {
 			t.Fatal(err)
 		}
 		seen += len(list)
 	}
-	if seen != strayPage+11 || pages != 2 {
-		t.Errorf("%d subscriptions in %d pages, want %d in 2", seen, pages, strayPage+11)
+	if seen != ledger.StrayPage+11 || pages != 2 {
+		t.Errorf("%d subscriptions in %d pages, want %d in 2", seen, pages, ledger.StrayPage+11)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/group"
@@ -14,7 +15,7 @@ import (
 // tried again.
 const handOffTimeout = 5 * time.Second
 
-// handOff gives the flights that are still on their way a row and a lease, so that the task may be
+// HandOff gives the flights that are still on their way a row and a lease, so that the task may be
 // acknowledged and its place be taken by another. If Postgres is away they stay as they are.
 func (l *load) handOff() {
 	var slow []*flight
@@ -89,11 +90,11 @@ type handOffs struct {
 }
 
 // newHandOffs groups the hand-offs of many tasks into one transaction.
-func newHandOffs(l *ledger, as lease) *group.Committer[*handOffs] {
+func newHandOffs(l *ledger.Ledger, as ledger.Lease) *group.Committer[*handOffs] {
 	limits := group.Limits{Count: 256, Timeout: handOffTimeout}
 	return group.New(limits, nil, func(ctx context.Context, list []*handOffs) error {
 		write := func(list []*handOffs) error { return writeHandOffs(ctx, l, list, as) }
-		return group.Apart(list, write, refused, func(h *handOffs, err error) error {
+		return group.Apart(list, write, ledger.Refused, func(h *handOffs, err error) error {
 			h.err = err
 			return nil
 		})
@@ -101,21 +102,21 @@ func newHandOffs(l *ledger, as lease) *group.Committer[*handOffs] {
 }
 
 // deferralsOf are the rows of flights.
-func deferralsOf(flights []*flight) []*deferral {
-	list := make([]*deferral, len(flights))
+func deferralsOf(flights []*flight) []*ledger.Deferral {
+	list := make([]*ledger.Deferral, len(flights))
 	for i, f := range flights {
-		list[i] = &f.deferral
+		list[i] = &f.Deferral
 	}
 	return list
 }
 
 // writeHandOffs writes a group in one transaction.
-func writeHandOffs(ctx context.Context, l *ledger, list []*handOffs, as lease) error {
-	var all []*deferral
+func writeHandOffs(ctx context.Context, l *ledger.Ledger, list []*handOffs, as ledger.Lease) error {
+	var all []*ledger.Deferral
 	for _, h := range list {
 		all = append(all, deferralsOf(h.flights)...)
 	}
-	taken, err := l.handOff(ctx, all, as)
+	taken, err := l.HandOff(ctx, all, as)
 	if err != nil {
 		return err
 	}
@@ -129,16 +130,16 @@ func writeHandOffs(ctx context.Context, l *ledger, list []*handOffs, as lease) e
 }
 
 // newGiveBacks groups the leases that are given back.
-func newGiveBacks(l *ledger, worker string) *group.Committer[returned] {
+func newGiveBacks(l *ledger.Ledger, worker string) *group.Committer[ledger.Returned] {
 	limits := group.Limits{Timeout: handOffTimeout}
-	return group.New(limits, nil, func(ctx context.Context, list []returned) error {
-		return l.giveBack(ctx, list, worker)
+	return group.New(limits, nil, func(ctx context.Context, list []ledger.Returned) error {
+		return l.GiveBack(ctx, list, worker)
 	})
 }
 
 // giveBackAfter says how the lease of a flight goes back that ended with err.
-func giveBackAfter(f *flight, err error) returned {
-	r := returned{Delivery: f.Delivery, Step: f.Step, Until: f.until}
+func giveBackAfter(f *flight, err error) ledger.Returned {
+	r := ledger.Returned{Delivery: f.Delivery, Step: f.Step, Until: f.until}
 	p, ok := laterOf(err)
 	switch {
 	case ok:
@@ -149,8 +150,8 @@ func giveBackAfter(f *flight, err error) returned {
 	return r
 }
 
-// giveBack ends a lease early. While Postgres is away it tries again, until the lease has ended by itself.
-func (w *Worker) giveBack(r returned) {
+// GiveBack ends a lease early. While Postgres is away it tries again, until the lease has ended by itself.
+func (w *Worker) giveBack(r ledger.Returned) {
 	for wait := 50 * time.Millisecond; time.Now().Before(r.Until); wait = min(2*wait, time.Second) {
 		err := w.returning.Do(w.abandoned, r)
 		if err == nil || w.abandoned.Err() != nil {

@@ -33,7 +33,7 @@ func (d *due) bury(ctx context.Context) error {
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	ended, err := w.ledger.db.ExecContext(ctx, endLeases+" AND worker = ANY ($2)", w.cfg.Lease.Milliseconds(), pq.Array(ids))
+	ended, err := w.ledger.DB.ExecContext(ctx, endLeases+" AND worker = ANY ($2)", w.cfg.Lease.Milliseconds(), pq.Array(ids))
 	if err != nil {
 		return fmt.Errorf("end the leases of killed workers: %w", err)
 	}

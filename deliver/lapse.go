@@ -3,6 +3,8 @@ package deliver
 import (
 	"context"
 	"time"
+
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 )
 
 // lapse looks for leases of workers that died. Before one may be taken over, the ledger must have caught up with
@@ -31,7 +33,7 @@ func (d *due) lapse(ctx context.Context) {
 // passLapsed moves the time up to which lapsed leases may be taken over, if there is one beyond it.
 func (d *due) passLapsed(ctx context.Context) error {
 	w := d.worker
-	age, lapsed, err := w.ledger.overdue(ctx, *d.lapsed.Load())
+	age, lapsed, err := w.ledger.Overdue(ctx, *d.lapsed.Load())
 	if err != nil {
 		return err
 	}
@@ -39,11 +41,11 @@ func (d *due) passLapsed(ctx context.Context) error {
 	if !lapsed {
 		return nil
 	}
-	now, err := w.ledger.clock(ctx)
+	now, err := w.ledger.Clock(ctx)
 	if err != nil {
 		return err
 	}
-	if err := CaughtUp(ctx, w.js); err != nil {
+	if err := ledger.CaughtUp(ctx, w.js); err != nil {
 		return err
 	}
 	d.lapsed.Store(&now)

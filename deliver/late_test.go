@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -16,7 +17,7 @@ import (
 func (r *rig) faults() []Fault {
 	r.t.Helper()
 	books := NewBooks(r.db)
-	span := Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
+	span := ledger.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
 	return must(books.Faults(r.t.Context(), span, time.Time{}, 10))(r.t)
 }
 
@@ -29,20 +30,20 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 		end    func(*rig, uuid.UUID) error
 	}{
 		"it failed after a cancel": {500, func(r *rig, id uuid.UUID) error {
-			return newLedger(r.db).cancel(r.t.Context(), id)
+			return ledger.New(r.db).Cancel(r.t.Context(), id)
 		}},
 		"it succeeded after a cancel": {200, func(r *rig, id uuid.UUID) error {
-			return newLedger(r.db).cancel(r.t.Context(), id)
+			return ledger.New(r.db).Cancel(r.t.Context(), id)
 		}},
 		"it failed after an erasure": {500, func(r *rig, id uuid.UUID) error {
 			var event uuid.UUID
 			if err := r.db.QueryRow(`SELECT event_uid FROM deferrals WHERE id = $1`, id).Scan(&event); err != nil {
 				return err
 			}
-			return NewEraser(r.db).EraseEvent(r.t.Context(), event)
+			return ledger.NewEraser(r.db).EraseEvent(r.t.Context(), event)
 		}},
 		"its subscription was deleted and its lease was over": {500, func(r *rig, id uuid.UUID) error {
-			l, ctx := newLedger(r.db), r.t.Context()
+			l, ctx := ledger.New(r.db), r.t.Context()
 			sub := must(newReader(r.db, nil).find(ctx, id, ""))(r.t).Subscription
 			if err := r.store.Delete(ctx, "acme", sub); err != nil {
 				return err
@@ -67,9 +68,9 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if err := tt.end(r, id); err != nil {
 				t.Fatal(err)
 			}
-			r.await(id, "cancelled after one attempt", func(e entry) bool { return e.State == "cancelled" && e.Attempts == 1 })
+			r.await(id, "cancelled after one attempt", func(e ledger.Entry) bool { return e.State == "cancelled" && e.Attempts == 1 })
 			close(answer)
-			e := r.await(id, "told of the attempt", func(e entry) bool { return e.Attempts == 2 })
+			e := r.await(id, "told of the attempt", func(e ledger.Entry) bool { return e.Attempts == 2 })
 			if e.State != "cancelled" {
 				t.Errorf("the attempt changed the delivery to %s", e.State)
 			}
@@ -103,11 +104,11 @@ VALUES ($1, 3, now(), 1, 500, '', 'http_5xx')`, id); err != nil {
 func TestACancelAndAnAttemptMeet(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newLedger(r.db)
+	l := ledger.New(r.db)
 	for _, end := range []outcome.Outcome{outcome.Later, outcome.Delivered, outcome.Dead} {
 		for range 50 {
 			e := r.event()
-			f := &flight{deferral: deferral{Delivery: outcome.ID(e.UID, uuid.New(), 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: uuid.New(), Created: e.AcceptedAt}}
+			f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, uuid.New(), 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: uuid.New(), Created: e.AcceptedAt}}
 			word := func(step int, as outcome.Outcome) *outcome.Record {
 				f.Attempts, f.Step = step, step
 				rec := f.record(as, outcome.ReasonServer, time.Now().Add(time.Hour))
@@ -115,12 +116,12 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 				rec.Attempt = &outcome.Made{Number: step, StartedAt: time.Now(), Micros: 1, Status: 500, Reason: outcome.ReasonServer}
 				return rec
 			}
-			if err := l.write(t.Context(), []*outcome.Record{word(1, outcome.Later)}); err != nil {
+			if err := l.Write(t.Context(), []*outcome.Record{word(1, outcome.Later)}); err != nil {
 				t.Fatal(err)
 			}
 			cancelled := make(chan error, 1)
-			go func() { cancelled <- l.cancel(context.WithoutCancel(t.Context()), f.Delivery) }()
-			if err := l.write(t.Context(), []*outcome.Record{word(2, end)}); err != nil {
+			go func() { cancelled <- l.Cancel(context.WithoutCancel(t.Context()), f.Delivery) }()
+			if err := l.Write(t.Context(), []*outcome.Record{word(2, end)}); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-cancelled; err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
@@ -18,7 +19,7 @@ import (
 const ofSpan = `id >= $1 AND event_uid >= $1 AND event_uid < $2 AND (generation > 0 OR id < $2)`
 
 // within is the part of a span that the ledger has something in.
-func (l *reader) within(ctx context.Context, span Span) (Span, error) {
+func (l *reader) within(ctx context.Context, span ledger.Span) (ledger.Span, error) {
 	var first, last uuid.NullUUID
 	err := l.db.QueryRowContext(ctx, `
 SELECT least(
@@ -34,7 +35,7 @@ SELECT least(
 		return span, fmt.Errorf("look for the first and the last of a span: %w", err)
 	}
 	if !first.Valid {
-		return Span{Since: span.Until, Until: span.Until}, nil
+		return ledger.Span{Since: span.Until, Until: span.Until}, nil
 	}
 	if at := outcome.TimeOf(first.UUID); at.After(span.Since) {
 		span.Since = at
@@ -45,7 +46,7 @@ SELECT least(
 	return span, nil
 }
 
-func (l *reader) tally(ctx context.Context, span Span) (t Tally, err error) {
+func (l *reader) tally(ctx context.Context, span ledger.Span) (t Tally, err error) {
 	err = l.db.QueryRowContext(ctx, `
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
@@ -63,7 +64,7 @@ SELECT delivered, dead, cancelled, pending, held, ended.later + waiting.later FR
 	return t, nil
 }
 
-func (l *reader) shortages(ctx context.Context, span Span, limit int) ([]Shortage, error) {
+func (l *reader) shortages(ctx context.Context, span ledger.Span, limit int) ([]Shortage, error) {
 	rows, err := l.db.QueryContext(ctx, `
 WITH found AS (
     SELECT event_uid, count(DISTINCT subscription_id) AS n FROM (
@@ -98,7 +99,7 @@ ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Unti
 // receivers returns who has a delivery of an event, of a generation or one before.
 func (l *reader) receivers(ctx context.Context, event uuid.UUID, generation int) (map[uuid.UUID]bool, error) {
 	rows, err := l.db.QueryContext(ctx, `
-SELECT subscription_id FROM deliveries WHERE `+ofEvent+` AND generation <= $2
+SELECT subscription_id FROM deliveries WHERE `+ledger.OfEvent+` AND generation <= $2
 UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation <= $2`, event, generation)
 	if err != nil {
 		return nil, fmt.Errorf("look who received event %s: %w", event, err)
@@ -143,7 +144,7 @@ func (l *reader) faults(ctx context.Context, kind Kind, query string, args ...an
 }
 
 // duplicates finds generations that have two rows of different ids.
-func (l *reader) duplicates(ctx context.Context, span Span, limit int) ([]Fault, error) {
+func (l *reader) duplicates(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindDuplicate, `
 SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::uuid, 0, false FROM (
     SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE `+ofSpan+`
@@ -154,7 +155,7 @@ SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::u
 
 // miscounted finds deliveries whose attempts are not as many as they say. The one that ended a delivery is part of
 // its row. Few deliveries have more than one, so only those are looked at that have or should have some.
-func (l *reader) miscounted(ctx context.Context, span Span, limit int) ([]Fault, error) {
+func (l *reader) miscounted(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindMissingAttempt, `
 WITH made AS (
     SELECT delivery_id, count(*) AS n, max(number) AS last FROM attempts WHERE delivery_id >= $1 AND delivery_id < $2 GROUP BY delivery_id
@@ -171,7 +172,7 @@ WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3
 }
 
 // astray finds what is held of subscriptions that are not paused. A minute is left for those who set it free.
-func (l *reader) astray(ctx context.Context, span Span, limit int) ([]Fault, error) {
+func (l *reader) astray(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindAstray, `
 SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
 FROM deferrals d JOIN subscriptions s ON s.id = d.subscription_id
@@ -185,7 +186,7 @@ func (l *reader) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error 
 	if f.Generation == 0 {
 		keep = outcome.FirstDelivery(f.EventUID, f.Subscription)
 	}
-	for _, rows := range []string{"deliveries WHERE " + ofEvent, "deferrals WHERE event_uid = $1"} {
+	for _, rows := range []string{"deliveries WHERE " + ledger.OfEvent, "deferrals WHERE event_uid = $1"} {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM `+rows+` AND subscription_id = $2 AND generation = $3 AND id <> $4
     AND EXISTS (SELECT FROM deliveries WHERE id = $4 UNION ALL SELECT FROM deferrals WHERE id = $4)`,
 			f.EventUID, f.Subscription, f.Generation, keep); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
@@ -20,7 +21,7 @@ func delivered(n int) []*outcome.Record {
 	for i := range list {
 		id := fmt.Sprintf("e%d-%s", i, uuid.New())
 		f := flight{
-			deferral: deferral{
+			Deferral: ledger.Deferral{
 				Tenant: "acme", EventUID: event.UID("acme", id, at), EventID: id, EventType: "größe.geändert", Seq: uint64(i),
 				Subscription: uuid.New(), Created: at,
 			},
@@ -37,8 +38,8 @@ func delivered(n int) []*outcome.Record {
 func TestRepeatsAmongWhatIsNew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newLedger(r.db)
-	t.Cleanup(l.close)
+	l := ledger.New(r.db)
+	t.Cleanup(l.Close)
 	all := delivered(40)
 	for _, step := range []struct {
 		name  string
@@ -53,10 +54,10 @@ func TestRepeatsAmongWhatIsNew(t *testing.T) {
 		{"twice in one group", slices.Concat(all[30:35], all[32:33]), false},
 		{"new once more", all[35:], true},
 	} {
-		if err := l.write(t.Context(), step.group); err != nil {
+		if err := l.Write(t.Context(), step.group); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		if got := l.allNew.Load(); got != step.new {
+		if got := l.AllNew.Load(); got != step.new {
 			t.Errorf("%s: next as new is %v, want %v", step.name, got, step.new)
 		}
 	}
@@ -72,12 +73,12 @@ func TestRepeatsOfSeveralAtOnce(t *testing.T) {
 	all := delivered(400)
 	var wg sync.WaitGroup
 	for range 4 {
-		l := newLedger(r.db)
-		l.allNew.Store(true)
+		l := ledger.New(r.db)
+		l.AllNew.Store(true)
 		wg.Go(func() {
-			defer l.close()
+			defer l.Close()
 			for group := range slices.Chunk(all, 50) {
-				if err := l.write(t.Context(), group); err != nil {
+				if err := l.Write(t.Context(), group); err != nil {
 					t.Error(err)
 				}
 			}

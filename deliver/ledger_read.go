@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
@@ -56,7 +57,7 @@ func (f filter) conditions(before []any) (where string, args []any) {
 		and("subscription_id = $%d", f.subscription)
 	}
 	if len(f.uids) > 0 {
-		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", uuids(f.uids), outcome.Oldest(f.uids[0]))
+		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", ledger.Uuids(f.uids), outcome.Oldest(f.uids[0]))
 		b.WriteString(" AND (generation > 0")
 		for _, uid := range f.uids {
 			args = append(args, outcome.Oldest(uid), outcome.FirstID(outcome.TimeOf(uid).Add(time.Millisecond)))
@@ -111,7 +112,7 @@ func (l *reader) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID,
 
 // list returns deliveries in the order of their ids, from both tables. Where it stopped before the end, since it had
 // examined all that a page may, it says at which id.
-func (l *reader) list(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
+func (l *reader) list(ctx context.Context, f filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
 	if f.event == "" && (f.eventType != "" || !f.byState()) {
 		return l.walk(ctx, f)
 	}
@@ -125,17 +126,17 @@ func (l *reader) list(ctx context.Context, f filter) (entries []entry, cut uuid.
 }
 
 // whole lists without a bound on what it examines: indexes answer the filter.
-func (l *reader) whole(ctx context.Context, f filter) ([]entry, error) {
+func (l *reader) whole(ctx context.Context, f filter) ([]ledger.Entry, error) {
 	where, args := f.conditions(nil)
 	order := f.order()
 	args = append(args, f.limit)
 	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))
 	// A delivery may be in both tables for a moment; then it ended. That is asked of those of the page alone, and
 	// some more, as it is a question to every day.
-	pending := "SELECT * FROM (SELECT " + pendingEntry + " FROM deferrals WHERE " + where +
+	pending := "SELECT * FROM (SELECT " + ledger.PendingEntry + " FROM deferrals WHERE " + where +
 		fmt.Sprintf(" ORDER BY id %s LIMIT $%d + %d) AS d", order, len(args), leftovers) +
 		" WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)" + tail
-	ended := "SELECT " + endedEntry + " FROM deliveries WHERE " + where
+	ended := "SELECT " + ledger.EndedEntry + " FROM deliveries WHERE " + where
 	var query string
 	switch f.state {
 	case "":
@@ -150,9 +151,9 @@ func (l *reader) whole(ctx context.Context, f filter) ([]entry, error) {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
 	defer rows.Close()
-	var entries []entry
+	var entries []ledger.Entry
 	for rows.Next() {
-		e, err := scanEntry(rows)
+		e, err := ledger.ScanEntry(rows)
 		if err != nil {
 			return nil, fmt.Errorf("read delivery: %w", err)
 		}
@@ -164,16 +165,16 @@ func (l *reader) whole(ctx context.Context, f filter) ([]entry, error) {
 	return entries, nil
 }
 
-// find returns one delivery of a tenant, or of any if tenant is empty; errNotFound if there is none.
-func (l *reader) find(ctx context.Context, id uuid.UUID, tenant string) (entry, error) {
-	e, err := scanEntry(l.db.QueryRowContext(ctx, `
-SELECT `+endedEntry+` FROM deliveries WHERE id = $1 AND ($2 = '' OR tenant = $2)
+// find returns one delivery of a tenant, or of any if tenant is empty; ErrNotFound if there is none.
+func (l *reader) find(ctx context.Context, id uuid.UUID, tenant string) (ledger.Entry, error) {
+	e, err := ledger.ScanEntry(l.db.QueryRowContext(ctx, `
+SELECT `+ledger.EndedEntry+` FROM deliveries WHERE id = $1 AND ($2 = '' OR tenant = $2)
 UNION ALL
-SELECT `+pendingEntry+` FROM deferrals WHERE id = $1 AND ($2 = '' OR tenant = $2)
+SELECT `+ledger.PendingEntry+` FROM deferrals WHERE id = $1 AND ($2 = '' OR tenant = $2)
 ORDER BY ended_at LIMIT 1`, id, tenant))
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return e, errNotFound
+		return e, ledger.ErrNotFound
 	case err != nil:
 		return e, fmt.Errorf("read delivery %s: %w", id, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
@@ -44,7 +45,7 @@ func (f filter) split() (near, far filter) {
 //
 // The last row that a table's walk examines is returned even if it is not asked for, and says where the walk
 // stopped; one statement finds both, so that nothing comes or goes between them.
-func (l *reader) walk(ctx context.Context, f filter) (entries []entry, cut uuid.UUID, err error) {
+func (l *reader) walk(ctx context.Context, f filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
 	near, far := f.split()
 	where, args := near.conditions(nil)
 	asked, args := far.conditions(args)
@@ -59,8 +60,8 @@ SELECT *, %[1]s AS asked FROM (
 			asked, columns, table, where, order, rows, most, tenant)
 	}
 	// A delivery may be in both tables for a moment; then it ended.
-	pending := from(pendingEntry, "deferrals", asked+" AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)")
-	ended := from(endedEntry, "deliveries", asked)
+	pending := from(ledger.PendingEntry, "deferrals", asked+" AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)")
+	ended := from(ledger.EndedEntry, "deliveries", asked)
 	query := ended
 	switch f.state {
 	case "":
@@ -76,7 +77,7 @@ SELECT *, %[1]s AS asked FROM (
 	for found.Next() {
 		var asked bool
 		var nth int
-		e, err := scanEntry(wider{found, []any{&nth, &asked}})
+		e, err := ledger.ScanEntry(wider{found, []any{&nth, &asked}})
 		if err != nil {
 			return nil, uuid.Nil, fmt.Errorf("read delivery: %w", err)
 		}
@@ -95,7 +96,7 @@ SELECT *, %[1]s AS asked FROM (
 
 // wider scans a row that has more columns at its end.
 type wider struct {
-	row  scanner
+	row  ledger.Scanner
 	more []any
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -119,7 +120,7 @@ VALUES ($1, $2, $1, 'e', 'order.paid', 1, $3, 0, 'delivered', 'ok', 1, $4, $4, 0
 			var waiting uuid.UUID
 			if r.db.QueryRow(`SELECT id FROM deferrals WHERE tenant = $1 ORDER BY md5(id::text) LIMIT 1`, tenant).Scan(&waiting) == nil && turn%2 == 0 {
 				moved++
-				if err := newLedger(r.db).cancel(t.Context(), waiting); err != nil {
+				if err := ledger.New(r.db).Cancel(t.Context(), waiting); err != nil {
 					t.Fatal(err)
 				}
 			}

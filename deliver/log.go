@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -101,7 +102,7 @@ func (l *Log) Newest(ctx context.Context, subscription uuid.UUID, limit int) ([]
 }
 
 // scan reads a row of newest, and opens its answer.
-func (l *Log) scan(ctx context.Context, row scanner) (d Logged, err error) {
+func (l *Log) scan(ctx context.Context, row ledger.Scanner) (d Logged, err error) {
 	var tenant string
 	var due, ended, started sql.NullTime
 	var number, micros, status sql.NullInt64
@@ -174,7 +175,7 @@ func (l *Log) Data(ctx context.Context, d Logged) ([]byte, error) {
 // Number returns the number of a delivery; false while the ledger does not know it.
 func (l *Log) Number(ctx context.Context, delivery uuid.UUID) (number int64, ok bool, err error) {
 	e, err := l.find(ctx, delivery, "")
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		return 0, false, nil
 	}
 	return e.Number, err == nil, err
@@ -203,7 +204,7 @@ func (l *Log) Hide(ctx context.Context, subscription uuid.UUID, number int64, wi
 		if _, err := tx.ExecContext(ctx, hide, id); err != nil {
 			return fmt.Errorf("hide delivery %s: %w", id, err)
 		}
-		if _, err := tx.ExecContext(ctx, cancelOne, id, string(outcome.ReasonCancelled)); err != nil {
+		if _, err := tx.ExecContext(ctx, ledger.CancelOne, id, string(outcome.ReasonCancelled)); err != nil {
 			return fmt.Errorf("cancel delivery %s: %w", id, err)
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -45,13 +46,13 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 	}
 	r.ended(ids[good], outcome.Delivered, outcome.ReasonOK)
 	r.ended(ids[dead], outcome.Dead, outcome.ReasonServer)
-	r.await(ids[bad], "tried twice", func(e entry) bool { return e.Attempts == 2 && e.Reason == string(outcome.ReasonServer) })
+	r.await(ids[bad], "tried twice", func(e ledger.Entry) bool { return e.Attempts == 2 && e.Reason == string(outcome.ReasonServer) })
 	r.waits(ids[never], outcome.ReasonPaused)
 	// A delivery that was cancelled after attempts has those attempts.
 	cancelled := r.subscribe(receiver.URL+"/bad", retries(time.Hour))
 	ids[cancelled] = r.send(e, cancelled)
 	r.waits(ids[cancelled], outcome.ReasonServer)
-	if err := newLedger(r.db).cancel(t.Context(), ids[cancelled]); err != nil {
+	if err := ledger.New(r.db).Cancel(t.Context(), ids[cancelled]); err != nil {
 		t.Fatal(err)
 	}
 
@@ -101,11 +102,7 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 // The ledger itself is enough for the rest: rows as its own statements write them.
 func (r *rig) put(records ...*outcome.Record) {
 	r.t.Helper()
-	tx := must(r.db.BeginTx(r.t.Context(), nil))(r.t)
-	if _, err := newLedger(r.db).record(r.t.Context(), tx, sortOut(records), true); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := tx.Commit(); err != nil {
+	if err := ledger.New(r.db).Write(r.t.Context(), records); err != nil {
 		r.t.Fatal(err)
 	}
 }

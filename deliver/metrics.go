@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -13,7 +14,7 @@ import (
 
 // Metrics are those of this stage; one for each process.
 type Metrics struct {
-	Ledger *LedgerMetrics // those of the recorder, too
+	Ledger *ledger.Metrics // those of the recorder, too
 
 	attempts  *prometheus.CounterVec // reason, outcome
 	ended     *prometheus.CounterVec // state, reason
@@ -63,7 +64,7 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	if m.throttle, err = throttle.NewMetrics(to); err != nil {
 		return nil, err
 	}
-	if m.Ledger, err = NewLedgerMetrics(to); err != nil {
+	if m.Ledger, err = ledger.NewMetrics(to); err != nil {
 		return nil, err
 	}
 	m.preset()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -13,7 +14,7 @@ import (
 )
 
 // retryInOrder retries a delivery. One that has ended takes its place in the order of its key, as its subscription is now.
-func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
+func (r *routes) retryInOrder(ctx context.Context, e ledger.Entry) (uuid.UUID, error) {
 	found, err := r.events.Sendable(ctx, e.EventUID, e.Seq)
 	if errors.Is(err, event.ErrGone) {
 		return uuid.Nil, api.Conflict("the event's data is gone")
@@ -25,24 +26,24 @@ func (r *routes) retryInOrder(ctx context.Context, e entry) (uuid.UUID, error) {
 	if err != nil {
 		return uuid.Nil, err
 	}
-	id, err := r.ledger.retry(ctx, e, key, r.now())
+	id, err := r.ledger.Retry(ctx, e, key, r.now())
 	if err == nil && key.Valid {
-		_, _, err = r.ledger.giveTurns(ctx, []place{{e.Subscription, key.UUID}}, Floor{})
+		_, _, err = r.ledger.GiveTurns(ctx, []ledger.Place{{Subscription: e.Subscription, Key: key.UUID}}, ledger.Floor{})
 	}
 	return id, err
 }
 
 // keyOf returns the key of an event for a subscription, if it has one.
-func (r *routes) keyOf(ctx context.Context, e entry, event *Event) (key uuid.NullUUID, err error) {
+func (r *routes) keyOf(ctx context.Context, e ledger.Entry, event *Event) (key uuid.NullUUID, err error) {
 	if e.State == outcome.Pending || event.Test {
 		return key, nil
 	}
-	source, err := r.ledger.orderingKey(ctx, e.Subscription)
+	source, err := r.ledger.OrderingKey(ctx, e.Subscription)
 	if err != nil || source == "" {
 		return key, err
 	}
 	if text, ok := subscriptions.KeyOf(source, event); ok {
-		key = uuid.NullUUID{UUID: OrderKey(text), Valid: true}
+		key = uuid.NullUUID{UUID: ledger.OrderKey(text), Valid: true}
 	}
 	return key, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -20,19 +21,21 @@ import (
 // passed stands for how far fan-out has come: a test may hold it back.
 type passed struct{ seq atomic.Uint64 }
 
-func (p *passed) ask(context.Context) (Floor, error) { return Floor{Seq: p.seq.Load()}, nil }
+func (p *passed) ask(context.Context) (ledger.Floor, error) {
+	return ledger.Floor{Seq: p.seq.Load()}, nil
+}
 
 // orderly is a rig whose recorder and workers know of turns.
 type orderly struct {
 	*rig
 	passed *passed
-	turns  *Turns
+	turns  *ledger.Turns
 }
 
 func inOrder(r *rig) *orderly {
 	o := &orderly{rig: r, passed: &passed{}}
-	o.turns = NewTurns(TurnsDeps{DB: r.db, Floor: o.passed.ask})
-	recorder := must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics.Ledger, Logger: r.log}))(r.t)
+	o.turns = ledger.NewTurns(ledger.TurnsDeps{DB: r.db, Floor: o.passed.ask})
+	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.js, DB: r.db, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics.Ledger, Logger: r.log}))(r.t)
 	r.run(recorder.Run)
 	return o
 }
@@ -75,7 +78,7 @@ func (r *rig) jobOf(j job) *Event {
 // queue does what fan-out does with an event.
 func (o *orderly) queue(e *Event, j job, sub *subscriptions.Subscription) uuid.UUID {
 	o.t.Helper()
-	if err := o.turns.Queue(o.t.Context(), e, []Turn{{Subscription: sub.ID, Key: j.Key}}); err != nil {
+	if err := o.turns.Queue(o.t.Context(), e, []ledger.Turn{{Subscription: sub.ID, Key: j.Key}}); err != nil {
 		o.t.Fatal(err)
 	}
 	return outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt)
@@ -170,7 +173,7 @@ func TestTurnsUnderKills(t *testing.T) {
 	var victims []*victim
 	for range 2 {
 		v := r.victim(connect, cfg, nil, func(p *parts) {
-			p.deps.Turns = NewTurns(TurnsDeps{DB: p.deps.DB, Floor: o.passed.ask})
+			p.deps.Turns = ledger.NewTurns(ledger.TurnsDeps{DB: p.deps.DB, Floor: o.passed.ask})
 		})
 		victims = append(victims, v)
 	}
@@ -253,7 +256,7 @@ func TestATurnWaitsForFanOut(t *testing.T) {
 	if e := o.waits(late, outcome.ReasonKeyBlocked); !e.Held {
 		t.Errorf("it is due, though fan-out has not passed it: %+v", e)
 	}
-	o.eventually("the place to be asked for", func() bool { return o.turns.floor.Load().Seq == o.passed.seq.Load() })
+	o.eventually("the place to be asked for", func() bool { return o.turns.Floor.Load().Seq == o.passed.seq.Load() })
 	o.queue(first, job{"a", 1}, sub)
 	o.passed.seq.Store(second.Seq)
 	o.ended(late, outcome.Delivered, outcome.ReasonOK)
@@ -280,9 +283,9 @@ func TestAHeadBlocksItsKeyOnly(t *testing.T) {
 	a := o.put(sub, "a", 1, 3)
 	b := o.put(sub, "b", 1, 3)
 	o.ended(b[2], outcome.Delivered, outcome.ReasonOK)
-	o.await(a[0], "retried", func(e entry) bool { return e.Attempts >= 3 })
+	o.await(a[0], "retried", func(e ledger.Entry) bool { return e.Attempts >= 3 })
 	for _, id := range a[1:] {
-		if e := o.waits(id, outcome.ReasonKeyBlocked); e.Attempts != 0 || e.json().DueAt != nil {
+		if e := o.waits(id, outcome.ReasonKeyBlocked); e.Attempts != 0 || present(e).DueAt != nil {
 			t.Errorf("one behind the head: %+v", e)
 		}
 	}
@@ -417,7 +420,7 @@ func TestWhatWaitsEndsWithItsSubscription(t *testing.T) {
 	gone := servertest.NewReceiver(t, servertest.Status(410))
 	sub := o.ordered(gone.URL, subscriptions.StopOnDead, nil)
 	ids := o.put(sub, "a", 1, 3)
-	o.await(ids[0], "over", func(e entry) bool { return e.State != outcome.Pending })
+	o.await(ids[0], "over", func(e ledger.Entry) bool { return e.State != outcome.Pending })
 	for _, id := range ids[1:] {
 		o.ended(id, outcome.Cancelled, outcome.ReasonDisabled)
 	}
@@ -453,16 +456,16 @@ func TestAReplayKeepsTheOrder(t *testing.T) {
 	sub := o.ordered(receiver.URL, subscriptions.ContinueOnDead, nil)
 	first := o.put(sub, "a", 1, 3)
 	o.ended(first[2], outcome.Delivered, outcome.ReasonOK)
-	var list []Again
+	var list []ledger.Again
 	for seq := uint64(3); seq >= 1; seq-- { // the other way round
 		e := must(o.read(t.Context(), seq))(t)
-		list = append(list, Again{
+		list = append(list, ledger.Again{
 			Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID,
-			Order: uuid.NullUUID{UUID: OrderKey("a"), Valid: true},
+			Order: uuid.NullUUID{UUID: ledger.OrderKey("a"), Valid: true},
 		})
 	}
 	tx := must(o.db.BeginTx(t.Context(), nil))(t)
-	if n := must(NewRepeater(o.db).Send(t.Context(), tx, OnlyAll, list, Pace{From: time.Now(), Every: time.Millisecond}))(t); n != 3 {
+	if n := must(ledger.NewRepeater(o.db).Send(t.Context(), tx, ledger.OnlyAll, list, ledger.Pace{From: time.Now(), Every: time.Millisecond}))(t); n != 3 {
 		t.Errorf("%d are sent again, want 3", n)
 	}
 	if err := tx.Commit(); err != nil {

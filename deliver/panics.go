@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/router"
 )
@@ -63,14 +64,14 @@ func (w *Worker) panicked(f *flight, cause any) (*outcome.Record, error) {
 func (w *Worker) condemn(f *flight, why string) (*outcome.Record, error) {
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
-	bad := poison{
+	bad := ledger.Poison{
 		Subject: "deliveries." + f.Delivery.String(), Seq: f.Seq, At: f.Created, Tenant: f.Tenant,
-		Reason: quarantineInternal, Detail: why, Data: []byte{},
+		Reason: ledger.QuarantineInternal, Detail: why, Data: []byte{},
 	}
 	if f.event != nil {
 		bad.Data = f.event.Data
 	}
-	if err := w.ledger.quarantine(ctx, bad); err != nil {
+	if err := w.ledger.Quarantine(ctx, bad); err != nil {
 		return nil, errors.Join(errPanicked, err)
 	}
 	w.metrics.Ledger.Quarantined.Inc()

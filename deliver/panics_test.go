@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -42,7 +43,7 @@ func TestADeliveryThatPanicsIsQuarantined(t *testing.T) {
 			e := r.event()
 			id := outcome.ID(e.UID, bad.ID, 0, e.AcceptedAt)
 			if due {
-				f := &flight{deferral: deferral{Delivery: id, Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: bad.ID, Created: e.AcceptedAt}}
+				f := &flight{Deferral: ledger.Deferral{Delivery: id, Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: bad.ID, Created: e.AcceptedAt}}
 				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1
 				r.put(later)
@@ -96,16 +97,16 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			e, other := r.event(), r.event()
 			var ids []uuid.UUID
 			for _, e := range []*Event{e, other} {
-				f := &flight{deferral: deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
+				f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
 				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1
 				r.put(later)
 				ids = append(ids, f.Delivery)
 			}
-			l := newLedger(r.db)
+			l := ledger.New(r.db)
 			for n := range tt.deaths {
 				// A lease of no length is that of a worker that died at once.
-				got := claimAll(t, l, 1, dueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, lease{Worker: fmt.Sprint("dead ", n)})
+				got := claimAll(t, l, 1, ledger.DueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: fmt.Sprint("dead ", n)})
 				if len(got) != 1 || got[0].Delivery != ids[0] || got[0].Lapses != n {
 					t.Fatalf("death %d: got %+v", n, got)
 				}

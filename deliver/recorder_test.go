@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -19,7 +20,7 @@ import (
 // history draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
 func history(t *rapid.T) []*outcome.Record {
 	base := flight{
-		deferral: deferral{
+		Deferral: ledger.Deferral{
 			Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t",
 			Subscription: uuid.New(), Created: time.Now(),
 		},
@@ -123,14 +124,14 @@ func TestTheLedgerDoesNotCareHowOftenAndInWhichOrder(t *testing.T) {
 		for range writers {
 			order := rapid.Permutation(all).Draw(t, "order")
 			size := rapid.IntRange(1, len(order)).Draw(t, "group")
-			l := newLedger(r.db)
+			l := ledger.New(r.db)
 			wg.Go(func() {
 				for group := range slices.Chunk(order, size) {
-					if err := l.write(r.t.Context(), group); err != nil {
+					if err := l.Write(r.t.Context(), group); err != nil {
 						t.Errorf("write: %v", err)
 					}
 				}
-				l.close()
+				l.Close()
 			})
 		}
 		wg.Wait()
@@ -151,16 +152,16 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
-	f := &flight{deferral: deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
-	l := newLedger(r.db)
+	f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
+	l := ledger.New(r.db)
 	later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 	later.Step = 1
 	over := f.record(outcome.Delivered, outcome.ReasonOK, time.Now())
 	over.Step = 1 // as if nobody knew of the row
-	if err := l.write(t.Context(), []*outcome.Record{later}); err != nil {
+	if err := l.Write(t.Context(), []*outcome.Record{later}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.write(t.Context(), []*outcome.Record{over}); err != nil {
+	if err := l.Write(t.Context(), []*outcome.Record{over}); err != nil {
 		t.Fatal(err)
 	}
 	if list := must(newReader(r.db, nil).whole(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
@@ -177,7 +178,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 func TestALateWordIsVoid(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newLedger(r.db)
+	l := ledger.New(r.db)
 	for _, tt := range []struct {
 		late outcome.Outcome
 		want string
@@ -186,22 +187,22 @@ func TestALateWordIsVoid(t *testing.T) {
 		{outcome.Dead, "pending at step 3 after 0, attempts 0, events 0"},
 		{outcome.Delivered, "delivered after 0, attempts 0, events 0"},
 	} {
-		f := &flight{deferral: deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t", Subscription: uuid.New(), Created: time.Now()}}
+		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t", Subscription: uuid.New(), Created: time.Now()}}
 		first := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(-time.Second))
 		first.Step = 1
-		if err := l.write(t.Context(), []*outcome.Record{first}); err != nil {
+		if err := l.Write(t.Context(), []*outcome.Record{first}); err != nil {
 			t.Fatal(err)
 		}
 		for _, worker := range []string{"one", "two"} {
 			// The second takes over a lease of no length that the first let lapse.
-			got := claimAll(t, l, 10, dueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, lease{Worker: worker})
+			got := claimAll(t, l, 10, ledger.DueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: worker})
 			if len(got) != 1 {
 				t.Fatalf("%s claimed %d, want 1", worker, len(got))
 			}
 		}
 		word := f.record(tt.late, outcome.ReasonTimeout, time.Now())
 		word.Step = 3 // that of the first worker, whose lease was step 2
-		if err := l.write(t.Context(), []*outcome.Record{word}); err != nil {
+		if err := l.Write(t.Context(), []*outcome.Record{word}); err != nil {
 			t.Fatal(err)
 		}
 		if got := r.found(f.Delivery, f.EventUID); got != tt.want {
@@ -219,15 +220,15 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	r := newRig(t)
 	r.worker(quick())
 	publisher := r.publisher(r.js)
-	for _, subject := range []string{subject, attemptsSubject} {
+	for _, subject := range []string{subject, ledger.AttemptsSubject} {
 		if _, err := publisher.Send(t.Context(), subject, &message.Message{Payload: []byte("poison")}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	j := newJournal(publisher)
-	bad := (&flight{deferral: deferral{Delivery: uuid.Must(uuid.NewV7()), EventUID: uuid.Must(uuid.NewV7()), Created: time.Now()}}).record(outcome.Dead, outcome.ReasonServer, time.Now())
+	j := ledger.NewJournal(publisher)
+	bad := (&flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), EventUID: uuid.Must(uuid.NewV7()), Created: time.Now()}}).record(outcome.Dead, outcome.ReasonServer, time.Now())
 	bad.Attempt = &outcome.Made{Number: 1, Status: 1 << 20} // beyond what a status can be
-	if err := j.write(t.Context(), []*outcome.Record{bad}, false); err != nil {
+	if err := j.Write(t.Context(), []*outcome.Record{bad}, false); err != nil {
 		t.Fatal(err)
 	}
 	receiver := servertest.NewReceiver(t)
@@ -276,14 +277,14 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	if err := keeping.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if tasks, attempts := messages(Stream), messages(AttemptsStream); tasks != 0 || attempts != 5 {
+	if tasks, attempts := messages(Stream), messages(ledger.Stream); tasks != 0 || attempts != 5 {
 		t.Errorf("%d tasks and %d outcomes are left, want 0 and 5, which are young", tasks, attempts)
 	}
 	keeping.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
 	if err := keeping.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := messages(AttemptsStream); n != 0 {
+	if n := messages(ledger.Stream); n != 0 {
 		t.Errorf("%d outcomes are left after an hour", n)
 	}
 	// And what comes after is still told from what was.
@@ -301,7 +302,7 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 	for i := range n {
 		at := time.Now().UTC()
 		rec := (&flight{
-			deferral: deferral{
+			Deferral: ledger.Deferral{
 				Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: fmt.Sprint("evt_", i), EventType: "t",
 				Subscription: uuid.New(), Created: at,
 			},
@@ -314,10 +315,10 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		}
 		records = append(records, rec)
 	}
-	if err := newJournal(r.publisher(r.js)).write(t.Context(), records, false); err != nil {
+	if err := ledger.NewJournal(r.publisher(r.js)).Write(t.Context(), records, false); err != nil {
 		t.Fatal(err)
 	}
-	if got := must(r.js.Stream(t.Context(), AttemptsStream))(t).CachedInfo().State.Msgs; got != 1 {
+	if got := must(r.js.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs; got != 1 {
 		t.Fatalf("the records are in %d messages, want one", got)
 	}
 	r.recorder()

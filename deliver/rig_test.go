@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
@@ -56,7 +57,7 @@ func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 		r.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
 	r.js = must(natsjs.New(nc))(t)
-	if err := jetstream.Apply(t.Context(), r.js, Inbox(64<<20), BacklogInbox(64<<20), AttemptsInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), r.js, Inbox(64<<20), BacklogInbox(64<<20), ledger.Inbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	r.db = r.open()
@@ -156,7 +157,7 @@ func (r *rig) start(p *parts) *running {
 func (r *rig) recorder() *running {
 	r.t.Helper()
 	metrics := must(NewMetrics(prometheus.NewRegistry()))(r.t)
-	s := r.run(must(NewRecorder(RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log}))(r.t).Run)
+	s := r.run(must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log}))(r.t).Run)
 	s.metrics = metrics
 	return s
 }
@@ -284,9 +285,9 @@ func (r *rig) eventually(what string, ok func() bool) {
 }
 
 // await waits until a delivery is as it should be, and returns it.
-func (r *rig) await(id uuid.UUID, what string, ok func(entry) bool) entry {
+func (r *rig) await(id uuid.UUID, what string, ok func(ledger.Entry) bool) ledger.Entry {
 	r.t.Helper()
-	var e entry
+	var e ledger.Entry
 	r.eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
 		var err error
 		e, err = newReader(r.db, nil).find(r.t.Context(), id, "")
@@ -296,9 +297,9 @@ func (r *rig) await(id uuid.UUID, what string, ok func(entry) bool) entry {
 }
 
 // ended waits for the end of a delivery and demands state and reason.
-func (r *rig) ended(id uuid.UUID, state outcome.Outcome, reason outcome.Reason) entry {
+func (r *rig) ended(id uuid.UUID, state outcome.Outcome, reason outcome.Reason) ledger.Entry {
 	r.t.Helper()
-	e := r.await(id, "over", func(e entry) bool { return e.State != outcome.Pending })
+	e := r.await(id, "over", func(e ledger.Entry) bool { return e.State != outcome.Pending })
 	if e.State != string(state) || e.Reason != string(reason) {
 		r.t.Fatalf("delivery %s: got %s (%s), want %s (%s)", id, e.State, e.Reason, state, reason)
 	}
@@ -306,15 +307,15 @@ func (r *rig) ended(id uuid.UUID, state outcome.Outcome, reason outcome.Reason) 
 }
 
 // waits waits until a delivery is pending for a reason.
-func (r *rig) waits(id uuid.UUID, reason outcome.Reason) entry {
+func (r *rig) waits(id uuid.UUID, reason outcome.Reason) ledger.Entry {
 	r.t.Helper()
-	return r.await(id, "waiting: "+string(reason), func(e entry) bool { return e.State == outcome.Pending && e.Reason == string(reason) })
+	return r.await(id, "waiting: "+string(reason), func(e ledger.Entry) bool { return e.State == outcome.Pending && e.Reason == string(reason) })
 }
 
 // settled waits until all tasks are acknowledged and all outcomes recorded.
 func (r *rig) settled() {
 	r.t.Helper()
-	for _, q := range append(taskQueues(), taskQueue{stream: AttemptsStream, durable: RecorderDurable}) {
+	for _, q := range append(taskQueues(), taskQueue{stream: ledger.Stream, durable: ledger.Durable}) {
 		r.eventually(q.stream+" to be done", func() bool {
 			c, err := r.js.Consumer(context.Background(), q.stream, q.durable)
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -43,7 +44,7 @@ func keysOf(events eventReader) *tenantkeys.Keys {
 // routes answers for deliveries: reading them, and asking for one to be made again, sooner, or not at all.
 type routes struct {
 	*reader
-	ledger *ledger
+	ledger *ledger.Ledger
 	events eventReader
 	now    func() time.Time
 }
@@ -53,7 +54,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	r := &routes{reader: newReader(deps.DB, keysOf(deps.Events)), ledger: newLedger(deps.DB), events: deps.Events, now: deps.Now}
+	r := &routes{reader: newReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events, now: deps.Now}
 	op := func(method, path, id, summary string) huma.Operation {
 		return huma.Operation{
 			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},
@@ -132,7 +133,8 @@ type attemptJSON struct {
 	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
 }
 
-func (e entry) json() deliveryJSON {
+// present is an entry as the API shows it.
+func present(e ledger.Entry) deliveryJSON {
 	d := deliveryJSON{
 		ID: e.ID, Number: e.Number, EventID: e.EventID, EventType: e.EventType, Subscription: e.Subscription, Generation: e.Generation,
 		State: e.State, Reason: e.Reason, Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
@@ -287,7 +289,7 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput
 	p.CutAt(cut)
 	items := make([]deliveryJSON, len(entries))
 	for i, e := range entries {
-		items[i] = e.json()
+		items[i] = present(e)
 	}
 	list, err := api.ListOf(ctx, p, items, func(d deliveryJSON) string { return d.ID.String() })
 	if err != nil {
@@ -305,33 +307,33 @@ func (r *routes) get(ctx context.Context, in *IDInput) (*deliveryOutput, error) 
 }
 
 // find returns a delivery that the caller may see.
-func (r *routes) find(ctx context.Context, raw string) (entry, error) {
+func (r *routes) find(ctx context.Context, raw string) (ledger.Entry, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
-		return entry{}, err
+		return ledger.Entry{}, err
 	}
 	id, err := api.ParseID(raw)
 	if err != nil {
-		return entry{}, err
+		return ledger.Entry{}, err
 	}
 	e, err := r.reader.find(ctx, id, tenant)
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, ledger.ErrNotFound) {
 		err = api.NotFound()
 	}
 	return e, err
 }
 
-func (r *routes) show(ctx context.Context, e entry) (*deliveryOutput, error) {
+func (r *routes) show(ctx context.Context, e ledger.Entry) (*deliveryOutput, error) {
 	attempts, err := r.reader.attempts(ctx, e.Tenant, e.ID)
 	if err != nil {
 		return nil, err
 	}
-	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: e.json(), Log: make([]attemptJSON, len(attempts))}}
+	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: present(e), Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
 	}
-	if e.waitsTurn() {
-		if out.Body.BlockedBy, err = r.ledger.blocker(ctx, e); err != nil {
+	if e.WaitsTurn() {
+		if out.Body.BlockedBy, err = r.ledger.Blocker(ctx, e); err != nil {
 			return nil, err
 		}
 	}
@@ -343,7 +345,7 @@ func (r *routes) retry(ctx context.Context, in *IDInput) (*deliveryOutput, error
 	if err != nil {
 		return nil, err
 	}
-	if e.waitsTurn() {
+	if e.WaitsTurn() {
 		return nil, api.Conflict("the delivery waits for the one before it in the order of its key")
 	}
 	id, err := r.retryInOrder(ctx, e)
@@ -362,7 +364,7 @@ func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, erro
 		return nil, err
 	}
 	if e.State == string(outcome.Dead) {
-		if passed, err := r.ledger.passOver(ctx, e); err != nil {
+		if passed, err := r.ledger.PassOver(ctx, e); err != nil {
 			return nil, err
 		} else if passed {
 			return r.show(ctx, e)
@@ -371,7 +373,7 @@ func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, erro
 	if e.State != outcome.Pending {
 		return nil, api.Conflict("the delivery has ended: it is " + e.State)
 	}
-	if err := r.ledger.cancel(ctx, e.ID); err != nil {
+	if err := r.ledger.Cancel(ctx, e.ID); err != nil {
 		return nil, err
 	}
 	if e, err = r.reader.find(ctx, e.ID, e.Tenant); err != nil {

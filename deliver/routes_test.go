@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -89,7 +90,7 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 		e := Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
 		e.UID = event.UID(e.Tenant, e.ID, at)
 		f := &flight{
-			deferral: deferral{
+			Deferral: ledger.Deferral{
 				Delivery: outcome.ID(e.UID, sub.ID, 0, at), Tenant: tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
 				Subscription: sub.ID, Created: at,
 			},
@@ -108,7 +109,7 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 			r.t.Fatal(err)
 		}
 	}
-	if err := newLedger(r.db).write(r.t.Context(), records); err != nil {
+	if err := ledger.New(r.db).Write(r.t.Context(), records); err != nil {
 		r.t.Fatal(err)
 	}
 	return list
@@ -288,12 +289,12 @@ func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	id := must(uuid.Parse(r.ledgered(sub, "acme", 1)[0]))(t)
-	l := newLedger(r.db)
+	l := ledger.New(r.db)
 	e := must(newReader(r.db, nil).find(t.Context(), id, ""))(t)
 	got := make(chan uuid.UUID, 10)
 	for i := range 10 {
 		go func() {
-			id, err := l.retry(context.Background(), e, uuid.NullUUID{}, time.Now().Add(time.Duration(i)*time.Millisecond))
+			id, err := l.Retry(context.Background(), e, uuid.NullUUID{}, time.Now().Add(time.Duration(i)*time.Millisecond))
 			if err != nil {
 				t.Error(err)
 			}
@@ -359,7 +360,7 @@ func TestStatsOfASubscription(t *testing.T) {
 	var last uuid.UUID
 	for range 4 {
 		last = r.send(r.event(), sub)
-		r.await(last, "there", func(entry) bool { return true })
+		r.await(last, "there", func(ledger.Entry) bool { return true })
 	}
 	r.status(sub, subscriptions.Paused)
 	r.waits(r.send(r.event(), sub), outcome.ReasonPaused)

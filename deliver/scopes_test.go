@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -71,8 +72,8 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 	r.ended(again(ids[pending]), outcome.Cancelled, outcome.ReasonCancelled)
 	r.ended(again(ids[delivered]), outcome.Cancelled, outcome.ReasonCancelled)
 	tx := must(r.db.Begin())(t)
-	list := must(NewRepeater(r.db).Dead(t.Context(), Dead{Tenant: "acme", Before: time.Now().Add(time.Hour), Span: Span{Until: time.Now().Add(time.Hour)}}, uuid.Nil, 10))(t)
-	if made := must(NewRepeater(r.db).Send(t.Context(), tx, OnlyDead, list, Pace{From: time.Now()}))(t); made != 1 {
+	list := must(ledger.NewRepeater(r.db).Dead(t.Context(), ledger.Dead{Tenant: "acme", Before: time.Now().Add(time.Hour), Span: ledger.Span{Until: time.Now().Add(time.Hour)}}, uuid.Nil, 10))(t)
+	if made := must(ledger.NewRepeater(r.db).Send(t.Context(), tx, ledger.OnlyDead, list, ledger.Pace{From: time.Now()}))(t); made != 1 {
 		t.Fatalf("%d dead letters are sent again, want 1", made)
 	}
 	if err := tx.Commit(); err != nil {

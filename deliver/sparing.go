@@ -80,7 +80,7 @@ func (w *Worker) retune(ctx context.Context, subscription uuid.UUID) error {
 	if err != nil || !changed {
 		return err
 	}
-	if _, err := w.ledger.goOn(ctx, subscription, outcome.ReasonRateLimited, time.Microsecond); err != nil {
+	if _, err := w.ledger.GoOn(ctx, subscription, outcome.ReasonRateLimited, time.Microsecond); err != nil {
 		return err
 	}
 	w.due.expect(time.Now())

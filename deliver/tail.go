@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -283,7 +284,7 @@ func (t *Tail) show(ctx context.Context, f *following, data []byte) error {
 func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
 	started, cancel := context.WithTimeout(ctx, tailOpen)
 	defer cancel()
-	consumer, err := t.js.OrderedConsumer(started, AttemptsStream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
+	consumer, err := t.js.OrderedConsumer(started, ledger.Stream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
 	if err != nil {
 		return nil, fmt.Errorf("follow outcomes: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -75,7 +76,7 @@ func (w *Worker) handle(msg *message.Message) error {
 
 // open opens the contents of tasks. Keys that are not in memory need Postgres, which is waited for.
 func (w *Worker) open(tasks []Task) error {
-	return w.patiently("read tenant keys", func(ctx context.Context) error { return openTasks(ctx, w.ledger.keys, tasks) })
+	return w.patiently("read tenant keys", func(ctx context.Context) error { return openTasks(ctx, w.ledger.Keys, tasks) })
 }
 
 // apart gives each delivery of a message that was in hand at several deaths a row of its own. One that kills its worker there,
@@ -85,7 +86,7 @@ func (w *Worker) apart(flights []*flight) error {
 		return nil
 	}
 	err := w.patiently("take a message apart", func(ctx context.Context) error {
-		_, err := w.ledger.handOff(ctx, deferralsOf(flights), lease{Lapses: maxLapses - 1})
+		_, err := w.ledger.HandOff(ctx, deferralsOf(flights), ledger.Lease{Lapses: maxLapses - 1})
 		return err
 	})
 	if err == nil {
@@ -136,7 +137,7 @@ func (w *Worker) board(tasks []Task) []*flight {
 		for _, t := range tasks[i].Targets {
 			f := &room[len(flights)]
 			*f = flight{
-				deferral: deferral{
+				Deferral: ledger.Deferral{
 					Delivery: outcome.ID(e.UID, t.Subscription, t.Generation, e.AcceptedAt),
 					Tenant:   e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
 					Subscription: t.Subscription, Generation: t.Generation, Test: e.Test, Created: e.AcceptedAt,
@@ -164,7 +165,7 @@ func (w *Worker) unknown(tasks []Task, flights []*flight, all bool) ([]*flight, 
 	if len(suspects) == 0 {
 		return flights, nil
 	}
-	known, err := w.suspects.known(w.draining, suspects)
+	known, err := w.suspects.Known(w.draining, suspects)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
@@ -60,7 +61,7 @@ func (t *Trimmer) trim(ctx context.Context) error {
 		}
 	}
 	if err := t.trimAttempts(ctx); err != nil {
-		return fmt.Errorf("trim %s: %w", AttemptsStream, err)
+		return fmt.Errorf("trim %s: %w", ledger.Stream, err)
 	}
 	return nil
 }
@@ -106,7 +107,7 @@ func (t *Trimmer) crowded(stream natsjs.Stream) bool {
 
 // trimAttempts keeps what was recorded a short while ago, for those who watch; unless the stream becomes full.
 func (t *Trimmer) trimAttempts(ctx context.Context) error {
-	stream, done, err := t.look(ctx, AttemptsStream, RecorderDurable)
+	stream, done, err := t.look(ctx, ledger.Stream, ledger.Durable)
 	if err != nil {
 		return err
 	}

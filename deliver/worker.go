@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -61,7 +62,7 @@ type Deps struct {
 	Disabler  Disabler
 	Poster    Attempter
 	Events    *Events
-	Turns     *Turns           // nil: nothing is ordered
+	Turns     *ledger.Turns    // nil: nothing is ordered
 	Keys      *tenantkeys.Keys // nil: contents are stored in the clear
 	Metrics   *Metrics
 	Logger    *slog.Logger
@@ -82,13 +83,13 @@ type Worker struct {
 	name      string // of its leases; no two workers ever have the same
 	killed    func(ctx context.Context, known []string) ([]string, error)
 	js        natsjs.JetStream
-	ledger    *ledger
-	journal   *journal
+	ledger    *ledger.Ledger
+	journal   *ledger.Journal
 	directory Directory
 	disabler  Disabler
 	poster    Attempter
 	events    *Events
-	turns     *Turns
+	turns     *ledger.Turns
 	metrics   *Metrics
 	tracer    *telemetry.Tracer
 	log       *slog.Logger
@@ -97,11 +98,11 @@ type Worker struct {
 
 	gate      *throttle.Gate
 	inHand    *inHand // bounds the deliveries of tasks in hand
-	suspects  *suspects
+	suspects  *ledger.Suspects
 	deadly    *suspect.Guard
 	handing   *group.Committer[*handOffs]
-	returning *group.Committer[returned]
-	renewing  *group.Committer[returned]
+	returning *group.Committer[ledger.Returned]
+	renewing  *group.Committer[ledger.Returned]
 	pulse     *pulse
 	due       *due
 	flights   crew
@@ -128,7 +129,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, name: deps.Name, killed: deps.Killed,
-		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), journal: newJournal(deps.Publisher),
+		js: deps.JS, ledger: ledger.New(deps.DB).With(deps.Keys), journal: ledger.NewJournal(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, tracer: deps.Tracer, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		inHand: newInHand(cfg.maxTargets()),
@@ -139,8 +140,8 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 	if w.panics, err = newPanics(); err != nil {
 		return nil, err
 	}
-	as := lease{Worker: w.name, Length: cfg.Lease}
-	w.suspects, w.deadly = newSuspects(w.js, w.ledger), deps.Suspects
+	as := ledger.Lease{Worker: w.name, Length: cfg.Lease}
+	w.suspects, w.deadly = ledger.NewSuspects(w.js, w.ledger), deps.Suspects
 	w.handing = newHandOffs(w.ledger, as)
 	w.returning = newGiveBacks(w.ledger, w.name)
 	w.renewing = newRenewals(w.ledger, as)
@@ -177,8 +178,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	feeders.Go(w.lasting(w.draining, "follow subscriptions", (&follower{worker: w}).run))
 	feeders.Go(w.lasting(w.draining, "count failures", w.failing.run))
 	if w.turns != nil {
-		feeders.Go(w.lasting(w.draining, "give turns", NewTurner(TurnerDeps{
-			Turns: w.turns, Events: w.events, KeepAfter: w.cfg.EventsMaxAge - keepBefore, Keys: w.ledger.keys, Now: w.now,
+		feeders.Go(w.lasting(w.draining, "give turns", ledger.NewTurner(ledger.TurnerDeps{
+			Turns: w.turns, Events: w.events, KeepAfter: w.cfg.EventsMaxAge - keepBefore, Keys: w.ledger.Keys, Now: w.now,
 			Metrics: w.metrics.Ledger, Trouble: w.trouble,
 		}).Run))
 	}
@@ -186,7 +187,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	err = router.Run(ctx, tasks, func() { w.finish() })
 	w.landAll(&feeders)
-	w.ledger.close()
+	w.ledger.Close()
 	if err != nil {
 		return fmt.Errorf("deliver tasks: %w", err)
 	}
@@ -261,7 +262,7 @@ func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		err := w.seal(records)
 		if err == nil {
-			err = w.journal.writeGuarded(w.abandoned, records, waited)
+			err = w.journal.WriteGuarded(w.abandoned, records, waited)
 		}
 		if err == nil {
 			err = crashpoint.Reach(crashpoint.DeliverWritten)
@@ -269,7 +270,7 @@ func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 		if err == nil {
 			break
 		}
-		if errors.Is(err, ErrPanicked) {
+		if errors.Is(err, ledger.ErrPanicked) {
 			return errors.Join(errPanicked, err)
 		}
 		if w.abandoned.Err() != nil {
@@ -300,7 +301,7 @@ func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 // seal seals what records hold of customers. It fails if a key is needed that is not in memory and Postgres is away.
 func (w *Worker) seal(records []*outcome.Record) error {
 	for _, r := range records {
-		if err := r.Seal(w.abandoned, w.ledger.keys); err != nil {
+		if err := r.Seal(w.abandoned, w.ledger.Keys); err != nil {
 			return err
 		}
 	}
@@ -311,21 +312,21 @@ func (w *Worker) seal(records []*outcome.Record) error {
 func (w *Worker) renewAll(records []*outcome.Record) {
 	for _, r := range records {
 		if r.Step > 1 {
-			w.flights.Go(func() { w.renew(returned{Delivery: r.Delivery, Step: r.Step - 1}) })
+			w.flights.Go(func() { w.renew(ledger.Returned{Delivery: r.Delivery, Step: r.Step - 1}) })
 		}
 	}
 }
 
 // renew makes a lease last longer. If it cannot, others will have the delivery.
-func (w *Worker) renew(r returned) {
+func (w *Worker) renew(r ledger.Returned) {
 	if err := w.renewing.Do(w.abandoned, r); err != nil {
 		w.trouble.Note("leases are not renewed", err)
 	}
 }
 
-func newRenewals(l *ledger, as lease) *group.Committer[returned] {
-	return group.New(group.Limits{Timeout: handOffTimeout}, nil, func(ctx context.Context, list []returned) error {
-		return l.renew(ctx, list, as)
+func newRenewals(l *ledger.Ledger, as ledger.Lease) *group.Committer[ledger.Returned] {
+	return group.New(group.Limits{Timeout: handOffTimeout}, nil, func(ctx context.Context, list []ledger.Returned) error {
+		return l.Renew(ctx, list, as)
 	})
 }
 
@@ -347,8 +348,8 @@ func (w *Worker) observe(ctx context.Context) {
 func (w *Worker) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
 	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
 	defer cancel()
-	err := w.ledger.quarantine(ctx, poison{
-		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: quarantineReason(cause), Detail: cause.Error(), Data: data,
+	err := w.ledger.Quarantine(ctx, ledger.Poison{
+		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: ledger.QuarantineReason(cause), Detail: cause.Error(), Data: data,
 	})
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
@@ -118,4 +118,4 @@ func (e *Eraser) eraseEvent(ctx context.Context, row Recorded) error {
 	return nil
 }
 
-var _ Erasing = (*deliver.Eraser)(nil)
+var _ Erasing = (*ledger.Eraser)(nil)

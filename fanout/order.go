@@ -7,19 +7,20 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Queue takes deliveries that are made in the order of a key; *deliver.Turns is one.
 type Queue interface {
 	// Queue returns once they are in the ledger. It may be repeated.
-	Queue(ctx context.Context, e *deliver.Event, turns []deliver.Turn) error
+	Queue(ctx context.Context, e *deliver.Event, turns []ledger.Turn) error
 }
 
 // Receivers are where an event goes.
 type Receivers struct {
 	Targets  []deliver.Target // by tasks
-	Turns    []deliver.Turn   // in the order of a key
+	Turns    []ledger.Turn    // in the order of a key
 	Revision int64            // that a worker must know to know them
 }
 
@@ -35,7 +36,7 @@ func ReceiversOf(e *Event, matched subscriptions.Received) Receivers {
 		if e.Test {
 			to.Targets = append(to.Targets, deliver.Target{Subscription: o.ID})
 		} else {
-			to.Turns = append(to.Turns, deliver.Turn{Subscription: o.ID, Key: o.Key})
+			to.Turns = append(to.Turns, ledger.Turn{Subscription: o.ID, Key: o.Key})
 		}
 	}
 	return to
@@ -43,7 +44,7 @@ func ReceiversOf(e *Event, matched subscriptions.Received) Receivers {
 
 // queue writes the deliveries that go in the order of a key. That is done before the event is acknowledged: a process that has
 // passed its place in the stream knows that they are there.
-func (j *job) queue(turns []deliver.Turn) error {
+func (j *job) queue(turns []ledger.Turn) error {
 	if len(turns) == 0 {
 		return nil
 	}
@@ -51,18 +52,18 @@ func (j *job) queue(turns []deliver.Turn) error {
 }
 
 // Floor asks how far fan-out has come in the stream of events.
-func Floor(js natsjs.JetStream) func(context.Context) (deliver.Floor, error) {
-	return func(ctx context.Context) (deliver.Floor, error) {
+func Floor(js natsjs.JetStream) func(context.Context) (ledger.Floor, error) {
+	return func(ctx context.Context) (ledger.Floor, error) {
 		stream, err := js.Stream(ctx, Stream)
 		if err != nil {
-			return deliver.Floor{}, fmt.Errorf("look at stream %s: %w", Stream, err)
+			return ledger.Floor{}, fmt.Errorf("look at stream %s: %w", Stream, err)
 		}
 		consumer, err := stream.Consumer(ctx, Durable)
 		if err != nil {
-			return deliver.Floor{}, fmt.Errorf("look at consumer %s: %w", Durable, err)
+			return ledger.Floor{}, fmt.Errorf("look at consumer %s: %w", Durable, err)
 		}
 		at := consumer.CachedInfo()
-		floor := deliver.Floor{Seq: at.AckFloor.Stream, Since: stream.CachedInfo().Created}
+		floor := ledger.Floor{Seq: at.AckFloor.Stream, Since: stream.CachedInfo().Created}
 		// What was deleted from the stream moves no floor until the next acknowledgement.
 		if at.NumAckPending == 0 {
 			floor.Seq = max(floor.Seq, at.Delivered.Stream)

@@ -9,6 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 )
 
 const (
@@ -64,7 +65,7 @@ func (s *Settling) Over(ctx context.Context) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
-	err := deliver.CaughtUp(ctx, s.js)
+	err := ledger.CaughtUp(ctx, s.js)
 	return err == nil, err
 }
 

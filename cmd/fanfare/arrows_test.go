@@ -35,7 +35,7 @@ func arrows() map[string][]string {
 		"fanout":            stage("deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
 		"fanout/replay":     stage("fanout", "deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
 		"fanout/audit":      stage("fanout", "deliver", "deliver/history", "deliver/ledger", "deliver/outcome", "subscriptions"),
-		"fanout/fanouttest": stage("fanout", "deliver", "subscriptions", "internal/servertest"), // for tests
+		"fanout/fanouttest": stage("fanout", "deliver", "deliver/ledger", "subscriptions", "internal/servertest"), // for tests
 		"deliver":           stage("deliver/throttle", "deliver/webhook", "deliver/ledger", "deliver/outcome", "subscriptions"),
 		"deliver/ledger":    stage("deliver/outcome", "subscriptions"),
 		"deliver/history":   stage("deliver/ledger", "deliver/outcome", "subscriptions"),

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/docs"
 	"github.com/fanfarehq/fanfare/fanout"
@@ -106,7 +107,7 @@ type shared struct {
 	ledger    *fanout.Ledger // of events
 	reader    *fanout.Reader
 	events    *deliver.Events
-	turns     *deliver.Turns
+	turns     *ledger.Turns
 	quotas    *quota.Quotas
 	keys      *tenantkeys.Keys
 	own       deploymentKeys
@@ -159,7 +160,7 @@ func share(ctx context.Context, s *settings, g ground) (*shared, error) {
 		ledger: fanout.NewLedger(g.db), reader: fanout.NewReader(g.js),
 		suspects: newSuspects(g),
 	}
-	sh.turns = deliver.NewTurns(deliver.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
+	sh.turns = ledger.NewTurns(ledger.TurnsDeps{DB: g.db, Floor: fanout.Floor(g.js)})
 	if sh.own, err = readDeploymentKeys(ctx, s, keyring.New(g.db, ring)); err != nil {
 		return nil, err
 	}
@@ -314,7 +315,7 @@ func (a *assembly) send(sh *shared) error {
 	if err != nil {
 		return err
 	}
-	recorder, err := deliver.NewRecorder(deliver.RecorderDeps{
+	recorder, err := ledger.NewRecorder(ledger.RecorderDeps{
 		JS: sh.js, DB: sh.db, Turns: sh.turns, Keys: sh.keys, Metrics: metrics.Ledger, Logger: sh.log, Suspects: sh.suspects.outcomes,
 	})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout/audit"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -46,7 +46,7 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 	undo.add("publishing", publisher.Close)
 	auditor := sh.auditor(sh.outbox(publisher))
 	now := time.Now()
-	span := deliver.Span{Since: now.Add(-cmd.Span), Until: now}
+	span := ledger.Span{Since: now.Add(-cmd.Span), Until: now}
 	found, err := auditor.Audit(ctx, span)
 	if err != nil {
 		return err

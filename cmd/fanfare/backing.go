@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/embedded"
@@ -175,7 +176,7 @@ func inboxes(s *settings) []jetstream.Inbox {
 		fanout.Inbox(s.fanout.EventsMaxAge, s.fanout.EventsMaxBytes),
 		deliver.Inbox(s.deliver.TasksMaxBytes),
 		deliver.BacklogInbox(s.deliver.BacklogMaxBytes),
-		deliver.AttemptsInbox(s.deliver.AttemptsMaxBytes),
+		ledger.Inbox(s.deliver.AttemptsMaxBytes),
 	}
 	for i := range all {
 		all[i].Stream.Replicas, all[i].Settings = s.server.StreamReplicas, map[string]string{}

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/audit"
 	"github.com/fanfarehq/fanfare/fanout/replay"
@@ -36,7 +37,7 @@ func (sh *shared) retention() *postgres.Retention {
 // operations adds to the API what operators and support use.
 func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	eraser := fanout.NewEraser(fanout.EraserDeps{
-		JetStream: sh.js, DB: sh.db, Deliveries: deliver.NewEraser(sh.db), Forget: sh.events.Forget,
+		JetStream: sh.js, DB: sh.db, Deliveries: ledger.NewEraser(sh.db), Forget: sh.events.Forget,
 	})
 	eraser.Register(to)
 	// Its subscriptions first, so that nothing new is made.

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -56,11 +57,11 @@ func needed(s *settings, r role) []jetstream.Inbox {
 	for _, in := range inboxes(s) {
 		reads := map[string]bool{
 			fanout.Stream: r.is(roleFanout), deliver.Stream: r.is(roleDeliver), deliver.BacklogStream: r.is(roleDeliver),
-			deliver.AttemptsStream: r.is(roleDeliver),
+			ledger.Stream: r.is(roleDeliver),
 		}
 		uses := map[string]bool{
 			fanout.Stream: true, deliver.Stream: r.is(roleFanout, roleDeliver),
-			deliver.BacklogStream: r.is(roleFanout, roleDeliver), deliver.AttemptsStream: r.is(roleAPI, roleDeliver),
+			deliver.BacklogStream: r.is(roleFanout, roleDeliver), ledger.Stream: r.is(roleAPI, roleDeliver),
 		}
 		if !reads[in.Stream.Name] {
 			in.Consumers = nil
@@ -91,7 +92,7 @@ func publishes(r role) (all []outlet) {
 		all = append(all, outlet{deliver.Stream, "tasks.ready"})
 	}
 	if r.is(roleDeliver) {
-		all = append(all, outlet{deliver.AttemptsStream, "attempts.ready"})
+		all = append(all, outlet{ledger.Stream, "attempts.ready"})
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
@@ -27,9 +28,9 @@ func (s *settings) bounds() []bound {
 		{fanout.Stream, "MaxBytes", "FANFARE_EVENTS_MAX_BYTES", &s.fanout.EventsMaxBytes},
 		{deliver.Stream, "MaxBytes", "FANFARE_TASKS_MAX_BYTES", &s.deliver.TasksMaxBytes},
 		{deliver.BacklogStream, "MaxBytes", "FANFARE_BACKLOG_MAX_BYTES", &s.deliver.BacklogMaxBytes},
-		{deliver.AttemptsStream, "MaxBytes", "FANFARE_ATTEMPTS_MAX_BYTES", &s.deliver.AttemptsMaxBytes},
+		{ledger.Stream, "MaxBytes", "FANFARE_ATTEMPTS_MAX_BYTES", &s.deliver.AttemptsMaxBytes},
 	}
-	for _, stream := range []string{fanout.Stream, deliver.Stream, deliver.BacklogStream, deliver.AttemptsStream} {
+	for _, stream := range []string{fanout.Stream, deliver.Stream, deliver.BacklogStream, ledger.Stream} {
 		all = append(all, bound{stream, "Replicas", "FANFARE_STREAM_REPLICAS", &s.server.StreamReplicas})
 	}
 	return all

@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -92,8 +93,8 @@ type Gap struct {
 }
 
 // Audit looks at the events that were accepted in a span, by whole milliseconds.
-func (a *Auditor) Audit(ctx context.Context, span deliver.Span) (*Audit, error) {
-	span = deliver.Span{Since: span.Since.UTC().Truncate(time.Millisecond), Until: span.Until.UTC().Truncate(time.Millisecond)}
+func (a *Auditor) Audit(ctx context.Context, span ledger.Span) (*Audit, error) {
+	span = ledger.Span{Since: span.Since.UTC().Truncate(time.Millisecond), Until: span.Until.UTC().Truncate(time.Millisecond)}
 	r := &Audit{Since: span.Since, Until: span.Until, Gaps: []Gap{}}
 	if _, err := a.Directory.Fresh(ctx); err != nil {
 		return nil, err
@@ -156,7 +157,7 @@ func (a *Auditor) Mend(ctx context.Context, r *Audit) (left int, err error) {
 
 // missing finds the deliveries that are neither in the ledger nor on their way, and returns how many are on
 // their way.
-func (a *Auditor) missing(ctx context.Context, span deliver.Span, r *Audit) (onTheirWay int64, err error) {
+func (a *Auditor) missing(ctx context.Context, span ledger.Span, r *Audit) (onTheirWay int64, err error) {
 	suspects, err := a.Books.Shortages(ctx, span, maxGaps)
 	if err != nil || len(suspects) == 0 {
 		return 0, err
@@ -167,7 +168,7 @@ func (a *Auditor) missing(ctx context.Context, span deliver.Span, r *Audit) (onT
 	if err != nil {
 		return 0, err
 	}
-	if err := deliver.CaughtUp(ctx, a.JetStream); err != nil {
+	if err := ledger.CaughtUp(ctx, a.JetStream); err != nil {
 		return 0, err
 	}
 	for _, s := range suspects {

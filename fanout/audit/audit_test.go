@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/audit"
@@ -34,7 +35,7 @@ type auditing struct {
 func newAuditing(t *testing.T) *auditing {
 	t.Helper()
 	h := &auditing{House: fanouttest.New(t)}
-	if err := jetstream.Apply(t.Context(), h.JS, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), h.JS, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), ledger.Inbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	publisher, err := jetstream.NewPublisher(h.JS, jetstream.PublisherConfig{})
@@ -104,7 +105,7 @@ func (h *auditing) exec(query string, args ...any) {
 
 func (h *auditing) audit() *audit.Audit {
 	h.T.Helper()
-	found, err := h.auditor.Audit(h.T.Context(), deliver.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Minute)})
+	found, err := h.auditor.Audit(h.T.Context(), ledger.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Minute)})
 	if err != nil {
 		h.T.Fatal(err)
 	}

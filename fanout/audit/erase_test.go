@@ -6,6 +6,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 )
@@ -25,7 +26,7 @@ SELECT overlay(id::text placing 'ffff' from 33)::uuid, tenant, event_uid, event_
 func (h *auditing) eraser() *fanout.Eraser {
 	h.T.Helper()
 	return fanout.NewEraser(fanout.EraserDeps{
-		JetStream: h.JS, DB: h.DB, Deliveries: deliver.NewEraser(h.DB), Forget: h.events.Forget,
+		JetStream: h.JS, DB: h.DB, Deliveries: ledger.NewEraser(h.DB), Forget: h.events.Forget,
 	})
 }
 

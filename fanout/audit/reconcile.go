@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -51,7 +51,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 
 // round looks at events that became overdue since the last one, and again at those it could not mend.
 func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, error) {
-	span := deliver.Span{Since: place, Until: r.now().Add(-reconcileGrace)}
+	span := ledger.Span{Since: place, Until: r.now().Add(-reconcileGrace)}
 	if oldest := span.Until.Add(-reconcileBack); span.Since.Before(oldest) {
 		span.Since = oldest
 	}

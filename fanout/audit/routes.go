@@ -7,7 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
@@ -33,7 +33,7 @@ func (a *Auditor) Register(to huma.API) {
 }
 
 func (a *Auditor) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
-	span := deliver.Span{Since: api.Instant(in.Since), Until: api.Instant(in.Until)}
+	span := ledger.Span{Since: api.Instant(in.Since), Until: api.Instant(in.Until)}
 	if span.Until.IsZero() {
 		span.Until = time.Now()
 	}

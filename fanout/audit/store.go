@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
@@ -20,7 +20,7 @@ type auditStore struct {
 
 // window returns the rows of a span that must be in the stream, and counts those that need not be any more:
 // events older than the stream, and erased ones.
-func (s *auditStore) window(ctx context.Context, span deliver.Span, first uint64) (map[uuid.UUID]fanout.Recorded, int64, error) {
+func (s *auditStore) window(ctx context.Context, span ledger.Span, first uint64) (map[uuid.UUID]fanout.Recorded, int64, error) {
 	low, high := event.FirstUID(span.Since), event.FirstUID(span.Until)
 	var aged int64
 	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM events WHERE uid >= $1 AND uid < $2 AND (seq < $3 OR erased_at IS NOT NULL)`,
@@ -106,7 +106,7 @@ func sequences(rows *sql.Rows) (map[uint64]bool, error) {
 }
 
 // matched is how many subscriptions the events of a span matched.
-func (s *auditStore) matched(ctx context.Context, span deliver.Span) (n int64, err error) {
+func (s *auditStore) matched(ctx context.Context, span ledger.Span) (n int64, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT coalesce(sum(matched), 0) FROM events WHERE uid >= $1 AND uid < $2`,
 		event.FirstUID(span.Since), event.FirstUID(span.Until)).Scan(&n)
 	if err != nil {

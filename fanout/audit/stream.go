@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
@@ -23,7 +23,7 @@ type seen struct {
 
 // holdStreamAgainstLedger counts the events of a span in both and names those that only one has. The messages of the
 // stream come in the order of their times, so the ledger is read in windows beside them.
-func (a *Auditor) holdStreamAgainstLedger(ctx context.Context, span deliver.Span, r *Audit) error {
+func (a *Auditor) holdStreamAgainstLedger(ctx context.Context, span ledger.Span, r *Audit) error {
 	stream, err := a.JetStream.Stream(ctx, fanout.Stream)
 	if err != nil {
 		return fmt.Errorf("look at stream %s: %w", fanout.Stream, err)
@@ -55,7 +55,7 @@ func (a *Auditor) holdStreamAgainstLedger(ctx context.Context, span deliver.Span
 type streamAudit struct {
 	*Auditor
 	report *Audit
-	span   deliver.Span
+	span   ledger.Span
 	first  uint64 // of the stream's messages
 	done   uint64 // up to here fan-out has done its work
 	from   time.Time
@@ -105,7 +105,7 @@ func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 		n++
 	}
 	window := s.seen[:n]
-	rows, aged, err := s.store.window(ctx, deliver.Span{Since: s.from, Until: to}, s.first)
+	rows, aged, err := s.store.window(ctx, ledger.Span{Since: s.from, Until: to}, s.first)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -67,7 +68,7 @@ func NewOn(t testing.TB, nc *nats.Conn) *House {
 	h.Store = subscriptions.New(h.DB, ring, egress.Policy{})
 	h.Directory = subscriptions.NewDirectory(h.DB, ring, slog.New(slog.DiscardHandler))
 	h.Ledger = fanout.NewLedger(h.DB)
-	h.Queue = &Queue{to: deliver.NewTurns(deliver.TurnsDeps{DB: h.DB, Floor: fanout.Floor(h.JS)})}
+	h.Queue = &Queue{to: ledger.NewTurns(ledger.TurnsDeps{DB: h.DB, Floor: fanout.Floor(h.JS)})}
 	return h
 }
 
@@ -261,11 +262,11 @@ func (t *Tray) Targets() map[string]map[uuid.UUID]int {
 
 // Queue counts what fan-out queues in the order of a key.
 type Queue struct {
-	to    *deliver.Turns
+	to    *ledger.Turns
 	Calls atomic.Int64
 }
 
-func (q *Queue) Queue(ctx context.Context, e *deliver.Event, turns []deliver.Turn) error {
+func (q *Queue) Queue(ctx context.Context, e *deliver.Event, turns []ledger.Turn) error {
 	q.Calls.Add(1)
 	return q.to.Queue(ctx, e, turns)
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -37,8 +37,8 @@ func (b Backfill) Begin(ctx context.Context, tx *sql.Tx, sub *subscriptions.Subs
 			"must not be before %s: events are kept for %s", oldest.UTC().Add(time.Second).Format(time.RFC3339), b.MaxAge)}}}
 	}
 	made, err := (&replayStore{db: b.DB, quotas: b.Quotas}).createIn(ctx, tx, &replay{
-		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: deliver.OnlyMissing,
-		span: deliver.Span{Since: api.Instant(since), Until: api.Instant(now)}, rate: defaultRate,
+		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: ledger.OnlyMissing,
+		span: ledger.Span{Since: api.Instant(since), Until: api.Instant(now)}, rate: defaultRate,
 	})
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("begin backfill: %w", err)

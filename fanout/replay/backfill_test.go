@@ -10,6 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/fanout/replay"
@@ -24,7 +25,7 @@ const eventsAge = 24 * time.Hour
 func newBackfilling(t *testing.T) *replaying {
 	t.Helper()
 	h := &replaying{House: fanouttest.New(t)}
-	if err := jetstream.Apply(t.Context(), h.JS, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), deliver.AttemptsInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), h.JS, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20), ledger.Inbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	quotas, err := quota.New(quota.Config{Replays: 20}, quota.Deps{DB: h.DB})
@@ -172,7 +173,7 @@ VALUES ($1, 'acme', $2, $3, 'order.created', $4, $5, 0, 'delivered', 'ok', 1, no
 	}
 	h.acknowledge(deliver.Stream, deliver.Durable)
 	waits("the recorder")
-	h.acknowledge(deliver.AttemptsStream, deliver.RecorderDurable)
+	h.acknowledge(ledger.Stream, ledger.Durable)
 	if v := h.done(backfill); v.Matched != 3 || v.Sent != 3 {
 		t.Errorf("the backfill is %+v, want the 3 events that were before", v)
 	}

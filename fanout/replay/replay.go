@@ -10,7 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -36,8 +36,8 @@ type replay struct {
 	id           uuid.UUID
 	tenant       string
 	subscription uuid.NullUUID // none: of every subscription, dead letters only
-	only         deliver.Only
-	span         deliver.Span
+	only         ledger.Only
+	span         ledger.Span
 	eventID      string
 	types        []string
 	rate         int // deliveries per second
@@ -147,8 +147,8 @@ func (r Routes) start(ctx context.Context, in *replayInput) (*replayOutput, erro
 	}
 	now := r.Now()
 	p := &replay{
-		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: deliver.Only(in.Body.Only),
-		span: deliver.Span{Since: in.Body.Since, Until: now}, types: in.Body.Types, rate: in.Body.Rate, dryRun: in.Body.DryRun,
+		id: newID(now), tenant: sub.Tenant, subscription: uuid.NullUUID{UUID: sub.ID, Valid: true}, only: ledger.Only(in.Body.Only),
+		span: ledger.Span{Since: in.Body.Since, Until: now}, types: in.Body.Types, rate: in.Body.Rate, dryRun: in.Body.DryRun,
 	}
 	if in.Body.Until != nil {
 		p.span.Until = *in.Body.Until
@@ -176,7 +176,7 @@ func (r Routes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutp
 	}
 	now := r.Now()
 	p := &replay{
-		id: newID(now), tenant: tenant, only: deliver.OnlyDead, span: deliver.Span{Since: time.UnixMilli(0), Until: now},
+		id: newID(now), tenant: tenant, only: ledger.OnlyDead, span: ledger.Span{Since: time.UnixMilli(0), Until: now},
 		eventID: in.Body.Event, rate: in.Body.Rate, dryRun: in.Body.DryRun,
 	}
 	if in.Body.Subscription != "" {

@@ -14,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/survive"
@@ -53,7 +54,7 @@ type Deps struct {
 type Replayer struct {
 	Deps
 	store  *replayStore
-	again  *deliver.Repeater
+	again  *ledger.Repeater
 	worker string
 }
 
@@ -64,7 +65,7 @@ func NewReplayer(deps Deps) *Replayer {
 		host = "replayer"
 	}
 	return &Replayer{
-		Deps: deps, store: newReplayStore(deps.DB), again: deliver.NewRepeater(deps.DB), worker: host + "-" + uuid.NewString(),
+		Deps: deps, store: newReplayStore(deps.DB), again: ledger.NewRepeater(deps.DB), worker: host + "-" + uuid.NewString(),
 	}
 }
 
@@ -147,7 +148,7 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 			return 0, r.store.end(ctx, p, r.worker) // Nobody is there to receive it.
 		}
 	}
-	if p.only == deliver.OnlyMissing && !p.lastSeq.Valid {
+	if p.only == ledger.OnlyMissing && !p.lastSeq.Valid {
 		if over, err := at.Over(ctx); err != nil || !over {
 			return fanout.SettlePoll, err
 		}
@@ -187,7 +188,7 @@ func (r *Replayer) write(ctx context.Context, p *replay, of stretch) (time.Durat
 }
 
 // putInOrder gives those deliveries of a replay their key whose subscriptions ask for an order.
-func (r *Replayer) putInOrder(ctx context.Context, list []deliver.Again) error {
+func (r *Replayer) putInOrder(ctx context.Context, list []ledger.Again) error {
 	for i := range list {
 		a := &list[i]
 		sub, ok := r.Directory.Get(a.Subscription)
@@ -202,7 +203,7 @@ func (r *Replayer) putInOrder(ctx context.Context, list []deliver.Again) error {
 			return fmt.Errorf("read event %s: %w", a.EventID, err)
 		}
 		if key, ok := r.Directory.OrderingKey(e, sub); ok {
-			a.Order = uuid.NullUUID{UUID: deliver.OrderKey(key), Valid: true}
+			a.Order = uuid.NullUUID{UUID: ledger.OrderKey(key), Valid: true}
 		}
 	}
 	return nil

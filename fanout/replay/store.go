@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/lib/pq"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -204,7 +204,7 @@ func onlyMine(res sql.Result, err error, what string) error {
 
 // send makes the deliveries of a stretch and moves the replay's place in one transaction. It returns after how long
 // the next delivery may be due.
-func (s *replayStore) send(ctx context.Context, p *replay, worker string, of stretch, with *deliver.Repeater) (wait time.Duration, err error) {
+func (s *replayStore) send(ctx context.Context, p *replay, worker string, of stretch, with *ledger.Repeater) (wait time.Duration, err error) {
 	every := time.Second / time.Duration(p.rate)
 	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
 		var from time.Time
@@ -217,7 +217,7 @@ SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND 
 		if err != nil {
 			return err
 		}
-		n, err := with.Send(ctx, tx, p.only, of.list, deliver.Pace{From: from, Every: every})
+		n, err := with.Send(ctx, tx, p.only, of.list, ledger.Pace{From: from, Every: every})
 		if err != nil {
 			return err
 		}

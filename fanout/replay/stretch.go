@@ -6,13 +6,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // stretch is the next part of a replay.
 type stretch struct {
-	list  []deliver.Again
+	list  []ledger.Again
 	place uuid.UUID
 	last  bool
 }
@@ -29,8 +30,8 @@ func (r *replay) most() int {
 func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Subscription) (stretch, error) {
 	limit := p.most()
 	of := stretch{place: p.place}
-	if p.only == deliver.OnlyDead {
-		list, err := r.again.Dead(ctx, deliver.Dead{
+	if p.only == ledger.OnlyDead {
+		list, err := r.again.Dead(ctx, ledger.Dead{
 			Span: p.span, Tenant: p.tenant, Subscription: p.subscription.UUID, EventID: p.eventID, Types: p.types, Before: p.createdAt,
 		}, p.place, limit)
 		if len(list) > 0 {
@@ -56,7 +57,7 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 		return of, err
 	}
 	for _, row := range matching {
-		of.list = append(of.list, deliver.Again{
+		of.list = append(of.list, ledger.Again{
 			Tenant: row.Tenant, EventUID: row.UID, EventID: row.ID, EventType: row.Type, Seq: row.Seq, Subscription: sub.ID, Place: row.UID,
 		})
 	}

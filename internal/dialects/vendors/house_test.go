@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
@@ -83,7 +84,7 @@ func newHouse(t testing.TB, changes ...func(*house)) *house {
 	_, _ = rand.Read(key) // it never fails
 	h.ring = "k1:" + base64.StdEncoding.EncodeToString(key)
 	h.js = must(natsjs.New(servertest.Connect(t, servertest.NATS(t))))(t)
-	inboxes := []jetstream.Inbox{fanout.Inbox(24*time.Hour, 256<<20), deliver.Inbox(64 << 20), deliver.BacklogInbox(64 << 20), deliver.AttemptsInbox(64 << 20)}
+	inboxes := []jetstream.Inbox{fanout.Inbox(24*time.Hour, 256<<20), deliver.Inbox(64 << 20), deliver.BacklogInbox(64 << 20), ledger.Inbox(64 << 20)}
 	if err := jetstream.Apply(t.Context(), h.js, inboxes...); err != nil {
 		t.Fatal(err)
 	}
@@ -125,18 +126,18 @@ func (h *house) build() {
 	if h.strict {
 		events.EventTypes = fanout.Strict
 	}
-	rules, ledger, reader := fanout.NewRules(events, h.dir, event.NewMarks([]byte("marks"))), fanout.NewLedger(h.db), fanout.NewReader(h.js)
+	rules, fanned, reader := fanout.NewRules(events, h.dir, event.NewMarks([]byte("marks"))), fanout.NewLedger(h.db), fanout.NewReader(h.js)
 	bytesOf := must(deliver.NewEvents(deliver.EventsConfig{Read: readEvents(reader)}, h.db))(t)
 	metrics := must(deliver.NewMetrics(prometheus.NewRegistry()))(t)
 
 	timeout := ingest.DefaultConfig()
 	timeout.Timeout = 30 * time.Second
 	in := must(ingest.New(timeout, ingest.Deps{
-		DB: h.db, Publisher: h.publisher(true), Directory: h.dir, Rules: rules, Ledger: ledger, Reader: reader,
+		DB: h.db, Publisher: h.publisher(true), Directory: h.dir, Rules: rules, Ledger: fanned, Reader: reader,
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	stage := must(fanout.New(events, fanout.Deps{
-		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: deliver.NewOutbox(h.js, h.publisher(false)), Ledger: ledger,
+		JetStream: h.js, Directory: h.dir, Rules: rules, Outbox: deliver.NewOutbox(h.js, h.publisher(false)), Ledger: fanned,
 		Logger: discard, Metrics: prometheus.NewRegistry(),
 	}))(t)
 	poster := webhook.DefaultPosterConfig()
@@ -146,7 +147,7 @@ func (h *house) build() {
 		JS: h.js, DB: h.db, Publisher: h.publisher(false), Directory: h.dir, Disabler: h.store,
 		Poster: must(webhook.NewPoster(client, poster, time.Now))(t), Events: bytesOf, Metrics: metrics, Logger: discard,
 	}))(t)
-	recorder := must(deliver.NewRecorder(deliver.RecorderDeps{JS: h.js, DB: h.db, Metrics: metrics.Ledger, Logger: discard}))(t)
+	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: h.js, DB: h.db, Metrics: metrics.Ledger, Logger: discard}))(t)
 	h.run(stage.Run, worker.Run, recorder.Run)
 
 	keys := must(access.New(h.access, access.Deps{DB: h.db, Peppers: must(access.ParsePeppers(h.ring))(t), Client: client}))(t)

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 )
 
 // LedgerMetrics are those of the ledger and of all that read its messages; one for each process.
-type LedgerMetrics struct {
+type Metrics struct {
 	Quarantined prometheus.Counter
 	Panics      prometheus.Counter
 	WaitingTurn prometheus.Gauge
@@ -20,14 +20,14 @@ type LedgerMetrics struct {
 }
 
 // NewLedgerMetrics makes the metrics and registers them.
-func NewLedgerMetrics(to prometheus.Registerer) (*LedgerMetrics, error) {
+func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fanfare", Name: name, Help: help})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "fanfare", Name: name, Help: help})
 	}
-	m := &LedgerMetrics{
+	m := &Metrics{
 		Quarantined: counter("messages_quarantined_total", "Messages of tasks and outcomes that could not be read."),
 		Panics:      counter("attempt_panics_total", "Attempts that panicked."),
 		WaitingTurn: gauge("deliveries_waiting_turn", "Deliveries that wait for the one before them in the order of their key."),

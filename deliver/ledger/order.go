@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
@@ -25,11 +26,11 @@ import (
 // just been passed by fan-out, and now and then to whatever was left over. All give them under one lock, so that a
 // key never has two.
 type Turns struct {
-	ledger *ledger
+	ledger *Ledger
 	ask    func(context.Context) (Floor, error)
-	floor  atomic.Pointer[Floor] // the last that was heard of
+	Floor  atomic.Pointer[Floor] // the last that was heard of
 	queue  *group.Committer[*queued]
-	given  chan struct{} // holds one when turns were given
+	Given  chan struct{} // holds one when turns were given
 }
 
 // Floor says how far fan-out has come.
@@ -49,8 +50,8 @@ type TurnsDeps struct {
 
 // NewTurns makes Turns.
 func NewTurns(deps TurnsDeps) *Turns {
-	t := &Turns{ledger: newLedger(deps.DB), ask: deps.Floor, given: make(chan struct{}, 1)}
-	t.floor.Store(&Floor{})
+	t := &Turns{ledger: New(deps.DB), ask: deps.Floor, Given: make(chan struct{}, 1)}
+	t.Floor.Store(&Floor{})
 	t.queue = group.New(group.Limits{Count: 1000, Timeout: 20 * time.Second}, nil, t.write)
 	return t
 }
@@ -70,7 +71,7 @@ func OrderKey(key string) (id uuid.UUID) {
 
 // Queue writes deliveries of an event that wait for their turn. It returns once they are in the ledger, and may be
 // repeated: what is there or has ended stays as it is.
-func (t *Turns) Queue(ctx context.Context, e *Event, turns []Turn) error {
+func (t *Turns) Queue(ctx context.Context, e *event.Event, turns []Turn) error {
 	q := &queued{event: e, turns: turns}
 	err := t.queue.Do(ctx, q)
 	if err == nil {
@@ -84,22 +85,22 @@ func (t *Turns) Queue(ctx context.Context, e *Event, turns []Turn) error {
 
 // queued is what one caller has to write.
 type queued struct {
-	event *Event
+	event *event.Event
 	turns []Turn
 	err   error // of this event alone
 }
 
-// write writes a group. Should one event be at fault, it alone fails.
+// Write writes a group. Should one event be at fault, it alone fails.
 func (t *Turns) write(ctx context.Context, list []*queued) error {
 	write := func(list []*queued) error { return t.ledger.queue(ctx, list) }
-	return group.Apart(list, write, refused, func(q *queued, err error) error {
+	return group.Apart(list, write, Refused, func(q *queued, err error) error {
 		q.err = err
 		return nil
 	})
 }
 
-// place is a key of a subscription.
-type place struct{ subscription, key uuid.UUID }
+// Place is a key of a subscription.
+type Place struct{ Subscription, Key uuid.UUID }
 
 // floorTimeout bounds one question of how far fan-out has come.
 const floorTimeout = 5 * time.Second
@@ -112,17 +113,17 @@ func (t *Turns) refresh(ctx context.Context) (Floor, error) {
 	if err != nil {
 		return f, fmt.Errorf("ask how far fan-out has come: %w", err)
 	}
-	t.floor.Store(&f)
+	t.Floor.Store(&f)
 	return f, nil
 }
 
 // pass gives turns to those that are next at places where one has ended. It is called after that was committed: so
 // what it does not see was written later, and will be found by who sees fan-out pass it.
-func (t *Turns) pass(ctx context.Context, places []place) error {
+func (t *Turns) pass(ctx context.Context, places []Place) error {
 	if len(places) == 0 {
 		return nil
 	}
-	floor := *t.floor.Load()
+	floor := *t.Floor.Load()
 	early, err := t.give(ctx, places, floor)
 	if err != nil || early == 0 {
 		return err
@@ -136,11 +137,11 @@ func (t *Turns) pass(ctx context.Context, places []place) error {
 }
 
 // give gives turns at places, and returns at how many the next one is not yet passed by fan-out.
-func (t *Turns) give(ctx context.Context, places []place, floor Floor) (early int, err error) {
-	given, early, err := t.ledger.giveTurns(ctx, places, floor)
+func (t *Turns) give(ctx context.Context, places []Place, floor Floor) (early int, err error) {
+	given, early, err := t.ledger.GiveTurns(ctx, places, floor)
 	if given > 0 {
 		select {
-		case t.given <- struct{}{}:
+		case t.Given <- struct{}{}:
 		default:
 		}
 	}

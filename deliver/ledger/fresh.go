@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -29,7 +29,7 @@ ON CONFLICT DO NOTHING`
 
 // written is what a group of records came to.
 type written struct {
-	places  []place // keys that may go on once the group is committed
+	places  []Place // keys that may go on once the group is committed
 	repeats bool    // deliveries were there already
 }
 
@@ -38,23 +38,23 @@ type written struct {
 // Records come again after a crash, then many in a row, and hardly ever otherwise. So a group is written as if all its rows
 // were new, unless the one before had a repeat or nothing is known yet; one that meets a repeat is rolled back and written
 // again.
-func (l *ledger) writeOrdered(ctx context.Context, records []*outcome.Record) ([]place, error) {
+func (l *Ledger) writeOrdered(ctx context.Context, records []*outcome.Record) ([]Place, error) {
 	if err := l.prepare(ctx, endFresh, endFreshOnce, endDeferred, putOff, addAttempts); err != nil {
 		return nil, err
 	}
 	b := sortOut(records)
-	done, err := l.writeBatch(ctx, b, !l.allNew.Load())
+	done, err := l.writeBatch(ctx, b, !l.AllNew.Load())
 	if pq.As(err, pqerror.UniqueViolation) != nil {
 		done, err = l.writeBatch(ctx, b, true)
 	}
 	if err == nil && len(b.fresh) > 0 {
-		l.allNew.Store(!done.repeats)
+		l.AllNew.Store(!done.repeats)
 	}
 	return done.places, err
 }
 
-func (l *ledger) writeBatch(ctx context.Context, b batch, bear bool) (done written, err error) {
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+func (l *Ledger) writeBatch(ctx context.Context, b batch, bear bool) (done written, err error) {
+	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) (err error) {
 		done, err = l.record(ctx, tx, b, bear)
 		return err
 	})
@@ -63,7 +63,7 @@ func (l *ledger) writeBatch(ctx context.Context, b batch, bear bool) (done writt
 
 // endFresh ends deliveries and reports whether some were there already. Unless those are to be borne, they violate the
 // key.
-func (l *ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Record, bear bool) (repeats bool, err error) {
+func (l *Ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Record, bear bool) (repeats bool, err error) {
 	statement := endFresh
 	if bear {
 		statement = endFreshOnce

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 // Eraser removes what the ledger of deliveries knows of contents: pending deliveries are cancelled, responses and
 // kept bytes go. The rows stay, and with them the counts. All may be repeated.
 type Eraser struct {
-	ledger *ledger
+	ledger *Ledger
 }
 
 // NewEraser makes an Eraser.
-func NewEraser(db *sql.DB) *Eraser { return &Eraser{ledger: newLedger(db)} }
+func NewEraser(db *sql.DB) *Eraser { return &Eraser{ledger: New(db)} }
 
 // EraseTenant removes all deliveries of a tenant, with their attempts. It goes on where it was stopped.
 func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
@@ -32,7 +32,7 @@ func (e *Eraser) EraseTenant(ctx context.Context, tenant string) error {
 
 // CountTenant counts what EraseTenant has to remove.
 func (e *Eraser) CountTenant(ctx context.Context, tenant string) (n int64, err error) {
-	err = e.ledger.db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM deferrals WHERE tenant = $1) + (SELECT count(*) FROM deliveries WHERE tenant = $1)`,
+	err = e.ledger.DB.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM deferrals WHERE tenant = $1) + (SELECT count(*) FROM deliveries WHERE tenant = $1)`,
 		tenant).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count deliveries of tenant %s: %w", tenant, err)
@@ -42,7 +42,7 @@ func (e *Eraser) CountTenant(ctx context.Context, tenant string) (n int64, err e
 
 // EraseEvents removes the kept bytes of events.
 func (e *Eraser) EraseEvents(ctx context.Context, events []uuid.UUID) error {
-	if _, err := e.ledger.db.ExecContext(ctx, `DELETE FROM event_data WHERE uid = ANY($1)`, pq.Array(events)); err != nil {
+	if _, err := e.ledger.DB.ExecContext(ctx, `DELETE FROM event_data WHERE uid = ANY($1)`, pq.Array(events)); err != nil {
 		return fmt.Errorf("erase kept events: %w", err)
 	}
 	return nil
@@ -50,21 +50,21 @@ func (e *Eraser) EraseEvents(ctx context.Context, events []uuid.UUID) error {
 
 // forget removes all rows of a tenant from one of the tables of deliveries, and what belongs to them: a range of ids in one
 // transaction, so that none is long and each looks into few partitions.
-func (l *ledger) forget(ctx context.Context, table, tenant string) error {
+func (l *Ledger) forget(ctx context.Context, table, tenant string) error {
 	for {
 		n := 0
-		err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+		err := postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) (err error) {
 			n, err = forgetRange(ctx, tx, table, tenant)
 			return err
 		})
-		if err != nil || n < followChunk {
+		if err != nil || n < FollowChunk {
 			return err
 		}
 	}
 }
 
 func forgetRange(ctx context.Context, tx *sql.Tx, table, tenant string) (n int, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT id FROM `+table+` WHERE tenant = $1 ORDER BY id LIMIT $2`, tenant, followChunk)
+	rows, err := tx.QueryContext(ctx, `SELECT id FROM `+table+` WHERE tenant = $1 ORDER BY id LIMIT $2`, tenant, FollowChunk)
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +101,7 @@ func collectIDs(rows *sql.Rows) (ids []uuid.UUID, err error) {
 func (e *Eraser) EraseEvent(ctx context.Context, event uuid.UUID) error {
 	if err := e.ledger.erase(ctx, erasure{
 		pending:   `event_uid = $1`,
-		responses: ofEvent,
+		responses: OfEvent,
 		kept:      `uid IN (SELECT uid FROM event_data WHERE uid = $1 LIMIT $2)`,
 		args:      []any{event},
 	}); err != nil {
@@ -118,7 +118,7 @@ type erasure struct {
 
 // erase works in chunks, so that no transaction is long. An attempt in flight is not called back; what it brings back is
 // void, as its row is gone.
-func (l *ledger) erase(ctx context.Context, of erasure) error {
+func (l *Ledger) erase(ctx context.Context, of erasure) error {
 	for _, statement := range []string{
 		// Attempts first: they are found by deliveries that are still there.
 		`WITH chunk AS (
@@ -145,7 +145,7 @@ SELECT count(*) FROM chunk`,
 	} {
 		if _, err := l.chunks(ctx, func(ctx context.Context, tx *sql.Tx) (int64, error) {
 			var n int64
-			err := tx.QueryRowContext(ctx, statement, append(of.args, followChunk)...).Scan(&n)
+			err := tx.QueryRowContext(ctx, statement, append(of.args, FollowChunk)...).Scan(&n)
 			return n, err
 		}); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -39,11 +39,11 @@ type Again struct {
 
 // Repeater makes deliveries of the past again, each as a new generation with a row of its own.
 type Repeater struct {
-	ledger *ledger
+	ledger *Ledger
 }
 
 // NewRepeater makes a Repeater.
-func NewRepeater(db *sql.DB) *Repeater { return &Repeater{ledger: newLedger(db)} }
+func NewRepeater(db *sql.DB) *Repeater { return &Repeater{ledger: New(db)} }
 
 // Span is a span of time over the acceptance of events: since is part of it, until is not.
 type Span struct{ Since, Until time.Time }
@@ -69,7 +69,7 @@ func (r *Repeater) Count(ctx context.Context, only Only, list []Again) (n int, e
 		waiting, err := r.ledger.waiting(ctx, list)
 		return len(list) - waiting, err
 	}
-	last, err := r.ledger.standing(ctx, r.ledger.db, list)
+	last, err := r.ledger.standing(ctx, r.ledger.DB, list)
 	if err != nil {
 		return 0, err
 	}

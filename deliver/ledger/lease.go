@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 // A lease is a row of the deferrals whose worker is named and whose claim_at is the lease's end. All its times are
 // by Postgres' clock. Each new lease takes the next step, so that a late word of the one before is void.
 
-// handOff gives deliveries that are slow or wait a row and a lease, so that their task may be
+// HandOff gives deliveries that are slow or wait a row and a lease, so that their task may be
 // acknowledged. It returns those that it took; the others ended, or somebody else has them. It may be repeated by
 // the same worker, which may not have heard that it succeeded.
 const handOff = `
@@ -33,7 +33,7 @@ WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET claim_at = excluded.claim_at WHERE deferrals.worker = excluded.worker AND deferrals.step = 1
 RETURNING id`
 
-// claim leases deferrals that became due within the last $5 ms, or will within $6. Rows of workers that lost their lease
+// Claim leases deferrals that became due within the last $5 ms, or will within $6. Rows of workers that lost their lease
 // are taken only if it ended before $2: up to there every outcome that was written is in the ledger. A row whose delivery
 // ended is a leftover of a race between two workers; it is claimed like any, and dropped. Deferrals of the subscriptions $7 are left to other workers. Without the OFFSET all of the
 // deliveries might be read to look for a few.
@@ -53,26 +53,26 @@ RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscr
     EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL, d.by_hand,
     d.lapses, d.excused`
 
-// dropLeftovers removes rows whose deliveries ended.
+// DropLeftovers removes rows whose deliveries ended.
 const dropLeftovers = `
 DELETE FROM deferrals d USING unnest($1::uuid[]) AS o (id)
 WHERE d.id = o.id AND EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)`
 
-// giveBack ends leases early. Each says after how many milliseconds the delivery is due again.
+// GiveBack ends leases early. Each says after how many milliseconds the delivery is due again.
 const giveBack = `
 UPDATE deferrals d SET claim_at = now() + o.wait * interval '1 millisecond', due_at = now() + o.wait * interval '1 millisecond',
     reason = coalesce(nullif(o.reason, ''), d.reason), worker = ''
 FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[]) AS o (id, step, wait, reason)
 WHERE d.id = o.id AND d.step = o.step AND d.worker = $5`
 
-// renew makes leases last longer whose outcome cannot be written yet.
+// Renew makes leases last longer whose outcome cannot be written yet.
 const renew = `
 UPDATE deferrals d SET claim_at = now() + $4 * interval '1 millisecond'
 FROM unnest($1::uuid[], $2::int[]) AS o (id, step)
 WHERE d.id = o.id AND d.step = o.step AND d.worker = $3`
 
-// deferral is a delivery as its row among the deferrals has it.
-type deferral struct {
+// Deferral is a delivery as its row among the deferrals has it.
+type Deferral struct {
 	Delivery     uuid.UUID
 	Tenant       string
 	EventUID     uuid.UUID
@@ -91,15 +91,15 @@ type deferral struct {
 	Created      time.Time
 }
 
-// lease says whose leases are taken and for how long.
-type lease struct {
+// Lease says whose leases are taken and for how long.
+type Lease struct {
 	Worker string
 	Length time.Duration
 	Lapses int // of its deliveries so far
 }
 
-// handOff writes the rows of deliveries and returns the ids of those that it took.
-func (l *ledger) handOff(ctx context.Context, list []*deferral, as lease) (map[uuid.UUID]bool, error) {
+// HandOff writes the rows of deliveries and returns the ids of those that it took.
+func (l *Ledger) HandOff(ctx context.Context, list []*Deferral, as Lease) (map[uuid.UUID]bool, error) {
 	c := postgres.Columns(10, len(list))
 	for _, f := range list {
 		c[0].UUID(f.Delivery)
@@ -114,7 +114,7 @@ func (l *ledger) handOff(ctx context.Context, list []*deferral, as lease) (map[u
 		c[9].Time(f.Created)
 	}
 	taken := make(map[uuid.UUID]bool, len(list))
-	err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+	err := postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
 		clear(taken)
 		rows, err := tx.QueryContext(ctx, handOff, append(postgres.Args(c), as.Length.Milliseconds(), as.Worker, as.Lapses)...)
 		if err != nil {
@@ -136,9 +136,9 @@ func (l *ledger) handOff(ctx context.Context, list []*deferral, as lease) (map[u
 	return taken, nil
 }
 
-// claimed is a lease that was taken.
-type claimed struct {
-	deferral
+// Claimed is a lease that was taken.
+type Claimed struct {
+	Deferral
 	Due  time.Time     // by which those that are due are ordered
 	Late time.Duration // how long it was due
 	Wait time.Duration // until it is due, from when it was claimed
@@ -146,21 +146,21 @@ type claimed struct {
 	Lapses int
 }
 
-// dueSpan says which deferrals are claimed: those that became due no longer ago than back, or will be within ahead.
-type dueSpan struct {
+// DueSpan says which deferrals are claimed: those that became due no longer ago than back, or will be within ahead.
+type DueSpan struct {
 	Back, Ahead time.Duration
 	Lapsed      time.Time // bounds the ends of the leases that may be taken over
 	// Elsewhere holds subscriptions whose deferrals are left to other workers.
 	Elsewhere []uuid.UUID
 }
 
-// claim leases up to limit due deferrals. Those of deliveries that ended are returned apart, for dropLeftovers.
-func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (got []*claimed, ended []uuid.UUID, err error) {
+// Claim leases up to limit due deferrals. Those of deliveries that ended are returned apart, for DropLeftovers.
+func (l *Ledger) Claim(ctx context.Context, limit int, span DueSpan, as Lease) (got []*Claimed, ended []uuid.UUID, err error) {
 	elsewhere := postgres.Columns(1, len(span.Elsewhere))
 	for _, id := range span.Elsewhere {
 		elsewhere[0].UUID(id)
 	}
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
 		got, ended = nil, nil
 		rows, err := tx.QueryContext(ctx, claim, limit, span.Lapsed, as.Length.Milliseconds(), as.Worker,
 			span.Back.Milliseconds(), span.Ahead.Milliseconds(), postgres.Args(elsewhere)[0])
@@ -169,7 +169,7 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 		}
 		defer rows.Close()
 		for rows.Next() {
-			c := new(claimed)
+			c := new(Claimed)
 			var late, wait int64
 			var over bool
 			if err := rows.Scan(&c.Delivery, &c.Tenant, &c.EventUID, &c.EventID, &c.EventType, &c.Seq, &c.Subscription,
@@ -188,14 +188,14 @@ func (l *ledger) claim(ctx context.Context, limit int, span dueSpan, as lease) (
 	if err != nil {
 		return nil, nil, fmt.Errorf("claim deferrals: %w", err)
 	}
-	slices.SortFunc(got, func(a, b *claimed) int {
+	slices.SortFunc(got, func(a, b *Claimed) int {
 		return cmp.Or(a.Due.Compare(b.Due), bytes.Compare(a.Delivery[:], b.Delivery[:]))
 	})
 	return got, ended, nil
 }
 
-// dropLeftovers removes the rows of deliveries that ended.
-func (l *ledger) dropLeftovers(ctx context.Context, ended []uuid.UUID) error {
+// DropLeftovers removes the rows of deliveries that ended.
+func (l *Ledger) DropLeftovers(ctx context.Context, ended []uuid.UUID) error {
 	if len(ended) == 0 {
 		return nil
 	}
@@ -203,14 +203,14 @@ func (l *ledger) dropLeftovers(ctx context.Context, ended []uuid.UUID) error {
 	for _, id := range ended {
 		c[0].UUID(id)
 	}
-	if _, err := l.db.ExecContext(ctx, dropLeftovers, postgres.Args(c)...); err != nil {
+	if _, err := l.DB.ExecContext(ctx, dropLeftovers, postgres.Args(c)...); err != nil {
 		return fmt.Errorf("drop ended deferrals: %w", err)
 	}
 	return nil
 }
 
-// returned is a lease that is given back.
-type returned struct {
+// Returned is a lease that is given back.
+type Returned struct {
 	Delivery uuid.UUID
 	Step     int
 	Until    time.Time // the end of the lease
@@ -218,7 +218,7 @@ type returned struct {
 	Reason   outcome.Reason // empty: as it was
 }
 
-func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string) error {
+func (l *Ledger) GiveBack(ctx context.Context, leases []Returned, worker string) error {
 	c := postgres.Columns(4, len(leases))
 	for _, r := range leases {
 		c[0].UUID(r.Delivery)
@@ -226,7 +226,7 @@ func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string)
 		c[2].Int64(r.Wait.Milliseconds())
 		c[3].Text(string(r.Reason))
 	}
-	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+	return postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, giveBack, append(postgres.Args(c), worker)...); err != nil {
 			return fmt.Errorf("give back %d leases: %w", len(leases), err)
 		}
@@ -234,22 +234,22 @@ func (l *ledger) giveBack(ctx context.Context, leases []returned, worker string)
 	})
 }
 
-func (l *ledger) renew(ctx context.Context, leases []returned, as lease) error {
+func (l *Ledger) Renew(ctx context.Context, leases []Returned, as Lease) error {
 	c := postgres.Columns(2, len(leases))
 	for _, r := range leases {
 		c[0].UUID(r.Delivery)
 		c[1].Int32(r.Step)
 	}
-	if _, err := l.db.ExecContext(ctx, renew, append(postgres.Args(c), as.Worker, as.Length.Milliseconds())...); err != nil {
+	if _, err := l.DB.ExecContext(ctx, renew, append(postgres.Args(c), as.Worker, as.Length.Milliseconds())...); err != nil {
 		return fmt.Errorf("renew %d leases: %w", len(leases), err)
 	}
 	return nil
 }
 
-// nextDue returns in how long the next deferral is due; false if none waits for a time.
-func (l *ledger) nextDue(ctx context.Context) (time.Duration, bool, error) {
+// NextDue returns in how long the next deferral is due; false if none waits for a time.
+func (l *Ledger) NextDue(ctx context.Context) (time.Duration, bool, error) {
 	var ms float64
-	err := l.db.QueryRowContext(ctx, `
+	err := l.DB.QueryRowContext(ctx, `
 SELECT extract(epoch FROM claim_at - now()) * 1000 FROM deferrals
 WHERE NOT held AND claim_at > now() ORDER BY claim_at LIMIT 1`).Scan(&ms)
 	switch err {
@@ -262,10 +262,10 @@ WHERE NOT held AND claim_at > now() ORDER BY claim_at LIMIT 1`).Scan(&ms)
 	}
 }
 
-// overdue returns for how long the oldest due deferral has been due, and whether a lease has lapsed since a time.
-func (l *ledger) overdue(ctx context.Context, since time.Time) (age time.Duration, lapsed bool, err error) {
+// Overdue returns for how long the oldest due deferral has been due, and whether a lease has lapsed since a time.
+func (l *Ledger) Overdue(ctx context.Context, since time.Time) (age time.Duration, lapsed bool, err error) {
 	var ms float64
-	err = l.db.QueryRowContext(ctx, `
+	err = l.DB.QueryRowContext(ctx, `
 SELECT coalesce(extract(epoch FROM now() - (SELECT min(claim_at) FROM deferrals WHERE NOT held AND claim_at <= now())) * 1000, 0),
     EXISTS (SELECT FROM deferrals WHERE NOT held AND claim_at <= now() AND claim_at > $1 AND worker <> '')`, since).Scan(&ms, &lapsed)
 	if err != nil {

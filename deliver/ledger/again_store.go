@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -26,17 +26,17 @@ WHERE d.tenant = $1 AND d.state = 'dead' AND d.id > $2 AND d.id >= $3 AND d.id <
         AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = v.uid))
 ORDER BY d.id LIMIT $8`
 
-// erased reports whether an event's bytes were removed on demand.
-func (l *ledger) erased(ctx context.Context, event uuid.UUID) (erased bool, err error) {
-	if err := l.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM events WHERE uid = $1 AND erased_at IS NOT NULL)`, event).Scan(&erased); err != nil {
+// Erased reports whether an event's bytes were removed on demand.
+func (l *Ledger) Erased(ctx context.Context, event uuid.UUID) (erased bool, err error) {
+	if err := l.DB.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM events WHERE uid = $1 AND erased_at IS NOT NULL)`, event).Scan(&erased); err != nil {
 		return false, fmt.Errorf("look for event %s: %w", event, err)
 	}
 	return erased, nil
 }
 
-func (l *ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
+func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
 	subscription := uuid.NullUUID{UUID: d.Subscription, Valid: d.Subscription != uuid.Nil}
-	rows, err := l.db.QueryContext(ctx, deadLetters, d.Tenant, after, outcome.FirstID(d.Since), outcome.FirstID(d.Until),
+	rows, err := l.DB.QueryContext(ctx, deadLetters, d.Tenant, after, outcome.FirstID(d.Since), outcome.FirstID(d.Until),
 		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, outcome.FirstID(d.Before))
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
@@ -57,7 +57,7 @@ func (l *ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (
 }
 
 // lockPairs makes whoever else asks for a new generation of the same deliveries wait; retry locks by the same key.
-func (l *ledger) lockPairs(ctx context.Context, tx *sql.Tx, list []Again) error {
+func (l *Ledger) lockPairs(ctx context.Context, tx *sql.Tx, list []Again) error {
 	keys := make([]string, len(list))
 	for i, a := range list {
 		keys[i] = a.EventUID.String() + a.Subscription.String()
@@ -96,7 +96,7 @@ LEFT JOIN LATERAL (
 ORDER BY o.place`
 
 // standing returns how each of the list stands, in its order.
-func (l *ledger) standing(ctx context.Context, q querier, list []Again) ([]standing, error) {
+func (l *Ledger) standing(ctx context.Context, q querier, list []Again) ([]standing, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -133,7 +133,7 @@ WHERE EXISTS (SELECT FROM deferrals p WHERE p.event_uid = o.event_uid AND p.subs
     AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id OFFSET 0) OFFSET 0)`
 
 // waiting returns how many of the list are pending.
-func (l *ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
+func (l *Ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
 	if len(list) == 0 {
 		return 0, nil
 	}
@@ -142,14 +142,14 @@ func (l *ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
 		c[0].UUID(a.EventUID)
 		c[1].UUID(a.Subscription)
 	}
-	if err := l.db.QueryRowContext(ctx, waitings, postgres.Args(c)...).Scan(&n); err != nil {
+	if err := l.DB.QueryRowContext(ctx, waitings, postgres.Args(c)...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count what is pending: %w", err)
 	}
 	return n, nil
 }
 
 // sendAgain inserts new generations.
-func (l *ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error {
+func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -182,8 +182,8 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigi
 }
 
 // backlog counts what waits. What a worker has in hand does not count, nor what one had that died.
-func (l *ledger) backlog(ctx context.Context, subscription uuid.UUID, limit int) (n int, err error) {
-	if err := l.db.QueryRowContext(ctx, `
+func (l *Ledger) backlog(ctx context.Context, subscription uuid.UUID, limit int) (n int, err error) {
+	if err := l.DB.QueryRowContext(ctx, `
 SELECT count(*) FROM (SELECT FROM deferrals WHERE subscription_id = $1 AND worker = '' LIMIT $2) AS waiting`, subscription, limit).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count what waits for %s: %w", subscription, err)
 	}

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -11,42 +11,42 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// followChunk is how many deferrals one transaction sets free or cancels: enough to be quick, few enough not to be
+// FollowChunk is how many deferrals one transaction sets free or cancels: enough to be quick, few enough not to be
 // in anybody's way.
-const followChunk = 2000
+const FollowChunk = 2000
 
-// change is a subscription whose deferrals may have to follow it.
-type change struct {
+// Change is a subscription whose deferrals may have to follow it.
+type Change struct {
 	ID       uuid.UUID
 	Tenant   string
 	Status   string
 	Deleted  bool
 	Revision int64
 	stray    bool  // it has deferrals that have not followed it
-	count    int64 // of deferrals that followed it
+	Count    int64 // of deferrals that followed it
 }
 
-// revision returns that of the subscriptions.
-func (l *ledger) revision(ctx context.Context) (n int64, err error) {
-	if err := l.db.QueryRowContext(ctx, `SELECT value FROM revision`).Scan(&n); err != nil {
+// Revision returns that of the subscriptions.
+func (l *Ledger) Revision(ctx context.Context) (n int64, err error) {
+	if err := l.DB.QueryRowContext(ctx, `SELECT value FROM revision`).Scan(&n); err != nil {
 		return 0, fmt.Errorf("read revision: %w", err)
 	}
 	return n, nil
 }
 
-// changedSince returns the subscriptions that changed after a revision, in order.
-func (l *ledger) changedSince(ctx context.Context, revision int64) ([]change, error) {
+// ChangedSince returns the subscriptions that changed after a revision, in order.
+func (l *Ledger) ChangedSince(ctx context.Context, revision int64) ([]Change, error) {
 	return l.changes(ctx, `
 SELECT id, tenant, status, deleted, revision, false FROM subscriptions WHERE revision > $1
 ORDER BY revision FETCH FIRST 1000 ROWS WITH TIES`, revision)
 }
 
-// strayPage is how many subscriptions one page of straying looks at.
-const strayPage = 500
+// StrayPage is how many subscriptions one page of straying looks at.
+const StrayPage = 500
 
-// nextStrays walks over the subscriptions that have deferrals, from one to the next by the index: its cost goes by the
+// NextStrays walks over the subscriptions that have deferrals, from one to the next by the index: its cost goes by the
 // subscriptions of the page, not by their deferrals.
-const nextStrays = `
+const NextStrays = `
 WITH RECURSIVE page AS (
     (SELECT subscription_id AS id, 1 AS n FROM deferrals WHERE subscription_id > $1 ORDER BY subscription_id LIMIT 1)
     UNION ALL
@@ -59,10 +59,10 @@ SELECT w.id, coalesce(s.tenant, ''), coalesce(s.status, ''), coalesce(s.deleted,
         OR s.status <> 'paused' AND EXISTS (SELECT FROM deferrals d WHERE d.subscription_id = w.id AND d.held AND NOT d.waits)
 FROM page w LEFT JOIN subscriptions s ON s.id = w.id ORDER BY w.id`
 
-// straying returns those of the next page of subscriptions after one whose deferrals may have not followed them, where the page
+// Straying returns those of the next page of subscriptions after one whose deferrals may have not followed them, where the page
 // ends, and whether there are more.
-func (l *ledger) straying(ctx context.Context, after uuid.UUID) (list []change, last uuid.UUID, more bool, err error) {
-	page, err := l.changes(ctx, nextStrays, after, strayPage)
+func (l *Ledger) Straying(ctx context.Context, after uuid.UUID) (list []Change, last uuid.UUID, more bool, err error) {
+	page, err := l.changes(ctx, NextStrays, after, StrayPage)
 	if err != nil || len(page) == 0 {
 		return nil, after, false, err
 	}
@@ -71,18 +71,18 @@ func (l *ledger) straying(ctx context.Context, after uuid.UUID) (list []change, 
 			list = append(list, c)
 		}
 	}
-	return list, page[len(page)-1].ID, len(page) == strayPage, nil
+	return list, page[len(page)-1].ID, len(page) == StrayPage, nil
 }
 
-func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]change, error) {
-	rows, err := l.db.QueryContext(ctx, query, args...)
+func (l *Ledger) changes(ctx context.Context, query string, args ...any) ([]Change, error) {
+	rows, err := l.DB.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read changed subscriptions: %w", err)
 	}
 	defer rows.Close()
-	var list []change
+	var list []Change
 	for rows.Next() {
-		var c change
+		var c Change
 		if err := rows.Scan(&c.ID, &c.Tenant, &c.Status, &c.Deleted, &c.Revision, &c.stray); err != nil {
 			return nil, fmt.Errorf("read changed subscription: %w", err)
 		}
@@ -94,9 +94,9 @@ func (l *ledger) changes(ctx context.Context, query string, args ...any) ([]chan
 	return list, nil
 }
 
-// setFree makes what is held of a subscription due, in the order of arrival: a microsecond apart, since claims
+// SetFree makes what is held of a subscription due, in the order of arrival: a microsecond apart, since claims
 // go by time. What waits for its turn stays held.
-const setFree = `
+const SetFree = `
 WITH free AS (
     SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
         SELECT id FROM deferrals WHERE subscription_id = $1 AND held AND NOT waits ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -123,10 +123,10 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone`
 
-// freeChunk sets free the first held deferrals of a subscription and returns how many those were.
-func (l *ledger) freeChunk(ctx context.Context, subscription uuid.UUID) (n int64, err error) {
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, setFree, subscription, followChunk)
+// FreeChunk sets free the first held deferrals of a subscription and returns how many those were.
+func (l *Ledger) FreeChunk(ctx context.Context, subscription uuid.UUID) (n int64, err error) {
+	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, SetFree, subscription, FollowChunk)
 		if err != nil {
 			return fmt.Errorf("set free deferrals of %s: %w", subscription, err)
 		}
@@ -136,21 +136,21 @@ func (l *ledger) freeChunk(ctx context.Context, subscription uuid.UUID) (n int64
 	return n, err
 }
 
-// setFree sets free all that is held of a subscription and returns how much that was.
-func (l *ledger) setFree(ctx context.Context, subscription uuid.UUID) (total int64, err error) {
+// SetFree sets free all that is held of a subscription and returns how much that was.
+func (l *Ledger) SetFree(ctx context.Context, subscription uuid.UUID) (total int64, err error) {
 	for {
-		n, err := l.freeChunk(ctx, subscription)
+		n, err := l.FreeChunk(ctx, subscription)
 		total += n
-		if err != nil || n < followChunk {
+		if err != nil || n < FollowChunk {
 			return total, err
 		}
 	}
 }
 
-// cancelChunk cancels the first pending deferrals of a subscription and returns how many those were.
-func (l *ledger) cancelChunk(ctx context.Context, subscription uuid.UUID, reason outcome.Reason) (n int64, err error) {
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		if err := tx.QueryRowContext(ctx, cancelPending, subscription, followChunk, string(reason)).Scan(&n); err != nil {
+// CancelChunk cancels the first pending deferrals of a subscription and returns how many those were.
+func (l *Ledger) CancelChunk(ctx context.Context, subscription uuid.UUID, reason outcome.Reason) (n int64, err error) {
+	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
+		if err := tx.QueryRowContext(ctx, cancelPending, subscription, FollowChunk, string(reason)).Scan(&n); err != nil {
 			return fmt.Errorf("cancel deferrals of %s: %w", subscription, err)
 		}
 		return nil
@@ -159,10 +159,10 @@ func (l *ledger) cancelChunk(ctx context.Context, subscription uuid.UUID, reason
 }
 
 // chunks repeats a transaction until it has less to do than it could.
-func (l *ledger) chunks(ctx context.Context, do func(context.Context, *sql.Tx) (int64, error)) (total int64, err error) {
+func (l *Ledger) chunks(ctx context.Context, do func(context.Context, *sql.Tx) (int64, error)) (total int64, err error) {
 	for {
 		var n int64
-		err := postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+		err := postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) (err error) {
 			n, err = do(ctx, tx)
 			return err
 		})
@@ -170,7 +170,7 @@ func (l *ledger) chunks(ctx context.Context, do func(context.Context, *sql.Tx) (
 			return total, err
 		}
 		total += n
-		if n < followChunk {
+		if n < FollowChunk {
 			return total, nil
 		}
 	}

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
-// suspects asks the ledger about deliveries that may have been made before: many tasks in one question.
-type suspects struct {
+// Suspects asks the ledger about deliveries that may have been made before: many tasks in one question.
+type Suspects struct {
 	group *group.Committer[*question]
 }
 
@@ -29,9 +29,9 @@ const caughtUpEvery = 20 * time.Millisecond
 // asked again.
 const checkTimeout = 30 * time.Second
 
-func newSuspects(js natsjs.JetStream, l *ledger) *suspects {
+func NewSuspects(js natsjs.JetStream, l *Ledger) *Suspects {
 	limits := group.Limits{Count: 256, Timeout: checkTimeout}
-	return &suspects{group: group.New(limits, nil, func(ctx context.Context, list []*question) error {
+	return &Suspects{group: group.New(limits, nil, func(ctx context.Context, list []*question) error {
 		var ids []uuid.UUID
 		for _, q := range list {
 			ids = append(ids, q.ids...)
@@ -51,8 +51,8 @@ func newSuspects(js natsjs.JetStream, l *ledger) *suspects {
 	})}
 }
 
-// known returns which of the deliveries the ledger has. It fails if NATS or Postgres is away.
-func (s *suspects) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
+// Known returns which of the deliveries the ledger has. It fails if NATS or Postgres is away.
+func (s *Suspects) Known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
 	q := &question{ids: ids}
 	if err := s.group.Do(ctx, q); err != nil {
 		return nil, fmt.Errorf("check %d suspect deliveries: %w", len(ids), err)
@@ -68,15 +68,15 @@ func CaughtUp(ctx context.Context, js natsjs.JetStream) error {
 }
 
 func caughtUp(ctx context.Context, js natsjs.JetStream) error {
-	stream, err := js.Stream(ctx, AttemptsStream)
+	stream, err := js.Stream(ctx, Stream)
 	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", AttemptsStream, err)
+		return fmt.Errorf("look at stream %s: %w", Stream, err)
 	}
 	last := stream.CachedInfo().State.LastSeq
 	for {
-		consumer, err := stream.Consumer(ctx, RecorderDurable)
+		consumer, err := stream.Consumer(ctx, Durable)
 		if err != nil {
-			return fmt.Errorf("look at consumer %s: %w", RecorderDurable, err)
+			return fmt.Errorf("look at consumer %s: %w", Durable, err)
 		}
 		at := consumer.CachedInfo()
 		// What was trimmed moves no floor that is not there yet, hence the second condition.

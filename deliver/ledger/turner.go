@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -32,7 +32,7 @@ type TurnerDeps struct {
 	KeepAfter time.Duration    // how old an event is when its bytes are copied for deliveries that wait
 	Keys      *tenantkeys.Keys // nil: they are copied in the clear
 	Now       func() time.Time
-	Metrics   *LedgerMetrics
+	Metrics   *Metrics
 	Trouble   *trouble.Log
 }
 
@@ -48,8 +48,8 @@ type Turner struct {
 	done  uint64    // places in the stream of events up to which whatever waits was looked at
 	begun bool      // whether done says anything
 	sweep time.Time // when to look at every key
-	at    *place    // where the sweep is; nil while there is none
-	stops *place    // where it is among the keys that stand still; nil once it has seen them all
+	at    *Place    // where the sweep is; nil while there is none
+	stops *Place    // where it is among the keys that stand still; nil once it has seen them all
 	floor Floor     // of the sweep
 	took  time.Duration
 	near  time.Duration // until fan-out is asked again, how far it has come
@@ -96,7 +96,7 @@ func (t *Turner) first(ctx context.Context) (time.Duration, error) {
 	if err != nil || waiting <= t.done {
 		return turnsFar, err
 	}
-	before := *t.Turns.floor.Load()
+	before := *t.Turns.Floor.Load()
 	floor, err := t.Turns.refresh(ctx)
 	if err != nil {
 		return 0, err
@@ -173,11 +173,11 @@ func (t *Turner) beginSweep(ctx context.Context) (some bool, err error) {
 	if !t.begun || t.floor.Seq < t.done {
 		t.done, t.begun = t.floor.Seq, true
 	}
-	t.at, t.stops = &place{}, &place{}
+	t.at, t.stops = &Place{}, &Place{}
 	return true, nil
 }
 
-// goOn lets keys of the next page go on that need not stand still any more.
+// GoOn lets keys of the next page go on that need not stand still any more.
 func (t *Turner) goOn(ctx context.Context) error {
 	page, err := t.Turns.ledger.goOnKeys(ctx, *t.stops, turnsPage)
 	if err != nil {

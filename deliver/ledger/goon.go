@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
-// goOn makes due, in the order of arrival and gap apart, what waits for a reason that has passed.
+// GoOn makes due, in the order of arrival and gap apart, what waits for a reason that has passed.
 const goOn = `
 WITH first AS (
     SELECT id, row_number() OVER (ORDER BY id) + $4 AS place FROM (
@@ -25,13 +25,13 @@ WITH first AS (
 )
 SELECT count(*), (SELECT id FROM first ORDER BY place DESC LIMIT 1) FROM first`
 
-// goOn lets go on what waits for a reason that has passed, gap apart, and returns how much that was.
-func (l *ledger) goOn(ctx context.Context, subscription uuid.UUID, reason outcome.Reason, gap time.Duration) (int64, error) {
+// GoOn lets go on what waits for a reason that has passed, gap apart, and returns how much that was.
+func (l *Ledger) GoOn(ctx context.Context, subscription uuid.UUID, reason outcome.Reason, gap time.Duration) (int64, error) {
 	var total int64
 	var last uuid.UUID
 	return l.chunks(ctx, func(ctx context.Context, tx *sql.Tx) (n int64, err error) {
 		var end uuid.NullUUID
-		err = tx.QueryRowContext(ctx, goOn, subscription, string(reason), followChunk, total, gap.Microseconds(), last).Scan(&n, &end)
+		err = tx.QueryRowContext(ctx, goOn, subscription, string(reason), FollowChunk, total, gap.Microseconds(), last).Scan(&n, &end)
 		if err != nil {
 			return 0, fmt.Errorf("let deferrals of %s go on: %w", subscription, err)
 		}

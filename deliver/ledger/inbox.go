@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -18,19 +18,19 @@ import (
 
 // AttemptsStream holds outcomes on their way to the ledger; RecorderDurable is the recorders' shared place in it.
 const (
-	AttemptsStream  = "ATTEMPTS"
-	RecorderDurable = "recorder"
-	attemptsSubject = "attempts.made"
+	Stream          = "ATTEMPTS"
+	Durable         = "recorder"
+	AttemptsSubject = "attempts.made"
 	// waitedSubject is that of messages with outcomes that others wait for: the next delivery of their key.
 	waitedSubject = "attempts.waited"
 )
 
 // AttemptsInbox is the stream and the durable consumer that hold outcomes, for `fanfare topology`. Nothing ages out
 // of it: what is not yet in the ledger must stay, however long Postgres is away; see Trimmer.
-func AttemptsInbox(maxBytes int64) jetstream.Inbox {
+func Inbox(maxBytes int64) jetstream.Inbox {
 	return jetstream.Inbox{
 		Stream: natsjs.StreamConfig{
-			Name:               AttemptsStream,
+			Name:               Stream,
 			Description:        "Outcomes on their way to the ledger; trimmed to what is recorded",
 			Subjects:           []string{"attempts.>"},
 			Retention:          natsjs.LimitsPolicy,
@@ -42,7 +42,7 @@ func AttemptsInbox(maxBytes int64) jetstream.Inbox {
 			AllowDirect:        true,
 		},
 		Consumers: []natsjs.ConsumerConfig{{
-			Durable:       RecorderDurable,
+			Durable:       Durable,
 			Description:   "Writes the ledger",
 			AckPolicy:     natsjs.AckExplicitPolicy,
 			AckWait:       jetstream.AckWait,
@@ -55,9 +55,9 @@ func AttemptsInbox(maxBytes int64) jetstream.Inbox {
 // maxRecorderPending bounds the messages that wait for Postgres; at 512 KiB each it bounds the memory as well.
 const maxRecorderPending = 256
 
-// journal puts records on disk, many in one message. A message costs the broker and the recorder as much as several
+// Journal puts records on disk, many in one message. A message costs the broker and the recorder as much as several
 // outcomes, and nobody waits for most outcomes but their tasks, so they are gathered for a while.
-type journal struct {
+type Journal struct {
 	to    *jetstream.Publisher
 	group *group.Committer[letter]
 }
@@ -77,15 +77,15 @@ const (
 	journalGather   = 10 * time.Millisecond
 )
 
-func newJournal(to *jetstream.Publisher) *journal {
-	j := &journal{to: to}
+func NewJournal(to *jetstream.Publisher) *Journal {
+	j := &Journal{to: to}
 	limits := group.Limits{Count: maxJournal, Bytes: maxJournalBytes, Gather: journalGather}
 	j.group = group.New(limits, func(l letter) int { return len(l.raw) }, j.commit)
 	return j
 }
 
-// write returns once all records are on disk. If it fails, some may be; they may be written again.
-func (j *journal) write(ctx context.Context, records []*outcome.Record, waited bool) error {
+// Write returns once all records are on disk. If it fails, some may be; they may be written again.
+func (j *Journal) Write(ctx context.Context, records []*outcome.Record, waited bool) error {
 	for len(records) > 0 {
 		l, n := pack(records)
 		l.waited = waited
@@ -101,7 +101,7 @@ func (j *journal) write(ctx context.Context, records []*outcome.Record, waited b
 	return nil
 }
 
-func (j *journal) do(ctx context.Context, l letter) error {
+func (j *Journal) do(ctx context.Context, l letter) error {
 	if l.waited {
 		return j.group.DoNow(ctx, l)
 	}
@@ -111,14 +111,14 @@ func (j *journal) do(ctx context.Context, l letter) error {
 // ErrPanicked says that writing a record panicked.
 var ErrPanicked = errors.New("writing the outcome panicked")
 
-// writeGuarded is write, but a panic is ErrPanicked.
-func (j *journal) writeGuarded(ctx context.Context, records []*outcome.Record, waited bool) (err error) {
+// WriteGuarded is write, but a panic is ErrPanicked.
+func (j *Journal) WriteGuarded(ctx context.Context, records []*outcome.Record, waited bool) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: write %d outcomes: %v", ErrPanicked, len(records), p)
 		}
 	}()
-	return j.write(ctx, records, waited)
+	return j.Write(ctx, records, waited)
 }
 
 // pack puts the first records into a letter, as many as a message may hold, and returns how many those are.
@@ -140,7 +140,7 @@ func pack(records []*outcome.Record) (l letter, n int) {
 
 // writeLess writes a record that is too large for the broker without the receiver's response, and then without the event,
 // which its own stream still has: an outcome that could not be written would send its delivery for ever.
-func (j *journal) writeLess(ctx context.Context, r *outcome.Record) error {
+func (j *Journal) writeLess(ctx context.Context, r *outcome.Record) error {
 	less := r.WithoutResponse()
 	err := j.group.Do(ctx, letter{raw: less.Append(nil), count: 1, counted: r.Counted})
 	if errors.Is(err, jetstream.ErrTooLarge) {
@@ -150,8 +150,8 @@ func (j *journal) writeLess(ctx context.Context, r *outcome.Record) error {
 	return err
 }
 
-func (j *journal) commit(ctx context.Context, letters []letter) error {
-	count, subject := 0, attemptsSubject
+func (j *Journal) commit(ctx context.Context, letters []letter) error {
+	count, subject := 0, AttemptsSubject
 	raw := make([][]byte, len(letters))
 	counted := false
 	for i, l := range letters {

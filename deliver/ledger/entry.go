@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"database/sql"
@@ -11,8 +11,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// entry is a delivery as the ledger has it, pending or ended.
-type entry struct {
+// Entry is a delivery as the ledger has it, pending or ended.
+type Entry struct {
 	ID           uuid.UUID
 	Number       int64
 	Tenant       string
@@ -34,28 +34,28 @@ type entry struct {
 
 // The columns of an entry, from each of the two tables.
 const (
-	pendingEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'pending' AS state, reason,
+	PendingEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'pending' AS state, reason,
     attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at`
-	endedEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+	EndedEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at`
 )
 
-type scanner interface{ Scan(dest ...any) error }
+type Scanner interface{ Scan(dest ...any) error }
 
-func scanEntry(row scanner) (e entry, err error) {
+func ScanEntry(row Scanner) (e Entry, err error) {
 	err = row.Scan(&e.ID, &e.Number, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation,
 		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt)
 	return e, err
 }
 
-// ofEvent asks for those deliveries that are of event $1. Those of the first generation have ids of the event's own
+// OfEvent asks for those deliveries that are of event $1. Those of the first generation have ids of the event's own
 // millisecond, as both ids hold its acceptance, so the primary key finds them; an index by event, which only later
 // generations have, would cost a third of all that Postgres does for a delivery.
-const ofEvent = `event_uid = $1::uuid AND id >= (left($1::uuid::text, 13) || '-0000-0000-000000000000')::uuid
+const OfEvent = `event_uid = $1::uuid AND id >= (left($1::uuid::text, 13) || '-0000-0000-000000000000')::uuid
     AND (generation > 0 OR id <= (left($1::uuid::text, 13) || '-ffff-ffff-ffffffffffff')::uuid)`
 
-// uuids is an array of ids as a statement takes it.
-func uuids(ids []uuid.UUID) any {
+// Uuids is an array of ids as a statement takes it.
+func Uuids(ids []uuid.UUID) any {
 	c := postgres.Columns(1, len(ids))
 	for _, id := range ids {
 		c[0].UUID(id)
@@ -63,10 +63,10 @@ func uuids(ids []uuid.UUID) any {
 	return c[0].Arg()
 }
 
-// errNotFound says that the tenant has no such delivery.
-var errNotFound = errors.New("no such delivery")
+// ErrNotFound says that the tenant has no such delivery.
+var ErrNotFound = errors.New("no such delivery")
 
-// waitsTurn reports whether a delivery waits for the one before it in the order of its key.
-func (e entry) waitsTurn() bool {
+// WaitsTurn reports whether a delivery waits for the one before it in the order of its key.
+func (e Entry) WaitsTurn() bool {
 	return e.State == outcome.Pending && e.Held && e.Reason == string(outcome.ReasonKeyBlocked)
 }

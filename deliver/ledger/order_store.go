@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -23,7 +23,7 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigi
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT DO NOTHING`
 
-// giveTurns gives the turn to the first of each key, if it waits and nobody of its key has the turn. It must have been
+// GiveTurns gives the turn to the first of each key, if it waits and nobody of its key has the turn. It must have been
 // passed by fan-out ($3, $4), unless it is of a later generation, and its key must not stand still for another event.
 // From then on it is due.
 const giveTurns = `
@@ -61,9 +61,9 @@ SELECT o.subscription_id, o.order_key, o.event_uid FROM o JOIN subscriptions s O
 WHERE o.state = 'dead' AND s.settings->'ordering'->>'on_dead' = 'stop'
 ON CONFLICT DO NOTHING`
 
-// goOnKeys looks at a page of the keys that stand still and lets those go on whose subscription does not ask for it any more or
+// GoOnKeys looks at a page of the keys that stand still and lets those go on whose subscription does not ask for it any more or
 // cannot receive. It returns the page.
-const goOnKeys = `
+const GoOnKeys = `
 WITH page AS (
     SELECT subscription_id, order_key FROM stopped_keys
     WHERE (subscription_id, order_key) > ($1::uuid, $2::uuid) ORDER BY subscription_id, order_key LIMIT $3
@@ -92,7 +92,7 @@ SELECT subscription_id, order_key FROM k LIMIT $3`
 const turnsLock = `SELECT pg_advisory_xact_lock(hashtextextended('turns', 0))`
 
 // queue writes what waits for its turn.
-func (l *ledger) queue(ctx context.Context, list []*queued) error {
+func (l *Ledger) queue(ctx context.Context, list []*queued) error {
 	n := 0
 	for _, q := range list {
 		n += len(q.turns)
@@ -112,7 +112,7 @@ func (l *ledger) queue(ctx context.Context, list []*queued) error {
 			c[8].UUID(OrderKey(t.Key))
 		}
 	}
-	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+	return postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, queueUp, postgres.Args(c)...); err != nil {
 			return fmt.Errorf("write %d deliveries that wait for their turn: %w", n, err)
 		}
@@ -120,17 +120,17 @@ func (l *ledger) queue(ctx context.Context, list []*queued) error {
 	})
 }
 
-// giveTurns gives turns at places. It returns how many it gave, and at how many places the first is not passed yet.
-func (l *ledger) giveTurns(ctx context.Context, places []place, floor Floor) (given, early int, err error) {
+// GiveTurns gives turns at places. It returns how many it gave, and at how many places the first is not passed yet.
+func (l *Ledger) GiveTurns(ctx context.Context, places []Place, floor Floor) (given, early int, err error) {
 	if len(places) == 0 {
 		return 0, 0, nil
 	}
 	c := postgres.Columns(2, len(places))
 	for _, p := range places {
-		c[0].UUID(p.subscription)
-		c[1].UUID(p.key)
+		c[0].UUID(p.Subscription)
+		c[1].UUID(p.Key)
 	}
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
 		// The lock comes first, so that the statement sees what those before it did.
 		if _, err := tx.ExecContext(ctx, turnsLock); err != nil {
 			return err
@@ -145,13 +145,13 @@ func (l *ledger) giveTurns(ctx context.Context, places []place, floor Floor) (gi
 
 // ordered is a delivery of an order that ended.
 type ordered struct {
-	place
+	Place
 	event uuid.UUID
 	state string
 }
 
 // endOrdered ends deferred deliveries and returns those of an order, whose keys may go on then.
-func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*outcome.Record) ([]place, error) {
+func (l *Ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*outcome.Record) ([]Place, error) {
 	rows, err := l.query(ctx, tx, endDeferred, postgres.Args(endColumns(records, true))...)
 	if err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*outcome.
 	var ends []ordered
 	for rows.Next() {
 		var o ordered
-		if err := rows.Scan(&o.subscription, &o.key, &o.event, &o.state); err != nil {
+		if err := rows.Scan(&o.Subscription, &o.Key, &o.event, &o.state); err != nil {
 			return nil, err
 		}
 		ends = append(ends, o)
@@ -174,19 +174,19 @@ func (l *ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*outcome.
 	return placesOf(ends), l.stopKeys(ctx, tx, ends)
 }
 
-func placesOf(ends []ordered) []place {
-	places := make([]place, len(ends))
+func placesOf(ends []ordered) []Place {
+	places := make([]Place, len(ends))
 	for i, o := range ends {
-		places[i] = o.place
+		places[i] = o.Place
 	}
 	return places
 }
 
-func (l *ledger) stopKeys(ctx context.Context, tx *sql.Tx, ends []ordered) error {
+func (l *Ledger) stopKeys(ctx context.Context, tx *sql.Tx, ends []ordered) error {
 	c := postgres.Columns(4, len(ends))
 	for _, o := range ends {
-		c[0].UUID(o.subscription)
-		c[1].UUID(o.key)
+		c[0].UUID(o.Subscription)
+		c[1].UUID(o.Key)
 		c[2].UUID(o.event)
 		c[3].Text(o.state)
 	}
@@ -196,9 +196,9 @@ func (l *ledger) stopKeys(ctx context.Context, tx *sql.Tx, ends []ordered) error
 	return nil
 }
 
-// passOver lets the key go on that stands still for a delivery, and reports whether one did.
-func (l *ledger) passOver(ctx context.Context, e entry) (bool, error) {
-	res, err := l.db.ExecContext(ctx, `DELETE FROM stopped_keys WHERE event_uid = $1 AND subscription_id = $2`, e.EventUID, e.Subscription)
+// PassOver lets the key go on that stands still for a delivery, and reports whether one did.
+func (l *Ledger) PassOver(ctx context.Context, e Entry) (bool, error) {
+	res, err := l.DB.ExecContext(ctx, `DELETE FROM stopped_keys WHERE event_uid = $1 AND subscription_id = $2`, e.EventUID, e.Subscription)
 	if err != nil {
 		return false, fmt.Errorf("pass over delivery %s: %w", e.ID, err)
 	}
@@ -206,11 +206,11 @@ func (l *ledger) passOver(ctx context.Context, e entry) (bool, error) {
 	return n > 0, err
 }
 
-// blocker returns the delivery that one waits for: the first of its key, or the dead one for which the key stands still. It
+// Blocker returns the delivery that one waits for: the first of its key, or the dead one for which the key stands still. It
 // is nil where that has just ended.
-func (l *ledger) blocker(ctx context.Context, e entry) (*uuid.UUID, error) {
+func (l *Ledger) Blocker(ctx context.Context, e Entry) (*uuid.UUID, error) {
 	var before, stopped uuid.NullUUID
-	err := l.db.QueryRowContext(ctx, `
+	err := l.DB.QueryRowContext(ctx, `
 SELECT (
     SELECT p.id FROM deferrals p WHERE p.subscription_id = d.subscription_id AND p.order_key = d.order_key AND p.id <> d.id
         AND (NOT p.waits OR (p.seq, p.generation) < (d.seq, d.generation))
@@ -220,7 +220,7 @@ SELECT (
     WHERE s.subscription_id = d.subscription_id AND s.order_key = d.order_key AND s.event_uid <> d.event_uid
 ) FROM deferrals d WHERE d.id = $1 AND d.waits`, e.ID).Scan(&before, &stopped)
 	if err == nil && stopped.Valid && !before.Valid {
-		err = l.db.QueryRowContext(ctx, `SELECT id FROM deliveries WHERE `+ofEvent+` AND subscription_id = $2 AND state = 'dead'
+		err = l.DB.QueryRowContext(ctx, `SELECT id FROM deliveries WHERE `+OfEvent+` AND subscription_id = $2 AND state = 'dead'
 ORDER BY generation DESC LIMIT 1`, stopped.UUID, e.Subscription).Scan(&before)
 	}
 	switch {
@@ -232,14 +232,14 @@ ORDER BY generation DESC LIMIT 1`, stopped.UUID, e.Subscription).Scan(&before)
 	return &before.UUID, nil
 }
 
-// goOnKeys lets those keys of a page go on that need not stand still any more, and returns the page.
-func (l *ledger) goOnKeys(ctx context.Context, after place, limit int) ([]place, error) {
-	return l.listPlaces(ctx, goOnKeys, after, limit)
+// GoOnKeys lets those keys of a page go on that need not stand still any more, and returns the page.
+func (l *Ledger) goOnKeys(ctx context.Context, after Place, limit int) ([]Place, error) {
+	return l.listPlaces(ctx, GoOnKeys, after, limit)
 }
 
 // lastWaiting returns the place in the stream of events of the last one that waits for its turn; 0 if none does.
-func (l *ledger) lastWaiting(ctx context.Context) (seq uint64, err error) {
-	if err := l.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM deferrals WHERE waits`).Scan(&seq); err != nil {
+func (l *Ledger) lastWaiting(ctx context.Context) (seq uint64, err error) {
+	if err := l.DB.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM deferrals WHERE waits`).Scan(&seq); err != nil {
 		return 0, fmt.Errorf("look for what waits for its turn: %w", err)
 	}
 	return seq, nil
@@ -247,16 +247,16 @@ func (l *ledger) lastWaiting(ctx context.Context) (seq uint64, err error) {
 
 // passedTurns returns the keys of what waits in a part of the stream of events, at most limit rows of it, and where the
 // next part begins.
-func (l *ledger) passedTurns(ctx context.Context, after, until uint64, limit int) (places []place, last uint64, err error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT subscription_id, order_key, seq FROM deferrals
+func (l *Ledger) passedTurns(ctx context.Context, after, until uint64, limit int) (places []Place, last uint64, err error) {
+	rows, err := l.DB.QueryContext(ctx, `SELECT subscription_id, order_key, seq FROM deferrals
 WHERE waits AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, int64(after), int64(until), limit)
 	if err != nil {
 		return nil, 0, fmt.Errorf("look for turns: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var p place
-		if err := rows.Scan(&p.subscription, &p.key, &last); err != nil {
+		var p Place
+		if err := rows.Scan(&p.Subscription, &p.Key, &last); err != nil {
 			return nil, 0, fmt.Errorf("look for turns: %w", err)
 		}
 		places = append(places, p)
@@ -271,20 +271,20 @@ WHERE waits AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, int64(after), int
 }
 
 // places returns keys that have deferrals, in order, after one.
-func (l *ledger) places(ctx context.Context, after place, limit int) ([]place, error) {
+func (l *Ledger) places(ctx context.Context, after Place, limit int) ([]Place, error) {
 	return l.listPlaces(ctx, nextPlaces, after, limit)
 }
 
-func (l *ledger) listPlaces(ctx context.Context, query string, after place, limit int) ([]place, error) {
-	rows, err := l.db.QueryContext(ctx, query, after.subscription, after.key, limit)
+func (l *Ledger) listPlaces(ctx context.Context, query string, after Place, limit int) ([]Place, error) {
+	rows, err := l.DB.QueryContext(ctx, query, after.Subscription, after.Key, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	defer rows.Close()
-	var list []place
+	var list []Place
 	for rows.Next() {
-		var p place
-		if err := rows.Scan(&p.subscription, &p.key); err != nil {
+		var p Place
+		if err := rows.Scan(&p.Subscription, &p.Key); err != nil {
 			return nil, fmt.Errorf("list keys: %w", err)
 		}
 		list = append(list, p)
@@ -296,8 +296,8 @@ func (l *ledger) listPlaces(ctx context.Context, query string, after place, limi
 }
 
 // countTurns counts what waits for its turn and the keys that stand still.
-func (l *ledger) countTurns(ctx context.Context) (waiting, stopped int64, err error) {
-	err = l.db.QueryRowContext(ctx, `
+func (l *Ledger) countTurns(ctx context.Context) (waiting, stopped int64, err error) {
+	err = l.DB.QueryRowContext(ctx, `
 SELECT (SELECT count(*) FROM (SELECT FROM deferrals WHERE waits LIMIT 100000) w), (SELECT count(*) FROM (SELECT FROM stopped_keys LIMIT 100000) k)`).Scan(&waiting, &stopped)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count what waits for its turn: %w", err)
@@ -307,8 +307,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM deferrals WHERE waits LIMIT 100000) w)
 
 // unkept returns events before a key whose bytes are not kept while deliveries of them wait for their turn, with their
 // places in the stream.
-func (l *ledger) unkept(ctx context.Context, before uuid.UUID, limit int) (map[uuid.UUID]uint64, error) {
-	rows, err := l.db.QueryContext(ctx, `
+func (l *Ledger) unkept(ctx context.Context, before uuid.UUID, limit int) (map[uuid.UUID]uint64, error) {
+	rows, err := l.DB.QueryContext(ctx, `
 SELECT DISTINCT event_uid, seq FROM deferrals d WHERE waits AND event_uid < $1
     AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = d.event_uid) LIMIT $2`, before, limit)
 	if err != nil {
@@ -331,7 +331,7 @@ SELECT DISTINCT event_uid, seq FROM deferrals d WHERE waits AND event_uid < $1
 }
 
 // keep writes the bytes of events.
-func (l *ledger) keep(ctx context.Context, bodies map[uuid.UUID][]byte) error {
+func (l *Ledger) keep(ctx context.Context, bodies map[uuid.UUID][]byte) error {
 	if len(bodies) == 0 {
 		return nil
 	}
@@ -340,15 +340,15 @@ func (l *ledger) keep(ctx context.Context, bodies map[uuid.UUID][]byte) error {
 		c[0].UUID(uid)
 		c[1].Bytes(body)
 	}
-	if _, err := l.db.ExecContext(ctx, keepEvents, postgres.Args(c)...); err != nil {
+	if _, err := l.DB.ExecContext(ctx, keepEvents, postgres.Args(c)...); err != nil {
 		return fmt.Errorf("keep events: %w", err)
 	}
 	return nil
 }
 
-// orderingKey returns the expression by which a subscription orders its deliveries; empty where it does not.
-func (l *ledger) orderingKey(ctx context.Context, subscription uuid.UUID) (source string, err error) {
-	err = l.db.QueryRowContext(ctx, `SELECT coalesce(settings->'ordering'->>'key', '') FROM subscriptions WHERE id = $1`, subscription).Scan(&source)
+// OrderingKey returns the expression by which a subscription orders its deliveries; empty where it does not.
+func (l *Ledger) OrderingKey(ctx context.Context, subscription uuid.UUID) (source string, err error) {
+	err = l.DB.QueryRowContext(ctx, `SELECT coalesce(settings->'ordering'->>'key', '') FROM subscriptions WHERE id = $1`, subscription).Scan(&source)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("read ordering of subscription %s: %w", subscription, err)
 	}

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -38,7 +38,7 @@ func (r *Recorder) commitApart(ctx context.Context, pages []*page) error {
 		}
 		return r.write(ctx, records)
 	}
-	return group.Apart(all, write, refused, func(o outcomeOf, cause error) error {
+	return group.Apart(all, write, Refused, func(o outcomeOf, cause error) error {
 		return r.standIn(ctx, o, cause)
 	})
 }
@@ -46,9 +46,9 @@ func (r *Recorder) commitApart(ctx context.Context, pages []*page) error {
 // standIn quarantines a record and writes its stand-in.
 func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error {
 	from := o.page.from
-	err := r.ledger.quarantine(ctx, poison{
+	err := r.ledger.Quarantine(ctx, Poison{
 		Subject: from.Subject, Seq: from.Sequence, Index: o.index + 1, At: from.Timestamp, Tenant: outcome.SanitizeText(o.record.Tenant),
-		Reason: quarantineInternal, Detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
+		Reason: QuarantineInternal, Detail: fmt.Sprintf("the outcome of delivery %s cannot be written: %v", o.record.Delivery, cause),
 		Data: o.record.Append(nil),
 	})
 	if err != nil {
@@ -57,7 +57,7 @@ func (r *Recorder) standIn(ctx context.Context, o outcomeOf, cause error) error 
 	r.metrics.Quarantined.Inc()
 	r.log.Error("unwritable outcome quarantined", "seq", from.Sequence, "delivery", o.record.Delivery, "error", cause)
 	err = r.write(ctx, []*outcome.Record{standIn(o.record)})
-	if refused(err) {
+	if Refused(err) {
 		r.log.Error("cannot write outcome without its details", "delivery", o.record.Delivery, "error", err)
 		return nil
 	}

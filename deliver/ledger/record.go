@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"cmp"
@@ -69,7 +69,7 @@ const stillPaused = `SELECT id FROM subscriptions WHERE id = ANY($1) AND status 
 
 // record writes what became of deliveries. It may be repeated, in any order and by several at once, with the same
 // result, if it bears repeats; else it fails where a row of a delivery's end is there already.
-func (l *ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (done written, err error) {
+func (l *Ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (done written, err error) {
 	if len(b.deferred) > 0 {
 		if done.places, err = l.endOrdered(ctx, tx, b.deferred); err != nil {
 			return done, fmt.Errorf("end deferred deliveries: %w", err)
@@ -100,7 +100,7 @@ func (l *ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 }
 
 // putOff writes what is later, held only where the subscription is paused still.
-func (l *ledger) putOff(ctx context.Context, tx *sql.Tx, later []*outcome.Record) error {
+func (l *Ledger) putOff(ctx context.Context, tx *sql.Tx, later []*outcome.Record) error {
 	held, err := l.holdable(ctx, tx, later)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (l *ledger) putOff(ctx context.Context, tx *sql.Tx, later []*outcome.Record
 
 // holdable returns which subscriptions are paused still; what belongs to others must not be held, as the
 // resume has passed that would set it free.
-func (l *ledger) holdable(ctx context.Context, tx *sql.Tx, later []*outcome.Record) (map[uuid.UUID]bool, error) {
+func (l *Ledger) holdable(ctx context.Context, tx *sql.Tx, later []*outcome.Record) (map[uuid.UUID]bool, error) {
 	var ids []string
 	for _, r := range later {
 		if r.Held {
@@ -219,13 +219,13 @@ func eventColumns(records []*outcome.Record) []postgres.Column {
 	return c
 }
 
-// quarantine keeps a message that cannot be read, for a person to look at.
-func (l *ledger) quarantine(ctx context.Context, p poison) error {
+// Quarantine keeps a message that cannot be read, for a person to look at.
+func (l *Ledger) Quarantine(ctx context.Context, p Poison) error {
 	const keep = 4 << 10
 	q := tenantkeys.Message{Tenant: p.Tenant, ID: p.id(), Detail: outcome.SanitizeText(p.Detail), Data: p.Data[:min(len(p.Data), keep)]}
-	err := l.keys.SealMessage(ctx, &q)
+	err := l.Keys.SealMessage(ctx, &q)
 	if err == nil {
-		_, err = l.db.ExecContext(ctx, `
+		_, err = l.DB.ExecContext(ctx, `
 INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed)
 VALUES ($1, $8, $2, $3, $4, $5, $6, $7, $9) ON CONFLICT DO NOTHING`,
 			q.ID, int64(p.Seq), p.Subject, p.At, p.Reason, q.Detail, q.Data, p.Tenant, q.Sealed)
@@ -239,27 +239,27 @@ VALUES ($1, $8, $2, $3, $4, $5, $6, $7, $9) ON CONFLICT DO NOTHING`,
 // The reasons of what deliver quarantines.
 const (
 	quarantineUnreadable = "unreadable" // the message is none of this stage's
-	quarantineInternal   = "internal"   // handling it failed again and again, by a fault of Fanfare's own
+	QuarantineInternal   = "internal"   // handling it failed again and again, by a fault of Fanfare's own
 )
 
-// quarantineReason tells a message that cannot be read from one whose handling panics or kills the process.
-func quarantineReason(cause error) string {
+// QuarantineReason tells a message that cannot be read from one whose handling panics or kills the process.
+func QuarantineReason(cause error) string {
 	if _, ok := errors.AsType[middleware.RecoveredPanicError](cause); ok || errors.Is(cause, router.ErrDeadly) {
-		return quarantineInternal
+		return QuarantineInternal
 	}
 	return quarantineUnreadable
 }
 
 // id is the same whenever the same thing is quarantined.
-func (p poison) id() uuid.UUID {
+func (p Poison) id() uuid.UUID {
 	if p.Index == 0 {
 		return event.UID(p.Subject, fmt.Sprint(p.Seq), p.At)
 	}
 	return event.UID(p.Subject, fmt.Sprintf("%d/%d", p.Seq, p.Index), p.At)
 }
 
-// poison is a message that cannot be handled, or one item of it.
-type poison struct {
+// Poison is a message that cannot be handled, or one item of it.
+type Poison struct {
 	Subject string
 	Seq     uint64
 	Index   int    // of the item, from 1; 0 is the whole message

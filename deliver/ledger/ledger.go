@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -16,39 +16,39 @@ import (
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
-// ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
+// Ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
 // ledger_record.go, ledger_fresh.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's
 // change is in ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
-type ledger struct {
-	db   *sql.DB
-	keys *tenantkeys.Keys // nil: contents are stored in the clear
+type Ledger struct {
+	DB   *sql.DB
+	Keys *tenantkeys.Keys // nil: contents are stored in the clear
 
-	allNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
+	AllNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt
 }
 
-func newLedger(db *sql.DB) *ledger {
-	return &ledger{db: db, stmts: make(map[string]*sql.Stmt)}
+func New(db *sql.DB) *Ledger {
+	return &Ledger{DB: db, stmts: make(map[string]*sql.Stmt)}
 }
 
-// with has the ledger seal and open contents with keys.
-func (l *ledger) with(keys *tenantkeys.Keys) *ledger {
-	l.keys = keys
+// With has the ledger seal and open contents with keys.
+func (l *Ledger) With(keys *tenantkeys.Keys) *Ledger {
+	l.Keys = keys
 	return l
 }
 
 // prepare prepares statements that it has not prepared yet. It is called before a transaction begins: within
 // one, the statement would wait for a second connection, which a small pool may not have.
-func (l *ledger) prepare(ctx context.Context, queries ...string) error {
+func (l *Ledger) prepare(ctx context.Context, queries ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, query := range queries {
 		if l.stmts[query] != nil {
 			continue
 		}
-		stmt, err := l.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // it is kept until close
+		stmt, err := l.DB.PrepareContext(ctx, query) //nolint:sqlclosecheck // it is kept until close
 		if err != nil {
 			return fmt.Errorf("prepare statement: %w", err)
 		}
@@ -58,7 +58,7 @@ func (l *ledger) prepare(ctx context.Context, queries ...string) error {
 }
 
 // exec runs a statement within a transaction, prepared if it has been.
-func (l *ledger) exec(ctx context.Context, tx *sql.Tx, query string, args ...any) (sql.Result, error) {
+func (l *Ledger) exec(ctx context.Context, tx *sql.Tx, query string, args ...any) (sql.Result, error) {
 	l.mu.Lock()
 	stmt := l.stmts[query]
 	l.mu.Unlock()
@@ -68,8 +68,8 @@ func (l *ledger) exec(ctx context.Context, tx *sql.Tx, query string, args ...any
 	return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
 }
 
-// close gives the prepared statements back.
-func (l *ledger) close() {
+// Close gives the prepared statements back.
+func (l *Ledger) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for query, stmt := range l.stmts {
@@ -79,7 +79,7 @@ func (l *ledger) close() {
 }
 
 // query asks within a transaction, by a prepared statement if there is one.
-func (l *ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...any) (*sql.Rows, error) {
+func (l *Ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...any) (*sql.Rows, error) {
 	l.mu.Lock()
 	stmt := l.stmts[query]
 	l.mu.Unlock()
@@ -89,21 +89,21 @@ func (l *ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...an
 	return tx.StmtContext(ctx, stmt).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
 }
 
-// write records in one transaction of its own.
-func (l *ledger) write(ctx context.Context, records []*outcome.Record) error {
+// Write records in one transaction of its own.
+func (l *Ledger) Write(ctx context.Context, records []*outcome.Record) error {
 	_, err := l.writeOrdered(ctx, records)
 	return err
 }
 
-// known returns which of the deliveries the ledger has, ended or put off.
-func (l *ledger) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
+// Known returns which of the deliveries the ledger has, ended or put off.
+func (l *Ledger) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool, error) {
 	low, high := span(ids)
 	texts := make([]string, len(ids))
 	for i, id := range ids {
 		texts[i] = id.String()
 	}
 	// The bounds say nothing new, but let Postgres leave out the partitions that cannot hold any.
-	rows, err := l.db.QueryContext(ctx, `
+	rows, err := l.DB.QueryContext(ctx, `
 SELECT id FROM deliveries WHERE id = ANY($1) AND id BETWEEN $2 AND $3
 UNION ALL
 SELECT id FROM deferrals WHERE id = ANY($1)`, pq.Array(texts), low, high)
@@ -139,18 +139,18 @@ func span(ids []uuid.UUID) (low, high uuid.UUID) {
 	return low, high
 }
 
-// clock returns the time by Postgres, which all leases go by.
-func (l *ledger) clock(ctx context.Context) (t time.Time, err error) {
-	if err := l.db.QueryRowContext(ctx, `SELECT clock_timestamp()`).Scan(&t); err != nil {
+// Clock returns the time by Postgres, which all leases go by.
+func (l *Ledger) Clock(ctx context.Context) (t time.Time, err error) {
+	if err := l.DB.QueryRowContext(ctx, `SELECT clock_timestamp()`).Scan(&t); err != nil {
 		return t, fmt.Errorf("ask the time: %w", err)
 	}
 	return t, nil
 }
 
-// eventBody returns the kept bytes of an event; ErrEventGone where there are none.
-func (l *ledger) eventBody(ctx context.Context, uid uuid.UUID) ([]byte, error) {
+// EventBody returns the kept bytes of an event; ErrEventGone where there are none.
+func (l *Ledger) EventBody(ctx context.Context, uid uuid.UUID) ([]byte, error) {
 	var body []byte
-	switch err := l.db.QueryRowContext(ctx, `SELECT body FROM event_data WHERE uid = $1`, uid).Scan(&body); err {
+	switch err := l.DB.QueryRowContext(ctx, `SELECT body FROM event_data WHERE uid = $1`, uid).Scan(&body); err {
 	case nil:
 		return body, nil
 	case sql.ErrNoRows:

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -25,18 +25,18 @@ INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscri
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $12::uuid IS NULL THEN $9 ELSE 'key_blocked' END, 0, 1,
     $10, $12::uuid IS NOT NULL, $11, now(), now(), $12::uuid, $12::uuid IS NOT NULL)`
 
-// retry makes a delivery due now: itself while it is pending, else a new generation of it, which takes its place in the
+// Retry makes a delivery due now: itself while it is pending, else a new generation of it, which takes its place in the
 // order of a key, if there is one. It returns which.
-func (l *ledger) retry(ctx context.Context, e entry, key uuid.NullUUID, now time.Time) (id uuid.UUID, err error) {
-	err = postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
+func (l *Ledger) Retry(ctx context.Context, e Entry, key uuid.NullUUID, now time.Time) (id uuid.UUID, err error) {
+	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
 		// Two who ask at the same time get the same generation.
 		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, e.EventUID.String()+e.Subscription.String()); err != nil {
 			return err
 		}
-		last, err := scanEntry(tx.QueryRowContext(ctx, `
-SELECT `+endedEntry+` FROM deliveries WHERE `+ofEvent+` AND subscription_id = $2
+		last, err := ScanEntry(tx.QueryRowContext(ctx, `
+SELECT `+EndedEntry+` FROM deliveries WHERE `+OfEvent+` AND subscription_id = $2
 UNION ALL
-SELECT `+pendingEntry+` FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
+SELECT `+PendingEntry+` FROM deferrals WHERE event_uid = $1 AND subscription_id = $2
 ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 		if err != nil {
 			return err
@@ -57,8 +57,8 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 	return id, nil
 }
 
-// cancelOne ends one pending delivery; an attempt in flight is not called back, but changes nothing any more.
-const cancelOne = `
+// CancelOne ends one pending delivery; an attempt in flight is not called back, but changes nothing any more.
+const CancelOne = `
 WITH gone AS (
     DELETE FROM deferrals WHERE id = $1
     RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at
@@ -69,10 +69,10 @@ SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id
     attempts, created_at, now(), 0, 0, '' FROM gone
 ON CONFLICT DO NOTHING`
 
-// cancel ends a pending delivery.
-func (l *ledger) cancel(ctx context.Context, id uuid.UUID) error {
-	return postgres.Retry(ctx, l.db, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, cancelOne, id, string(outcome.ReasonCancelled)); err != nil {
+// Cancel ends a pending delivery.
+func (l *Ledger) Cancel(ctx context.Context, id uuid.UUID) error {
+	return postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, CancelOne, id, string(outcome.ReasonCancelled)); err != nil {
 			return fmt.Errorf("cancel delivery %s: %w", id, err)
 		}
 		return nil

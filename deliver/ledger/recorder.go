@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -40,7 +40,7 @@ type RecorderDeps struct {
 	DB      *sql.DB
 	Turns   *Turns           // nil: nothing is ordered
 	Keys    *tenantkeys.Keys // nil: what is quarantined is stored in the clear
-	Metrics *LedgerMetrics
+	Metrics *Metrics
 	Logger  *slog.Logger
 	// Suspects tells outcomes apart that kill the process; nil does not.
 	Suspects *suspect.Guard
@@ -50,9 +50,9 @@ type RecorderDeps struct {
 // may run.
 type Recorder struct {
 	js      natsjs.JetStream
-	ledger  *ledger
+	ledger  *Ledger
 	turns   *Turns
-	metrics *LedgerMetrics
+	metrics *Metrics
 	log     *slog.Logger
 	trouble *trouble.Log
 	deadly  *suspect.Guard
@@ -74,7 +74,7 @@ type page struct {
 func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 	log := deps.Logger.With("stage", "recorder")
 	r := &Recorder{
-		js: deps.JS, ledger: newLedger(deps.DB).with(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: trouble.New(log),
+		js: deps.JS, ledger: New(deps.DB).With(deps.Keys), turns: deps.Turns, metrics: deps.Metrics, log: log, trouble: trouble.New(log),
 		deadly: deps.Suspects, partitions: postgres.NewPartitions(deps.DB, log),
 	}
 	limits := group.Limits{Count: maxRecordMessages, Bytes: maxRecordBytes, Gather: recorderGather}
@@ -88,10 +88,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer stop(router.ErrStopping)
 	r.stopping = stopping
 	outcomes, err := router.New(ctx, router.Route{
-		Name: "recorder", Handle: r.handle, PutAway: r.quarantine, Last: r.standIns, About: aboutOutcomes, Guard: r.deadly, JS: r.js,
+		Name: "recorder", Handle: r.handle, PutAway: r.quarantine, Last: r.standIns, About: AboutOutcomes, Guard: r.deadly, JS: r.js,
 		Metrics: r.metrics.Routes, Drain: recorderDrain, Logger: r.log,
 		Subscribers: []jetstream.SubscriberConfig{
-			{Stream: AttemptsStream, Durable: RecorderDurable, MaxInFlight: 2 * maxRecordMessages},
+			{Stream: Stream, Durable: Durable, MaxInFlight: 2 * maxRecordMessages},
 		},
 	})
 	if err != nil {
@@ -105,7 +105,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	// It logs what it cannot do, and returns nil.
 	running.Go(func() { _ = survive.Loop(stopping, r.log, "make partitions", r.partitions.Run) })
 	err = router.Run(ctx, outcomes, func() { stop(router.ErrStopping) })
-	r.ledger.close()
+	r.ledger.Close()
 	if err != nil {
 		return fmt.Errorf("record outcomes: %w", err)
 	}
@@ -195,7 +195,7 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 		all = append(all, p.records...)
 	}
 	err := r.write(ctx, all)
-	if refused(err) {
+	if Refused(err) {
 		return r.commitApart(ctx, pages)
 	}
 	if err == nil {
@@ -205,9 +205,9 @@ func (r *Recorder) commit(ctx context.Context, pages []*page) error {
 	return err
 }
 
-// write records, and lets the keys go on whose delivery ended. If that fails, a sweep does it.
+// Write records, and lets the keys go on whose delivery ended. If that fails, a sweep does it.
 func (r *Recorder) write(ctx context.Context, records []*outcome.Record) error {
-	var places []place
+	var places []Place
 	err := r.recovering(func() (err error) {
 		if !outcome.AllValid(records) {
 			return outcome.ErrRecord
@@ -229,9 +229,9 @@ func (r *Recorder) write(ctx context.Context, records []*outcome.Record) error {
 	return nil
 }
 
-// refused reports whether Postgres will never take what it was given: data that does not fit its type, breaks a constraint or
+// Refused reports whether Postgres will never take what it was given: data that does not fit its type, breaks a constraint or
 // makes the writing panic.
-func refused(err error) bool {
+func Refused(err error) bool {
 	if errors.Is(err, errUnrecordable) || errors.Is(err, outcome.ErrRecord) {
 		return true
 	}
@@ -243,12 +243,12 @@ func refused(err error) bool {
 	return class == "22" || class == "23"
 }
 
-// quarantine keeps a message that cannot be recorded. If Postgres is away it comes again.
+// Quarantine keeps a message that cannot be recorded. If Postgres is away it comes again.
 func (r *Recorder) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
 	ctx, cancel := context.WithTimeout(r.stopping, quarantineTimeout)
 	defer cancel()
-	err := r.ledger.quarantine(ctx, poison{
-		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: quarantineReason(cause), Detail: cause.Error(), Data: data,
+	err := r.ledger.Quarantine(ctx, Poison{
+		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: QuarantineReason(cause), Detail: cause.Error(), Data: data,
 	})
 	if err != nil {
 		return err
@@ -258,8 +258,8 @@ func (r *Recorder) quarantine(meta jetstream.Delivery, cause error, data []byte)
 	return nil
 }
 
-// aboutOutcomes returns what a message of outcomes is about: its deliveries. A repeat may have another number of attempts.
-func aboutOutcomes(msg *message.Message) []suspect.Subject {
+// AboutOutcomes returns what a message of outcomes is about: its deliveries. A repeat may have another number of attempts.
+func AboutOutcomes(msg *message.Message) []suspect.Subject {
 	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
 		return nil

@@ -1,4 +1,4 @@
-package deliver
+package ledger
 
 import (
 	"context"
@@ -33,7 +33,7 @@ SELECT id, number FROM o WHERE late`
 const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND started_at IS NULL AND attempts < $2`
 
 // addAttempts writes the attempts of records.
-func (l *ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*outcome.Record) error {
+func (l *Ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*outcome.Record) error {
 	rows, err := l.query(ctx, tx, addAttempts, postgres.Args(attemptColumns(records))...)
 	if err != nil {
 		return err
