@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
+	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -121,4 +122,27 @@ func TestPreviewRests(t *testing.T) {
 	if took := time.Since(began); took < 300*time.Millisecond { // 4 ms of work make a rest of 400 ms.
 		t.Errorf("it took %s", took)
 	}
+}
+
+// A tenant's previews at once are bounded at the route, by the name of the limit; another tenant's are its own.
+func TestPreviewsOfATenantAreBounded(t *testing.T) {
+	t.Parallel()
+	h := fanouttest.New(t)
+	quotas, err := quota.New(quota.Config{Previews: 1}, quota.Deps{DB: h.DB})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := serveWith(h, &fates{}, quotas)
+	const body = `{"event_types":["*"]}`
+	leave, err := quotas.Enter("acme", quota.Previews) // as a preview under way
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := ask("acme", "POST", "/v1/subscriptions/preview", body, 429)
+	if text := fmt.Sprint(refused); !strings.Contains(text, "previews") {
+		t.Errorf("got %s, which does not name the limit", text)
+	}
+	ask("globex", "POST", "/v1/subscriptions/preview", body, 200)
+	leave()
+	ask("acme", "POST", "/v1/subscriptions/preview", body, 200)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/quota"
 )
 
 // keys says who holds which key.
@@ -86,9 +87,14 @@ func (f *fates) Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error)
 // serve serves the routes; what it returns asks them something as the holder of a key, and wants a status.
 func serve(h *fanouttest.House, f *fates) (ask func(key, method, path, body string, status int) map[string]any) {
 	h.T.Helper()
+	return serveWith(h, f, nil)
+}
+
+func serveWith(h *fanouttest.House, f *fates, quotas *quota.Quotas) (ask func(key, method, path, body string, status int) map[string]any) {
+	h.T.Helper()
 	mux := http.NewServeMux()
 	a := api.New(mux, api.Config{Title: "Fanfare", Version: "1"}, callers)
-	fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: f, Deliveries: f, Directory: h.Directory}.Register(a)
+	fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: f, Deliveries: f, Directory: h.Directory, Quotas: quotas}.Register(a)
 	return func(key, method, path, body string, status int) map[string]any {
 		h.T.Helper()
 		req := httptest.NewRequestWithContext(h.T.Context(), method, path, strings.NewReader(body))
