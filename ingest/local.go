@@ -28,6 +28,9 @@ const (
 	localSlowest = 250 * time.Millisecond
 	// localLook is how old the knowledge of fan-out may be, and how long is waited for the next.
 	localLook = 10 * time.Millisecond
+	// localRate is how many bytes a second local publishers store: the broker holds what was written in the last ten seconds
+	// in memory.
+	localRate = 8 << 20
 	// localTimeout bounds the storing of one batch.
 	localTimeout = 10 * time.Second
 )
@@ -45,6 +48,7 @@ type Local struct {
 
 	looked time.Time // when fan-out was last asked for
 	lag    int       // its backlog then, plus messages stored since
+	paid   time.Time // when the bytes that were stored are within the rate
 }
 
 // LocalDeps are what a Local works with.
@@ -110,6 +114,7 @@ func (l *Local) receive(m *nats.Msg) {
 // pace waits while fan-out is behind. Its place in the stream is common to all tenants, so events that are far ahead of it
 // delay everybody's.
 func (l *Local) pace(ctx context.Context) {
+	l.wait(ctx, time.Until(l.paid))
 	until := time.Now().Add(localSlowest)
 	for {
 		now := time.Now()
@@ -123,11 +128,24 @@ func (l *Local) pace(ctx context.Context) {
 		if l.lag <= localBehind || now.After(until) {
 			return
 		}
-		select {
-		case <-ctx.Done():
+		if !l.wait(ctx, localLook) {
 			return
-		case <-time.After(localLook):
 		}
+	}
+}
+
+// wait waits, unless the context ends.
+func (l *Local) wait(ctx context.Context, so time.Duration) bool {
+	if so <= 0 {
+		return true
+	}
+	timer := time.NewTimer(so)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -143,6 +161,7 @@ func (l *Local) store(batch []*nats.Msg) {
 	defer cancel()
 	l.to.SendAll(ctx, out)
 	l.lag += len(out)
+	l.pay(batch)
 	for i, m := range batch {
 		switch err := out[i].Err; {
 		case errors.Is(err, jetstream.ErrTooLarge):
@@ -154,6 +173,18 @@ func (l *Local) store(batch []*nats.Msg) {
 			l.answer(m, localAnswer{Stream: fanout.Stream, Sequence: out[i].Ack.Sequence})
 		}
 	}
+}
+
+// pay takes the bytes of a batch from the rate.
+func (l *Local) pay(batch []*nats.Msg) {
+	bytes := 0
+	for _, m := range batch {
+		bytes += m.Size()
+	}
+	if now := time.Now(); l.paid.Before(now) {
+		l.paid = now
+	}
+	l.paid = l.paid.Add(time.Duration(bytes) * time.Second / localRate)
 }
 
 // localAnswer is the acknowledgement of JetStream, as its clients know it.

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -180,6 +181,32 @@ func TestLocalPublishersAreServedInTurn(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// Local publishers fill no more than half of the stream.
+func TestLocalPublishersLeaveHalfOfTheStream(t *testing.T) {
+	t.Parallel()
+	server := servertest.NATS(t)
+	js, err := natsjs.New(servertest.Connect(t, server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := jetstream.Apply(t.Context(), js, fanout.Inbox(24*time.Hour, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := fanout.Reserve(js)(); err != nil {
+		t.Errorf("an empty stream: %v", err)
+	}
+	noise := make([]byte, 700<<10)
+	for range 3 {
+		_, _ = rand.Read(noise)
+		if _, err := js.Publish(t.Context(), "events.acme.x", noise); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := fanout.Reserve(js)(); err == nil {
+		t.Error("a stream that is more than half full: no error")
 	}
 }
 

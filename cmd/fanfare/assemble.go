@@ -253,10 +253,15 @@ func (a *assembly) publishLocally(sh *shared) error {
 	if sh.local == nil {
 		return nil
 	}
-	cfg := jetstream.PublisherConfig{}
-	if sh.disk != nil {
-		cfg.Room = sh.disk.Room
-	}
+	reserve := fanout.Reserve(sh.js)
+	cfg := jetstream.PublisherConfig{Room: func() error {
+		if sh.disk != nil {
+			if err := sh.disk.Room(); err != nil {
+				return err
+			}
+		}
+		return reserve()
+	}}
 	publisher, err := a.publisher(sh.ground, cfg)
 	if err != nil {
 		return err

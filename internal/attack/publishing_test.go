@@ -194,6 +194,23 @@ func quarantineFlood() attack {
 	}
 }
 
+// largeEventsNATS publishes large events as fast as the connection takes them.
+func largeEventsNATS() attack {
+	return attack{
+		name: "flood of large events over NATS",
+		strike: func(s *scene) {
+			nc := s.nats()
+			data := []byte(`{"text":"` + strings.Repeat("x", 240<<10) + `"}`)
+			s.again(1, 50*time.Millisecond, func() {
+				for range s.size(20, 100) {
+					_ = nc.Publish("events."+s.attacker.tenant+".large", data) // Full buffers are the attacker's.
+				}
+				_ = nc.FlushWithContext(s.ctx)
+			})
+		},
+	}
+}
+
 // nats connects as a client of this machine does, without credentials.
 func (s *scene) nats() *nats.Conn {
 	s.Helper()

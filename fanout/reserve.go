@@ -1,0 +1,43 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// reserveLook is how old the knowledge of the stream's size may be, and reserveTimeout bounds a look.
+	reserveLook, reserveTimeout = time.Second, 2 * time.Second
+)
+
+// errReserved says that the rest of the stream is reserved for others.
+var errReserved = errors.New("half of the storage for events is used, the rest is for publishers with credentials")
+
+// Reserve returns a function that fails once half of the stream is used: for those who are not to fill all of it. While
+// the size is not known, what was known before counts.
+func Reserve(js natsjs.JetStream) func() error {
+	var mu sync.Mutex
+	var looked time.Time
+	var last error
+	return func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(looked) < reserveLook {
+			return last
+		}
+		looked = time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), reserveTimeout)
+		defer cancel()
+		if stream, err := js.Stream(ctx, Stream); err == nil {
+			last = nil
+			if at := stream.CachedInfo(); at.Config.MaxBytes > 0 && at.State.Bytes > uint64(at.Config.MaxBytes)/2 {
+				last = errReserved
+			}
+		}
+		return last
+	}
+}
