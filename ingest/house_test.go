@@ -60,9 +60,10 @@ type house struct {
 	api    huma.API
 	url    string
 
-	cfg    ingest.Config
-	quotas *quota.Quotas
-	events fanout.Config
+	cfg      ingest.Config
+	quotas   *quota.Quotas
+	events   fanout.Config
+	bulkRate int64
 	// maxBytes of the stream.
 	maxBytes int64
 }
@@ -104,7 +105,7 @@ func (h *house) build() {
 	h.t.Cleanup(func() { _ = publisher.Close() })
 	h.ingest, err = ingest.New(h.cfg, ingest.Deps{
 		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir, marks), Ledger: h.ledger,
-		Reader: fanout.NewReader(h.js), Quotas: h.quotas, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Reader: fanout.NewReader(h.js), Quotas: h.quotas, BulkRate: h.bulkRate, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -42,6 +42,10 @@ func (in *Ingest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.refuse(w, p)
 		return
 	}
+	if err := in.bulk.wait(ctx, up.tenant, len(up.body)); err != nil {
+		in.refuse(w, crowded())
+		return
+	}
 	ctx, span := in.trace(ctx, r, req.items)
 	in.accept(ctx, req.items)
 	in.metrics.count(req.items)

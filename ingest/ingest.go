@@ -26,6 +26,7 @@ type Ingest struct {
 	stored  *fanout.Reader
 	keys    *keys
 	door    *door
+	bulk    *bulk
 	metrics *metrics
 	quotas  *quota.Quotas
 	tracer  *telemetry.Tracer
@@ -44,6 +45,7 @@ type Deps struct {
 	Ledger    *fanout.Ledger
 	Reader    *fanout.Reader
 	Quotas    *quota.Quotas // nil bounds nothing
+	BulkRate  int64         // bytes a second of large bodies over all tenants; 0 bounds nothing
 	Tracer    *telemetry.Tracer
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
@@ -60,7 +62,7 @@ func New(cfg Config, deps Deps) (*Ingest, error) {
 	}
 	return &Ingest{
 		cfg: cfg, tracer: deps.Tracer, rules: deps.Rules, dir: deps.Directory, to: deps.Publisher, stored: deps.Reader,
-		keys: newKeys(deps.DB, deps.Ledger, deps.Now), door: newDoor(cfg), metrics: newMetrics(deps.Metrics),
+		keys: newKeys(deps.DB, deps.Ledger, deps.Now), door: newDoor(cfg), bulk: newBulk(deps.BulkRate), metrics: newMetrics(deps.Metrics),
 		quotas: deps.Quotas, log: deps.Logger, now: deps.Now,
 	}, nil
 }

@@ -62,10 +62,15 @@ func (u *upload) enter(bytes int64, small bool) *api.Problem {
 	err := u.in.door.enter(ctx, u.tenant, bytes, small)
 	u.waited += time.Since(began)
 	if err != nil {
-		return problem(http.StatusServiceUnavailable, "too many requests wait; nothing was stored: send it again later")
+		return crowded()
 	}
 	u.room += bytes
 	return nil
+}
+
+// crowded answers that the request found no room in time.
+func crowded() *api.Problem {
+	return problem(http.StatusServiceUnavailable, "too many requests wait; nothing was stored: send it again later")
 }
 
 // leave gives the room back.

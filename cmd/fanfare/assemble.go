@@ -197,6 +197,10 @@ func (sh *shared) outbox(publisher *jetstream.Publisher) *deliver.Outbox {
 	return outbox
 }
 
+// embeddedBulkRate is how many bytes a second of large bodies go to the embedded broker. It keeps what was written in the last ten
+// seconds in memory, and an event is written once more, at least, for its deliveries.
+const embeddedBulkRate = 16 << 20
+
 // serveHTTP makes the API, or the part of it that publishes.
 func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	cfg := jetstream.PublisherConfig{Dedupe: true}
@@ -207,9 +211,13 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	if err != nil {
 		return err
 	}
+	rate := int64(0)
+	if sh.nats != nil {
+		rate = embeddedBulkRate
+	}
 	in, err := ingest.New(sh.s.ingest, ingest.Deps{
 		DB: sh.db, Publisher: publisher, Directory: sh.directory, Rules: sh.rules, Ledger: sh.ledger, Reader: sh.reader,
-		Quotas: sh.quotas, Tracer: sh.tracer, Logger: sh.log, Metrics: sh.metrics,
+		Quotas: sh.quotas, BulkRate: rate, Tracer: sh.tracer, Logger: sh.log, Metrics: sh.metrics,
 	})
 	if err != nil {
 		return err

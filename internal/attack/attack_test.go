@@ -55,7 +55,7 @@ func attacks() []attack {
 	return []attack{
 		freshSlowSubscriptions(), slowAtSharedHost(), deadHosts(), plainHTTPOfHTTPSHost(), manySubscriptions(),
 		tricklingUploads(), announcedBodies(), garbageKeys(), unknownFields(),
-		costlySchemaHTTP(), costlySchemaNATS(), quarantineFlood(), largeEventsNATS(),
+		costlySchemaHTTP(), costlySchemaNATS(), quarantineFlood(), largeEventsNATS(), largeEventsHTTP(),
 		parallelPreviews(), largeSubscriptions(), manyTails(), replayAndHeldBacklog(),
 		repointedDeliveries(), revokedLongRequests(),
 	}

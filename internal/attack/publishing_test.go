@@ -211,6 +211,25 @@ func largeEventsNATS() attack {
 	}
 }
 
+// largeEventsHTTP publishes requests of large events without end, for a subscription of its own.
+func largeEventsHTTP() attack {
+	return attack{
+		name: "flood of large events over HTTP",
+		ready: func(s *scene) {
+			s.attacker.subscribe(s, s.receive(71).url+"/fast", "large")
+		},
+		strike: func(s *scene) {
+			events := batch(15, "large", object{"text": strings.Repeat("x", 240<<10)})
+			s.again(s.size(2, 8), 10*time.Millisecond, func() {
+				status, answer := s.attacker.call(s.ctx, "POST /v1/events", events)
+				if s.ctx.Err() == nil && status != http.StatusAccepted && status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests {
+					s.unexpected("large events", status, answer)
+				}
+			})
+		},
+	}
+}
+
 // nats connects as a client of this machine does, without credentials.
 func (s *scene) nats() *nats.Conn {
 	s.Helper()
