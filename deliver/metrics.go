@@ -22,6 +22,7 @@ type Metrics struct {
 	endedOK   prometheus.Counter     // of ended
 	duration  prometheus.Histogram
 	latency   prometheus.Histogram
+	healthy   prometheus.Histogram
 	late      prometheus.Histogram
 	overdue   prometheus.Gauge
 	handedOff prometheus.Counter
@@ -51,6 +52,7 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 		ended:     counters("deliveries_total", "Deliveries that ended.", "state", "reason"),
 		duration:  histogram("attempt_duration_seconds", "How long attempts took.", seconds),
 		latency:   histogram("delivery_latency_seconds", "From the event's acceptance to its delivery on disk, of deliveries whose first attempt succeeded.", seconds),
+		healthy:   histogram("delivery_healthy_seconds", "From the event's acceptance to its delivery on disk, of deliveries that were neither put off nor handed off: what Fanfare itself takes.", seconds),
 		late:      histogram("deferral_late_seconds", "How long deferrals were due when they were claimed.", seconds),
 		overdue:   gauge("deferrals_due_age_seconds", "For how long the oldest due deferral has been due."),
 		handedOff: counter("deliveries_handed_off_total", "Slow deliveries that became rows of their own."),
@@ -69,7 +71,7 @@ func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	}
 	m.preset()
 	for _, c := range append(m.limits.collectors(),
-		m.attempts, m.ended, m.duration, m.latency, m.late, m.overdue, m.handedOff, m.skipped, m.pending,
+		m.attempts, m.ended, m.duration, m.latency, m.healthy, m.late, m.overdue, m.handedOff, m.skipped, m.pending,
 	) {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of deliver: %w", err)
@@ -120,5 +122,8 @@ func (m *Metrics) recorded(r *outcome.Record, now time.Time) {
 	m.endedOK.Inc()
 	if r.Attempts == 1 {
 		m.latency.Observe(now.Sub(r.CreatedAt).Seconds())
+		if r.Step <= 1 {
+			m.healthy.Observe(now.Sub(r.CreatedAt).Seconds())
+		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // metrics are what fan-out tells of itself.
@@ -35,6 +37,9 @@ func newMetrics(to prometheus.Registerer) *metrics {
 			Name: "fanfare_fanout_waiting", Help: "Events that wait for Postgres or the broker to come back."}),
 		unkeyed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fanfare_fanout_unkeyed_total", Help: "Matches of subscriptions that ask for an order, by events that have no key: they go in none."}),
+	}
+	for _, reason := range event.Reasons() {
+		m.quarantined.WithLabelValues(string(reason))
 	}
 	to.MustRegister(m.events, m.repeats, m.quarantined, m.matched, m.lag, m.waiting, m.unkeyed)
 	return m

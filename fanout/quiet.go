@@ -9,7 +9,9 @@ import (
 // quiet is a logger for the router that leaves out what it says of every message.
 type quiet struct{ watermill.LoggerAdapter }
 
-func newQuiet(log *slog.Logger) quiet { return quiet{watermill.NewSlogLogger(log)} }
+func newQuiet(log *slog.Logger) quiet {
+	return quiet{watermill.NewSlogLoggerWithLevelMapping(log, map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug})}
+}
 
 // Debug implements watermill.LoggerAdapter.
 func (quiet) Debug(string, watermill.LogFields) {}

@@ -190,9 +190,9 @@ func requestReason(status int) string {
 	case http.StatusRequestEntityTooLarge:
 		return string(event.TooLarge)
 	case http.StatusUnsupportedMediaType:
-		return "media_type"
+		return reasonMediaType
 	case http.StatusServiceUnavailable:
-		return "crowded"
+		return reasonCrowded
 	case http.StatusUnprocessableEntity:
 		return string(event.BadAttribute)
 	}

@@ -36,6 +36,8 @@ const (
 	reasonConflict  = "conflict"
 	reasonUnstored  = "unstored"
 	reasonMalformed = "malformed"
+	reasonCrowded   = "crowded"
+	reasonMediaType = "media_type"
 )
 
 // maxFaults bounds what one item's problem tells.

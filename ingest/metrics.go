@@ -1,6 +1,10 @@
 package ingest
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfarehq/fanfare/internal/event"
+)
 
 // metrics are what ingest tells of itself.
 type metrics struct {
@@ -21,6 +25,12 @@ func newMetrics(to prometheus.Registerer) *metrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fanfare_ingest_refused_total", Help: "Events, and requests as a whole, that were refused, by reason."},
 			[]string{"reason"}),
+	}
+	for _, reason := range event.Reasons() {
+		m.refused.WithLabelValues(string(reason))
+	}
+	for _, reason := range []string{reasonConflict, reasonUnstored, reasonMalformed, reasonLimited, reasonCrowded, reasonMediaType} {
+		m.refused.WithLabelValues(reason)
 	}
 	to.MustRegister(m.accepted, m.duplicates, m.forged, m.refused)
 	return m

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -51,6 +52,8 @@ type assembly struct {
 	vendors    []*dialects.Vendor
 	publishers []*jetstream.Publisher
 	ring       *seal.Ring
+	ground     ground
+	document   *huma.OpenAPI // of the API, if the role serves it
 }
 
 // part is something that runs until its context ends.
@@ -75,6 +78,20 @@ func (a *assembly) close() error {
 		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// routes are the patterns of the API's routes.
+func (a *assembly) routes() (all []string) {
+	for path, item := range a.document.Paths {
+		for method, operation := range map[string]*huma.Operation{
+			http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
+		} {
+			if operation != nil {
+				all = append(all, method+" "+path)
+			}
+		}
+	}
+	return all
 }
 
 // trouble is why a publisher of the process could not send lately.
@@ -129,7 +146,7 @@ func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, er
 	if err != nil {
 		return nil, err
 	}
-	a := &assembly{log: g.log, ring: sh.ring}
+	a := &assembly{log: g.log, ring: sh.ring, ground: g}
 	a.loop("quotas", sh.quotas.Run)
 	a.loop("tenant keys", sh.keys.Run)
 	if r.is(roleAPI, roleIngest) {
@@ -237,6 +254,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 
 	a.mux = http.NewServeMux()
 	routes := api.New(a.mux, apiConfig(sh.own, sh.log), keys)
+	a.document = routes.OpenAPI()
 	api.ServeGuides(routes, docs.Guides)
 	in.Routes(routes)
 	if !r.is(roleAPI) {

@@ -36,6 +36,7 @@ type backing struct {
 	heartbeat *processes.Heartbeat
 	workers   *throttle.Workers // counted by the heartbeat
 	url       string            // of Postgres
+	dataDir   string
 }
 
 // joins makes the heartbeat of a process, which counts the workers if it is one of them.
@@ -69,7 +70,7 @@ type opening struct {
 func openBacking(ctx context.Context, s *settings, to opening, undo *cleanup) (*backing, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	b := &backing{}
+	b := &backing{dataDir: s.server.DataDir}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return b.openNATS(ctx, s, to) })
 	group.Go(func() error { return b.openPostgres(ctx, s, to) })

@@ -99,7 +99,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	command.BindTo(ctx, (*context.Context)(nil))
 	if err := command.Run(&console{out: stdout, err: stderr}); err != nil {
 		if !errors.Is(err, context.Canceled) || ctx.Err() == nil {
-			fmt.Fprintln(stderr, "fanfare:", err)
+			if !errors.Is(err, errLogged) {
+				fmt.Fprintln(stderr, "fanfare:", err)
+			}
 			return exitError
 		}
 	}

@@ -2,64 +2,47 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"go.yaml.in/yaml/v3"
-
-	"github.com/fanfarehq/fanfare/deliver"
 )
 
-// metricNames are the metrics in the sources of the stages: those that a running process registers.
-func metricNames(t *testing.T) map[string]bool {
+// rule is an alert of deploy/prometheus/rules.yml.
+type rule struct {
+	Alert, Expr string
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+func readRules(t *testing.T) []rule {
 	t.Helper()
-	names := make(map[string]bool)
-	registry := prometheus.NewRegistry()
-	if _, err := deliver.NewMetrics(registry); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
+	content, err := os.ReadFile("../../deploy/prometheus/rules.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range families {
-		names[f.GetName()] = true
-		if f.GetType() == dto.MetricType_HISTOGRAM {
-			names[f.GetName()+"_bucket"] = true
-		}
+	var rules struct{ Groups []struct{ Rules []rule } }
+	if err := yaml.Unmarshal(content, &rules); err != nil {
+		t.Fatal(err)
 	}
-	// Those of the other stages are made with their workers; their names stand in one file each.
-	for _, file := range []string{"../../ingest/metrics.go", "../../fanout/metrics.go", "../../fanout/audit/reconcile.go"} {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range regexp.MustCompile(`New(\w+)\(prometheus\.\w+Opts\{\s*Name: "(fanfare_\w+)"`).FindAllStringSubmatch(string(content), -1) {
-			names[found[2]] = true
-			if strings.HasPrefix(found[1], "Histogram") {
-				names[found[2]+"_bucket"] = true
-			}
-		}
-	}
-	return names
+	return rules.Groups[0].Rules
 }
 
-// Alerts and dashboard name metrics that exist, and can be read.
-func TestMonitoringNamesMetricsThatExist(t *testing.T) {
-	t.Parallel()
-	names := metricNames(t)
-	var rules struct {
-		Groups []struct {
-			Rules []struct {
-				Alert, Expr string
-				Labels      map[string]string
-				Annotations map[string]string
-			}
-		}
+// expressions are those of the alerts and of the dashboard, by where they stand.
+func expressions(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, r := range readRules(t) {
+		all["alert "+r.Alert] = r.Expr
+	}
+	content, err := os.ReadFile("../../deploy/grafana/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
 	}
 	var dashboard struct {
 		Panels []struct {
@@ -67,54 +50,79 @@ func TestMonitoringNamesMetricsThatExist(t *testing.T) {
 			Targets []struct{ Expr string }
 		}
 	}
-	exprs := make(map[string]string)
-	read := func(file string, into any, unmarshal func([]byte, any) error) {
-		content, err := os.ReadFile(file)
-		if err == nil {
-			err = unmarshal(content, into)
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-	}
-	read("../../deploy/prometheus/rules.yml", &rules, yaml.Unmarshal)
-	read("../../deploy/grafana/dashboard.json", &dashboard, json.Unmarshal)
-	for _, group := range rules.Groups {
-		for _, r := range group.Rules {
-			exprs["alert "+r.Alert] = r.Expr
-			if r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
-				t.Errorf("alert %q says not how severe it is or what it means", r.Alert)
-			}
-		}
+	if err := json.Unmarshal(content, &dashboard); err != nil {
+		t.Fatal(err)
 	}
 	for _, p := range dashboard.Panels {
 		for _, target := range p.Targets {
-			exprs["panel "+p.Title+": "+target.Expr] = target.Expr
+			all["panel "+p.Title+": "+target.Expr] = target.Expr
 		}
 	}
-	handbook := documents(t)["docs/operations.md"]
-	for _, group := range rules.Groups {
-		for _, r := range group.Rules {
-			if !strings.Contains(handbook, "\n| `"+r.Alert+"` |") {
-				t.Errorf("docs/operations.md does not say what to do about alert %s", r.Alert)
-			}
-		}
+	return all
+}
+
+// Alerts and dashboard name series of a process that has just started and has done nothing: a series that is born with its first
+// count hides that count from every rate.
+func TestMonitoringSeriesExistFromTheStart(t *testing.T) {
+	t.Parallel()
+	_, at := startAll(t, dataDir(t))
+	resp, err := http.Get(at.Ops + "/metrics")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(exprs) < 20 {
-		t.Errorf("only %d expressions were found", len(exprs))
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for where, expr := range exprs {
-		found := regexp.MustCompile(`fanfare_\w+`).FindAllString(expr, -1)
-		if len(found) == 0 {
+	metrics := string(content)
+	all := expressions(t)
+	if len(all) < 40 {
+		t.Errorf("only %d expressions were found", len(all))
+	}
+	for where, expr := range all {
+		found := regexp.MustCompile(`\b(?:fanfare|go_sql)_\w+`).FindAllString(expr, -1)
+		if len(found) == 0 && expr != `up{job=~".*fanfare.*"} == 0` {
 			t.Errorf("%s has no metric of ours: %s", where, expr)
 		}
 		for _, name := range found {
-			if !names[name] {
-				t.Errorf("%s: there is no metric %s", where, name)
+			if !strings.Contains(metrics, "\n"+name+"{") && !strings.Contains(metrics, "\n"+name+" ") {
+				t.Errorf("%s: /metrics has no series of %s", where, name)
 			}
 		}
-		if strings.Count(expr, "(") != strings.Count(expr, ")") || strings.Count(expr, "{") != strings.Count(expr, "}") {
-			t.Errorf("%s: brackets do not match: %s", where, expr)
+	}
+}
+
+// Each alert fires for what it is for, and for nothing else: promtool runs the tests of the rules.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("promtool"); err != nil {
+		t.Fatal("the test needs promtool: apt-get install prometheus")
+	}
+	cmd := exec.CommandContext(t.Context(), "promtool", "test", "rules", "rules_test.yml")
+	cmd.Dir = "../../deploy/prometheus"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, out)
+	}
+	tests, err := os.ReadFile("../../deploy/prometheus/rules_test.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, err := os.ReadFile("../../docs/alerts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range readRules(t) {
+		if r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
+			t.Errorf("alert %s lacks its severity or its summary", r.Alert)
+		}
+		for _, is := range []string{" fires\n", " is quiet\n"} {
+			if !strings.Contains(string(tests), "name: "+r.Alert+is) {
+				t.Errorf("rules_test.yml lacks the test %s%s", r.Alert, strings.TrimSpace(is))
+			}
+		}
+		if !strings.Contains(string(guide), "\n## "+r.Alert+"\n") {
+			t.Errorf("docs/alerts.md lacks the chapter %s", r.Alert)
 		}
 	}
 }

@@ -39,7 +39,26 @@ func runRole(ctx context.Context, c *console, r role) error {
 	if err != nil {
 		return err
 	}
-	log := s.log.logger(c.err)
+	log := s.log.logger(c.err).With("role", string(r), "version", version())
+	err = serveInForeground(ctx, c, s, logged{r, log})
+	if err != nil && s.log.Format == "json" && (!errors.Is(err, context.Canceled) || ctx.Err() == nil) {
+		log.Error("process failed", "error", err.Error())
+		return errLogged
+	}
+	return err
+}
+
+// errLogged is the end of a role whose error is in the log already.
+var errLogged = errors.New("the error is in the log")
+
+// logged is a role with its log.
+type logged struct {
+	role role
+	log  *slog.Logger
+}
+
+func serveInForeground(ctx context.Context, c *console, s *settings, as logged) error {
+	r, log := as.role, as.log
 	slog.SetDefault(log) // Also for what dependencies write with the standard logger.
 	if err := s.refuseUnknown(func(variable, nearest string) {
 		log.Warn("unknown setting", "variable", variable, "did_you_mean", nearest)
@@ -52,7 +71,7 @@ func runRole(ctx context.Context, c *console, r role) error {
 		if r == roleAll {
 			b.print(c.out)
 		}
-		log.Info("ready", "role", r, "api", b.at.API, "ops", b.at.Ops)
+		log.Info("ready", "api", b.at.API, "ops", b.at.Ops)
 		return nil
 	}})
 }
@@ -113,6 +132,8 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		},
 	})
 
+	p.loop("monitor", newMonitor(o, p.ground, p.ring).run)
+	p.loop("measure streams", jetstream.NewMonitor(back.js, registry, inboxes(s)...).Run)
 	context.AfterFunc(ctx, func() { o.stopping.Store(true) })
 	working, cancel := s.delayed(ctx, r)
 	defer cancel()
@@ -132,7 +153,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		group.Go(func() error { return named(run.name, run.run(running)) })
 	}
 	if doors.api != nil {
-		server := withVendors(api.NewServer(p.mux, by.log), p.vendors)
+		server := withVendors(api.NewServer(newAPIMetrics(registry, p.routes()).around(p.mux), by.log), p.vendors)
 		server.Handler = s.proxies.Handler(server.Handler)
 		group.Go(func() error { return serve(running, doors.api, server) })
 	}

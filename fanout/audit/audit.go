@@ -90,6 +90,7 @@ type Gap struct {
 	Detail         string       `json:"detail,omitempty" doc:"What can be said where the event or the subscription has no name"`
 
 	mend func(context.Context) error
+	lost bool // mend only writes down that the bytes are gone
 }
 
 // Audit looks at the events that were accepted in a span, by whole milliseconds.
@@ -224,6 +225,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[u
 		lacking--
 		g := Gap{Kind: gapMissing, EventID: s.EventID, SubscriptionID: &sub.ID}
 		if gone {
+			g.lost = true
 			g.mend = func(ctx context.Context) error { return a.Books.GiveUp(ctx, s, row.Type, sub.ID) }
 		} else if a.Outbox != nil {
 			g.mend = func(ctx context.Context) error {

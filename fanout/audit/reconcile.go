@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -28,6 +29,7 @@ type Reconciler struct {
 	log     *slog.Logger
 	gaps    prometheus.Gauge
 	mended  *prometheus.CounterVec
+	lost    *prometheus.CounterVec
 	now     func() time.Time
 }
 
@@ -40,7 +42,17 @@ func NewReconciler(auditor *Auditor, metrics prometheus.Registerer) *Reconciler 
 		mended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fanfare_audit_mended_total", Help: "Gaps that were found unasked and made good, by kind."}, []string{"kind"}),
 	}
-	metrics.MustRegister(r.gaps, r.mended)
+	r.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fanfare_audit_lost_total", Help: "Gaps whose events' bytes are gone, so that nothing could be sent again, by kind."}, []string{"kind"})
+	for _, kind := range []deliver.Kind{
+		gapNoRow, gapNoBytes, gapMissing, gapNeedless, deliver.KindDuplicate, deliver.KindExtraAttempt, deliver.KindMissingAttempt, deliver.KindAstray,
+	} {
+		r.mended.WithLabelValues(string(kind))
+	}
+	for _, kind := range []deliver.Kind{gapNoBytes, gapMissing} {
+		r.lost.WithLabelValues(string(kind))
+	}
+	metrics.MustRegister(r.gaps, r.mended, r.lost)
 	return r
 }
 
@@ -64,6 +76,11 @@ func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, err
 	}
 	left, err := r.auditor.Mend(ctx, found)
 	for _, g := range found.Gaps {
+		if g.lost {
+			r.lost.WithLabelValues(string(g.Kind)).Inc()
+			r.log.ErrorContext(ctx, "event lost: its bytes are gone", "kind", g.Kind, "event", g.EventID, "subscription", g.SubscriptionID)
+			continue
+		}
 		r.log.WarnContext(ctx, "gap repaired", "kind", g.Kind, "event", g.EventID, "subscription", g.SubscriptionID, "mendable", g.mend != nil)
 		if g.mend != nil {
 			r.mended.WithLabelValues(string(g.Kind)).Inc()

@@ -255,7 +255,7 @@ func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row fanout.Re
 	case len(s.report.Gaps) >= maxGaps:
 		return nil
 	}
-	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.ID, mend: func(ctx context.Context) error {
+	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.ID, lost: true, mend: func(ctx context.Context) error {
 		s.Logger.WarnContext(ctx, "an event's bytes are gone before their time", "event", row.ID, "tenant", row.Tenant)
 		return s.Ledger.SetErased(ctx, uid)
 	}})

@@ -84,3 +84,11 @@ func Join(a, b *Refusal) *Refusal {
 	}
 	return &Refusal{Reason: a.Reason, Faults: slices.Concat(a.Faults, b.Faults)}
 }
+
+// Reasons are all of them, so that each metric series exists before its first count.
+func Reasons() []Reason {
+	return []Reason{
+		BadSubject, BadTenant, BadType, BadID, BadTime, BadAttribute, BadTarget, BadData, TooDeep,
+		TooLarge, UnknownType, ArchivedType, SchemaViolation, MessageID, ReservedType, TooCostly, Conflict, BadMode, Internal,
+	}
+}
