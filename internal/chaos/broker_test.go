@@ -29,6 +29,7 @@ const natsPassword = "c4a05c4a05c4a05c4a05c4a05c4a05c4"
 // broker is a nats-server in a process of its own, configured as the handbook says.
 type broker struct {
 	t    testing.TB
+	name string
 	addr string
 	dir  string // of its streams
 	path string // of its configuration
@@ -67,8 +68,13 @@ func newBroker(t testing.TB) *broker {
 // makeBroker configures a server; more is added to its configuration.
 func makeBroker(t testing.TB, name, addr, more string) *broker {
 	t.Helper()
-	dir := t.TempDir()
-	b := &broker{t: t, addr: addr, dir: filepath.Join(dir, "js"), path: filepath.Join(dir, "nats.conf")}
+	return brokerIn(t, name, addr, t.TempDir(), more)
+}
+
+// brokerIn is makeBroker with a directory for the streams.
+func brokerIn(t testing.TB, name, addr, dir, more string) *broker {
+	t.Helper()
+	b := &broker{t: t, name: name, addr: addr, dir: filepath.Join(dir, "js"), path: filepath.Join(t.TempDir(), "nats.conf")}
 	if err := os.WriteFile(b.path, []byte(brokerConfig(name, addr, b.dir, more)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +125,14 @@ func (b *broker) end(s syscall.Signal) {
 	_ = b.cmd.Process.Signal(s) // It may have ended.
 	<-b.done
 	b.cmd = nil
+}
+
+// wipe loses the disk of a server that does not run.
+func (b *broker) wipe() {
+	b.t.Helper()
+	if err := os.RemoveAll(b.dir); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *broker) freeze() { _ = b.cmd.Process.Signal(syscall.SIGSTOP) }

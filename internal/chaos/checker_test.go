@@ -197,11 +197,29 @@ func checkDuplicates(x *index) (bad []string) {
 			}
 		}
 		if extra > allowed {
-			bad = append(bad, fmt.Sprintf("event %s arrived %d times at %s, %d more than recorded, with %d faults meanwhile",
-				d.event, len(list), x.bySub[d.subscription].path, extra, allowed))
+			bad = append(bad, fmt.Sprintf("event %s arrived %d times at %s, %d more than recorded, with %d faults meanwhile; at %s after %s",
+				d.event, len(list), x.bySub[d.subscription].path, extra, allowed, times(list), x.before(list[len(list)-1].at)))
 		}
 	}
 	return bad
+}
+
+// before names the last fault before a time.
+func (x *index) before(at time.Time) (name string) {
+	for _, f := range x.faults {
+		if f.injected.Before(at) {
+			name = f.name + " at " + f.injected.Format("15:04:05")
+		}
+	}
+	return name
+}
+
+// times are those of arrivals.
+func times(list []arrival) (text string) {
+	for _, a := range list {
+		text += a.at.Format("15:04:05.000") + " "
+	}
+	return text
 }
 
 // extra is how many requests of a delivery arrived beyond the attempts that the ledger knows.

@@ -23,7 +23,8 @@ func (s step) String() string {
 // breakage is a way to break something.
 type breakage struct {
 	name string
-	// duplicates is how many deliveries may be repeated; workers is in how many workers they are in flight.
+	// workers is in how many workers deliveries are in flight that may be repeated. A fan-out that is not told that its tasks
+	// are on disk hands them over again: those in flight at all workers are then not in the ledger yet.
 	workers int
 	longest time.Duration
 	// inflict breaks it and returns what heals it.
@@ -34,14 +35,14 @@ type breakage struct {
 var breakages = []breakage{
 	{"kill deliver", 1, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "deliver")) }},
 	{"kill all of deliver", 9, 3 * time.Second, func(w *world, _ step) func() { return killing(w.of("deliver")...) }},
-	{"kill fanout", 0, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "fanout")) }},
+	{"kill fanout", 9, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "fanout")) }},
 	{"kill api", 0, 3 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "api")) }},
 	{"kill ingest", 0, 3 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "ingest")) }},
 	{"kill everything", 9, 3 * time.Second, killEverything},
 	{"terminate deliver", 0, 5 * time.Second, func(w *world, s step) func() { return ending(pick(w, s, "deliver")) }},
 	{"terminate fanout", 0, 5 * time.Second, func(w *world, s step) func() { return ending(pick(w, s, "fanout")) }},
 	{"stop deliver", 1, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "deliver")) }},
-	{"stop fanout", 0, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "fanout")) }},
+	{"stop fanout", 9, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "fanout")) }},
 	{"stop ingest", 0, 20 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "ingest")) }},
 	{"kill NATS", 9, 10 * time.Second, func(w *world, _ step) func() { w.nats.kill(); return w.nats.start }},
 	{"restart NATS", 9, 3 * time.Second, func(w *world, _ step) func() { w.nats.stop(); return w.nats.start }},
@@ -55,13 +56,13 @@ var breakages = []breakage{
 	{"lock the ledger", 0, 15 * time.Second, lockLedger},
 	{"partition deliver from NATS", 1, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "deliver").nats, s) }},
 	{"partition deliver from Postgres", 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "deliver").pg, s) }},
-	{"partition fanout from NATS", 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").nats, s) }},
+	{"partition fanout from NATS", 9, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").nats, s) }},
 	{"partition fanout from Postgres", 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").pg, s) }},
 	{"partition ingest from NATS", 0, 20 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "ingest").nats, s) }},
 	{"half partition of deliver from NATS", 1, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "deliver").nats, s) }},
-	{"half partition of fanout from NATS", 0, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "fanout").nats, s) }},
+	{"half partition of fanout from NATS", 9, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "fanout").nats, s) }},
 	{"reset connections of deliver", 1, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "deliver")) }},
-	{"reset connections of fanout", 0, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "fanout")) }},
+	{"reset connections of fanout", 9, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "fanout")) }},
 }
 
 // plan follows from the seed alone. It is longer than any run needs.

@@ -79,7 +79,10 @@ func (p *proxy) forward(from net.Conn) {
 		return
 	}
 	p.gates[0].pass() // A new connection's packets are dropped as well.
-	to, err := net.Dial(p.network, p.server)
+	p.mu.Lock()
+	server := p.server
+	p.mu.Unlock()
+	to, err := net.Dial(p.network, server)
 	if err != nil {
 		reset(from)
 		return
@@ -141,6 +144,14 @@ func (p *proxy) partition(sent, received bool) {
 }
 
 func (p *proxy) heal() { p.partition(false, false) }
+
+// move makes connections go to another server from now on, and cuts those that are open.
+func (p *proxy) move(server string) {
+	p.mu.Lock()
+	p.server = server
+	p.mu.Unlock()
+	p.cut()
+}
 
 // cut resets all connections.
 func (p *proxy) cut() {

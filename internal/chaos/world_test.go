@@ -37,6 +37,8 @@ type world struct {
 	processes []*process
 	receivers *receivers
 	secrets   []string // that may be written nowhere
+	more      []string // environment of all processes
+	database  string   // its URL
 	client    *http.Client
 }
 
@@ -49,13 +51,28 @@ func newWorld(t testing.TB, n counts) *world {
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
+	return newWorldOf(t, path, n)
+}
+
+// newWorldOf is newWorld of another build.
+func newWorldOf(t testing.TB, path string, n counts) *world {
+	t.Helper()
+	return newWorldOn(t, path, n, newBroker(t), servertest.NewRestartablePostgres(t))
+}
+
+// newWorldOn is newWorldOf on servers of the test's own; env is for all processes.
+func newWorldOn(t testing.TB, path string, n counts, nats *broker, pg *servertest.RestartablePostgres, env ...string) *world {
+	t.Helper()
 	rec := newRecorder()
 	w := &world{
-		t: t, rec: rec, nats: newBroker(t), pg: servertest.NewRestartablePostgres(t), receivers: newReceivers(t, rec),
+		t: t, rec: rec, nats: nats, pg: pg, more: env, receivers: newReceivers(t, rec),
 		secrets: []string{adminKey, ringKey, natsPassword}, client: &http.Client{Timeout: 10 * time.Second},
 	}
 	t.Cleanup(w.client.CloseIdleConnections)
-	topology := &process{t: t, name: "topology", role: "topology", path: path, env: w.env(t, w.nats.url(), w.pg.URL())}
+	if pg != nil {
+		w.database = pg.URL()
+	}
+	topology := &process{t: t, name: "topology", role: "topology", path: path, env: append(w.env(t, w.nats.url(), w.database), env...)}
 	topology.apply()
 	for _, r := range []struct {
 		role string
@@ -97,16 +114,12 @@ func (w *world) add(path, role string, i int, env ...string) *process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	database, err := url.Parse(w.pg.URL())
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	p := &process{t: w.t, name: fmt.Sprint(role, i), role: role, path: path, api: freeAddress(w.t), ops: freeAddress(w.t)}
 	p.nats = newProxy(w.t, "tcp", at.Host)
-	p.pg = newProxy(w.t, "unix", filepath.Join(database.Query().Get("host"), ".s.PGSQL.5432"))
 	at.Host = p.nats.addr()
-	p.env = append(w.env(w.t, at.String(), "postgres://fanfare@"+p.pg.addr()+database.Path+"?sslmode=disable"),
+	p.env = append(w.env(w.t, at.String(), w.through(p)),
 		"FANFARE_ADDR="+p.api, "FANFARE_OPS_ADDR="+p.ops)
+	p.env = append(p.env, w.more...)
 	w.processes = append(w.processes, p)
 	p.start(env...)
 	w.t.Cleanup(func() {
@@ -127,6 +140,20 @@ func (w *world) lines(p *process) string {
 		}
 	}
 	return strings.Join(kept[max(0, len(kept)-25):], "")
+}
+
+// through is the URL of the database through a proxy of the process's own, if the database is the world's.
+func (w *world) through(p *process) string {
+	w.t.Helper()
+	if w.pg == nil {
+		return w.database
+	}
+	database, err := url.Parse(w.database)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.pg = newProxy(w.t, "unix", filepath.Join(database.Query().Get("host"), ".s.PGSQL.5432"))
+	return "postgres://fanfare@" + p.pg.addr() + database.Path + "?sslmode=disable"
 }
 
 // of returns the processes of a role.
@@ -219,7 +246,7 @@ func (w *world) subscribe(tenant, path, kind, eventType string) {
 // open opens the database, directly.
 func (w *world) open() *sql.DB {
 	w.t.Helper()
-	connector, err := pq.NewConnector(w.pg.URL() + "&options=" + url.QueryEscape("-c default_transaction_read_only=off"))
+	connector, err := pq.NewConnector(w.database + "&options=" + url.QueryEscape("-c default_transaction_read_only=off"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -357,7 +384,11 @@ func (w *world) leaks() (found []string) {
 	for _, p := range w.processes {
 		look("the log of "+p.name, []byte(p.out.String()))
 	}
-	for _, dir := range []string{w.nats.dir, w.pg.Dir()} {
+	dirs := []string{w.nats.dir}
+	if w.pg != nil {
+		dirs = append(dirs, w.pg.Dir())
+	}
+	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {
 				return nil // It was removed meanwhile, or is a socket.

@@ -28,7 +28,13 @@ func NewRestartablePostgres(t testing.TB) *RestartablePostgres {
 	// A killed process loses nothing that the kernel has: a commit must be written, but not synced.
 	settings := fast()
 	settings["synchronous_commit"] = "on"
-	r := &RestartablePostgres{t: t, cfg: embedded.PostgresConfig{Dir: t.TempDir(), Settings: settings, Throwaway: true}}
+	return NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: t.TempDir(), Settings: settings, Throwaway: true})
+}
+
+// NewRestartablePostgresOf is NewRestartablePostgres with a configuration of the test's own.
+func NewRestartablePostgresOf(t testing.TB, cfg embedded.PostgresConfig) *RestartablePostgres {
+	t.Helper()
+	r := &RestartablePostgres{t: t, cfg: cfg}
 	r.Start()
 	r.url = r.server.URL()
 	t.Cleanup(func() {
@@ -59,10 +65,11 @@ func (r *RestartablePostgres) Start() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	var err error
-	if r.server, err = embedded.StartPostgres(ctx, r.cfg); err != nil {
+	server, err := embedded.StartPostgres(ctx, r.cfg)
+	if err != nil {
 		r.t.Fatalf("servertest: %v", err)
 	}
+	r.server = server
 }
 
 // Stop ends the server in an orderly way; every session is cut off.

@@ -1,0 +1,124 @@
+package chaos_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// TestCluster kills the leader of the events' stream again and again on three servers with three copies of each stream, one
+// server that loses its disk included: nothing that was accepted is lost. It belongs to `make chaos`.
+func TestCluster(t *testing.T) {
+	if *minutes == 0 {
+		return
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatalf("build: %v", err)
+	}
+	servers := cluster(t, 3, "")
+	for _, b := range servers {
+		b.start()
+	}
+	urls := make([]string, len(servers))
+	for i, b := range servers {
+		urls[i] = b.url()
+	}
+	all := strings.Join(urls, ",")
+	nc, err := nats.Connect(all, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !eventually(time.Minute, func() bool { _, err := js.AccountInfo(t.Context()); return err == nil }) {
+		t.Fatal("the cluster has no leader")
+	}
+	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 2, deliver: 2}, servers[0], servertest.NewRestartablePostgres(t),
+		"FANFARE_NATS_URL="+all, "FANFARE_STREAM_REPLICAS=3")
+	producers := w.populate(2, 10, *seed)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var publishing sync.WaitGroup
+	for _, p := range producers {
+		publishing.Go(func() { p.run(ctx, t.Context()) })
+	}
+	for round := range 6 {
+		time.Sleep(5 * time.Second)
+		victim := leader(t, js, servers)
+		f := fault{name: "kill the leader", bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * 4 * inFlight, injected: time.Now()}
+		victim.kill()
+		if round == 3 { // Its disk is lost as well.
+			f.name = "lose the leader's disk"
+			victim.wipe()
+		}
+		// With one server away the others go on.
+		if !eventually(f.bound, func() bool { n, _ := w.rec.missing(true, f.injected); return n == 0 && w.allReady() }) {
+			n, one := w.rec.missing(true, f.injected)
+			t.Errorf("two servers of three do not go on: %d deliveries have not arrived, such as %s", n, one)
+		}
+		resumed := time.Now()
+		victim.start()
+		f.healed = f.injected
+		f.recovered = resumed
+		t.Logf("%d: %s: resumed after %.1fs", round+1, f.name, resumed.Sub(f.injected).Seconds())
+		w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
+		if !eventually(2*time.Minute, func() bool { return current(t, js) }) {
+			t.Error("the server that came back does not catch up")
+		}
+	}
+	stop()
+	publishing.Wait()
+	if !w.settled(3 * time.Minute) {
+		n, one := w.rec.missing(false, time.Now())
+		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
+	}
+	report(t, w.collect())
+}
+
+// leader is the server that leads the stream of events.
+func leader(t *testing.T, js natsjs.JetStream, servers []*broker) *broker {
+	t.Helper()
+	name := ""
+	eventually(time.Minute, func() bool {
+		s, err := js.Stream(t.Context(), "EVENTS")
+		if err == nil && s.CachedInfo().Cluster != nil {
+			name = s.CachedInfo().Cluster.Leader
+		}
+		return name != ""
+	})
+	for _, b := range servers {
+		if b.name == name {
+			return b
+		}
+	}
+	t.Fatalf("no server is named %q", name)
+	return nil
+}
+
+// current reports whether all copies of all streams are there and caught up.
+func current(t *testing.T, js natsjs.JetStream) bool {
+	t.Helper()
+	for _, name := range []string{"EVENTS", "TASKS", "BACKLOG", "ATTEMPTS"} {
+		s, err := js.Stream(t.Context(), name)
+		if err != nil || s.CachedInfo().Cluster == nil || len(s.CachedInfo().Cluster.Replicas) != 2 {
+			return false
+		}
+		for _, r := range s.CachedInfo().Cluster.Replicas {
+			if !r.Current || r.Offline {
+				return false
+			}
+		}
+	}
+	return true
+}
