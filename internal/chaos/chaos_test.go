@@ -106,18 +106,6 @@ func report(t *testing.T, h *history) {
 	}
 }
 
-// TestShort breaks the things that break most often, all at once, to keep it short.
-func TestShort(t *testing.T) {
-	t.Parallel()
-	run{
-		counts: counts{api: 1, ingest: 1, fanout: 2, deliver: 2}, tenants: 2, rate: 10, seed: 1, bound: time.Minute, until: time.Minute,
-		steps: []step{
-			{breaks: "kill deliver", lasts: time.Second},
-			{breaks: "kill both servers", lasts: time.Second},
-		},
-	}.perform(t)
-}
-
 // TestChaos is the long form: `make chaos SEED=n MINUTES=m`.
 func TestChaos(t *testing.T) {
 	if *minutes == 0 {

@@ -193,7 +193,7 @@ func checkDuplicates(x *index) (bad []string) {
 		allowed := 0
 		for _, f := range x.faults {
 			if f.mayDuplicate && list[0].at.Before(f.healed.Add(struck)) && list[len(list)-1].at.After(f.injected.Add(-time.Second)) {
-				allowed++
+				allowed += 1 + f.forgotten
 			}
 		}
 		if extra > allowed {

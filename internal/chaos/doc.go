@@ -14,6 +14,6 @@
 // Partitions are made by a TCP proxy before each process, because network namespaces need root: a proxy that forwards
 // nothing and closes nothing looks to both ends like a network that drops packets.
 //
-// The short form runs in `make test`. `make chaos SEED=n MINUTES=m` runs the long form. docs/reliability.md maps the
+// The short form, TestCrashPoints, runs in `make test`. `make chaos SEED=n MINUTES=m` runs the long form. docs/reliability.md maps the
 // catalogue to tests.
 package chaos

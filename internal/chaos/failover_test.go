@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -137,7 +136,12 @@ func failOver(t *testing.T, synchronous bool) {
 	primary, standby := newMember(t), newMember(t)
 	primary.run("initdb", "-D", primary.dir, "-U", "postgres", "--auth=trust", "--no-sync")
 	primary.start()
-	standby.run("pg_basebackup", "-D", standby.dir, "-R", "-c", "fast", "-d", fmt.Sprintf("host=127.0.0.1 port=%d user=postgres application_name=standby", primary.port))
+	wire := newProxy(t, "tcp", fmt.Sprintf("127.0.0.1:%d", primary.port))
+	_, port, err := net.SplitHostPort(wire.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	standby.run("pg_basebackup", "-D", standby.dir, "-R", "-c", "fast", "-d", "host=127.0.0.1 port="+port+" user=postgres application_name=standby")
 	standby.start()
 	if synchronous {
 		for _, query := range []string{"ALTER SYSTEM SET synchronous_standby_names = 'standby'", "SELECT pg_reload_conf()"} {
@@ -161,18 +165,18 @@ func failOver(t *testing.T, synchronous bool) {
 	time.Sleep(5 * time.Second)
 	f := fault{name: "promote the standby", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * 4 * inFlight}
 	if !synchronous { // The standby falls behind.
-		if err := standby.exec("SELECT pg_wal_replay_pause()"); err != nil {
-			t.Fatal(err)
-		}
-		standby.signal(syscall.SIGSTOP)
+		f.forgotten, f.worksInFlight = 5, 2000
+		wire.partition(true, true)
 		time.Sleep(2 * time.Second)
 	}
 	primary.kill()
-	if !synchronous {
-		standby.signal(syscall.SIGCONT)
-	}
-	if err := standby.exec("SELECT pg_promote()"); err != nil {
-		t.Fatal(err)
+	wire.cut()
+	promoted := eventually(time.Minute, func() bool {
+		_ = standby.exec("SELECT pg_promote()") // That it is one already is an error too.
+		return standby.exec("CREATE TEMPORARY TABLE writes (n int)") == nil
+	})
+	if !promoted {
+		t.Fatal("the standby is not promoted")
 	}
 	front.move(fmt.Sprintf("127.0.0.1:%d", standby.port))
 	f.healed = time.Now()
@@ -195,16 +199,6 @@ func failOver(t *testing.T, synchronous bool) {
 		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
 	}
 	report(t, w.collect())
-}
-
-func (m *member) signal(s syscall.Signal) {
-	children, _ := exec.Command("pgrep", "-P", strconv.Itoa(m.cmd.Process.Pid)).Output() // none: it has ended
-	for pid := range strings.FieldsSeq(string(children)) {
-		if id, err := strconv.Atoi(pid); err == nil {
-			_ = syscall.Kill(id, s)
-		}
-	}
-	_ = m.cmd.Process.Signal(s)
 }
 
 // audit runs `fanfare audit --repair` and returns what it printed.

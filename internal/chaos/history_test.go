@@ -78,6 +78,7 @@ type fault struct {
 	recovered     time.Time     // zero: not in time
 	bound         time.Duration // of the time from healed to recovered
 	mayDuplicate  bool
+	forgotten     int // attempts of one delivery that the ledger may have lost
 	worksInFlight int // deliveries that were in flight at most where it struck
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/crashpoint"
 )
 
-// TestCrashPoints makes a process die at each place where a crash matters, and fails if one is never reached. The long form
-// also makes it stall and fail there.
+// TestCrashPoints makes a process die at each place where a crash matters, and fails if one is never reached; then it kills NATS
+// and Postgres. It is the short form of the suite. The long form also makes processes stall and fail.
 func TestCrashPoints(t *testing.T) {
 	actions := []string{"kill"}
 	if *minutes > 0 {
@@ -61,11 +61,13 @@ func visit(t *testing.T, action string) {
 	}
 	w.replace()
 	f.healed = time.Now()
+	w.strike(step{breaks: "kill both servers", lasts: time.Second}, f.bound)
 	stop()
 	publishing.Wait()
 	if w.settled(3 * time.Minute) {
 		f.recovered = time.Now()
 	}
+	f.bound = 4 * time.Minute // With the servers' own recovery.
 	w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
 	report(t, w.collect())
 }

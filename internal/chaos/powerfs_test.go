@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -58,9 +59,7 @@ func newDisk(t testing.TB) *disk {
 	}
 	d.mount(t)
 	t.Cleanup(func() {
-		if err := d.server.Unmount(); err != nil {
-			t.Errorf("unmount %s: %v", d.path, err)
-		}
+		d.unmount(t)
 		_ = os.RemoveAll(dir)
 	})
 	return d
@@ -83,12 +82,19 @@ func (d *disk) mount(t testing.TB) {
 	}
 }
 
+// unmount waits for the last process that was killed to let go of its files.
+func (d *disk) unmount(t testing.TB) {
+	t.Helper()
+	var err error
+	if !eventually(time.Minute, func() bool { err = d.server.Unmount(); return err == nil }) {
+		t.Fatalf("unmount %s: %v", d.path, err)
+	}
+}
+
 // cut undoes what was not synced. Nobody may have a file open. It returns how many bytes were lost.
 func (d *disk) cut(t testing.TB) (lost int) {
 	t.Helper()
-	if err := d.server.Unmount(); err != nil { // The kernel's copy of the files is void.
-		t.Fatalf("unmount %s: %v", d.path, err)
-	}
+	d.unmount(t) // The kernel's copy of the files is void.
 	for _, w := range d.written {
 		lost += w.undo(t)
 	}

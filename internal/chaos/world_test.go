@@ -97,13 +97,14 @@ func (p *process) apply() {
 	}
 }
 
-// env is what all processes share. Streams are small, so that many worlds fit on a disk.
+// env is what all processes share. Streams are small, so that many worlds fit on a disk. No breaker opens: it would make the
+// deliveries of a failing receiver wait for minutes, as it is meant to.
 func (w *world) env(t testing.TB, nats, postgres string) []string {
 	return []string{
 		"FANFARE_NATS_URL=" + nats, "FANFARE_POSTGRES_URL=" + postgres, "FANFARE_SECRET_KEYS=k1:" + ringKey, "FANFARE_ADMIN_KEY=" + adminKey,
 		"FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/16", "FANFARE_DATA_DIR=" + t.TempDir(), "FANFARE_EVENTS_MAX_BYTES=536870912", "FANFARE_TASKS_MAX_BYTES=67108864",
 		"FANFARE_BACKLOG_MAX_BYTES=67108864", "FANFARE_ATTEMPTS_MAX_BYTES=67108864", fmt.Sprintf("FANFARE_DELIVER_IN_FLIGHT=%d", inFlight),
-		"GOGC=100", "FANFARE_LOG_LEVEL=debug",
+		"FANFARE_DELIVER_BREAKER_AFTER=-1", "GOGC=100", "FANFARE_LOG_LEVEL=debug",
 	}
 }
 
