@@ -48,7 +48,7 @@ func visit(t *testing.T, action string) {
 	for _, p := range w.processes {
 		p.await()
 	}
-	producers := w.populate(2, 10, 1)
+	producers := w.populate(2, 5, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	f := fault{name: action + " at every crash point", injected: time.Now(), bound: 2 * time.Minute, mayDuplicate: true, worksInFlight: 7 * 4 * inFlight}
