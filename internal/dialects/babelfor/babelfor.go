@@ -32,6 +32,7 @@ type Deps struct {
 	Deliveries *deliver.Log
 	Ingest     *ingest.Ingest
 	Reader     *fanout.Reader
+	Ledger     *fanout.Ledger
 	// Strict takes only event types that are registered.
 	Strict bool
 	// Foreign says of an event type of every tenant that another vendor brought it with it: it is not shown.

@@ -18,7 +18,9 @@
 // filter by payload or response examines 1,000, and include shows 100; payloads and responses beyond 16 MiB in one answer are
 // null, and so are payloads that are gone. Deleting a row hides it here, keeps it in the ledger, and cancels the delivery if it
 // is pending. A test is a delivery like any other, also to a subscription that is not active or is paused
-// natively. Where event types are strict, a subscription names registered ones.
+// natively. Where event types are strict, a subscription names registered ones. Where they are open, event-types lists, after
+// the registered ones and without a description, those of the tenant's events of the last 7 days (of its newest 10,000 events) and
+// those that its newest 1,000 subscriptions name: 1,000 at most.
 //
 // Failures: if Postgres or the broker is away, a call is answered 503 with Retry-After; so is a test whose delivery has not
 // begun within 5 seconds, which is sent all the same. There is nothing to stop: a call ends with its request.

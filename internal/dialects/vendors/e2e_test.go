@@ -307,3 +307,21 @@ func TestBabelforsTestsAndHeaders(t *testing.T) {
 		t.Errorf("got %v", last.Header)
 	}
 }
+
+// Where event types are open, those that the tenant published and subscribed to are listed, and no other tenant's.
+func TestBabelforListsTypesInUse(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	_, key := h.key("acme", allScopes)
+	_, other := h.key("globex", allScopes)
+	h.create("babelfor", key, h.receiver.URL+"/license")
+	h.publish(other, `{"type":"Foreign","data":1}`)
+	h.publish(key, `{"type":"InvoicePaid","data":1}`, `{"type":"LicenseCreated","data":1}`)
+	var got struct {
+		EventTypes []struct{ Name string } `json:"eventTypes"`
+	}
+	h.call(key, "GET /v1/webhooks/event-types", "").decode(t, http.StatusOK, &got)
+	if names := fmt.Sprint(got.EventTypes); names != "[{InvoicePaid} {LicenseCreated}]" {
+		t.Errorf("got %s", names)
+	}
+}
