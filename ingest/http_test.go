@@ -296,6 +296,32 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// Around a line there may be the blanks that JSON knows, and no others.
+func TestLinesTakeTheBlanksOfJSONAlone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var body strings.Builder
+	blanks := []string{" ", "\t", "\r", "\f", "\v", "\u0085", "\u00a0", "\u2003", "\u3000", "\ufeff"}
+	const known = 3
+	for _, blank := range blanks {
+		body.WriteString(blank + `{"type":"a","data":1}` + blank + "\n")
+	}
+	body.WriteString(" \t\r\n\v\n") // The first of these lines is empty, the second is not.
+	a := h.post("acme", "/v1/events", body.String(), "Content-Type", "application/x-ndjson")
+	if a.status != http.StatusAccepted {
+		t.Fatalf("answered %d %s", a.status, a.body)
+	}
+	accepted, events := a.results(t)
+	if accepted != known || len(events) != len(blanks)+1 {
+		t.Fatalf("accepted %d of %d lines: %s", accepted, len(events), a.body)
+	}
+	for i := known; i < len(events); i++ {
+		if p := problemIn(t, events[i].Error); p.Status != http.StatusBadRequest {
+			t.Errorf("line %d: %s, want 400", i, events[i].Error)
+		}
+	}
+}
+
 func TestAdminPublishesForAnyTenant(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

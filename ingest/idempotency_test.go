@@ -57,6 +57,25 @@ func TestARepeatIsADuplicate(t *testing.T) {
 	}
 }
 
+// A key in quotes, as structured fields have it, is the key without them.
+func TestAKeyInQuotes(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const body = `{"type":"a","data":1}`
+	if r := h.post("acme", "/v1/events", body, "Idempotency-Key", ` "k1" `).result(t); r.ID != "k1" || r.Duplicate {
+		t.Errorf("answered %+v", r)
+	}
+	if r := h.post("acme", "/v1/events", body, "Idempotency-Key", "k1").result(t); r.ID != "k1" || !r.Duplicate {
+		t.Errorf("without quotes: answered %+v", r)
+	}
+	for _, key := range []string{`"k1`, `""`, `"`, `"k\"1"`, `"k 1"`, `k1"`} {
+		a := h.post("acme", "/v1/events", body, "Idempotency-Key", key)
+		if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "header.Idempotency-Key") {
+			t.Errorf("%s: answered %d %s", key, a.status, a.body)
+		}
+	}
+}
+
 func TestTheHeaderIsTheID(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
