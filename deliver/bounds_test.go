@@ -123,6 +123,37 @@ SELECT gen_random_uuid(), now(), 1 FROM generate_series(1, $1) UNION ALL SELECT 
 	}
 }
 
+// Rate limits of subscriptions that are gone are removed a page at a time, and after the last page from the start again.
+func TestRateLimitsAreForgottenInPages(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	sub := r.subscribe("http://127.0.0.1:1/", nil)
+	const page = 10_000 // of deliver/throttle
+	if _, err := r.db.Exec(`INSERT INTO rate_limits (subscription_id, gap, sent, queue)
+SELECT overlay(gen_random_uuid()::text PLACING '7' FROM 15)::uuid, 1, 0, 0 FROM generate_series(1, $1) UNION ALL SELECT $2::uuid, 1, 0, 0`, 2*page+50, sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	w := must(NewWorker(quick(), r.parts(quick()).deps))(t)
+	// The subscription that exists is in one of the pages, and counts there.
+	for turn, most := range []int{page + 52, 52, 1} {
+		if err := w.gate.Forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.count(`SELECT count(*) FROM rate_limits`); n > most || n < 1 {
+			t.Errorf("%d rate limits are left after page %d, want %d at most", n, turn+1, most)
+		}
+	}
+	if _, err := r.db.Exec(`INSERT INTO rate_limits (subscription_id, gap, sent, queue) VALUES ('00000000-0000-7000-8000-000000000001', 1, 0, 0)`); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.gate.Forget(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.count(`SELECT count(*) FROM rate_limits WHERE subscription_id = $1`, sub.ID); n != 1 || r.count(`SELECT count(*) FROM rate_limits`) != 1 {
+		t.Errorf("what is left is not the limit of the subscription that exists")
+	}
+}
+
 // The last success is found behind more failures than the newest deliveries are looked through for it.
 func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
 	t.Parallel()

@@ -12,14 +12,35 @@ import (
 // minTombstoneAge is how long tombstones are kept at least: longer than any Directory reads while it loads.
 const minTombstoneAge = time.Hour
 
-// EraseTenant removes all of a tenant's subscriptions and event types. It may be called again.
+// eraseChunk is how many subscriptions or event types of a tenant one statement removes.
+const eraseChunk = 1000
+
+// EraseTenant removes all of a tenant's subscriptions and event types. It may be called again, and goes on where it was stopped.
 func (s *Store) EraseTenant(ctx context.Context, tenant string) error {
-	if _, err := s.db.ExecContext(ctx, nextRevision+`, e AS (UPDATE event_types SET `+wipedType+` FROM r
-		WHERE tenant = $2 AND NOT deleted)
-UPDATE subscriptions SET `+wiped+` FROM r WHERE tenant = $2 AND NOT deleted`, s.now(), tenant); err != nil {
-		return fmt.Errorf("erase subscriptions of tenant %s: %w", tenant, err)
+	for _, chunk := range []string{
+		`UPDATE subscriptions SET ` + wiped + ` FROM r WHERE id IN (
+	SELECT id FROM subscriptions WHERE tenant = $2 AND NOT deleted LIMIT $3)`,
+		`UPDATE event_types SET ` + wipedType + ` FROM r WHERE (tenant, name) IN (
+	SELECT tenant, name FROM event_types WHERE tenant = $2 AND NOT deleted LIMIT $3)`,
+	} {
+		if err := s.eraseChunks(ctx, tenant, chunk); err != nil {
+			return fmt.Errorf("erase subscriptions of tenant %s: %w", tenant, err)
+		}
 	}
 	return nil
+}
+
+// eraseChunks runs a statement until it finds no full chunk any more.
+func (s *Store) eraseChunks(ctx context.Context, tenant, chunk string) error {
+	for {
+		result, err := s.db.ExecContext(ctx, nextRevision+chunk, s.now(), tenant, eraseChunk)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n < eraseChunk {
+			return err
+		}
+	}
 }
 
 // sweepChunk is how many tombstones one transaction removes.
@@ -52,7 +73,8 @@ func sweep(ctx context.Context, tx *sql.Tx, before time.Time) (n int64, err erro
 	err = tx.QueryRowContext(ctx, `
 WITH s AS (DELETE FROM subscriptions WHERE id IN
          (SELECT id FROM subscriptions WHERE deleted AND updated_at < $1 LIMIT $2) RETURNING revision),
-     e AS (DELETE FROM event_types WHERE deleted AND updated_at < $1 RETURNING revision),
+     e AS (DELETE FROM event_types WHERE (tenant, name) IN
+         (SELECT tenant, name FROM event_types WHERE deleted AND updated_at < $1 LIMIT $2) RETURNING revision),
      gone AS (SELECT revision FROM s UNION ALL SELECT revision FROM e),
      h AS (UPDATE revision SET horizon = greatest(horizon, (SELECT max(revision) FROM gone)) WHERE EXISTS (SELECT 1 FROM gone))
 SELECT count(*) FROM gone`, before, sweepChunk).Scan(&n)

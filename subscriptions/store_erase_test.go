@@ -32,6 +32,37 @@ func TestEraseTenant(t *testing.T) {
 	}
 }
 
+// A tenant of more subscriptions than one statement removes is erased, and its tombstones are swept.
+func TestALargeTenantIsErasedInChunks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const n = 2*eraseChunk + 1
+	many := func(yield func(*Subscription) bool) {
+		for range n {
+			if !yield(plain("acme", "a")) {
+				return
+			}
+		}
+	}
+	if _, err := b.store.CreateMany(t.Context(), many); err != nil {
+		t.Fatal(err)
+	}
+	other := b.create(t, plain("globex", "a"))
+	if err := b.store.EraseTenant(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	b.fresh(t)
+	if _, ok := b.dir.Get(other.ID); !ok || b.dir.Stats().Subscriptions != 1 {
+		t.Errorf("got %+v, want the other tenant's subscription", b.dir.Stats())
+	}
+	if _, err := b.db.ExecContext(t.Context(), `UPDATE subscriptions SET updated_at = now() - interval '2 days' WHERE deleted`); err != nil {
+		t.Fatal(err)
+	}
+	if swept, err := b.store.Sweep(t.Context(), time.Hour); swept != n || err != nil {
+		t.Errorf("swept %d, %v, want %d", swept, err, n)
+	}
+}
+
 func TestSweepMovesTheHorizon(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

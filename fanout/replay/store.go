@@ -160,7 +160,7 @@ WHERE id = $1 AND worker = $2 AND state IN ('counting', 'running') RETURNING `+r
 
 // release gives up what a worker that stops has leased.
 func (s *replayStore) release(ctx context.Context, worker string) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE replays SET worker = '', lease_until = now() WHERE worker = $1`, worker); err != nil {
+	if _, err := s.db.ExecContext(ctx, `UPDATE replays SET worker = '', lease_until = now() WHERE worker = $1 AND state IN ('counting', 'running')`, worker); err != nil {
 		return fmt.Errorf("release replays: %w", err)
 	}
 	return nil
