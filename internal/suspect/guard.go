@@ -34,7 +34,7 @@ type Guard struct {
 
 	left     atomic.Int64        // of how many subjects new suspects are counted yet
 	all      *semaphore.Weighted // held by everything in hand
-	suspects *semaphore.Weighted // held by the suspects in hand
+	suspects *semaphore.Weighted // held by the suspects in hand, and by those that wait to be handled alone
 }
 
 // Handlers say what the messages of a stage are about, and what it does with one that goes on killing processes when it is
@@ -97,14 +97,14 @@ func (g *Guard) suspect(msg *message.Message, c *count, next message.HandlerFunc
 		g.log.Debug("suspect message not counted", "seq", meta.Sequence, "error", err)
 		return g.beside(msg, next)
 	}
-	if c.tries > MaxTries {
-		return g.alone(msg, c, next, h)
-	}
 	if err := g.suspects.Acquire(msg.Context(), 1); err != nil {
-		g.counts.takeBack(c)
+		g.counts.unbegun(c)
 		return nil, fmt.Errorf("wait for a message that is handled alone: %w", err)
 	}
 	defer g.suspects.Release(1)
+	if c.tries > MaxTries {
+		return g.alone(msg, c, next, h)
+	}
 	defer g.counts.end(c)
 	return g.beside(msg, next)
 }
@@ -126,7 +126,7 @@ func (g *Guard) alone(msg *message.Message, c *count, next message.HandlerFunc, 
 	if c.tries > MaxTries+1 {
 		return nil, g.giveUp(msg, c, h)
 	}
-	defer g.counts.end(c)
+	defer g.counts.endAlone(c)
 	msg.SetContext(context.WithValue(msg.Context(), aloneKey{}, true))
 	Fault(meta.Stream, msg.Payload)
 	return next(msg)

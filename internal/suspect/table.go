@@ -143,6 +143,13 @@ func (t *table) end(c *count) {
 	}
 }
 
+// endAlone is end for a message that was handled alone. What other messages in hand are about as well keeps the count of the
+// deaths before: nothing died of this one.
+func (t *table) endAlone(c *count) {
+	t.lower(c)
+	t.end(c)
+}
+
 func (t *table) endAll(ctx context.Context, list []*count) error {
 	_, err := t.db.ExecContext(ctx, `
 DELETE FROM suspect_subjects s USING unnest($1::text[], $2::uuid[]) AS o (stage, about)
@@ -153,9 +160,23 @@ WHERE s.stage = o.stage AND s.about = o.about`, columns(list)...)
 	return nil
 }
 
+// unbegun takes back what begin counted of a message that was not handled.
+func (t *table) unbegun(c *count) {
+	if c.tries > MaxTries {
+		t.release(c) // It was not counted.
+		return
+	}
+	t.takeBack(c)
+}
+
 // takeBack takes the last try of a message back, as the process did not die of it. What came before it stays.
 func (t *table) takeBack(c *count) {
 	t.release(c)
+	t.lower(c)
+}
+
+// lower counts one less.
+func (t *table) lower(c *count) {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
 	_, _ = t.db.ExecContext(ctx, `
