@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Counts tells what became of events, for those who show events.
@@ -49,20 +50,17 @@ func (c *Counts) CountByState(ctx context.Context, event uuid.UUID) (map[string]
 SELECT state, count(*) FROM deliveries WHERE `+ledger.OfEvent+` GROUP BY state
 UNION ALL
 SELECT 'pending', count(*) FROM deferrals p WHERE event_uid = $1 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)`, event)
-	if err != nil {
-		return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
-	}
-	defer rows.Close()
 	counts := map[string]int{}
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var state string
 		var n int
 		if err := rows.Scan(&state, &n); err != nil {
-			return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
+			return err
 		}
 		counts[state] += n
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("count deliveries of event %s: %w", event, err)
 	}
 	return counts, nil

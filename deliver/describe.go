@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // DescribeLast returns the last generation of an event's delivery to a subscription, with its attempts, as the API shows
@@ -35,19 +36,8 @@ func (c *Counts) Receivers(ctx context.Context, event uuid.UUID, limit int) ([]u
 SELECT subscription_id FROM deliveries WHERE `+ledger.OfEvent+`
 UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1
 LIMIT $2`, event, limit)
+	ids, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
 	if err != nil {
-		return nil, fmt.Errorf("look who received event %s: %w", event, err)
-	}
-	defer rows.Close()
-	var ids []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("look who received event %s: %w", event, err)
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("look who received event %s: %w", event, err)
 	}
 	return ids, nil

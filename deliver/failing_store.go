@@ -72,20 +72,17 @@ func (l failingStore) fail(ctx context.Context, counts map[uuid.UUID]*streak) (m
 
 func (l failingStore) streaks(ctx context.Context, query string, args ...any) (map[uuid.UUID]*streak, error) {
 	rows, err := l.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("count failures: %w", err)
-	}
-	defer rows.Close()
 	list := make(map[uuid.UUID]*streak)
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		s := new(streak)
 		if err := rows.Scan(&id, &s.since, &s.failures); err != nil {
-			return nil, fmt.Errorf("read failures: %w", err)
+			return err
 		}
 		list[id] = s
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read failures: %w", err)
 	}
 	return list, nil
@@ -108,19 +105,8 @@ SELECT subscription_id FROM page ORDER BY subscription_id`
 // failing returns the next page of failing subscriptions after one.
 func (l failingStore) failing(ctx context.Context, after uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := l.db.QueryContext(ctx, nextFailing, after, failingPage)
+	page, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
 	if err != nil {
-		return nil, fmt.Errorf("read failing subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var page []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("read failing subscription: %w", err)
-		}
-		page = append(page, id)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read failing subscriptions: %w", err)
 	}
 	return page, nil

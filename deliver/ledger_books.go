@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // The statements of audits. $1 and $2 are the ids that bound the span: a delivery of the first generation lies
@@ -78,19 +79,14 @@ SELECT e.uid, e.tenant, e.id, e.seq, e.matched, coalesce(found.n, 0)
 FROM events e LEFT JOIN found ON found.event_uid = e.uid
 WHERE e.uid >= $1 AND e.uid < $2 AND e.matched <> coalesce(found.n, 0)
 ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
-	if err != nil {
-		return nil, fmt.Errorf("look for missing deliveries: %w", err)
-	}
-	defer rows.Close()
-	var list []Shortage
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Shortage, error) {
 		var s Shortage
 		if err := rows.Scan(&s.EventUID, &s.Tenant, &s.EventID, &s.Seq, &s.Matched, &s.Found); err != nil {
-			return nil, fmt.Errorf("read missing deliveries: %w", err)
+			return s, err
 		}
-		list = append(list, s)
-	}
-	if err := rows.Err(); err != nil {
+		return s, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look for missing deliveries: %w", err)
 	}
 	return list, nil
@@ -101,19 +97,16 @@ func (l *reader) receivers(ctx context.Context, event uuid.UUID, generation int)
 	rows, err := l.db.QueryContext(ctx, `
 SELECT subscription_id FROM deliveries WHERE `+ledger.OfEvent+` AND generation <= $2
 UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation <= $2`, event, generation)
-	if err != nil {
-		return nil, fmt.Errorf("look who received event %s: %w", event, err)
-	}
-	defer rows.Close()
 	found := map[uuid.UUID]bool{}
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("look who received event %s: %w", event, err)
+			return err
 		}
 		found[id] = true
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look who received event %s: %w", event, err)
 	}
 	return found, nil
@@ -121,23 +114,18 @@ UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation 
 
 func (l *reader) faults(ctx context.Context, kind Kind, query string, args ...any) ([]Fault, error) {
 	rows, err := l.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("look for %s: %w", kind, err)
-	}
-	defer rows.Close()
-	var list []Fault
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Fault, error) {
 		f := Fault{Kind: kind}
 		var extra bool
 		if err := rows.Scan(&f.EventID, &f.EventUID, &f.Subscription, &f.Generation, &f.Delivery, &f.expected, &extra); err != nil {
-			return nil, fmt.Errorf("look for %s: %w", kind, err)
+			return f, err
 		}
 		if extra {
 			f.Kind = KindExtraAttempt
 		}
-		list = append(list, f)
-	}
-	if err := rows.Err(); err != nil {
+		return f, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look for %s: %w", kind, err)
 	}
 	return list, nil

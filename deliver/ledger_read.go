@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // filter says which deliveries a list shows. Zero fields filter nothing.
@@ -92,19 +93,8 @@ const leftovers = 64
 // eventUIDs returns the keys of a tenant's event, the oldest first.
 func (l *reader) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID, error) {
 	rows, err := l.db.QueryContext(ctx, `SELECT uid FROM events WHERE tenant = $1 AND id = $2 ORDER BY uid`, tenant, id)
+	uids, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
 	if err != nil {
-		return nil, fmt.Errorf("look for event %s: %w", id, err)
-	}
-	defer rows.Close()
-	var uids []uuid.UUID
-	for rows.Next() {
-		var uid uuid.UUID
-		if err := rows.Scan(&uid); err != nil {
-			return nil, fmt.Errorf("look for event %s: %w", id, err)
-		}
-		uids = append(uids, uid)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("look for event %s: %w", id, err)
 	}
 	return uids, nil
@@ -147,19 +137,14 @@ func (l *reader) whole(ctx context.Context, f filter) ([]ledger.Entry, error) {
 		query = ended + tail
 	}
 	rows, err := l.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
-	}
-	defer rows.Close()
-	var entries []ledger.Entry
-	for rows.Next() {
+	entries, err := postgres.Collect(rows, err, func(rows *sql.Rows) (ledger.Entry, error) {
 		e, err := ledger.ScanEntry(rows)
 		if err != nil {
-			return nil, fmt.Errorf("read delivery: %w", err)
+			return e, err
 		}
-		entries = append(entries, e)
-	}
-	if err := rows.Err(); err != nil {
+		return e, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read deliveries: %w", err)
 	}
 	return entries, nil
@@ -197,22 +182,17 @@ UNION ALL
 SELECT attempts, started_at, duration_us, status, error, response, reason, state FROM deliveries
 WHERE id = $1 AND started_at IS NOT NULL
 ORDER BY 1`, id)
-	if err != nil {
-		return nil, fmt.Errorf("read attempts of %s: %w", id, err)
-	}
-	defer rows.Close()
-	var list []attemptEntry
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (attemptEntry, error) {
 		var a attemptEntry
 		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome); err != nil {
-			return nil, fmt.Errorf("read attempt of %s: %w", id, err)
+			return a, err
 		}
 		if err := a.Open(ctx, l.keys, tenant, id); err != nil {
-			return nil, err
+			return a, err
 		}
-		list = append(list, a)
-	}
-	if err := rows.Err(); err != nil {
+		return a, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read attempts of %s: %w", id, err)
 	}
 	return list, nil

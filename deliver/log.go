@@ -81,21 +81,18 @@ SELECT * FROM (
 // Newest returns the newest deliveries of a subscription that are not hidden, at most limit, the newest first.
 func (l *Log) Newest(ctx context.Context, subscription uuid.UUID, limit int) ([]Logged, error) {
 	rows, err := l.db.QueryContext(ctx, newest, subscription, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read log of %s: %w", subscription, err)
-	}
-	defer rows.Close()
 	var log []Logged
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		d, err := l.scan(ctx, rows)
 		if err != nil {
-			return nil, fmt.Errorf("read log of %s: %w", subscription, err)
+			return err
 		}
 		if n := len(log); n == 0 || log[n-1].ID != d.ID {
 			log = append(log, d)
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read log of %s: %w", subscription, err)
 	}
 	return log, nil
@@ -135,26 +132,23 @@ SELECT DISTINCT ON (r.id) r.id, coalesce(d.tenant, p.tenant, ''), r.response FRO
     UNION ALL
     SELECT id, 1000000, response FROM deliveries WHERE id = ANY($1::uuid[]) AND started_at IS NOT NULL
 ) r LEFT JOIN deliveries d ON d.id = r.id LEFT JOIN deferrals p ON p.id = r.id ORDER BY r.id, r.number DESC`, pq.Array(ids))
-	if err != nil {
-		return nil, fmt.Errorf("read responses: %w", err)
-	}
-	defer rows.Close()
 	responses := make(map[uuid.UUID][]byte, len(ids))
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		var tenant string
 		var last outcome.Made
 		if err := rows.Scan(&id, &tenant, &last.Response); err != nil {
-			return nil, fmt.Errorf("read response: %w", err)
+			return err
 		}
 		if err := last.Open(ctx, l.keys, tenant, id); err != nil {
-			return nil, err
+			return err
 		}
 		if len(last.Response) > 0 {
 			responses[id] = last.Response
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read responses: %w", err)
 	}
 	return responses, nil

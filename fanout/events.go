@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Recorded is an event as the ledger has it.
@@ -106,16 +107,12 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.
 	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
 		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM events%[4]s) e
 		WHERE %[2]s OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), clause, examined, limit), args...)
-	if err != nil {
-		return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var asked bool
 		var nth int
 		r, err := ScanRecorded(wider{rows, []any{&asked, &nth}})
 		if err != nil {
-			return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
+			return err
 		}
 		if asked {
 			list = append(list, r)
@@ -123,8 +120,9 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.
 		if nth == examined {
 			cut = r.UID
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, uuid.Nil, fmt.Errorf("list events: %w", err)
 	}
 	return list, cut, nil
@@ -163,24 +161,19 @@ func (l *Ledger) listQuarantined(ctx context.Context, f filter) ([]quarantined, 
 	clause, args := f.where("id", "received_at")
 	rows, err := l.db.QueryContext(ctx,
 		"SELECT id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed FROM quarantine"+clause, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list quarantine: %w", err)
-	}
-	defer rows.Close()
-	var list []quarantined
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (quarantined, error) {
 		var q quarantined
 		var seq int64
 		if err := rows.Scan(&q.id, &q.tenant, &seq, &q.subject, &q.receivedAt, &q.reason, &q.detail, &q.data, &q.sealed); err != nil {
-			return nil, fmt.Errorf("list quarantine: %w", err)
+			return q, err
 		}
 		if err := l.open(ctx, &q); err != nil {
-			return nil, fmt.Errorf("list quarantine: %w", err)
+			return q, err
 		}
 		q.seq, q.receivedAt = uint64(seq), q.receivedAt.UTC()
-		list = append(list, q)
-	}
-	if err := rows.Err(); err != nil {
+		return q, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list quarantine: %w", err)
 	}
 	return list, nil

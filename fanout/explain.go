@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -170,19 +171,8 @@ func (r Routes) toExplain(ctx context.Context, row Recorded, e *Event, asked str
 // subscriptionsOf returns a tenant's subscriptions, the newest first.
 func (l *Ledger) subscriptionsOf(ctx context.Context, tenant string, limit int) ([]uuid.UUID, error) {
 	rows, err := l.db.QueryContext(ctx, `SELECT id FROM subscriptions WHERE tenant = $1 AND NOT deleted ORDER BY id DESC LIMIT $2`, tenant, limit)
+	ids, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
 	if err != nil {
-		return nil, fmt.Errorf("list subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var ids []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("list subscriptions: %w", err)
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
 	return ids, nil

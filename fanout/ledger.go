@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -204,22 +205,19 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []event.Key) (
 		JOIN events e ON e.tenant = k.tenant AND e.id = k.id
 		WHERE e.uid >= $3 AND e.accepted_at >= $4`,
 		pq.StringArray(tenants), pq.StringArray(ids), event.FirstUID(since), since)
-	if err != nil {
-		return nil, fmt.Errorf("look up events: %w", err)
-	}
-	defer rows.Close()
 	known := make(map[event.Key][]Entry)
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var k event.Key
 		var entry Entry
 		var hash []byte
 		if err := rows.Scan(&k.Tenant, &k.ID, &entry.UID, &entry.AcceptedAt, &entry.Seq, &hash); err != nil {
-			return nil, fmt.Errorf("look up events: %w", err)
+			return err
 		}
 		copy(entry.Hash[:], hash)
 		known[k] = append(known[k], entry)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look up events: %w", err)
 	}
 	return known, nil

@@ -150,19 +150,16 @@ func (k *keys) insert(ctx context.Context, firsts map[event.Key]*claim) (map[eve
 			WHERE k.created_at < now() - $4 * interval '1 second'
 		RETURNING k.tenant, k.id`,
 		pq.StringArray(tenants), pq.StringArray(ids), pq.ByteaArray(hashes), keyTTL.Seconds())
-	if err != nil {
-		return nil, fmt.Errorf("insert keys: %w", err)
-	}
-	defer rows.Close()
 	made := make(map[event.Key]bool, len(sorted))
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var key event.Key
 		if err := rows.Scan(&key.Tenant, &key.ID); err != nil {
-			return nil, fmt.Errorf("insert keys: %w", err)
+			return err
 		}
 		made[key] = true
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("insert keys: %w", err)
 	}
 	return made, nil
@@ -215,22 +212,19 @@ func (k *keys) read(ctx context.Context, rest claims) (map[event.Key][32]byte, e
 		SELECT k.tenant, k.id, k.hash
 		FROM event_keys k JOIN unnest($1::text[], $2::text[]) AS c(tenant, id) ON k.tenant = c.tenant AND k.id = c.id`,
 		pq.StringArray(tenants), pq.StringArray(ids))
-	if err != nil {
-		return nil, fmt.Errorf("read keys: %w", err)
-	}
-	defer rows.Close()
 	hashes := make(map[event.Key][32]byte, len(rest))
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var key event.Key
 		var hash []byte
 		if err := rows.Scan(&key.Tenant, &key.ID, &hash); err != nil {
-			return nil, fmt.Errorf("read keys: %w", err)
+			return err
 		}
 		if len(hash) == 32 {
 			hashes[key] = [32]byte(hash)
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read keys: %w", err)
 	}
 	return hashes, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
@@ -30,22 +31,19 @@ func (s *Store) CheckKeys(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `
 SELECT encode(substring(secrets FROM 3 FOR get_byte(secrets, 1)), 'escape') AS key, count(*) FROM subscriptions
 WHERE length(secrets) > 2 AND get_byte(secrets, 0) = 1 GROUP BY key`)
-	if err != nil {
-		return fmt.Errorf("check keys: %w", err)
-	}
-	defer rows.Close()
 	missing := &KeyError{Rows: map[string]int{}}
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id string
 		var n int
 		if err := rows.Scan(&id, &n); err != nil {
-			return fmt.Errorf("check keys: %w", err)
+			return err
 		}
 		if !s.ring.Has(id) {
 			missing.Rows[id] = n
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("check keys: %w", err)
 	}
 	if len(missing.Rows) > 0 {

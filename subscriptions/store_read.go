@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // querier is a pool, a connection or a transaction.
@@ -48,21 +50,18 @@ func readAll(ctx context.Context, q querier, take func(*row) error) error {
 // readRows reads subscriptions, one by one. The row is take's only until it returns.
 func readRows(ctx context.Context, q querier, take func(*row) error, where string, args ...any) error {
 	rows, err := q.QueryContext(ctx, `SELECT `+columns+` FROM subscriptions `+where, args...)
-	if err != nil {
-		return fmt.Errorf("read subscriptions: %w", err)
-	}
-	defer rows.Close()
 	r := &row{}
 	into := r.into()
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		if err := rows.Scan(into...); err != nil {
-			return fmt.Errorf("read subscription: %w", err)
+			return err
 		}
 		if err := take(r); err != nil {
 			return err
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("read subscriptions: %w", err)
 	}
 	return nil
@@ -99,21 +98,16 @@ const typeColumns = `tenant, name, description, schema, sample, scopes, archived
 
 func readEventTypes(ctx context.Context, q querier, where string, args ...any) ([]*EventType, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+typeColumns+` FROM event_types WHERE `+where, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read event types: %w", err)
-	}
-	defer rows.Close()
-	var types []*EventType
-	for rows.Next() {
+	types, err := postgres.Collect(rows, err, func(rows *sql.Rows) (*EventType, error) {
 		t := &EventType{}
 		err := rows.Scan(&t.Tenant, &t.Name, &t.Description, (*[]byte)(&t.Schema), (*[]byte)(&t.Sample),
 			pq.Array(&t.Scopes), &t.Archived, &t.CreatedAt, &t.UpdatedAt, &t.Deleted, &t.Revision)
 		if err != nil {
-			return nil, fmt.Errorf("read event type: %w", err)
+			return t, err
 		}
-		types = append(types, t)
-	}
-	if err := rows.Err(); err != nil {
+		return t, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read event types: %w", err)
 	}
 	return types, nil

@@ -2,12 +2,15 @@ package subscriptions
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // checkTypes refuses subscribing to types that are archived, or whose scopes the subscription does not hold.
@@ -94,19 +97,14 @@ func (s *Store) ScopedTypes(ctx context.Context, tenant string) ([]*EventType, e
 	rows, err := s.db.QueryContext(ctx, `SELECT name, scopes FROM (
 	SELECT DISTINCT ON (name) name, scopes FROM event_types WHERE tenant IN ($1, '') AND NOT deleted ORDER BY name, tenant DESC
 ) own WHERE cardinality(scopes) > 0`, tenant)
-	if err != nil {
-		return nil, fmt.Errorf("read scopes of event types: %w", err)
-	}
-	defer rows.Close()
-	var types []*EventType
-	for rows.Next() {
+	types, err := postgres.Collect(rows, err, func(rows *sql.Rows) (*EventType, error) {
 		t := &EventType{}
 		if err := rows.Scan(&t.Name, pq.Array(&t.Scopes)); err != nil {
-			return nil, fmt.Errorf("read scopes of event types: %w", err)
+			return t, err
 		}
-		types = append(types, t)
-	}
-	if err := rows.Err(); err != nil {
+		return t, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read scopes of event types: %w", err)
 	}
 	return types, nil

@@ -38,19 +38,14 @@ func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (
 	subscription := uuid.NullUUID{UUID: d.Subscription, Valid: d.Subscription != uuid.Nil}
 	rows, err := l.DB.QueryContext(ctx, deadLetters, d.Tenant, after, outcome.FirstID(d.Since), outcome.FirstID(d.Until),
 		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, outcome.FirstID(d.Before))
-	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
-	}
-	defer rows.Close()
-	var list []Again
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Again, error) {
 		var a Again
 		if err := rows.Scan(&a.Place, &a.Tenant, &a.EventUID, &a.EventID, &a.EventType, &a.Seq, &a.Subscription, &a.Dead); err != nil {
-			return nil, fmt.Errorf("read dead letter: %w", err)
+			return a, err
 		}
-		list = append(list, a)
-	}
-	if err := rows.Err(); err != nil {
+		return a, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read dead letters: %w", err)
 	}
 	return list, nil
@@ -108,19 +103,16 @@ func (l *Ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 		c[3].UUID(outcome.Oldest(a.EventUID))
 	}
 	rows, err := q.QueryContext(ctx, standings, postgres.Args(c)...)
-	if err != nil {
-		return nil, fmt.Errorf("look how deliveries stand: %w", err)
-	}
-	defer rows.Close()
 	found := make([]standing, 0, len(list))
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var s standing
 		if err := rows.Scan(&s.generation, &s.state, &s.reason, &s.delivered); err != nil {
-			return nil, fmt.Errorf("look how a delivery stands: %w", err)
+			return err
 		}
 		found = append(found, s)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look how deliveries stand: %w", err)
 	}
 	return found, nil

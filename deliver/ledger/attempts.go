@@ -35,23 +35,20 @@ const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND started
 // addAttempts writes the attempts of records.
 func (l *Ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*outcome.Record) error {
 	rows, err := l.query(ctx, tx, addAttempts, postgres.Args(attemptColumns(records))...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
 	type attempt struct {
 		delivery uuid.UUID
 		number   int
 	}
 	var late []attempt
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var a attempt
 		if err := rows.Scan(&a.delivery, &a.number); err != nil {
 			return err
 		}
 		late = append(late, a)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	for _, a := range late {

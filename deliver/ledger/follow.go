@@ -76,19 +76,14 @@ func (l *Ledger) Straying(ctx context.Context, after uuid.UUID) (list []Change, 
 
 func (l *Ledger) changes(ctx context.Context, query string, args ...any) ([]Change, error) {
 	rows, err := l.DB.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read changed subscriptions: %w", err)
-	}
-	defer rows.Close()
-	var list []Change
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Change, error) {
 		var c Change
 		if err := rows.Scan(&c.ID, &c.Tenant, &c.Status, &c.Deleted, &c.Revision, &c.stray); err != nil {
-			return nil, fmt.Errorf("read changed subscription: %w", err)
+			return c, err
 		}
-		list = append(list, c)
-	}
-	if err := rows.Err(); err != nil {
+		return c, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read changed subscriptions: %w", err)
 	}
 	return list, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -107,19 +108,16 @@ func (l *Ledger) known(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]bool
 SELECT id FROM deliveries WHERE id = ANY($1) AND id BETWEEN $2 AND $3
 UNION ALL
 SELECT id FROM deferrals WHERE id = ANY($1)`, pq.Array(texts), low, high)
-	if err != nil {
-		return nil, fmt.Errorf("look for deliveries: %w", err)
-	}
-	defer rows.Close()
 	known := make(map[uuid.UUID]bool)
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("read delivery id: %w", err)
+			return err
 		}
 		known[id] = true
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read delivery ids: %w", err)
 	}
 	return known, nil

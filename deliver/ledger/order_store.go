@@ -153,19 +153,14 @@ type ordered struct {
 // endOrdered ends deferred deliveries and returns those of an order, whose keys may go on then.
 func (l *Ledger) endOrdered(ctx context.Context, tx *sql.Tx, records []*outcome.Record) ([]Place, error) {
 	rows, err := l.query(ctx, tx, endDeferred, postgres.Args(endColumns(records, true))...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var ends []ordered
-	for rows.Next() {
+	ends, err := postgres.Collect(rows, err, func(rows *sql.Rows) (ordered, error) {
 		var o ordered
 		if err := rows.Scan(&o.Subscription, &o.Key, &o.event, &o.state); err != nil {
-			return nil, err
+			return o, err
 		}
-		ends = append(ends, o)
-	}
-	if err := rows.Err(); err != nil {
+		return o, nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	if len(ends) == 0 {
@@ -250,18 +245,15 @@ func (l *Ledger) lastWaiting(ctx context.Context) (seq uint64, err error) {
 func (l *Ledger) passedTurns(ctx context.Context, after, until uint64, limit int) (places []Place, last uint64, err error) {
 	rows, err := l.DB.QueryContext(ctx, `SELECT subscription_id, order_key, seq FROM deferrals
 WHERE waits AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, int64(after), int64(until), limit)
-	if err != nil {
-		return nil, 0, fmt.Errorf("look for turns: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var p Place
 		if err := rows.Scan(&p.Subscription, &p.Key, &last); err != nil {
-			return nil, 0, fmt.Errorf("look for turns: %w", err)
+			return err
 		}
 		places = append(places, p)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, 0, fmt.Errorf("look for turns: %w", err)
 	}
 	if len(places) < limit {
@@ -277,19 +269,14 @@ func (l *Ledger) places(ctx context.Context, after Place, limit int) ([]Place, e
 
 func (l *Ledger) listPlaces(ctx context.Context, query string, after Place, limit int) ([]Place, error) {
 	rows, err := l.DB.QueryContext(ctx, query, after.Subscription, after.Key, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
-	}
-	defer rows.Close()
-	var list []Place
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Place, error) {
 		var p Place
 		if err := rows.Scan(&p.Subscription, &p.Key); err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
+			return p, err
 		}
-		list = append(list, p)
-	}
-	if err := rows.Err(); err != nil {
+		return p, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	return list, nil
@@ -311,20 +298,17 @@ func (l *Ledger) unkept(ctx context.Context, before uuid.UUID, limit int) (map[u
 	rows, err := l.DB.QueryContext(ctx, `
 SELECT DISTINCT event_uid, seq FROM deferrals d WHERE waits AND event_uid < $1
     AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = d.event_uid) LIMIT $2`, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("look for events to keep: %w", err)
-	}
-	defer rows.Close()
 	list := make(map[uuid.UUID]uint64)
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var uid uuid.UUID
 		var seq uint64
 		if err := rows.Scan(&uid, &seq); err != nil {
-			return nil, fmt.Errorf("look for events to keep: %w", err)
+			return err
 		}
 		list[uid] = seq
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look for events to keep: %w", err)
 	}
 	return list, nil

@@ -123,19 +123,16 @@ func (l *Ledger) holdable(ctx context.Context, tx *sql.Tx, later []*outcome.Reco
 	}
 	slices.Sort(ids)
 	rows, err := tx.QueryContext(ctx, stillPaused, pq.Array(slices.Compact(ids)))
-	if err != nil {
-		return nil, fmt.Errorf("lock paused subscriptions: %w", err)
-	}
-	defer rows.Close()
 	paused := make(map[uuid.UUID]bool)
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("read paused subscription: %w", err)
+			return err
 		}
 		paused[id] = true
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read paused subscriptions: %w", err)
 	}
 	return paused, nil

@@ -81,23 +81,20 @@ func begin(ctx context.Context, tx *sql.Tx, parties []*party) error {
 // readAll locks and reads meters. Of several clocks the latest counts: until then the lock was waited for.
 func readAll(ctx context.Context, tx *sql.Tx, ids any, n int) (map[uuid.UUID]*meter, int64, error) {
 	rows, err := tx.QueryContext(ctx, readMeters, ids)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read rate limits: %w", err)
-	}
-	defer rows.Close()
 	meters := make(map[uuid.UUID]*meter, n)
 	var now int64
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		var m meter
 		var clock int64
 		if err := rows.Scan(&id, &m.gap, &m.sent, &m.queue, &clock); err != nil {
-			return nil, 0, fmt.Errorf("read rate limit: %w", err)
+			return err
 		}
 		meters[id] = &m
 		now = max(now, clock)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, 0, fmt.Errorf("read rate limits: %w", err)
 	}
 	return meters, now, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // auditStore is the SQL of audits.
@@ -30,19 +31,16 @@ func (s *auditStore) window(ctx context.Context, span ledger.Span, first uint64)
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT `+fanout.RecordedColumns+` FROM events
 WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL`, low, high, int64(first))
-	if err != nil {
-		return nil, 0, fmt.Errorf("list events: %w", err)
-	}
-	defer rows.Close()
 	found := map[uuid.UUID]fanout.Recorded{}
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		r, err := fanout.ScanRecorded(rows)
 		if err != nil {
-			return nil, 0, fmt.Errorf("list events: %w", err)
+			return err
 		}
 		found[r.UID] = r
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, 0, fmt.Errorf("list events: %w", err)
 	}
 	return found, aged, nil

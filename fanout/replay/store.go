@@ -126,19 +126,8 @@ UPDATE replays SET worker = $1, lease_until = now() + $2 * interval '1 milliseco
     SELECT id FROM replays WHERE state IN ('counting', 'running') AND lease_until <= now()
     ORDER BY lease_until LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING id`, worker, replayLease.Milliseconds(), limit)
+	ids, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
 	if err != nil {
-		return nil, fmt.Errorf("claim replays: %w", err)
-	}
-	defer rows.Close()
-	var ids []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("claim replay: %w", err)
-		}
-		ids = append(ids, id)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("claim replays: %w", err)
 	}
 	return ids, nil
@@ -243,19 +232,14 @@ WHERE tenant = $1 AND uid > $2 AND uid >= $3 AND uid < $4 AND accepted_at >= $5 
     AND (cardinality($7::text[]) = 0 OR type = ANY ($7)) AND ($9::bigint IS NULL OR seq <= $9)
 ORDER BY uid LIMIT $8`, p.tenant, p.place, event.FirstUID(p.span.Since), event.FirstUID(p.span.Until.Add(time.Millisecond)),
 		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit, p.lastSeq)
-	if err != nil {
-		return nil, fmt.Errorf("list events to send again: %w", err)
-	}
-	defer rows.Close()
-	var list []fanout.Recorded
-	for rows.Next() {
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (fanout.Recorded, error) {
 		r, err := fanout.ScanRecorded(rows)
 		if err != nil {
-			return nil, fmt.Errorf("list events to send again: %w", err)
+			return r, err
 		}
-		list = append(list, r)
-	}
-	if err := rows.Err(); err != nil {
+		return r, nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list events to send again: %w", err)
 	}
 	return list, nil

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 const (
@@ -87,20 +89,17 @@ func (q *Quotas) share(ctx context.Context) error {
 		SELECT tenant, sum(per_second), count(*) FROM event_rates
 		WHERE tenant = ANY($1) AND process <> $2 AND at > now() - $3 * interval '1 millisecond' GROUP BY tenant`,
 		pq.Array(watched), q.process, rateStale.Milliseconds())
-	if err != nil {
-		return fmt.Errorf("read rates of events: %w", err)
-	}
-	defer rows.Close()
 	found := map[string]rates{}
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var tenant string
 		var r rates
 		if err := rows.Scan(&tenant, &r.sum, &r.processes); err != nil {
-			return fmt.Errorf("read rates of events: %w", err)
+			return err
 		}
 		found[tenant] = r
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("read rates of events: %w", err)
 	}
 	q.mu.Lock()

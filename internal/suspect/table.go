@@ -87,20 +87,17 @@ ON CONFLICT (stage, about) DO UPDATE SET life = excluded.life, begun_at = now(),
     WHEN s.begun_at < now() - $5 * interval '1 second' THEN 1 WHEN s.life = excluded.life THEN s.tries ELSE s.tries + 1 END
 WHERE s.tries < $4 OR s.tries = $4 AND s.life = excluded.life OR s.begun_at < now() - $5 * interval '1 second'
 RETURNING stage, about, tries`, append(columns(list), t.life, MaxTries, int64(countAge.Seconds()))...)
-	if err != nil {
-		return fmt.Errorf("count suspect messages: %w", err)
-	}
-	defer rows.Close()
 	tries := make(map[row]int)
-	for rows.Next() {
+	err = postgres.Each(rows, err, func() error {
 		var r row
 		var n int
 		if err := rows.Scan(&r.stage, &r.about, &n); err != nil {
-			return fmt.Errorf("read count of suspect message: %w", err)
+			return err
 		}
 		tries[r] = n
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("read counts of suspect messages: %w", err)
 	}
 	for _, c := range list {
