@@ -157,7 +157,7 @@ func (h *house) build() {
 	}
 	h.vendors = vendors.New(h.cfg, served, vendors.Deps{
 		Deps:       dialects.Deps{Auth: keys.Grants(), Store: h.store, Log: slog.New(slog.NewTextHandler(h, nil))},
-		Deliveries: deliver.NewLog(h.db, bytesOf), Ingest: in, Reader: reader, Ledger: ledger, Strict: h.strict,
+		Deliveries: deliver.NewLog(h.db, bytesOf), Ingest: in, Reader: reader, Ledger: fanned, Strict: h.strict,
 	})
 	mux := http.NewServeMux()
 	native := api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("k"), Unavailable: postgres.IsUnavailable}, keys)
