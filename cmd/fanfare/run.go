@@ -120,6 +120,9 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	if err := back.topology(ctx, s, topologyOf{r, by.log}); err != nil {
 		return err
 	}
+	if err := back.refuseLostDatabase(ctx, s, by.log); err != nil {
+		return err
+	}
 	p, err := assemble(ctx, s, r, ground{backing: back, log: by.log, metrics: registry, tracer: tracer})
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ type serverConfig struct {
 	DiskReserve      int64          `envconfig:"DISK_RESERVE" default:"1073741824" desc:"bytes of the volume of FANFARE_DATA_DIR that stay free: with less, all refuses new events (503); at most a twentieth of the volume; 0: none"`
 	NATSListen       string         `envconfig:"NATS_LISTEN" default:"127.0.0.1:4222" desc:"where the embedded NATS takes publishers of this machine; off: nowhere"`
 	NATSLocalPublish string         `envconfig:"NATS_LOCAL_PUBLISH" default:"on" desc:"whether clients of this machine may publish events to the embedded NATS without credentials (and nothing else); off: they need those of nats.key in FANFARE_DATA_DIR"`
+	EmptyDatabase    string         `envconfig:"EMPTY_DATABASE" default:"refuse" desc:"refuse or accept to start with an empty database where NATS shows that events were matched before"`
 	Strict           bool           `envconfig:"STRICT" default:"false" desc:"refuse FANFARE_ variables that are no setting, instead of warning of them"`
 	StreamReplicas   int            `envconfig:"STREAM_REPLICAS" default:"1" desc:"how many servers of a NATS cluster hold each stream; set it before topology apply"`
 	PostgresURL      string         `envconfig:"POSTGRES_URL" secret:"true" desc:"connection URL of Postgres; empty starts a private one in all"`
@@ -65,6 +66,8 @@ func (c serverConfig) Validate() error {
 	switch {
 	case c.shutdownDelay() < 0 || c.shutdownDelay() > time.Minute:
 		return fmt.Errorf("FANFARE_SHUTDOWN_DELAY must be 0s to 1m, not %s", c.shutdownDelay())
+	case c.EmptyDatabase != "" && c.EmptyDatabase != "refuse" && c.EmptyDatabase != acceptEmpty:
+		return fmt.Errorf("FANFARE_EMPTY_DATABASE must be refuse or accept, not %q", c.EmptyDatabase)
 	case c.NATSLocalPublish != "on" && c.NATSLocalPublish != "off":
 		return fmt.Errorf("FANFARE_NATS_LOCAL_PUBLISH must be on or off, not %q", c.NATSLocalPublish)
 	case c.DiskReserve < 0:
@@ -76,6 +79,9 @@ func (c serverConfig) Validate() error {
 	}
 	return nil
 }
+
+// acceptEmpty is the value of FANFARE_EMPTY_DATABASE that begins anew.
+const acceptEmpty = "accept"
 
 // defaultShutdownDelay is longer than the interval of a readiness probe.
 const defaultShutdownDelay = 5 * time.Second

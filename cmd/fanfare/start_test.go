@@ -15,11 +15,12 @@ import (
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// sharedSettings are the settings that a role needs beside its servers.
+// sharedSettings are the settings that a role needs beside its servers, with streams that need little room.
 func sharedSettings(natsURL, postgresURL string) []string {
 	return []string{
 		"FANFARE_NATS_URL=" + natsURL, "FANFARE_POSTGRES_URL=" + postgresURL,
 		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=the-admin-key-of-this-test",
+		"FANFARE_EVENTS_MAX_BYTES=268435456", "FANFARE_TASKS_MAX_BYTES=16777216", "FANFARE_BACKLOG_MAX_BYTES=16777216", "FANFARE_ATTEMPTS_MAX_BYTES=16777216",
 	}
 }
 

@@ -29,9 +29,8 @@ func topology(t *testing.T, code int, env []string, args []string, words ...stri
 func TestTopologyApply(t *testing.T) {
 	t.Parallel()
 	broker := servertest.NATS(t, servertest.Listen)
-	env := append(sharedSettings(broker.AdminURL(), servertest.EmptyPostgresURL(t)), "FANFARE_EVENTS_MAX_BYTES=268435456",
-		"FANFARE_TASKS_MAX_BYTES=16777216", "FANFARE_BACKLOG_MAX_BYTES=16777216", "FANFARE_ATTEMPTS_MAX_BYTES=16777216")
-	env = env[:len(env):len(env)]
+	env := sharedSettings(broker.AdminURL(), servertest.EmptyPostgresURL(t))
+	env = env[:len(env):len(env)] // so that each append copies
 	at := strings.TrimPrefix(broker.ClientURL(), "nats://")
 	smaller := append(env, "FANFARE_EVENTS_MAX_BYTES=134217728", "FANFARE_EVENTS_MAX_AGE=24h")
 

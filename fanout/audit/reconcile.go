@@ -18,7 +18,8 @@ const (
 	// reconcileGrace is how old an event is before it is overdue: slower work waits in a stream
 	// or as a row, where an audit sees it.
 	reconcileGrace = 2 * time.Minute
-	// reconcileBack is how far the first round looks back, and how far a round goes at most.
+	// reconcileBack is how far the first round of an installation looks back, and how many hours of events a round takes at most. A
+	// database that was restored is older: rounds then go forward from its time until they have caught up.
 	reconcileBack = 6 * time.Hour
 )
 
@@ -64,8 +65,11 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // round looks at events that became overdue since the last one, and again at those it could not mend.
 func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, error) {
 	span := ledger.Span{Since: place, Until: r.now().Add(-reconcileGrace)}
-	if oldest := span.Until.Add(-reconcileBack); span.Since.Before(oldest) {
-		span.Since = oldest
+	switch {
+	case place.IsZero():
+		span.Since = span.Until.Add(-reconcileBack)
+	case span.Until.Sub(place) > reconcileBack:
+		span.Until = place.Add(reconcileBack)
 	}
 	if !span.Since.Before(span.Until) {
 		return place, nil

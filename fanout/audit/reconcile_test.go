@@ -43,6 +43,29 @@ func TestWhatIsOverdueIsSentUnasked(t *testing.T) {
 	running.Wait()
 }
 
+// A database that was restored knows of a round long ago: the next one goes on from there, however far it is back.
+func TestReconcilerGoesOnAfterARestore(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	if err := h.tasks.DeleteMsg(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	before := len(h.Tray.All())
+	h.exec(`INSERT INTO chores (name, worker, until, place) VALUES ('reconcile', 'gone', now(), now() - interval '1 hour')`)
+	r := audit.NewReconciler(h.auditor, prometheus.NewRegistry())
+	audit.SetClock(r, func() time.Time { return time.Now().Add(10 * time.Hour) })
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	h.Eventually("the missing deliveries are sent", func() bool { return len(h.Tray.All()) > before })
+	cancel()
+	running.Wait()
+}
+
 // value is the sum over a metric's labels.
 func value(t *testing.T, from prometheus.Gatherer, name string) (sum float64) {
 	t.Helper()
