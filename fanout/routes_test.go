@@ -344,9 +344,15 @@ func TestPreviewIsWhatWouldHaveMatched(t *testing.T) {
 	h := fanouttest.New(t)
 	h.Run()
 	const n = 1100 // more than is read at once
+	// Events of one millisecond are in no order, so those that are to be the newest have one of their own.
+	later := func() { time.Sleep(2 * time.Millisecond) }
 	for i := range n {
+		if i == 99 || i == n-1 {
+			later()
+		}
 		h.Publish("events.acme.order.created", fmt.Sprintf(`{"total":%d}`, i), "Fanfare-Id", fmt.Sprint("e", i), "Fanfare-Resource-Ids", fmt.Sprint(i%2))
 	}
+	later()
 	h.Publish("events.acme.invoice.paid", `{"total":1}`, "Fanfare-Id", "i")
 	h.Publish("events.acme.invoice.paid", `{`)
 	h.Publish("events.globex.order.created", `{"total":1}`)
