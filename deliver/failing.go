@@ -203,6 +203,7 @@ func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, r
 		return err
 	}
 	w.metrics.limits.disabled.WithLabelValues(string(reason)).Inc()
+	w.log.InfoContext(ctx, "subscription disabled", "subscription", sub.ID, "tenant", sub.Tenant, "reason", reason)
 	if !operational {
 		w.tellDisabled(sub, reason)
 	}

@@ -107,6 +107,7 @@ type Worker struct {
 	due       *due
 	flights   crew
 	panics    *panics
+	dead      deadLog
 	keyLogged atomic.Int64 // when it was last logged that secrets do not open
 
 	failing   *failing
@@ -290,6 +291,9 @@ func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
 	now := w.now()
 	for _, r := range records {
 		w.metrics.recorded(r, now)
+		if r.Outcome == outcome.Dead {
+			w.dead.note(w.log, r, now)
+		}
 		w.tellDead(r)
 		if r.Outcome == outcome.Later && !r.Held {
 			w.due.expect(r.At)

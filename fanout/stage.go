@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -39,6 +40,8 @@ type Stage struct {
 	tracer  *telemetry.Tracer
 	log     *slog.Logger
 	now     func() time.Time
+
+	quarantineLogged atomic.Int64 // the second of the last line about a quarantined message
 }
 
 // Deps are what a Stage works with.
@@ -157,6 +160,9 @@ func (s *Stage) refuse(p patience, msg *message.Message, r *event.Refusal) error
 		return err
 	}
 	s.metrics.quarantined.WithLabelValues(string(r.Reason)).Inc()
+	if now := s.now().Unix(); s.quarantineLogged.Swap(now) != now { // One line a second: a publisher may be wrong in all it sends.
+		s.log.Warn("message quarantined", "subject", wire.Subject, "seq", wire.Seq, "reason", r.Reason)
+	}
 	return nil
 }
 

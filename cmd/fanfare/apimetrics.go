@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,14 +14,16 @@ import (
 type apiMetrics struct {
 	requests *prometheus.CounterVec   // route, class
 	seconds  *prometheus.HistogramVec // route
+	log      *slog.Logger
 }
 
 // noRoute is the label of requests that no route takes.
 const noRoute = "none"
 
 // newAPIMetrics makes the metrics, with a series for each of the routes, such as "GET /v1/events".
-func newAPIMetrics(to prometheus.Registerer, routes []string) *apiMetrics {
+func newAPIMetrics(to prometheus.Registerer, routes []string, log *slog.Logger) *apiMetrics {
 	m := &apiMetrics{
+		log: log,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fanfare_api_requests_total", Help: "Requests of the API, by route and class of status."}, []string{"route", "class"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -47,6 +50,9 @@ func (m *apiMetrics) around(next http.Handler) http.Handler {
 			if route == "" || route == "/" {
 				route = noRoute
 			}
+			if changes(r.Method, route) && answer.status/100 == 2 {
+				m.log.Info("changed over the API", "route", route, "path", r.URL.Path, "status", answer.status)
+			}
 			m.requests.WithLabelValues(route, strconv.Itoa(answer.status/100)+"xx").Inc()
 			if !strings.HasPrefix(answer.Header().Get("Content-Type"), "text/event-stream") {
 				m.seconds.WithLabelValues(route).Observe(time.Since(began).Seconds())
@@ -54,6 +60,20 @@ func (m *apiMetrics) around(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(answer, r)
 	})
+}
+
+// changes says whether a route changes something that a person may ask about later: subscriptions, keys, tenants, replays. What a
+// publisher or a receiver does all day is not among them.
+func changes(method, route string) bool {
+	if method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || route == noRoute {
+		return false
+	}
+	for _, often := range []string{" /v1/events", "/preview", "/ack", "/nack"} {
+		if strings.HasSuffix(route, often) {
+			return false
+		}
+	}
+	return true
 }
 
 // statusWriter notes the status of an answer.

@@ -156,7 +156,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		group.Go(func() error { return named(run.name, run.run(running)) })
 	}
 	if doors.api != nil {
-		server := withVendors(api.NewServer(newAPIMetrics(registry, p.routes()).around(p.mux), by.log), p.vendors)
+		server := withVendors(api.NewServer(newAPIMetrics(registry, p.routes(), by.log).around(p.mux), by.log), p.vendors)
 		server.Handler = s.proxies.Handler(server.Handler)
 		group.Go(func() error { return serve(running, doors.api, server) })
 	}
