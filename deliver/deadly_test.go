@@ -35,6 +35,9 @@ func (r *rig) died(stage, stream string, times int) {
 // left waits until nothing is counted but what was put away, of which the last try does not count.
 func (r *rig) left(quarantined, tries int) {
 	r.t.Helper()
+	r.eventually("the message to be in quarantine, if it is to be", func() bool {
+		return r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`) == quarantined
+	})
 	r.eventually("the counts to be settled", func() bool {
 		return r.count(`SELECT count(*) FROM suspect_subjects`) == quarantined && r.count(`SELECT count(*) FROM suspect_subjects WHERE tries = $1`, tries) == quarantined
 	})
