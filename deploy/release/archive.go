@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
@@ -38,15 +37,12 @@ func archive(of source, b binary, out string) (string, error) {
 		return "", err
 	}
 	entries = append(entries, entry{filepath.Base(b.Path), 0o755, data})
-	name, write := fmt.Sprintf("fanfare_%s_%s_%s.tar.gz", of.Version, b.OS, b.Arch), writeTarGz
-	if b.OS == "windows" {
-		name, write = strings.TrimSuffix(name, ".tar.gz")+".zip", writeZip
-	}
+	name := fmt.Sprintf("fanfare_%s_%s_%s.tar.gz", of.Version, b.OS, b.Arch)
 	f, err := os.Create(filepath.Join(out, name))
 	if err != nil {
 		return "", err
 	}
-	if err := write(f, entries, of.Date); err != nil {
+	if err := writeTarGz(f, entries, of.Date); err != nil {
 		return "", err
 	}
 	return name, f.Close()
@@ -66,22 +62,6 @@ func writeTarGz(w io.Writer, entries []entry, at time.Time) error {
 	}
 	if err := t.Close(); err != nil {
 		return err
-	}
-	return z.Close()
-}
-
-func writeZip(w io.Writer, entries []entry, at time.Time) error {
-	z := zip.NewWriter(w)
-	for _, e := range entries {
-		h := &zip.FileHeader{Name: e.Name, Method: zip.Deflate, Modified: at}
-		h.SetMode(e.Mode)
-		part, err := z.CreateHeader(h)
-		if err != nil {
-			return err
-		}
-		if _, err := part.Write(e.Data); err != nil {
-			return err
-		}
 	}
 	return z.Close()
 }

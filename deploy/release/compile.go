@@ -14,8 +14,9 @@ type platform struct{ OS, Arch string }
 
 func (p platform) String() string { return p.OS + "/" + p.Arch }
 
+// platforms are those that Fanfare runs on. Windows is none: the embedded servers need Unix's file locks and process groups.
 var platforms = []platform{
-	{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}, {"windows", "amd64"}, {"windows", "arm64"},
+	{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"},
 }
 
 // binary is a built fanfare.
@@ -26,11 +27,7 @@ type binary struct {
 
 // compile builds a static binary that knows its version, commit and date.
 func compile(ctx context.Context, of source, p platform, dir string) (binary, error) {
-	name := "fanfare"
-	if p.OS == "windows" {
-		name += ".exe"
-	}
-	b := binary{p, filepath.Join(dir, name)}
+	b := binary{p, filepath.Join(dir, "fanfare")}
 	path, err := filepath.Abs(b.Path)
 	if err != nil {
 		return b, err
