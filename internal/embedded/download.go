@@ -53,6 +53,9 @@ func (f finder) download(ctx context.Context, want int) (binaries, error) {
 		if bin, err := inspect(ctx, filepath.Join(home, "bin")); err == nil {
 			return bin, nil
 		}
+		if err := ctx.Err(); err != nil {
+			return binaries{}, err // Another part of the start failed first: whether there is a Postgres is unknown.
+		}
 		f.logger.Info("no Postgres on this machine: downloading it, once", "version", string(release.version), "to", home)
 		if err := fetch(ctx, release.version, home, f.repository); err != nil {
 			return binaries{}, fmt.Errorf("download Postgres %s from %s: %w", release.version, f.repository, err)

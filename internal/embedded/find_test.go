@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,5 +134,20 @@ func TestFindDownloadsOnce(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(f.home, "incoming-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A start that has failed elsewhere looks for no Postgres any more, so the log does not claim that there is none.
+func TestFinderThatIsToldToStopDownloadsNothing(t *testing.T) {
+	f := testFinder(t, t.TempDir())
+	var log bytes.Buffer
+	f.logger = slog.New(slog.NewTextHandler(&log, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.download(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log says %s", log.String())
 	}
 }
