@@ -224,7 +224,7 @@ func TestASecretThatDoesNotOpenIsNoLoop(t *testing.T) {
 	if _, err := r.db.Exec(`UPDATE subscriptions SET secrets = 'nonsense' WHERE id = $1`, sub.ID); err != nil {
 		t.Fatal(err)
 	}
-	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonConfig)
+	r.waits(r.send(r.event(), sub), outcome.ReasonKey)
 	good := r.subscribe(receiver.URL, nil)
 	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 }
