@@ -98,7 +98,7 @@ func queuePlaces(ctx context.Context, stream natsjs.Stream) (list []queuePlace, 
 		at := consumer.CachedInfo()
 		p := queuePlace{taskQueue: q, done: at.AckFloor.Stream, pending: at.NumPending + uint64(at.NumAckPending)}
 		if p.pending == 0 {
-			// Its last message may be far back, and what was purged moves no floor.
+			// Its last message may be far back, and purged messages move no floor.
 			p.done = max(p.done, info.State.LastSeq)
 		}
 		list = append(list, p)

@@ -28,7 +28,7 @@ type backlogRoom struct {
 	each   map[string]float64 // the size of a tenant's messages, about
 }
 
-// put notes what was put into the backlog for a tenant.
+// put notes bytes put into the backlog for a tenant.
 func (r *backlogRoom) put(tenant string, messages, bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

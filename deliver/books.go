@@ -72,7 +72,7 @@ func (b *Books) Shortages(ctx context.Context, span ledger.Span, limit int) (lis
 	return list, err
 }
 
-// Kind is what is wrong with a delivery, in a word.
+// Kind names a fault of a delivery in a word.
 type Kind string
 
 // What an audit finds in the ledger of deliveries.

@@ -34,7 +34,7 @@ type Config struct {
 	// DisableFailures times. Subscriptions of dialects never are.
 	DisableAfter    time.Duration `envconfig:"DELIVER_DISABLE_AFTER" default:"120h" desc:"a subscription that only failed for so long is disabled; a negative value: never"`
 	DisableFailures int           `envconfig:"DELIVER_DISABLE_FAILURES" default:"50" desc:"and no sooner than after so many failed attempts"`
-	// EventsMaxAge is how long the stream of events keeps an event; what waits longer keeps a copy of its own.
+	// EventsMaxAge is how long the stream of events keeps an event; a delivery that waits longer keeps a copy of its own.
 	EventsMaxAge time.Duration `ignored:"true"`
 }
 
@@ -47,7 +47,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// or sets what is zero to the defaults.
+// or sets zero fields to the defaults.
 func (c Config) or(d Config) Config {
 	set(&c.InFlight, d.InFlight)
 	set(&c.Messages, d.Messages)

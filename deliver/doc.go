@@ -28,7 +28,7 @@
 //
 // Before an attempt, each of these may put a delivery off, without one and without using one up: a full share of slots
 // (busy), the breaker of its endpoint (breaker_open, or retry_after where the receiver said when), its rate limit
-// (rate_limited), an outage of our own network (connect). Each gives it a time of its own, so that what waits together
+// (rate_limited), an outage of our own network (connect). Each gives it a time of its own, so that deliveries that wait together
 // does not come back together:
 //
 //	              10 failures in a row                  5 s, then twice as long, up to 5 min
@@ -50,17 +50,17 @@
 //
 // It promises that a delivery is made at least once, and exactly once where nothing crashes; that it ends once,
 // as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of
-// what it is, so whoever computes it again meets the same row. Steps order what is said of one delivery: a late word of
+// what it is, so whoever computes it again meets the same row. Steps order the records of one delivery: a late word of
 // a worker that lost its lease is void. What may have been done before (a message that came again, a lease that
 // lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised, but to
 // subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (ledger.Turns).
 //
-// While Postgres is away, nothing is sent to who has a rate limit, and what succeeds of others goes on and its outcomes wait in ATTEMPTS; what cannot be handed off keeps its
+// While Postgres is away, rate-limited subscriptions receive nothing; other deliveries go on and their outcomes wait in ATTEMPTS; a delivery that cannot be handed off keeps its
 // task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
 // kept. If ATTEMPTS is full the same happens, and so no more tasks are taken. What cannot be read goes to quarantine. A
 // receiver can do no harm beyond its own slots, and a tenant none beyond its share (see throttle).
 //
-// To stop, Run's context ends: nothing new is begun, what waits is handed back, attempts in flight may end within
+// To stop, Run's context ends: nothing new is begun, waiting deliveries are handed back, attempts in flight may end within
 // Config.DrainTimeout and are then broken off and handed back. A worker that is killed loses its messages after
 // jetstream.AckWait, and its leases as soon as the others learn of it, or else after Config.Lease, to another worker.
 package deliver

@@ -21,7 +21,7 @@ const (
 	// that are due one after the other are neither a query each nor a burst.
 	pollNear = 50 * time.Millisecond
 	pollFar  = time.Second
-	// stride is how far apart in time what is flown together may be due.
+	// stride is how far apart in time deliveries that are flown together may be due.
 	stride = 5 * time.Millisecond
 	// sweepClaims is how often a claim looks at all that is due, and not only at what became so lately.
 	sweepClaims = 500 * time.Millisecond
@@ -88,7 +88,7 @@ func (d *due) run(ctx context.Context) {
 	}
 }
 
-// turns holds something when turns were given in this process: who has one is due.
+// turns holds something when turns were given in this process: deliveries that have one are due.
 func (d *due) turns() <-chan struct{} {
 	if d.worker.turns == nil {
 		return nil
@@ -96,7 +96,7 @@ func (d *due) turns() <-chan struct{} {
 	return d.worker.turns.Given
 }
 
-// poll claims what is due, or will be soon, and returns after how long to look again.
+// poll claims deferrals that are due, or will be soon, and returns after how long to look again.
 func (d *due) poll(ctx context.Context) time.Duration {
 	w := d.worker
 	room := d.room()
@@ -135,9 +135,9 @@ func (d *due) poll(ctx context.Context) time.Duration {
 // everDue is longer ago than anything was due.
 const everDue = 100 * 365 * 24 * time.Hour
 
-// span says what to claim. Postgres remembers for a while in its index what was claimed and ended: with a thousand a
+// span says what to claim. Postgres remembers for a while in its index the rows that were claimed and ended: with a thousand a
 // second, looking through all of that takes longer than all else. So most claims look back no further than to the last
-// one that saw everything, and a little beyond, for what was written late.
+// one that saw everything, and a little beyond, for rows written late.
 func (d *due) span(now time.Time) ledger.DueSpan {
 	span := ledger.DueSpan{Back: everDue, Ahead: pollNear, Lapsed: *d.lapsed.Load(), Elsewhere: d.worker.gate.Elsewhere()}
 	if since := now.Sub(d.swept); since < sweepClaims {
@@ -146,8 +146,8 @@ func (d *due) span(now time.Time) ledger.DueSpan {
 	return span
 }
 
-// room returns how many leases to take: as many as slots are free, and some even if none is, so that what is
-// due gets its share when there is more work than can be done.
+// room returns how many leases to take: as many as slots are free, and some even if none is, so that due
+// deliveries get their share when there is more work than can be done.
 func (d *due) room() int {
 	share := max(d.worker.gate.Free(), d.worker.cfg.InFlight/4)
 	return min(share-int(d.flying.Load()), claimMost)
@@ -175,7 +175,7 @@ type leased struct {
 	lapses int           // how often a worker lost its lease, without an outcome since
 }
 
-// start flies what was claimed, each when it is due, in that order. The leases count from before they were asked for.
+// start flies the leases, each when it is due, in that order. The leases count from before they were asked for.
 func (d *due) start(got []*ledger.Claimed, begun time.Time) {
 	w := d.worker
 	epoch, now := w.pulse.now(), time.Now()
@@ -206,7 +206,7 @@ func together(list []*leased) int {
 	return n
 }
 
-// sleep waits, but not for a worker that stops: then nothing flies any more, and what is leased goes back.
+// sleep waits, but not for a worker that stops: then nothing flies any more, and leases go back.
 func (w *Worker) sleep(d time.Duration) {
 	if d <= 0 {
 		return
@@ -270,7 +270,7 @@ func (w *Worker) cancelSeat(s *seat) {
 	}
 }
 
-// through takes a lease with a seat, or with a record, to what is written of it.
+// through takes a lease with a seat, or with a record, to its record.
 func (d *due) through(f *flight, s *seat, r *outcome.Record, err error) (*outcome.Record, error) {
 	switch {
 	case s != nil:
@@ -321,7 +321,7 @@ func (d *due) keep(f *flight, r *outcome.Record) error {
 	return err
 }
 
-// putOff counts what is put off, and makes a record of what may outlive the stream of events, as that keeps its bytes.
+// putOff counts a delivery that is put off, and makes a record of one that may outlive the stream of events, as that keeps its bytes.
 func (d *due) putOff(f *flight, r *outcome.Record, err error) (*outcome.Record, error) {
 	w := d.worker
 	p, ok := laterOf(err)

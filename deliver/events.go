@@ -28,7 +28,7 @@ type EventsConfig struct {
 	Read func(ctx context.Context, seq uint64) (*Event, error)
 	// Keys open what the ledger keeps; nil if that is in the clear.
 	Keys *tenantkeys.Keys
-	// CacheBytes bounds what is kept in memory; 0 means 16 MiB.
+	// CacheBytes bounds the events kept in memory; 0 means 16 MiB.
 	CacheBytes int
 }
 
@@ -65,7 +65,7 @@ func NewEvents(cfg EventsConfig, db *sql.DB) (*Events, error) {
 	return e, nil
 }
 
-// Keys open what is sealed; nil events have none.
+// Keys open sealed contents; nil events have none.
 func (e *Events) Keys() *tenantkeys.Keys {
 	if e == nil {
 		return nil
@@ -118,7 +118,7 @@ func (e *Events) get(ctx context.Context, uid uuid.UUID, seq uint64) (*stored, e
 // keep caches an event and evicts the least recently used ones beyond Config.CacheBytes. An event that another caller cached
 // meanwhile stays: the cache evicts each key once, so replacing a value would leave the size of the former one in the sum.
 func (e *Events) keep(event *Event) *stored {
-	const overhead = 512 // of the structures, and as much again for what is rendered
+	const overhead = 512 // of the structures, and as much again for rendered bodies
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if s, ok := e.cache.Get(event.UID); ok {

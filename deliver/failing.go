@@ -93,7 +93,7 @@ func (k *failing) run(ctx context.Context) {
 	}
 }
 
-// flush writes what was counted, first what recovered, and disables what has failed for too long. If Postgres is away, all
+// flush writes the counts, first of subscriptions that recovered, and disables those that have failed for too long. If Postgres is away, all
 // that is kept for the next time.
 func (k *failing) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, handOffTimeout)
@@ -137,7 +137,7 @@ func (k *failing) take() (mended, counts map[uuid.UUID]*streak) {
 	return mended, counts
 }
 
-// putBack undoes a take, but for what was overtaken since: a success ends what was counted before it.
+// putBack undoes a take, but for counts that were overtaken since: a success ends the failures counted before it.
 func (k *failing) putBack(mended, counts map[uuid.UUID]*streak) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -195,7 +195,7 @@ func (w *Worker) givenUp(s *streak) bool {
 		w.now().Sub(s.since) >= w.cfg.DisableAfter && s.failures >= int64(w.cfg.DisableFailures)
 }
 
-// disable disables a subscription and tells its tenant. The follower cancels what is pending for it. If the subscription was
+// disable disables a subscription and tells its tenant. The follower cancels its pending deliveries. If the subscription was
 // changed since, nothing happens: the verdict is about what it was. The next attempt gets a verdict of its own.
 func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason outcome.Reason, operational bool) error {
 	done, err := w.disabler.Disable(ctx, sub.ID, sub.Revision, string(reason))
@@ -224,7 +224,7 @@ func (w *Worker) recovered(subs []*subscriptions.Subscription) {
 	})
 }
 
-// hurry makes due what waits for an endpoint that is back.
+// hurry makes deliveries due that wait for an endpoint that is back.
 func (w *Worker) hurry(ctx context.Context, sub *subscriptions.Subscription) error {
 	n, err := w.ledger.GoOn(ctx, sub.ID, outcome.ReasonBreakerOpen, time.Second/time.Duration(hurryPerSlot*most(sub)))
 	if err != nil || n == 0 {

@@ -53,7 +53,7 @@ const (
 var (
 	// errLost says that the delivery may be with another worker by now: nothing may be sent.
 	errLost = errors.New("the delivery may be with another worker")
-	// errStopping ends what waits when the worker stops.
+	// errStopping ends all waiting when the worker stops.
 	errStopping = router.ErrStopping
 )
 

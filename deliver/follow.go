@@ -164,7 +164,7 @@ func (f *follower) chunk(ctx context.Context, c *ledger.Change) (more bool, err 
 	return n == ledger.FollowChunk, err
 }
 
-// goodbye disables a subscription whose receiver answered 410; the follower cancels what is pending for it. If Postgres is
+// goodbye disables a subscription whose receiver answered 410; the follower cancels its pending deliveries. If Postgres is
 // away the next delivery gets the next 410.
 func (w *Worker) goodbye(f *flight, sub *subscriptions.Subscription) {
 	w.flights.Go(func() {

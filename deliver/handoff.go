@@ -11,7 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 )
 
-// handOffTimeout bounds the writing of rows for what is slow; if it passes, the task stays in progress and it is
+// handOffTimeout bounds the writing of rows for slow deliveries; if it passes, the task stays in progress and it is
 // tried again.
 const handOffTimeout = 5 * time.Second
 
@@ -58,7 +58,7 @@ func (f *flight) beginHandOff() bool {
 		return false
 	}
 	f.state = handing
-	// From here on the row may exist, whatever is heard of it: the outcome takes the step after it.
+	// From here on the row may exist, even if the write seems to fail: the outcome takes the step after it.
 	f.Step = 1
 	return true
 }

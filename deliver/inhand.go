@@ -17,7 +17,7 @@ type inHand struct {
 	shared  *holder // of TASKS
 }
 
-// holder is one tenant's part of what is in hand.
+// holder is one tenant's part of the deliveries in hand.
 type holder struct {
 	taken int
 	queue []*entrant // in order of arrival
@@ -106,7 +106,7 @@ func (h *inHand) forget(tenant string, of *holder) {
 	}
 }
 
-// grant gives what is free to those that wait. The first entrant may exceed the bound, so that none is too large.
+// grant gives free places to waiting entrants. The first entrant may exceed the bound, so that none is too large.
 func (h *inHand) grant() {
 	for len(h.shared.queue) > 0 && h.fits(h.shared, h.most) {
 		h.give(h.shared)

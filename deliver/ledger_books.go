@@ -92,7 +92,7 @@ ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Unti
 	return list, nil
 }
 
-// receivers returns who has a delivery of an event, of a generation or one before.
+// receivers returns the subscriptions that have a delivery of an event, of a generation or one before.
 func (l *reader) receivers(ctx context.Context, event uuid.UUID, generation int) (map[uuid.UUID]bool, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT subscription_id FROM deliveries WHERE `+ledger.OfEvent+` AND generation <= $2
@@ -159,7 +159,7 @@ FROM said LEFT JOIN made ON made.delivery_id = id
 WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
 }
 
-// astray finds what is held of subscriptions that are not paused. A minute is left for those who set it free.
+// astray finds held deliveries of subscriptions that are not paused. A minute is left for the follower to set them free.
 func (l *reader) astray(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindAstray, `
 SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
@@ -184,7 +184,7 @@ func (l *reader) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error 
 	return nil
 }
 
-// recount makes the attempts of a delivery as many as it says: what is beyond goes, and what is missing is said
+// recount makes the attempts of a delivery as many as it says: surplus attempts go, and missing ones are said
 // to be lost.
 func (l *reader) recount(ctx context.Context, tx *sql.Tx, f Fault) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM attempts WHERE delivery_id = $1 AND number > $2`, f.Delivery, f.expected); err != nil {

@@ -14,7 +14,7 @@ import (
 // milliseconds of Postgres. What is rare is then found over several pages.
 const examined = 5000
 
-// byState says whether an index finds the rows of the filter's state, in the order of ids. There is none of what was delivered,
+// byState says whether an index finds the rows of the filter's state, in the order of ids. There is none of delivered ones,
 // which is nearly all there is, nor of all tenants together.
 func (f filter) byState() bool {
 	switch f.state {

@@ -97,7 +97,7 @@ func (w *Worker) tell(n Notice, data map[string]any) {
 	}
 }
 
-// announce publishes notices until ctx ends, and what is queued then if it can be done at once.
+// announce publishes notices until ctx ends, and the queued ones then if that can be done at once.
 func (w *Worker) announce(ctx context.Context) {
 	for {
 		select {

@@ -7,7 +7,7 @@ import (
 )
 
 // A process that was stopped for a while (SIGSTOP, a suspended machine) has lost its tasks to others without
-// knowing. The pulse tells: what was begun before a pause must not be sent after it.
+// knowing. The pulse tells: an attempt begun before a pause must not be sent after it.
 const (
 	pulseEvery = time.Second
 	// pulseLost is the pause after which tasks may be with others; well below jetstream.AckWait, less

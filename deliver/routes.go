@@ -30,7 +30,7 @@ type eventReader interface {
 	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
 	// Sendable returns an event that is to be sent again; event.ErrGone if it was erased.
 	Sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
-	// Keys open what is sealed; nil if nothing is.
+	// Keys open sealed contents; nil if nothing is sealed.
 	Keys() *tenantkeys.Keys
 }
 

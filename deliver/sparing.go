@@ -67,7 +67,7 @@ func (w *Worker) ease(subscription uuid.UUID) {
 	}
 }
 
-// retune lets what waits for a rate limit that was changed ask for times by the new one.
+// retune lets deliveries that wait for a changed rate limit ask for times by the new one.
 func (w *Worker) retune(ctx context.Context, subscription uuid.UUID) error {
 	if err := w.refresh(); err != nil {
 		return err

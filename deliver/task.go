@@ -307,7 +307,7 @@ func (l *load) land(x landing) {
 	l.write([]landing{x})
 }
 
-// take returns what has landed.
+// take returns the landed flights.
 func (l *load) take() []landing {
 	l.mu.Lock()
 	defer l.mu.Unlock()

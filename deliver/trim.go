@@ -12,10 +12,10 @@ import (
 	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
-// trimEvery is how often what is done leaves the streams: one purge costs an fsync, an acknowledgement none.
+// trimEvery is how often finished messages leave the streams: one purge costs an fsync, an acknowledgement none.
 const trimEvery = 5 * time.Second
 
-// Trimmer removes from TASKS and BACKLOG what every worker is done with, and from ATTEMPTS what is recorded and a while old.
+// Trimmer removes from TASKS and BACKLOG the messages that every worker is done with, and from ATTEMPTS recorded outcomes that are a while old.
 // Several may run.
 type Trimmer struct {
 	js      natsjs.JetStream
@@ -105,7 +105,7 @@ func (t *Trimmer) crowded(stream natsjs.Stream) bool {
 	return info.Config.MaxBytes > 0 && info.State.Bytes > uint64(info.Config.MaxBytes)/2
 }
 
-// trimAttempts keeps what was recorded a short while ago, for those who watch; unless the stream becomes full.
+// trimAttempts keeps outcomes recorded a short while ago, for tails; unless the stream becomes full.
 func (t *Trimmer) trimAttempts(ctx context.Context) error {
 	stream, done, err := t.look(ctx, ledger.Stream, ledger.Durable)
 	if err != nil {

@@ -227,7 +227,7 @@ func (w *Worker) landAll(feeders *sync.WaitGroup) {
 	}
 }
 
-// commitGrace is how long what was attempted may take to reach the disk after the last attempt ended.
+// commitGrace is how long outcomes may take to reach the disk after the last attempt ended.
 const commitGrace = 2 * time.Second
 
 // router is Watermill's, with one handler for all tasks.

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// previewTime bounds a preview: what was not examined by then is left out.
+	// previewTime bounds a preview: events not examined by then are left out.
 	previewTime = 8 * time.Second
 	// previewRest is how many times as long as its work takes a preview rests.
 	previewRest = 5
@@ -145,7 +145,7 @@ func (r Routes) look(ctx context.Context, page *filter, first uint64, sub *subsc
 	return rows, matching, err
 }
 
-// subscription makes one of the fields that matter for matching, or says what is wrong with them.
+// subscription makes one of the fields that matter for matching, or names their faults.
 func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscriptions.Subscription, error) {
 	var faults []error
 	for i, pattern := range b.EventTypes {

@@ -17,8 +17,8 @@ const (
 // errReserved says that the rest of the stream is reserved for others.
 var errReserved = errors.New("half of the storage for events is used, the rest is for publishers with credentials")
 
-// Reserve returns a function that fails once half of the stream is used: for those who are not to fill all of it. While
-// the size is not known, what was known before counts.
+// Reserve returns a function that fails once half of the stream is used: for publishers that must not fill all of it. While
+// the size is not known, the last known size counts.
 func Reserve(js natsjs.JetStream) func() error {
 	var mu sync.Mutex
 	var looked time.Time

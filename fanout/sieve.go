@@ -19,8 +19,8 @@ type Sieve struct {
 	Bytes     Bytes
 	Directory *subscriptions.Directory
 	Remember  func(*deliver.Event) // is told of each event that matches; nil: nobody needs its bytes
-	// Rest is how many times as long as the work on events took the sieve rests, each few milliseconds, so that what is
-	// live goes first. On a busy machine work takes longer, and so does the rest.
+	// Rest is how many times as long as the work on events took the sieve rests, each few milliseconds, so that live
+	// events go first. On a busy machine work takes longer, and so does the rest.
 	Rest int
 }
 

@@ -11,7 +11,7 @@ import (
 // bulkBody is how many bytes make a body bulk. Smaller ones do not wait for the rate.
 const bulkBody = 64 << 10
 
-// bulk bounds the bytes per second of large bodies, over all tenants, who take turns. The embedded broker keeps what was
+// bulk bounds the bytes per second of large bodies, over all tenants, who take turns. The embedded broker keeps all that was
 // written in the last ten seconds in the memory of this process. Nil bounds nothing.
 type bulk struct {
 	rate int64

@@ -28,7 +28,7 @@ const (
 	localSlowest = 250 * time.Millisecond
 	// localLook is how old the knowledge of fan-out may be, and how long is waited for the next.
 	localLook = 10 * time.Millisecond
-	// localRate is how many bytes a second local publishers store: the broker holds what was written in the last ten seconds
+	// localRate is how many bytes a second local publishers store: the broker holds the bytes of the last ten seconds
 	// in memory.
 	localRate = 8 << 20
 	// localTimeout bounds the storing of one batch.

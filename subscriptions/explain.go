@@ -30,7 +30,7 @@ type View struct {
 }
 
 // explain takes an event through the steps, up to the first one that fails. Values of the event are in the details only for
-// readers who may read its data; a filter's verdict only for those who hold the scopes of its type.
+// readers allowed to read its data; a filter's verdict only for those who hold the scopes of its type.
 func (j *judgement) explain(e *entry, view View) (matched bool, steps []Step) {
 	matched = true
 	within := hold(view.Scopes, j.demanded)

@@ -10,7 +10,7 @@ import (
 // Mask stands in the place of a value that its reader may not see.
 const Mask = "***"
 
-// Masked is a subscription as readers see it who may not change it: without secrets, with the values of headers and
+// Masked is a subscription as readers without write access see it: without secrets, with the values of headers and
 // the parts that may be a token in its URLs masked.
 func (s *Subscription) Masked() *Subscription {
 	out := *s

@@ -22,7 +22,7 @@ const (
 // Limit bounds what each tenant may have. It is called before the Store is used.
 func (s *Store) Limit(q *quota.Quotas) { s.quotas = q }
 
-// size is about how many bytes a Directory holds for the subscription, beside what is sealed of it. Headers and the whole
+// size is about how many bytes a Directory holds for the subscription, beside its sealed parts. Headers and the whole
 // URL are among that, unless nothing new is sealed.
 func (s *Subscription) size(sealed []byte) int64 {
 	r := rowOf(s)

@@ -71,7 +71,7 @@ func (a *assembly) loop(name string, run func(context.Context) error) {
 	a.add(name, func(ctx context.Context) error { return survive.Loop(ctx, a.log, name, run) })
 }
 
-// close waits for what is being published.
+// close waits for messages that are being published.
 func (a *assembly) close() error {
 	var errs []error
 	for _, p := range a.publishers {
@@ -112,7 +112,7 @@ func (a *assembly) publisher(g ground, cfg jetstream.PublisherConfig) (*jetstrea
 	return p, err
 }
 
-// shared is what all roles use: who may be called, who wants what, and where events are read.
+// shared holds the parts that all roles use: access, subscriptions, and the reader of events.
 type shared struct {
 	ground
 	s         *settings
@@ -214,7 +214,7 @@ func (sh *shared) outbox(publisher *jetstream.Publisher) *deliver.Outbox {
 	return outbox
 }
 
-// embeddedBulkRate is how many bytes a second of large bodies go to the embedded broker. It keeps what was written in the last ten
+// embeddedBulkRate is how many bytes a second of large bodies go to the embedded broker. It keeps the bytes of the last ten
 // seconds in memory, and an event is written once more, at least, for its deliveries.
 const embeddedBulkRate = 16 << 20
 

@@ -61,7 +61,7 @@ func (cmd benchCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	b.report.writeTable(c.out)
 	if !b.report.Ledger.complete() {
-		return errors.New("the ledger does not hold what was sent")
+		return errors.New("the ledger does not hold all that was sent")
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ type bench struct {
 	sent      int64
 }
 
-// progress says what is being done, where the result does not go.
+// progress reports each step, where the result does not go.
 func (b *bench) progress(format string, v ...any) { fmt.Fprintf(b.console.err, format+"\n", v...) }
 
 // start brings up the receiver, the pipeline and the bare loop, and creates the subscriptions.
@@ -112,7 +112,7 @@ func (b *bench) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// stop ends what was started, last first, and removes what it left.
+// stop ends the children, last first, and removes their files.
 func (b *bench) stop() error {
 	var errs []error
 	for _, c := range []*client{b.load.api, b.load.receiver} {

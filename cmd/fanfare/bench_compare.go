@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// comparison is what windows of two kinds that took turns come to: without what is measured, and with it.
+// comparison is what windows of two kinds that took turns come to: without the load that is measured, and with it.
 type comparison struct {
 	P99     [2]float64 `json:"p99_ms_without_and_with"` // of all windows of a kind together
 	Ratio   float64    `json:"p99_ratio"`

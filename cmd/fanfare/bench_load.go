@@ -16,7 +16,7 @@ const (
 	// benchLead is how many deliveries the load may be ahead of the receiver. It keeps every stage busy
 	// without building a backlog that would say nothing about a steady state.
 	benchLead = 20_000
-	// benchDrain bounds the wait for what was accepted to arrive.
+	// benchDrain bounds the wait for accepted events to arrive.
 	benchDrain = 2 * time.Minute
 )
 
@@ -108,7 +108,7 @@ func (l *benchLoad) poll(ctx context.Context, arrived *atomic.Int64) error {
 	return nil
 }
 
-// drain waits for all deliveries and reports what has come.
+// drain waits for all deliveries and reports how many came.
 func (l *benchLoad) drain(ctx context.Context, want int64) (receiverCounts, error) {
 	for deadline := time.Now().Add(benchDrain); ; {
 		counts, err := l.counts(ctx)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// benchReplayCmd measures whether a replay slows what is live: the latency of single events at 50/s, in windows that take
+// benchReplayCmd measures whether a replay slows live events: the latency of single events at 50/s, in windows that take
 // turns, without and beside one replay that is paused and resumed. In the middle the pipeline is restarted, or killed; in
 // the end the ledger must hold each event of the past once in the replay's generation.
 type benchReplayCmd struct {
@@ -167,7 +167,7 @@ func (x *replayBench) publish(ctx context.Context) error {
 	})
 }
 
-// subscribe creates one subscription for what is live and one for the past.
+// subscribe creates one subscription for live events and one for the past.
 func (x *replayBench) subscribe(ctx context.Context) error {
 	for _, name := range []string{"live", "past"} {
 		var made struct{ ID string }

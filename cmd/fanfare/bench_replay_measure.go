@@ -79,7 +79,7 @@ func (x *replayBench) window(ctx context.Context, beside bool, long time.Duratio
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	err := x.until(ctx, "what is live arrives", func() (bool, error) { return x.receiver.timed() >= total, nil })
+	err := x.until(ctx, "live events arrive", func() (bool, error) { return x.receiver.timed() >= total, nil })
 	return x.receiver.times(), err
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
-// replayReceiver times what is live, and counts how often each event of the past arrives.
+// replayReceiver times live events, and counts how often each event of the past arrives.
 type replayReceiver struct {
 	url   string
 	past  []atomic.Int32 // by number of the event
@@ -59,7 +59,7 @@ func (r *replayReceiver) receive(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// begin forgets what was timed.
+// begin drops the times so far.
 func (r *replayReceiver) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

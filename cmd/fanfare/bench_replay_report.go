@@ -44,7 +44,7 @@ func (r *replayReport) sum(times [2][][]time.Duration) {
 	r.comparison = compare(r.Live, times)
 }
 
-// verdict is an error unless each event was sent once. Who was killed may repeat what was in flight, and no more.
+// verdict is an error unless each event was sent once. A killed process may repeat the deliveries in flight, and no more.
 func (r *replayReport) verdict() error {
 	once := r.Matched == r.Events && r.Sent == r.Events && r.Delivered == r.Events && r.Distinct == r.Events && r.Arrived == r.Events
 	if !once || r.Repeated > 0 && r.Restart != "kill" {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// cleanup holds what must be undone, in the order in which it was done.
+// cleanup holds the steps to undo, in the order in which it was done.
 type cleanup struct {
 	steps []step
 }
@@ -15,7 +15,7 @@ type step struct {
 	undo func() error
 }
 
-// add remembers how to undo what has just been done.
+// add remembers how to undo the last step.
 func (c *cleanup) add(name string, undo func() error) {
 	c.steps = append(c.steps, step{name, undo})
 }

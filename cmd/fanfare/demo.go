@@ -173,7 +173,7 @@ func (d *demo) run(ctx context.Context, b banner) error {
 	return d.sumUp(ctx)
 }
 
-// subscribe creates the subscriptions and works out what must arrive.
+// subscribe creates the subscriptions and works out the expected deliveries.
 func (d *demo) subscribe(ctx context.Context) error {
 	for _, s := range demoSubscriptions() {
 		s.body["name"], s.body["url"] = s.name, d.hooks+s.path

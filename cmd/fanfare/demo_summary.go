@@ -67,7 +67,7 @@ func (d *demo) state(ctx context.Context) (s demoState, err error) {
 	if err != nil {
 		return s, err
 	}
-	// The events come second: what has ended by the first list was matched before this one.
+	// The events come second: deliveries that ended by the first list were matched before this one.
 	err = all(ctx, d.api, "/v1/events?tenant="+demoTenant, func(e event) {
 		if isDemoEvent(e.ID) {
 			s.events++

@@ -13,5 +13,5 @@
 // cure ends the process with exit code 1. Later failures are waited out by the stages; /readyz says which dependency is away. A second process on the same data directory is refused.
 //
 // The first SIGINT or SIGTERM stops it: after FANFARE_SHUTDOWN_DELAY the API's listener closes, stages drain, servers stop in reverse order, exit 0 within
-// 30 s. A second signal ends it at once; so does kill -9, after which the next start picks up what was on disk.
+// 30 s. A second signal ends it at once; so does kill -9, after which the next start picks up the work on disk.
 package main

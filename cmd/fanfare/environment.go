@@ -39,7 +39,7 @@ type setting struct {
 func readEnvironment(sections []section) error {
 	variables := describe(sections)
 	for _, v := range variables {
-		// envconfig would also take ADDR for FANFARE_ADDR; what is meant for another program must not reach us.
+		// envconfig would also take ADDR for FANFARE_ADDR; another program's variables must not reach us.
 		if err := os.Unsetenv(strings.TrimPrefix(v.Name, envPrefix+"_")); err != nil {
 			return err
 		}
@@ -224,7 +224,7 @@ func show(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// masked hides what must not be shown: keys, secrets, and passwords in URLs.
+// masked hides secrets: keys, secrets, and passwords in URLs.
 func masked(name, value string) string {
 	for _, secret := range []string{"_KEY", "_KEYS", "_SECRET", "_PASSWORD", "_TOKEN"} {
 		if value != "" && strings.HasSuffix(name, secret) {

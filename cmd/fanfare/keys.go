@@ -16,7 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
 
-// The files of the data directory that hold what was made at the first start. Who loses secretKeysFile loses
+// The files of the data directory that hold the keys made at the first start. Who loses secretKeysFile loses
 // every secret in the database.
 const (
 	adminKeyFile   = "admin.key"
@@ -54,7 +54,7 @@ func (s *settings) keepFile(name string, generate func() string) (value string, 
 	return strings.TrimSpace(string(content)), false, nil
 }
 
-// deploymentKeys are what is derived from the secret of the deployment: the same in every process, whatever its key ring.
+// deploymentKeys are derived from the secret of the deployment: the same in every process, whatever its key ring.
 type deploymentKeys struct {
 	marks   event.Marks     // of Fanfare's own events
 	cursors []byte          // sign the cursors of lists

@@ -38,7 +38,7 @@ func (cmd listenCmd) Run(ctx context.Context, c *console) error {
 	return serve(ctx, listener, api.NewServer(handler, nil))
 }
 
-// handler prints what comes.
+// handler prints requests.
 func (cmd listenCmd) handler(out io.Writer) (http.Handler, error) {
 	var verifier *standardwebhooks.Webhook
 	if cmd.Secret != "" {

@@ -38,7 +38,7 @@ type monitor struct {
 	overdue    prometheus.Gauge
 	oldest     prometheus.Gauge
 
-	last readiness // what was logged
+	last readiness // the last one logged
 }
 
 // newMonitor makes a monitor, with a series for each dependency.
@@ -123,7 +123,7 @@ func (m *monitor) look(ctx context.Context) {
 	}
 }
 
-// tell logs what has changed.
+// tell logs changes.
 func (m *monitor) tell(now readiness) {
 	for name, is := range now.Dependencies {
 		was := m.last.Dependencies[name]

@@ -29,7 +29,7 @@ func (sh *shared) auditor(outbox deliver.Sender) *audit.Auditor {
 	})
 }
 
-// retention drops what is older than it is to be kept.
+// retention drops rows older than they are to be kept.
 func (sh *shared) retention() *postgres.Retention {
 	return postgres.NewRetention(sh.s.retain, sh.db, sh.log)
 }
@@ -54,7 +54,7 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	sh.auditor(nil).Register(to)
 }
 
-// upkeep makes what sends the past again and what is missing; it needs the way into deliver's inbox.
+// upkeep makes the parts that send the past again and missing deliveries; it needs the way into deliver's inbox.
 func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 	a.loop("replay", replay.NewReplayer(replay.Deps{
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Logger: sh.log,
@@ -65,10 +65,10 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 	a.loop("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }
 
-// tombstoneAge is how long what was deleted is remembered, so that directories learn of it without reading all anew.
+// tombstoneAge is how long deleted rows are remembered, so that directories learn of it without reading all anew.
 const tombstoneAge = 24 * time.Hour
 
-// sweep forgets what was deleted long ago, until ctx ends.
+// sweep removes rows deleted long ago, until ctx ends.
 func (sh *shared) sweep(ctx context.Context) error {
 	return postgres.RunChore(ctx, sh.db, sh.log, postgres.Chore{
 		Name: "tombstones", Every: time.Hour,

@@ -59,8 +59,8 @@ const (
 type readiness struct {
 	Status       string            `json:"status"` // starting, ready, not ready, stopping
 	Role         string            `json:"role"`
-	Dependencies map[string]string `json:"dependencies"` // "ok", or what is wrong
-	// Durability is synced if what was accepted is on disk, degraded if a power cut may lose it, unknown while
+	Dependencies map[string]string `json:"dependencies"` // "ok", or the fault
+	// Durability is synced if accepted events are on disk, degraded if a power cut may lose it, unknown while
 	// NATS cannot be asked. A degraded process is ready.
 	Durability string `json:"durability"`
 	Detail     string `json:"durability_detail,omitempty"`

@@ -132,7 +132,7 @@ func (s *settings) agree() error {
 	return nil
 }
 
-// drainTimeout is how long a process has to stop in: what is in flight is finished or handed back by then.
+// drainTimeout is how long a process has to stop in: work in flight is finished or handed back by then.
 const drainTimeout = 30 * time.Second
 
 // needExternal refuses a role of its own that has nothing to share with the others.

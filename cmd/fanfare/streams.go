@@ -21,7 +21,7 @@ type bound struct {
 	value                  any // *int, *int64 or *time.Duration
 }
 
-// bounds are those of all streams. All processes share them, and the stream itself holds what is in force.
+// bounds are those of all streams. All processes share them, and the stream itself holds those in force.
 func (s *settings) bounds() []bound {
 	all := []bound{
 		{fanout.Stream, "MaxAge", "FANFARE_EVENTS_MAX_AGE", &s.fanout.EventsMaxAge},

@@ -87,7 +87,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
 }
 
-// tailed is what is shown of an outcome.
+// tailed holds the shown fields of an outcome.
 type tailed struct {
 	Number     int       `json:"number"`
 	StartedAt  time.Time `json:"started_at"`
@@ -136,7 +136,7 @@ func printTail(from io.Reader, to io.Writer, coloured bool) error {
 	return errTailEnded
 }
 
-// line is one outcome, its state coloured: green, red, yellow, or grey for what was cancelled.
+// line is one outcome, its state coloured: green, red, yellow, or grey for cancelled.
 func (t tailed) line(coloured bool) string {
 	state := fmt.Sprintf("%-9s", t.State)
 	if colour, ok := map[string]string{"delivered": "32", "dead": "31", "pending": "33", "cancelled": "90"}[t.State]; ok && coloured {

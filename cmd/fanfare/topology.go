@@ -140,7 +140,7 @@ type target struct {
 	js natsjs.JetStream
 }
 
-// report says what was done, and where.
+// report says which streams were changed, and where.
 func (t target) report(c *console, done string) error {
 	for _, in := range inboxes(t.s) {
 		if _, err := fmt.Fprintf(c.out, "%s %s at %s (NATS %s)\n", in.Stream.Name, done, maskURL(t.nc.ConnectedUrl()), t.nc.ConnectedServerVersion()); err != nil {

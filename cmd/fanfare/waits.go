@@ -68,7 +68,7 @@ func (w *waits) set(d dependency, reason string) {
 // since is a duration for the log.
 func since(began time.Time) string { return time.Since(began).Round(time.Millisecond).String() }
 
-// warn logs what is awaited after warnAfter and then every warnEvery, until ctx ends. It returns whether it logged anything.
+// warn logs the awaited dependency after warnAfter and then every warnEvery, until ctx ends. It returns whether it logged anything.
 func (w *waits) warn(ctx context.Context, d dependency, began time.Time) (said bool) {
 	timer := time.NewTimer(warnAfter)
 	defer timer.Stop()

@@ -18,7 +18,7 @@ const (
 	OnlyDead        Only = "dead"        // those that were given up
 	OnlyUndelivered Only = "undelivered" // all that never succeeded, also those that never were
 	OnlyAll         Only = "all"
-	OnlyMissing     Only = "missing" // what was never made, by nobody
+	OnlyMissing     Only = "missing" // deliveries that were never made
 )
 
 // Again is a delivery that is to be made again, or for the first time long after its event.
@@ -142,8 +142,8 @@ type fresh struct {
 	due        time.Time
 }
 
-// fresh makes the row of the next generation. Generation 0 is what the event matched when it came; whatever is
-// sent for the first time later is a generation after it. Its time is that of its turn, so that the ids of a
+// fresh makes the row of the next generation. Generation 0 is for the matches of the event when it came; a delivery
+// sent for the first time later is of a generation after it. Its time is that of its turn, so that the ids of a
 // long replay lie in the days in which they are sent.
 func (a Again) fresh(s standing, pace Pace, turn int) fresh {
 	f := fresh{Again: a, generation: max(s.generation, 0) + 1, reason: s.reason, due: pace.From.Add(time.Duration(turn) * pace.Every)}

@@ -15,7 +15,7 @@ import (
 
 // deadLetters lists dead deliveries of events of a span. A delivery is not older than its event, which leaves the
 // partitions before the span out. Only the last generation counts, so that nothing is sent twice, and whoever
-// cannot receive is left out, as is what was erased.
+// cannot receive is left out, as are erased events.
 const deadLetters = `
 SELECT d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation
 FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
@@ -135,7 +135,7 @@ func (l *Ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
 		c[1].UUID(a.Subscription)
 	}
 	if err := l.DB.QueryRowContext(ctx, waitings, postgres.Args(c)...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count what is pending: %w", err)
+		return 0, fmt.Errorf("count pending deliveries: %w", err)
 	}
 	return n, nil
 }
@@ -173,11 +173,11 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigi
 	return nil
 }
 
-// backlog counts what waits. What a worker has in hand does not count, nor what one had that died.
+// backlog counts waiting deliveries. Those in hand of a worker do not count, nor those of one that died.
 func (l *Ledger) backlog(ctx context.Context, subscription uuid.UUID, limit int) (n int, err error) {
 	if err := l.DB.QueryRowContext(ctx, `
 SELECT count(*) FROM (SELECT FROM deferrals WHERE subscription_id = $1 AND worker = '' LIMIT $2) AS waiting`, subscription, limit).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count what waits for %s: %w", subscription, err)
+		return 0, fmt.Errorf("count waiting deliveries of %s: %w", subscription, err)
 	}
 	return n, nil
 }

@@ -89,7 +89,7 @@ func (l *Ledger) changes(ctx context.Context, query string, args ...any) ([]Chan
 	return list, nil
 }
 
-// SetFree makes what is held of a subscription due, in the order of arrival: a microsecond apart, since claims
+// SetFree makes the held deliveries of a subscription due, in the order of arrival: a microsecond apart, since claims
 // go by time. What waits for its turn stays held.
 const SetFree = `
 WITH free AS (
@@ -101,7 +101,7 @@ UPDATE deferrals d SET held = false, due_at = now() + free.place * interval '1 m
     claim_at = now() + free.place * interval '1 microsecond', worker = ''
 FROM free WHERE d.id = free.id`
 
-// cancelPending ends what is pending of a subscription. What is in flight is left to its worker: the next claim
+// cancelPending ends the pending deliveries of a subscription. Deliveries in flight are left to their worker: the next claim
 // finds out for itself.
 const cancelPending = `
 WITH gone AS (

@@ -11,7 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
-// GoOn makes due, in the order of arrival and gap apart, what waits for a reason that has passed.
+// GoOn makes due, in the order of arrival and gap apart, deliveries that wait for a reason that has passed.
 const goOn = `
 WITH first AS (
     SELECT id, row_number() OVER (ORDER BY id) + $4 AS place FROM (
@@ -25,7 +25,7 @@ WITH first AS (
 )
 SELECT count(*), (SELECT id FROM first ORDER BY place DESC LIMIT 1) FROM first`
 
-// GoOn lets go on what waits for a reason that has passed, gap apart, and returns how much that was.
+// GoOn makes deliveries due that wait for a reason that has passed, gap apart, and returns their number.
 func (l *Ledger) GoOn(ctx context.Context, subscription uuid.UUID, reason outcome.Reason, gap time.Duration) (int64, error) {
 	var total int64
 	var last uuid.UUID

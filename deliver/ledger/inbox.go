@@ -26,7 +26,7 @@ const (
 )
 
 // AttemptsInbox is the stream and the durable consumer that hold outcomes, for `fanfare topology`. Nothing ages out
-// of it: what is not yet in the ledger must stay, however long Postgres is away; see Trimmer.
+// of it: outcomes that are not yet in the ledger must stay, however long Postgres is away; see Trimmer.
 func Inbox(maxBytes int64) jetstream.Inbox {
 	return jetstream.Inbox{
 		Stream: natsjs.StreamConfig{

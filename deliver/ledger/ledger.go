@@ -17,7 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
-// Ledger is what Postgres holds of deliveries, and all SQL of this package: what is written of outcomes is in
+// Ledger is what Postgres holds of deliveries, and all SQL of this package: the writing of outcomes is in
 // ledger_record.go, ledger_fresh.go and ledger_attempts.go, leases are in ledger_lease.go, what follows a subscription's
 // change is in ledger_follow.go, and what the API reads is in ledger_read.go and ledger_walk.go.
 type Ledger struct {

@@ -23,7 +23,7 @@ import (
 // its turn until it has ended, whatever it waits for: a retry, a limit, a pause, a lease that lapsed.
 //
 // Turns are given by the recorder when it has written an end, and by a loop in each worker: to those whose events have
-// just been passed by fan-out, and now and then to whatever was left over. All give them under one lock, so that a
+// just been passed by fan-out, and now and then to all that were left over. All give them under one lock, so that a
 // key never has two.
 type Turns struct {
 	ledger *Ledger
@@ -70,7 +70,7 @@ func OrderKey(key string) (id uuid.UUID) {
 }
 
 // Queue writes deliveries of an event that wait for their turn. It returns once they are in the ledger, and may be
-// repeated: what is there or has ended stays as it is.
+// repeated: a delivery that is there or has ended stays as it is.
 func (t *Turns) Queue(ctx context.Context, e *event.Event, turns []Turn) error {
 	q := &queued{event: e, turns: turns}
 	err := t.queue.Do(ctx, q)

@@ -91,7 +91,7 @@ SELECT subscription_id, order_key FROM k LIMIT $3`
 // turnsLock makes those who give turns wait for each other.
 const turnsLock = `SELECT pg_advisory_xact_lock(hashtextextended('turns', 0))`
 
-// queue writes what waits for its turn.
+// queue writes deliveries that wait for their turn.
 func (l *Ledger) queue(ctx context.Context, list []*queued) error {
 	n := 0
 	for _, q := range list {
@@ -235,12 +235,12 @@ func (l *Ledger) goOnKeys(ctx context.Context, after Place, limit int) ([]Place,
 // lastWaiting returns the place in the stream of events of the last one that waits for its turn; 0 if none does.
 func (l *Ledger) lastWaiting(ctx context.Context) (seq uint64, err error) {
 	if err := l.DB.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM deferrals WHERE waits`).Scan(&seq); err != nil {
-		return 0, fmt.Errorf("look for what waits for its turn: %w", err)
+		return 0, fmt.Errorf("look for deliveries that wait for their turn: %w", err)
 	}
 	return seq, nil
 }
 
-// passedTurns returns the keys of what waits in a part of the stream of events, at most limit rows of it, and where the
+// passedTurns returns the keys of deliveries that wait in a part of the stream of events, at most limit rows of it, and where the
 // next part begins.
 func (l *Ledger) passedTurns(ctx context.Context, after, until uint64, limit int) (places []Place, last uint64, err error) {
 	rows, err := l.DB.QueryContext(ctx, `SELECT subscription_id, order_key, seq FROM deferrals
@@ -282,12 +282,12 @@ func (l *Ledger) listPlaces(ctx context.Context, query string, after Place, limi
 	return list, nil
 }
 
-// countTurns counts what waits for its turn and the keys that stand still.
+// countTurns counts deliveries that wait for their turn and the keys that stand still.
 func (l *Ledger) countTurns(ctx context.Context) (waiting, stopped int64, err error) {
 	err = l.DB.QueryRowContext(ctx, `
 SELECT (SELECT count(*) FROM (SELECT FROM deferrals WHERE waits LIMIT 100000) w), (SELECT count(*) FROM (SELECT FROM stopped_keys LIMIT 100000) k)`).Scan(&waiting, &stopped)
 	if err != nil {
-		return 0, 0, fmt.Errorf("count what waits for its turn: %w", err)
+		return 0, 0, fmt.Errorf("count deliveries that wait for their turn: %w", err)
 	}
 	return waiting, stopped, nil
 }

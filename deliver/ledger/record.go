@@ -21,8 +21,8 @@ import (
 )
 
 // endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
-// whose step is behind the row's comes from a worker that lost its lease, and is void; but what was
-// delivered is delivered, whoever holds the lease. It returns those that were in the order of a key.
+// whose step is behind the row's comes from a worker that lost its lease, and is void; but a success
+// counts, whoever holds the lease. It returns those that were in the order of a key.
 const endDeferred = `
 WITH o AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
@@ -45,7 +45,7 @@ ON CONFLICT DO NOTHING
 )
 SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o ON o.id = g.id WHERE g.order_key IS NOT NULL`
 
-// putOff writes what is later. It never revives what ended, and never goes back a step. A retry by hand has its effect until an
+// putOff writes deliveries that are put off. It never revives one that ended, and never goes back a step. A retry by hand has its effect until an
 // attempt was made.
 const putOff = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
@@ -64,7 +64,7 @@ const keepEvents = `
 INSERT INTO event_data (uid, body) SELECT o.* FROM unnest($1::uuid[], $2::bytea[]) AS o ON CONFLICT DO NOTHING`
 
 // stillPaused locks the subscriptions that are paused, so that a resume comes either before this transaction, and
-// is seen, or after it, and finds what is held.
+// is seen, or after it, and finds the held deliveries.
 const stillPaused = `SELECT id FROM subscriptions WHERE id = ANY($1) AND status = 'paused' AND NOT deleted FOR SHARE`
 
 // record writes what became of deliveries. It may be repeated, in any order and by several at once, with the same
@@ -99,7 +99,7 @@ func (l *Ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 	return done, nil
 }
 
-// putOff writes what is later, held only where the subscription is paused still.
+// putOff writes deliveries that are put off, held only where the subscription is paused still.
 func (l *Ledger) putOff(ctx context.Context, tx *sql.Tx, later []*outcome.Record) error {
 	held, err := l.holdable(ctx, tx, later)
 	if err != nil {

@@ -39,7 +39,7 @@ type RecorderDeps struct {
 	JS      natsjs.JetStream
 	DB      *sql.DB
 	Turns   *Turns           // nil: nothing is ordered
-	Keys    *tenantkeys.Keys // nil: what is quarantined is stored in the clear
+	Keys    *tenantkeys.Keys // nil: quarantined messages are stored in the clear
 	Metrics *Metrics
 	Logger  *slog.Logger
 	// Suspects tells outcomes apart that kill the process; nil does not.

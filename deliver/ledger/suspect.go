@@ -36,7 +36,7 @@ func NewSuspects(js natsjs.JetStream, l *Ledger) *Suspects {
 		for _, q := range list {
 			ids = append(ids, q.ids...)
 		}
-		// First the ledger must know what was written until now: an outcome may be on its way to it.
+		// First the ledger must know all outcomes written until now: an outcome may be on its way to it.
 		if err := caughtUp(ctx, js); err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ const turnsRetry = time.Second
 // Turner gives turns until its context ends. Several may run.
 type Turner struct {
 	TurnerDeps
-	done  uint64    // places in the stream of events up to which whatever waits was looked at
+	done  uint64    // places in the stream of events up to which all waiting deliveries were looked at
 	begun bool      // whether done says anything
 	sweep time.Time // when to look at every key
 	at    *Place    // where the sweep is; nil while there is none
@@ -153,7 +153,7 @@ func (t *Turner) sweepOn(ctx context.Context) error {
 	return t.keepWaiting(ctx)
 }
 
-// beginSweep counts what waits and reports whether anything does.
+// beginSweep counts waiting deliveries and reports whether there are any.
 func (t *Turner) beginSweep(ctx context.Context) (some bool, err error) {
 	l := t.Turns.ledger
 	waiting, stopped, err := l.countTurns(ctx)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// source is what is released.
+// source is the tree that a release is built from.
 type source struct {
 	Root    string
 	Version string // SemVer without the v

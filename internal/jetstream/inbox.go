@@ -44,7 +44,7 @@ func Apply(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
 	return nil
 }
 
-// TakeBack makes the consumers hand out at once what was handed out and not acknowledged. It is for a process that has NATS
+// TakeBack makes the consumers hand out at once the messages that were handed out and not acknowledged. It is for a process that has NATS
 // to itself and starts: what an earlier process had in hand when it was killed would else wait for AckWait.
 func TakeBack(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
 	for _, inbox := range inboxes {

@@ -111,7 +111,7 @@ func take(name string, from map[string]object, defs object) {
 	if defs[name] != nil {
 		return
 	}
-	defs[name] = object{} // before what is below: a definition may contain itself
+	defs[name] = object{} // before its parts: a definition may contain itself
 	defs[name] = closed(from[name], func(ref string) string {
 		below := strings.TrimPrefix(ref, "#/components/schemas/")
 		take(below, from, defs)
