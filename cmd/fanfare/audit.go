@@ -25,6 +25,9 @@ type auditCmd struct {
 
 // Run may be repeated, and may run while Fanfare does.
 func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
+	if cmd.Span <= 0 {
+		return fmt.Errorf("--span must be more than 0, not %s", cmd.Span)
+	}
 	s, err := readSettings()
 	if err != nil {
 		return err

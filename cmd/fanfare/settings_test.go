@@ -64,6 +64,15 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// An audit of no time at all would call everything balanced.
+func TestAuditRefusesSpan(t *testing.T) {
+	t.Parallel()
+	var out, err bytes.Buffer
+	if code := run([]string{"audit", "--span=-1h"}, &out, &err); code != exitError || !strings.Contains(err.String(), "--span") {
+		t.Errorf("exit code %d: %s", code, err.String())
+	}
+}
+
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	var out, err bytes.Buffer
