@@ -20,8 +20,11 @@ const (
 	previewTime = 8 * time.Second
 	// previewRest is how many times as long as its work takes a preview rests.
 	previewRest = 5
-	// previewPage is how many events are looked at together.
-	previewPage = 100
+	// previewPage is how many events are looked at together at most.
+	previewPage = 200
+	// previewFirst is how many there are in the first page, and each has twice as many: one of large events must end in time,
+	// as what is not seen of a page when the time is over does not count.
+	previewFirst = 10
 	// previewSamples is how many of the events that match are told.
 	previewSamples = 10
 	// previewSpan is the shortest span of time that a rate is made of.
@@ -96,8 +99,9 @@ func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscrip
 	}
 	var newest []Recorded // of those that match
 	oldest := r.Now()
-	for page := (filter{tenant: tenant}); p.Examined < last; {
-		page.limit = min(previewPage, last-p.Examined)
+	size := previewFirst
+	for page := (filter{tenant: tenant}); p.Examined < last; size = min(2*size, previewPage) {
+		page.limit = min(size, last-p.Examined)
 		rows, matching, err := r.look(ctx, &page, first, sub)
 		if err != nil && (ctx.Err() == nil || p.Examined == 0) {
 			return p, err

@@ -61,7 +61,11 @@ func TestPreviewHoldsNoPages(t *testing.T) { //nolint:paralleltest // it measure
 		h.Publish("events.acme.order", fmt.Sprintf(`{"n":%d,"text":%q}`, i, text), "Fanfare-Id", fmt.Sprint("e", i))
 	}
 	h.Settled()
-	ask := serve(h, &fates{})
+	rows, err := fanout.List(t.Context(), h.Ledger, "acme", n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub := &subscriptions.Subscription{Tenant: "acme", EventTypes: []string{"*"}, Filter: "event.data.n < 10", Status: subscriptions.Active, Scopes: []string{subscriptions.AllScopes}}
 	defer debug.SetGCPercent(debug.SetGCPercent(5))
 	runtime.GC()
 	before := heap()
@@ -80,11 +84,11 @@ func TestPreviewHoldsNoPages(t *testing.T) { //nolint:paralleltest // it measure
 			}
 		}
 	}()
-	got := ask("acme", "POST", "/v1/subscriptions/preview", `{"event_types":["*"],"filter":"event.data.n < 10"}`, 200)
+	found, err := fanout.Sieve{Reader: fanout.NewReader(h.JS), Directory: h.Directory}.Matching(t.Context(), "acme", rows, sub)
 	close(stop)
 	<-done
-	if got["examined"] != float64(n) || got["matched"] != 10.0 {
-		t.Errorf("got %v", got)
+	if err != nil || len(found) != 10 {
+		t.Errorf("got %d, %v", len(found), err)
 	}
 	if grown := int64(most.Load()) - int64(before); grown > n*size/2 {
 		t.Errorf("the preview of %d MB held %d MB", n*size>>20, grown>>20)
