@@ -211,7 +211,7 @@ func (s *stack) run(name string) *child {
 	}
 	c.env = []string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "FANFARE_ADDR=" + address, "FANFARE_OPS_ADDR=" + freeAddress(s.t),
-		"FANFARE_DATA_DIR=" + s.t.TempDir(),
+		"FANFARE_DATA_DIR=" + s.t.TempDir(), "FANFARE_SHUTDOWN_DELAY=100ms",
 	}
 	for variable, value := range service.Environment {
 		c.env = append(c.env, variable+"="+s.local.Replace(*value))
