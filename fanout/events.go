@@ -79,8 +79,10 @@ func (f filter) where(key, at string) (clause string, args []any) {
 	return clause + " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit), args
 }
 
+// RecordedColumns are the columns of the table events that ScanRecorded reads.
 const RecordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted"
 
+// ScanRecorded reads RecordedColumns of a row.
 func ScanRecorded(row interface{ Scan(...any) error }) (Recorded, error) {
 	var r Recorded
 	var seq int64

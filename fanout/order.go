@@ -24,6 +24,7 @@ type Receivers struct {
 	Revision int64            // that a worker must know to know them
 }
 
+// Count returns how many deliveries the event makes.
 func (r Receivers) Count() int { return len(r.Targets) + len(r.Turns) }
 
 // ReceiversOf sorts them out. A test goes at once.

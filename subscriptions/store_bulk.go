@@ -77,7 +77,7 @@ func (s *Store) createChunk(ctx context.Context, chunk []*Subscription) error {
 	if _, err := copying.ExecContext(ctx); err != nil {
 		return err
 	}
-	if err := copying.Close(); err != nil { //nolint:sqlclosecheck // it must be closed before the commit; a rollback closes it as well
+	if err := copying.Close(); err != nil { // It must be closed before the commit; a rollback closes it as well.
 		return err
 	}
 	if err := tx.Commit(); err != nil {

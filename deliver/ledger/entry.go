@@ -40,8 +40,10 @@ const (
     attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at`
 )
 
+// Scanner is a row that can be scanned: *sql.Row or *sql.Rows.
 type Scanner interface{ Scan(dest ...any) error }
 
+// ScanEntry reads the columns of a list of deliveries.
 func ScanEntry(row Scanner) (e Entry, err error) {
 	err = row.Scan(&e.ID, &e.Number, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation,
 		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt)

@@ -25,7 +25,7 @@ const (
 	waitedSubject = "attempts.waited"
 )
 
-// AttemptsInbox is the stream and the durable consumer that hold outcomes, for `fanfare topology`. Nothing ages out
+// Inbox is the stream and the durable consumer that hold outcomes, for `fanfare topology`. Nothing ages out
 // of it: outcomes that are not yet in the ledger must stay, however long Postgres is away; see Trimmer.
 func Inbox(maxBytes int64) jetstream.Inbox {
 	return jetstream.Inbox{
@@ -77,6 +77,7 @@ const (
 	journalGather   = 10 * time.Millisecond
 )
 
+// NewJournal makes a Journal that publishes with to.
 func NewJournal(to *jetstream.Publisher) *Journal {
 	j := &Journal{to: to}
 	limits := group.Limits{Count: maxJournal, Bytes: maxJournalBytes, Gather: journalGather}

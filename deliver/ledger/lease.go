@@ -218,6 +218,7 @@ type Returned struct {
 	Reason   outcome.Reason // empty: as it was
 }
 
+// GiveBack ends leases of a worker early. Leases that it no longer has stay as they are.
 func (l *Ledger) GiveBack(ctx context.Context, leases []Returned, worker string) error {
 	c := postgres.Columns(4, len(leases))
 	for _, r := range leases {
@@ -234,6 +235,7 @@ func (l *Ledger) GiveBack(ctx context.Context, leases []Returned, worker string)
 	})
 }
 
+// Renew extends leases of a worker. Leases that it no longer has stay as they are.
 func (l *Ledger) Renew(ctx context.Context, leases []Returned, as Lease) error {
 	c := postgres.Columns(2, len(leases))
 	for _, r := range leases {

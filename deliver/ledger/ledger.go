@@ -30,6 +30,7 @@ type Ledger struct {
 	stmts map[string]*sql.Stmt
 }
 
+// New makes the Ledger of a database; Close ends its prepared statements.
 func New(db *sql.DB) *Ledger {
 	return &Ledger{DB: db, stmts: make(map[string]*sql.Stmt)}
 }
@@ -49,7 +50,7 @@ func (l *Ledger) prepare(ctx context.Context, queries ...string) error {
 		if l.stmts[query] != nil {
 			continue
 		}
-		stmt, err := l.DB.PrepareContext(ctx, query) //nolint:sqlclosecheck // it is kept until close
+		stmt, err := l.DB.PrepareContext(ctx, query) // It is kept until Close.
 		if err != nil {
 			return fmt.Errorf("prepare statement: %w", err)
 		}
@@ -66,7 +67,7 @@ func (l *Ledger) exec(ctx context.Context, tx *sql.Tx, query string, args ...any
 	if stmt == nil {
 		return tx.ExecContext(ctx, query, args...)
 	}
-	return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+	return tx.StmtContext(ctx, stmt).ExecContext(ctx, args...) // The transaction closes it.
 }
 
 // Close gives the prepared statements back.
@@ -87,7 +88,7 @@ func (l *Ledger) query(ctx context.Context, tx *sql.Tx, query string, args ...an
 	if stmt == nil {
 		return tx.QueryContext(ctx, query, args...)
 	}
-	return tx.StmtContext(ctx, stmt).QueryContext(ctx, args...) //nolint:sqlclosecheck // the transaction closes it
+	return tx.StmtContext(ctx, stmt).QueryContext(ctx, args...) // The transaction closes it.
 }
 
 // Write records in one transaction of its own.

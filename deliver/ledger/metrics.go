@@ -8,7 +8,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/router"
 )
 
-// LedgerMetrics are those of the ledger and of all that read its messages; one for each process.
+// Metrics are those of the ledger and of all that read its messages; one for each process.
 type Metrics struct {
 	Quarantined prometheus.Counter
 	Panics      prometheus.Counter
@@ -19,7 +19,7 @@ type Metrics struct {
 	Routes      *router.Metrics
 }
 
-// NewLedgerMetrics makes the metrics and registers them.
+// NewMetrics makes the metrics and registers them.
 func NewMetrics(to prometheus.Registerer) (*Metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fanfare", Name: name, Help: help})

@@ -29,6 +29,7 @@ const caughtUpEvery = 20 * time.Millisecond
 // asked again.
 const checkTimeout = 30 * time.Second
 
+// NewSuspects makes the Suspects of a ledger, which first waits until it has caught up with ATTEMPTS.
 func NewSuspects(js natsjs.JetStream, l *Ledger) *Suspects {
 	limits := group.Limits{Count: 256, Timeout: checkTimeout}
 	return &Suspects{group: group.New(limits, nil, func(ctx context.Context, list []*question) error {

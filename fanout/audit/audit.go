@@ -26,7 +26,7 @@ type Auditor struct {
 	store *auditStore
 }
 
-// AuditorDeps are what an Auditor works with.
+// Deps are what an Auditor works with.
 type Deps struct {
 	JetStream natsjs.JetStream
 	DB        *sql.DB

@@ -20,6 +20,7 @@ type Desk struct {
 	Mux *http.ServeMux
 }
 
+// NewDesk makes a Desk that serves the operations that add registers.
 func NewDesk(t testing.TB, add ...func(huma.API)) *Desk {
 	t.Helper()
 	d := &Desk{t: t, Mux: http.NewServeMux()}
@@ -30,6 +31,7 @@ func NewDesk(t testing.TB, add ...func(huma.API)) *Desk {
 	return d
 }
 
+// Authenticate takes a key for the name of its caller.
 func (d *Desk) Authenticate(_ context.Context, credential string) (api.Caller, error) {
 	if credential == "admin" {
 		return api.Caller{Admin: true}, nil

@@ -46,11 +46,13 @@ type House struct {
 	Now       func() time.Time // nil means time.Now
 }
 
+// New makes a House on a NATS of its own.
 func New(t testing.TB) *House {
 	t.Helper()
 	return NewOn(t, servertest.Connect(t, servertest.NATS(t)))
 }
 
+// NewOn makes a House on a connection to NATS.
 func NewOn(t testing.TB, nc *nats.Conn) *House {
 	t.Helper()
 	h := &House{T: t, NC: nc, Tray: NewTray(), Line: &Line{}, Config: fanout.DefaultConfig()}
@@ -72,6 +74,7 @@ func NewOn(t testing.TB, nc *nats.Conn) *House {
 	return h
 }
 
+// Apply makes the stream of events and its consumer.
 func (h *House) Apply() {
 	h.T.Helper()
 	if err := jetstream.Apply(h.T.Context(), h.JS, fanout.Inbox(24*time.Hour, 1<<30)); err != nil {
@@ -149,6 +152,7 @@ func (h *House) Reading() {
 	})
 }
 
+// Consumer returns the state of fan-out's consumer; nil while NATS does not answer.
 func (h *House) Consumer() *natsjs.ConsumerInfo {
 	consumer, err := h.JS.Consumer(h.T.Context(), fanout.Stream, fanout.Durable)
 	if err != nil {
@@ -161,6 +165,7 @@ func (h *House) Consumer() *natsjs.ConsumerInfo {
 	return info
 }
 
+// Eventually waits until a condition holds, at most 30 s.
 func (h *House) Eventually(what string, is func() bool) {
 	h.T.Helper()
 	deadline, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
@@ -225,8 +230,10 @@ type Tray struct {
 	Before atomic.Pointer[func([]deliver.Task) error]
 }
 
+// NewTray makes an empty Tray.
 func NewTray() *Tray { return &Tray{} }
 
+// Send takes tasks.
 func (t *Tray) Send(_ context.Context, tasks ...deliver.Task) error {
 	if before := t.Before.Load(); before != nil {
 		if err := (*before)(tasks); err != nil {
@@ -266,6 +273,7 @@ type Queue struct {
 	Calls atomic.Int64
 }
 
+// Queue counts the call and passes it on.
 func (q *Queue) Queue(ctx context.Context, e *deliver.Event, turns []ledger.Turn) error {
 	q.Calls.Add(1)
 	return q.to.Queue(ctx, e, turns)
@@ -278,8 +286,10 @@ type Line struct {
 	conns map[net.Conn]bool
 }
 
+// ErrCut is the error of connecting over a cut line.
 var ErrCut = &net.OpError{Op: "dial", Net: "unix", Err: errors.New("the line is cut")}
 
+// Open opens a pool whose connections go over the line.
 func (l *Line) Open(t testing.TB, url string) *sql.DB {
 	t.Helper()
 	cfg, err := pq.NewConfig(url)
@@ -303,16 +313,19 @@ func (l *Line) Open(t testing.TB, url string) *sql.DB {
 	return db
 }
 
+// Dial is DialContext without a context, for pq.
 func (l *Line) Dial(network, address string) (net.Conn, error) {
 	return l.DialContext(context.Background(), network, address)
 }
 
+// DialTimeout is DialContext with a time limit, for pq.
 func (l *Line) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return l.DialContext(ctx, network, address)
 }
 
+// DialContext connects unless the line is cut.
 func (l *Line) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -337,6 +350,7 @@ func (l *Line) Sever() {
 	clear(l.conns)
 }
 
+// Mend lets connections be made again.
 func (l *Line) Mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

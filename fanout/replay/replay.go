@@ -52,7 +52,7 @@ type replay struct {
 	endedAt      sql.NullTime
 }
 
-// ReplayRoutes are the operations that send the past again; a Replayer does what they ask for.
+// Routes are the operations that send the past again; a Replayer does what they ask for.
 type Routes struct {
 	DB        *sql.DB
 	Directory *subscriptions.Directory

@@ -37,7 +37,7 @@ const (
 	backlogLeast = 1000
 )
 
-// ReplayerDeps are what a Replayer works with.
+// Deps are what a Replayer works with.
 type Deps struct {
 	DB        *sql.DB
 	Reader    *fanout.Reader

@@ -187,7 +187,7 @@ func BenchmarkStep(b *testing.B) {
 	for name, ratio := range map[string]float64{"1in100": 0.01, "all": 1} {
 		b.Run(name, func(b *testing.B) {
 			tracer := newTracer("", sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(ratio))))
-			defer tracer.Close(context.Background())
+			defer func() { _ = tracer.Close(context.Background()) }()
 			steps(b, tracer)
 		})
 	}

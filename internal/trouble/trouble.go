@@ -44,5 +44,5 @@ func (t *Log) Note(kind string, err error) {
 	times := last.since
 	last.at, last.since = now, 0
 	t.mu.Unlock()
-	t.log.Warn(kind, "times", times, "error", err)
+	t.log.Warn(kind, "times", times, "error", err) //nolint:sloglint // Each caller's kind is a constant.
 }
