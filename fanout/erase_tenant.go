@@ -58,7 +58,7 @@ func (e *Eraser) CountTenant(ctx context.Context, tenant string) (int64, error) 
 	for _, n := range info.State.Subjects {
 		total += int64(n)
 	}
-	if err := e.DB.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT FROM events WHERE tenant = $1 LIMIT $2) some`, tenant, countMost).Scan(&rows); err != nil {
+	if err := e.DB.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT FROM events WHERE tenant = $1 LIMIT $2) AS counted`, tenant, countMost).Scan(&rows); err != nil {
 		return 0, fmt.Errorf("count events of tenant %s: %w", tenant, err)
 	}
 	deliveries, err := e.Deliveries.CountTenant(ctx, tenant)

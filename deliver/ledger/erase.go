@@ -36,8 +36,8 @@ const countMost = 1_000_000
 // CountTenant counts what EraseTenant has to remove, of each table no more than countMost rows.
 func (e *Eraser) CountTenant(ctx context.Context, tenant string) (n int64, err error) {
 	err = e.ledger.DB.QueryRowContext(ctx, `
-SELECT (SELECT count(*) FROM (SELECT FROM deferrals WHERE tenant = $1 LIMIT $2) some)
-    + (SELECT count(*) FROM (SELECT FROM deliveries WHERE tenant = $1 LIMIT $2) some)`, tenant, countMost).Scan(&n)
+SELECT (SELECT count(*) FROM (SELECT FROM deferrals WHERE tenant = $1 LIMIT $2) AS counted)
+    + (SELECT count(*) FROM (SELECT FROM deliveries WHERE tenant = $1 LIMIT $2) AS counted)`, tenant, countMost).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count deliveries of tenant %s: %w", tenant, err)
 	}
