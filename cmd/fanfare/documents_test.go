@@ -102,7 +102,7 @@ var guides = map[string][]string{
 	"subscriptions": {`"secret":"whsec_`, `"examined":`, `"step":"filter","verdict":"fail"`, `"delivery_id":`, `"status":"paused"`, `"window":"24h"`, `"state":"counting"`, `"replay_id":`},
 	"ordering":      {`"on_dead":"continue"`, `"accepted":3`},
 	"configuration": {"FANFARE_POSTGRES_URL"},
-	"operations":    {"EVENTS as it should be", `"durability":"synced"`, "encrypted anew"},
+	"operations":    {"EVENTS as it should be", `"durability":"synced"`, "encrypted with key"},
 }
 
 // strictCurl makes an answer of 4xx or 5xx an error of the script.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/http"
@@ -159,7 +160,7 @@ func oldServer(t *testing.T, url string) string {
 	return listener.Addr().String()
 }
 
-// answerAsOld passes one connection on, and changes the version in the server's first line.
+// answerAsOld passes one connection on, and changes the version in each line of the server: it sends its INFO more than once.
 func answerAsOld(conn net.Conn, to string) {
 	defer conn.Close()
 	up, err := net.Dial("tcp", to)
@@ -167,17 +168,17 @@ func answerAsOld(conn net.Conn, to string) {
 		return
 	}
 	defer up.Close()
-	first := make([]byte, 64<<10)
-	n, err := up.Read(first)
-	if err != nil {
-		return
-	}
-	_, _ = io.WriteString(conn, strings.Replace(string(first[:n]), `"version":"`+server.VERSION+`"`, `"version":"2.10.29"`, 1))
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		_, _ = io.Copy(conn, up)
-		_ = conn.Close()
+		defer conn.Close()
+		for lines := bufio.NewReader(up); ; {
+			line, err := lines.ReadString('\n')
+			_, _ = io.WriteString(conn, strings.Replace(line, `"version":"`+server.VERSION+`"`, `"version":"2.10.29"`, 1))
+			if err != nil {
+				return
+			}
+		}
 	}()
 	_, _ = io.Copy(up, conn)
 	_ = up.Close()
