@@ -345,11 +345,14 @@ func (d *due) land(f *flight, r *outcome.Record, err error) {
 	if err == nil {
 		r.Step = f.Step + 1
 		step := r.Step
-		// The next of its key waits for it, if it is ordered.
-		if err = w.writeFor(f.Ordered, r); errors.Is(err, errPanicked) {
+		waits := ledger.NothingWaits
+		if f.Ordered {
+			waits = ledger.KeyWaits
+		}
+		if err = w.writeFor(waits, r); errors.Is(err, errPanicked) {
 			if r, err = w.panicked(f, err); err == nil {
 				r.Step = step
-				err = w.writeFor(f.Ordered, r)
+				err = w.writeFor(waits, r)
 			}
 		}
 	}

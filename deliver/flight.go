@@ -22,6 +22,7 @@ import (
 type flight struct {
 	ledger.Deferral      // as far as it is known: one from a task has no row
 	gone            bool // the event's contents do not open any more
+	twin            bool // another message in hand has the delivery: see aloft
 	counted         bool // its outcome may repeat one that killed a recorder
 
 	event  *Event

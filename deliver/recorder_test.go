@@ -228,7 +228,7 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	j := ledger.NewJournal(publisher)
 	bad := (&flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), EventUID: uuid.Must(uuid.NewV7()), Created: time.Now()}}).record(outcome.Dead, outcome.ReasonServer, time.Now())
 	bad.Attempt = &outcome.Made{Number: 1, Status: 1 << 20} // beyond what a status can be
-	if err := j.Write(t.Context(), []*outcome.Record{bad}, false); err != nil {
+	if err := j.Write(t.Context(), []*outcome.Record{bad}, ledger.TaskWaits); err != nil {
 		t.Fatal(err)
 	}
 	receiver := servertest.NewReceiver(t)
@@ -315,7 +315,7 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		}
 		records = append(records, rec)
 	}
-	if err := ledger.NewJournal(r.publisher(r.js)).Write(t.Context(), records, false); err != nil {
+	if err := ledger.NewJournal(r.publisher(r.js)).Write(t.Context(), records, ledger.TaskWaits); err != nil {
 		t.Fatal(err)
 	}
 	if got := must(r.js.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs; got != 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,10 +59,13 @@ func (w *Worker) handle(msg *message.Message) error {
 		return err
 	}
 	defer w.traceTasks(tasks)()
-	flights, err := w.unknown(tasks, w.board(tasks), meta.Suspect)
+	flights := w.board(tasks)
+	defer w.aloft.enter(flights)() // Before the ledger is asked: afterwards the other message's outcomes are on disk.
+	flights, err = w.unknown(tasks, flights, meta.Suspect)
 	if err != nil {
 		return err
 	}
+	flights = w.withoutTwins(flights)
 	for _, f := range flights {
 		f.counted = suspect.Counted(msg)
 	}
@@ -177,6 +181,15 @@ func (w *Worker) unknown(tasks []Task, flights []*flight, all bool) ([]*flight, 
 	}
 	w.metrics.skipped.Add(float64(len(flights) - len(fresh)))
 	return fresh, nil
+}
+
+// withoutTwins leaves out the flights whose delivery another message has in hand. That message is acknowledged once they have
+// an outcome or a row, so this one need not wait for them.
+func (w *Worker) withoutTwins(flights []*flight) []*flight {
+	before := len(flights)
+	flights = slices.DeleteFunc(flights, func(f *flight) bool { return f.twin })
+	w.metrics.skipped.Add(float64(before - len(flights)))
+	return flights
 }
 
 // catchUpWith waits until the directory knows the subscriptions as well as those did who matched the tasks.

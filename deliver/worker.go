@@ -98,6 +98,7 @@ type Worker struct {
 
 	gate      *throttle.Gate
 	inHand    *inHand // bounds the deliveries of tasks in hand
+	aloft     *aloft
 	suspects  *ledger.Suspects
 	deadly    *suspect.Guard
 	handing   *group.Committer[*handOffs]
@@ -133,7 +134,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		js: deps.JS, ledger: ledger.New(deps.DB).With(deps.Keys), journal: ledger.NewJournal(deps.Publisher),
 		directory: deps.Directory, disabler: deps.Disabler, poster: deps.Poster, tracer: deps.Tracer, events: deps.Events, turns: deps.Turns,
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
-		inHand: newInHand(cfg.maxTargets()),
+		inHand: newInHand(cfg.maxTargets()), aloft: newAloft(),
 	}
 	w.trouble = trouble.New(w.log)
 	w.flights.panicked = func(cause any) { w.outlived("flight", cause) }
@@ -255,15 +256,17 @@ func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) 
 
 // write puts records on disk. While NATS is away it waits, and keeps the leases of those that have one; it fails
 // only when the worker is abandoned.
-func (w *Worker) write(records ...*outcome.Record) error { return w.writeFor(false, records...) }
+func (w *Worker) write(records ...*outcome.Record) error {
+	return w.writeFor(ledger.TaskWaits, records...)
+}
 
-// writeFor is write, and says whether somebody waits for the records.
-func (w *Worker) writeFor(waited bool, records ...*outcome.Record) error {
+// writeFor is write, and says what waits for the records.
+func (w *Worker) writeFor(waits ledger.Waits, records ...*outcome.Record) error {
 	renewed := time.Now()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
 		err := w.seal(records)
 		if err == nil {
-			err = w.journal.WriteGuarded(w.abandoned, records, waited)
+			err = w.journal.WriteGuarded(w.abandoned, records, waits)
 		}
 		if err == nil {
 			err = crashpoint.Reach(crashpoint.DeliverWritten)

@@ -73,17 +73,12 @@ type Entry struct {
 // millisecond, and neither was in the ledger yet when the other was looked for.
 var errOther = errors.New("the ledger has another event of this id and time")
 
-// rowsGather is how long the rows of events wait for more, as nobody waits for them.
-const rowsGather = 10 * time.Millisecond
-
 // NewLedger makes a Ledger.
 func NewLedger(db *sql.DB) *Ledger {
 	l := &Ledger{db: db, inserts: newInserts(db), trims: newTrimmer()}
 	// A group waits for the one before it: a thousand rows are about 20 ms of Postgres.
 	limits := group.Limits{Count: 1000, Timeout: 20 * time.Second}
-	gathered := limits
-	gathered.Gather = rowsGather
-	l.rows = group.New(gathered, nil, l.insertRows)
+	l.rows = group.New(limits, nil, l.insertRows)
 	l.lookups = group.New(limits, nil, l.lookUpAll)
 	l.bad = group.New(limits, nil, l.quarantineAll)
 	return l

@@ -67,14 +67,29 @@ type letter struct {
 	raw     []byte
 	count   int
 	counted bool // by internal/suspect
-	waited  bool // somebody waits for them
+	waits   Waits
 }
 
 const (
 	maxJournal = 1000
 	// maxJournalBytes bounds a message, whatever it holds.
 	maxJournalBytes = 512 << 10
-	journalGather   = 10 * time.Millisecond
+	// journalGather is how long outcomes that nothing waits for are gathered.
+	journalGather = 20 * time.Millisecond
+	// While many outcomes come, the next message is held back until journalPause has passed since the last one: a
+	// delivery's slot is free by then, and only its task waits.
+	journalPause = 4 * time.Millisecond
+	journalMany  = 16
+)
+
+// Waits says what waits for an outcome to be on disk.
+type Waits int
+
+// An outcome whose task waits is written at once: until then its delivery may be made again.
+const (
+	NothingWaits Waits = iota // its row holds the delivery
+	TaskWaits
+	KeyWaits // the next delivery of its key, and so the recorder is in a hurry as well
 )
 
 // NewJournal makes a Journal that publishes with to.
@@ -86,10 +101,10 @@ func NewJournal(to *jetstream.Publisher) *Journal {
 }
 
 // Write returns once all records are on disk. If it fails, some may be; they may be written again.
-func (j *Journal) Write(ctx context.Context, records []*outcome.Record, waited bool) error {
+func (j *Journal) Write(ctx context.Context, records []*outcome.Record, waits Waits) error {
 	for len(records) > 0 {
 		l, n := pack(records)
-		l.waited = waited
+		l.waits = waits
 		err := j.do(ctx, l)
 		if errors.Is(err, jetstream.ErrTooLarge) && n == 1 {
 			err = j.writeLess(ctx, records[0])
@@ -103,7 +118,7 @@ func (j *Journal) Write(ctx context.Context, records []*outcome.Record, waited b
 }
 
 func (j *Journal) do(ctx context.Context, l letter) error {
-	if l.waited {
+	if l.waits > NothingWaits {
 		return j.group.DoNow(ctx, l)
 	}
 	return j.group.Do(ctx, l)
@@ -113,13 +128,13 @@ func (j *Journal) do(ctx context.Context, l letter) error {
 var ErrPanicked = errors.New("writing the outcome panicked")
 
 // WriteGuarded is write, but a panic is ErrPanicked.
-func (j *Journal) WriteGuarded(ctx context.Context, records []*outcome.Record, waited bool) (err error) {
+func (j *Journal) WriteGuarded(ctx context.Context, records []*outcome.Record, waits Waits) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: write %d outcomes: %v", ErrPanicked, len(records), p)
 		}
 	}()
-	return j.Write(ctx, records, waited)
+	return j.Write(ctx, records, waits)
 }
 
 // pack puts the first records into a letter, as many as a message may hold, and returns how many those are.
@@ -152,6 +167,7 @@ func (j *Journal) writeLess(ctx context.Context, r *outcome.Record) error {
 }
 
 func (j *Journal) commit(ctx context.Context, letters []letter) error {
+	begun := time.Now()
 	count, subject := 0, AttemptsSubject
 	raw := make([][]byte, len(letters))
 	counted := false
@@ -159,7 +175,7 @@ func (j *Journal) commit(ctx context.Context, letters []letter) error {
 		raw[i] = l.raw
 		count += l.count
 		counted = counted || l.counted
-		if l.waited {
+		if l.waits == KeyWaits {
 			subject = waitedSubject
 		}
 	}
@@ -168,5 +184,8 @@ func (j *Journal) commit(ctx context.Context, letters []letter) error {
 		suspect.Mark(msg)
 	}
 	_, err := j.to.Send(ctx, subject, msg)
+	if err == nil && count >= journalMany {
+		time.Sleep(journalPause - time.Since(begun))
+	}
 	return err
 }
