@@ -24,13 +24,14 @@ func TestThousandsInFlight(t *testing.T) {
 	p.deps.Poster = watched
 	w := r.start(p)
 	r.recorder()
-	release := make(chan struct{})
-	var slow atomic.Bool
+	var release atomic.Pointer[chan struct{}] // closed to let the requests go that came since it was made
+	hold := func() chan struct{} {
+		c := make(chan struct{})
+		release.Store(&c)
+		return c
+	}
 	receiver := servertest.NewReceiver(t, servertest.By(func(servertest.Request) servertest.Answer {
-		if slow.Load() {
-			return servertest.After(release, servertest.Status(200))
-		}
-		return servertest.Delay(20*time.Millisecond, servertest.Status(200))
+		return servertest.After(*release.Load(), servertest.Status(200))
 	}))
 	var subs []*subscriptions.Subscription
 	for i := range many {
@@ -39,22 +40,29 @@ func TestThousandsInFlight(t *testing.T) {
 			s.MaxInFlight, s.Timeout = each, subscriptions.MaxTimeout
 		}))
 	}
-	// A new subscription may have more at once with each answer.
-	r.sendAll(3*each, subs...)
-	for _, s := range subs {
-		r.all(s, 3*each, outcome.Delivered)
+	// A new subscription may have twice as many at once after it had as many as it may.
+	seen, warm := 0, 0
+	for i, s := range subs {
+		warm = 0
+		for n := 2; n < each; n *= 2 {
+			answers := hold()
+			r.sendAll(n, s)
+			seen, warm = seen+n, warm+n
+			r.eventually("requests that are as many as they may be", func() bool { return len(receiver.Requests()) >= seen })
+			close(answers)
+			r.all(subs[i], warm, outcome.Delivered)
+		}
 	}
-	slow.Store(true)
+	answers := hold()
 	watched.of.Store(&subs[0].ID)
-	seen := len(receiver.Requests())
 	r.sendAll(each+10, subs...)
 	r.eventually("thousands of requests to be in flight", func() bool {
 		taken, _ := w.worker.gate.InFlight()
 		return taken == each*many && len(receiver.Requests())-seen >= each*many
 	})
-	close(release)
+	close(answers)
 	for _, s := range subs {
-		r.all(s, 3*each+each+10, outcome.Delivered)
+		r.all(s, warm+each+10, outcome.Delivered)
 	}
 	if n := watched.most.Load(); n != each {
 		t.Errorf("a subscription had %d requests at once, want %d", n, each)
