@@ -36,7 +36,8 @@ func newProxy(t *testing.T, names map[string]string) *proxy {
 	p := &proxy{names: names}
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
 	p.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
-	t.Cleanup(func() { p.Close(); p.tunnels.Wait() })
+	p.tunnels.Add(1) // of the server, so that no tunnel is the first while the last is waited for
+	t.Cleanup(func() { p.Close(); p.tunnels.Done(); p.tunnels.Wait() })
 	return p
 }
 

@@ -230,7 +230,7 @@ func TestRekey(t *testing.T) {
 	if got, err := after.Open(t.Context(), at, sealed); err != nil || string(got) != "payload" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := process(t, db, older).Open(t.Context(), at, sealed); !errors.Is(err, seal.ErrUnknownKey) {
+	if _, err := process(t, db, older).Open(t.Context(), at, sealed); err == nil || !strings.Contains(err.Error(), seal.ErrUnknownKey.Error()) {
 		t.Errorf("with the former key: got %v", err)
 	}
 }
