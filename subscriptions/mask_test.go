@@ -25,7 +25,7 @@ func TestMaskURL(t *testing.T) {
 	}
 }
 
-const withTokens = `{"name":"x","url":"https://example.com/hooks?token=tok-4711","event_types":["a"],"headers":{"X-Api-Key":"key-4711","X-Env":"env-4711"}}`
+const withTokens = `{"name":"x","url":"https://example.com/hooks?token=tok-sesame","event_types":["a"],"headers":{"X-Api-Key":"key-sesame","X-Env":"env-sesame"}}`
 
 // Headers and tokens in URLs are sealed in the database, and shown to those who may change them alone.
 func TestHeadersAndTokensAreSealedAndMasked(t *testing.T) {
@@ -40,13 +40,13 @@ func TestHeadersAndTokensAreSealedAndMasked(t *testing.T) {
 		}
 		return url, headers, all
 	}
-	if url, headers, all := stored(); url != "https://example.com/hooks?token=***" || headers != "{}" || strings.Contains(all, "4711") {
+	if url, headers, all := stored(); url != "https://example.com/hooks?token=***" || headers != "{}" || strings.Contains(all, "sesame") {
 		t.Errorf("stored is %s", all)
 	}
 	shows := func(who string, secrets bool) {
 		t.Helper()
 		for _, get := range []string{path, "/v1/subscriptions"} {
-			if r := s.want(t, 200, who+" GET "+get, ""); strings.Count(r.text, "4711") != map[bool]int{true: 3}[secrets] || !strings.Contains(r.text, "X-Api-Key") {
+			if r := s.want(t, 200, who+" GET "+get, ""); strings.Count(r.text, "sesame") != map[bool]int{true: 3}[secrets] || !strings.Contains(r.text, "X-Api-Key") {
 				t.Errorf("%s is shown %s", who, r.text)
 			}
 		}
@@ -57,14 +57,14 @@ func TestHeadersAndTokensAreSealedAndMasked(t *testing.T) {
 	shows("acme", true)
 	s.fresh(t)
 	known, _ := s.dir.Get(uuid.MustParse(id))
-	if known.URL != "https://example.com/hooks?token=tok-4711" || !maps.Equal(known.Headers, map[string]string{"X-Api-Key": "key-4711", "X-Env": "env-4711"}) {
+	if known.URL != "https://example.com/hooks?token=tok-sesame" || !maps.Equal(known.Headers, map[string]string{"X-Api-Key": "key-sesame", "X-Env": "env-sesame"}) {
 		t.Errorf("the directory has %s %v", known.URL, known.Headers)
 	}
 	s.want(t, 422, "acme PATCH "+path, `{"url":"https://example.com/hooks?token=***"}`)
 	s.want(t, 422, "acme PATCH "+path, `{"headers":{"X-Env":"***"}}`)
 
 	// What an earlier version stored in the clear is read, and sealed by Rekey.
-	if _, err := s.db.Exec(`UPDATE subscriptions SET url = 'https://example.com/hooks?token=old-4711', headers = '{"X-Api-Key":"old-4711","X-Env":"old-4711"}', secrets = ''
+	if _, err := s.db.Exec(`UPDATE subscriptions SET url = 'https://example.com/hooks?token=old-sesame', headers = '{"X-Api-Key":"old-sesame","X-Env":"old-sesame"}', secrets = ''
 		WHERE id = $1`, id); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestHeadersAndTokensAreSealedAndMasked(t *testing.T) {
 	if done, err := s.store.Rekey(t.Context(), nil); err != nil || done != 1 {
 		t.Errorf("sealed %d rows, %v", done, err)
 	}
-	if _, _, all := stored(); strings.Contains(all, "4711") {
+	if _, _, all := stored(); strings.Contains(all, "sesame") {
 		t.Errorf("stored is %s", all)
 	}
 	shows("acme", true)
@@ -97,7 +97,7 @@ func TestCredentialsStayWithTheirOrigin(t *testing.T) {
 	}
 	s.want(t, 200, path, `{"url":"https://EXAMPLE.com:443/other"}`)
 	r := s.want(t, 200, path, `{"url":"https://other.example.com/","auth":{"type":"bearer","token":"new"},"headers":{"X-Env":"new"}}`)
-	if strings.Contains(r.text, "key-4711") || !strings.Contains(r.text, `"X-Env":"new"`) {
+	if strings.Contains(r.text, "key-sesame") || !strings.Contains(r.text, `"X-Env":"new"`) {
 		t.Errorf("the new origin gets %s", r.text)
 	}
 	before := &Subscription{URL: "https://a.example.com/", Auth: &Auth{}, Headers: map[string]string{"X-Token": "old", "X-Env": "prod"}}
