@@ -11,7 +11,7 @@ type Config struct {
 	EventTypes     string        `envconfig:"EVENT_TYPES" default:"open" desc:"open takes events of any type, strict only of types that were declared"`
 	MaxData        int           `envconfig:"EVENT_MAX_DATA" default:"262144" desc:"the most bytes of an event's data; at most 786432, as NATS takes 1 MiB a message"`
 	EventsMaxAge   time.Duration `envconfig:"EVENTS_MAX_AGE" default:"168h" desc:"how long the stream keeps events; not shorter than the retry schedule"`
-	EventsMaxBytes int64         `envconfig:"EVENTS_MAX_BYTES" default:"10737418240" desc:"how many bytes of events the stream keeps at most; when full, publishing answers 503"`
+	EventsMaxBytes int64         `envconfig:"EVENTS_MAX_BYTES" default:"10737418240" desc:"how many bytes of events the stream holds at most; beyond half of it settled events leave, oldest first; when events that are not settled fill it, publishing answers 503"`
 	MaxInFlight    int           `envconfig:"FANOUT_MAX_IN_FLIGHT" default:"1024" desc:"how many events one process matches at once; at most 4096"`
 	DrainTimeout   time.Duration `envconfig:"FANOUT_DRAIN_TIMEOUT" default:"20s" desc:"how long events in flight may take at shutdown before they are handed back"`
 }

@@ -3,7 +3,7 @@
 // In come events from the stream EVENTS (subjects events.<tenant>.<type>), one message each: see Event and Inbox.
 // Ingest puts them there, and so may any NATS client. Out go tasks to deliver, with at most 64 targets each, and a
 // row of the ledger for each event, matched or not. What is no valid event goes to quarantine with its reason.
-// An Eraser removes bytes and leaves the counts. Package replay sends the past again, and package audit compares stream,
+// An Eraser removes bytes and leaves the counts; a Purger removes settled events to make room. Package replay sends the past again, and package audit compares stream,
 // ledger and deliveries: both read beside this package.
 //
 // An event is matched against the subscriptions as they are after it was read, so that it sees every change that

@@ -15,9 +15,10 @@ const (
 )
 
 // errReserved says that the rest of the stream is reserved for others.
-var errReserved = errors.New("half of the storage for events is used, the rest is for publishers with credentials")
+var errReserved = errors.New("three quarters of the storage for events are used, the rest is for publishers with credentials")
 
-// Reserve returns a function that fails once half of the stream is used: for publishers that must not fill all of it. While
+// Reserve returns a function that fails once three quarters of the stream are used: for publishers that must not fill all of it. Settled events
+// are purged long before. While
 // the size is not known, the last known size counts.
 func Reserve(js natsjs.JetStream) func() error {
 	var mu sync.Mutex
@@ -34,7 +35,7 @@ func Reserve(js natsjs.JetStream) func() error {
 		defer cancel()
 		if stream, err := js.Stream(ctx, Stream); err == nil {
 			last = nil
-			if at := stream.CachedInfo(); at.Config.MaxBytes > 0 && at.State.Bytes > uint64(at.Config.MaxBytes)/2 {
+			if at := stream.CachedInfo(); at.Config.MaxBytes > 0 && at.State.Bytes > uint64(at.Config.MaxBytes)/4*3 {
 				last = errReserved
 			}
 		}

@@ -184,8 +184,8 @@ func TestLocalPublishersAreServedInTurn(t *testing.T) {
 	}
 }
 
-// Local publishers fill no more than half of the stream.
-func TestLocalPublishersLeaveHalfOfTheStream(t *testing.T) {
+// Local publishers fill no more than three quarters of the stream.
+func TestLocalPublishersLeaveAQuarterOfTheStream(t *testing.T) {
 	t.Parallel()
 	server := servertest.NATS(t)
 	js, err := natsjs.New(servertest.Connect(t, server))
@@ -199,14 +199,14 @@ func TestLocalPublishersLeaveHalfOfTheStream(t *testing.T) {
 		t.Errorf("an empty stream: %v", err)
 	}
 	noise := make([]byte, 700<<10)
-	for range 3 {
+	for range 5 {
 		_, _ = rand.Read(noise)
 		if _, err := js.Publish(t.Context(), "events.acme.x", noise); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := fanout.Reserve(js)(); err == nil {
-		t.Error("a stream that is more than half full: no error")
+		t.Error("a stream that is more than three quarters full: no error")
 	}
 }
 

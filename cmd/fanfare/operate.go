@@ -61,6 +61,9 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 		Remember: sh.events.Remember,
 	}).Run)
 	a.loop("retention", sh.retention().Run)
+	a.loop("purge", fanout.NewPurger(fanout.PurgerDeps{
+		JetStream: sh.js, DB: sh.db, Keeper: ledger.NewKeeper(sh.db, sh.events, sh.keys), Metrics: sh.metrics, Logger: sh.log,
+	}).Run)
 	a.loop("tombstones", sh.sweep)
 	a.loop("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }

@@ -294,40 +294,18 @@ SELECT (SELECT count(*) FROM (SELECT FROM deferrals WHERE waits LIMIT 100000) w)
 
 // unkept returns events before a key whose bytes are not kept while deliveries of them wait for their turn, with their
 // places in the stream.
-func (l *Ledger) unkept(ctx context.Context, before uuid.UUID, limit int) (map[uuid.UUID]uint64, error) {
+func (l *Ledger) unkept(ctx context.Context, before uuid.UUID, limit int) ([]place, error) {
 	rows, err := l.DB.QueryContext(ctx, `
 SELECT DISTINCT event_uid, seq FROM deferrals d WHERE waits AND event_uid < $1
     AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = d.event_uid) LIMIT $2`, before, limit)
-	list := make(map[uuid.UUID]uint64)
-	err = postgres.Each(rows, err, func() error {
-		var uid uuid.UUID
-		var seq uint64
-		if err := rows.Scan(&uid, &seq); err != nil {
-			return err
-		}
-		list[uid] = seq
-		return nil
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (p place, err error) {
+		err = rows.Scan(&p.uid, &p.seq)
+		return p, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for events to keep: %w", err)
 	}
 	return list, nil
-}
-
-// keep writes the bytes of events.
-func (l *Ledger) keep(ctx context.Context, bodies map[uuid.UUID][]byte) error {
-	if len(bodies) == 0 {
-		return nil
-	}
-	c := postgres.Columns(2, len(bodies))
-	for uid, body := range bodies {
-		c[0].UUID(uid)
-		c[1].Bytes(body)
-	}
-	if _, err := l.DB.ExecContext(ctx, keepEvents, postgres.Args(c)...); err != nil {
-		return fmt.Errorf("keep events: %w", err)
-	}
-	return nil
 }
 
 // OrderingKey returns the expression by which a subscription orders its deliveries; empty where it does not.

@@ -4,10 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 	"github.com/fanfarehq/fanfare/internal/trouble"
 )
@@ -25,10 +22,8 @@ const (
 
 // TurnerDeps are what a Turner works with.
 type TurnerDeps struct {
-	Turns  *Turns
-	Events interface {
-		Get(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
-	}
+	Turns     *Turns
+	Events    eventReader
 	KeepAfter time.Duration    // how old an event is when its bytes are copied for deliveries that wait
 	Keys      *tenantkeys.Keys // nil: they are copied in the clear
 	Now       func() time.Time
@@ -195,32 +190,22 @@ const keepEvery = 10 * time.Minute
 
 // keepWaiting copies the bytes of such events.
 func (t *Turner) keepWaiting(ctx context.Context) error {
-	l := t.Turns.ledger
 	if time.Now().Before(t.keep) {
 		return nil
 	}
+	keeper := Keeper{ledger: t.Turns.ledger, events: t.Events, keys: t.Keys}
 	before := outcome.FirstID(t.Now().Add(-t.KeepAfter))
 	for {
-		list, err := l.unkept(ctx, before, turnsPage)
+		page, err := t.Turns.ledger.unkept(ctx, before, turnsPage)
 		if err != nil {
 			return err
 		}
-		kept := make(map[uuid.UUID][]byte, len(list))
-		for uid, seq := range list {
-			e, err := t.Events.Get(ctx, uid, seq)
-			if err != nil {
-				continue // If it is gone, the delivery finds out when it has its turn.
-			}
-			sealed, err := event.Seal(ctx, t.Keys, e)
-			if err != nil {
-				return err
-			}
-			kept[uid] = event.Pack(e, sealed)
+		n, err := keeper.copy(ctx, page)
+		if err != nil {
+			t.Trouble.Note("cannot keep events of deliveries that wait for their turn", err)
+			return nil // They are looked for again with the next sweep; turns are given meanwhile.
 		}
-		if err := l.keep(ctx, kept); err != nil {
-			return err
-		}
-		if len(list) < turnsPage || len(kept) == 0 {
+		if len(page) < turnsPage || n == 0 {
 			break
 		}
 	}

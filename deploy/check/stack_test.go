@@ -506,7 +506,7 @@ func (s *stack) refused() {
 		"topology": {"events.acme.order.created", "tasks.x"},
 		"api":      {"tasks.x", "attempts.x", "$JS.API.STREAM.DELETE.EVENTS", "$JS.API.CONSUMER.DELETE.EVENTS.fanout"},
 		"ingest":   {"tasks.x", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.DIRECT.GET.EVENTS"},
-		"fanout":   {"events.acme.order.created", "attempts.x", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.CONSUMER.MSG.NEXT.TASKS.deliver"},
+		"fanout":   {"events.acme.order.created", "attempts.x", "$JS.API.STREAM.DELETE.EVENTS", "$JS.API.CONSUMER.MSG.NEXT.TASKS.deliver"},
 		"deliver":  {"tasks.x", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.UPDATE.EVENTS", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.fanout"},
 	} {
 		password := secrets(s.t)["NATS_"+strings.ToUpper(user)+"_PASSWORD"]

@@ -241,6 +241,19 @@ func (s *streamAudit) handle(ctx context.Context, seq uint64) error {
 	return s.refan(ctx, e, w)
 }
 
+// leftSince reports whether the stream has let go of a place since the audit began, by age or to make room.
+func (s *streamAudit) leftSince(ctx context.Context, seq uint64) (bool, error) {
+	if seq < s.first {
+		return true, nil
+	}
+	stream, err := s.JetStream.Stream(ctx, fanout.Stream)
+	if err != nil {
+		return false, fmt.Errorf("look at stream %s: %w", fanout.Stream, err)
+	}
+	s.first = max(s.first, stream.CachedInfo().State.FirstSeq)
+	return seq < s.first, nil
+}
+
 // rowAlone judges a row whose message did not come by: it may have been erased, or its bytes are kept elsewhere.
 func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row fanout.Recorded) error {
 	s.report.Accepted++
@@ -252,8 +265,9 @@ func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row fanout.Re
 		return nil
 	case err != nil && !errors.Is(err, fanout.ErrGone):
 		return err
-	case len(s.report.Gaps) >= maxGaps:
-		return nil
+	}
+	if left, err := s.leftSince(ctx, row.Seq); err != nil || left || len(s.report.Gaps) >= maxGaps {
+		return err
 	}
 	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.ID, lost: true, mend: func(ctx context.Context) error {
 		s.Logger.WarnContext(ctx, "an event's bytes are gone before their time", "event", row.ID, "tenant", row.Tenant)
