@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
@@ -80,8 +81,8 @@ SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid() FROM generate_ser
 		args  []any
 		most  float64
 	}{
-		"stats":                     {statsQuery, []any{sub.ID, uuid.Nil, limit}, limit},
-		"the last success":          {lastSuccess, []any{sub.ID, uuid.Max, limit}, limit},
+		"stats":                     {history.StatsQuery, []any{sub.ID, uuid.Nil, limit}, limit},
+		"the last success":          {history.LastSuccess, []any{sub.ID, uuid.Max, limit}, limit},
 		"strays of a large backlog": {ledger.NextStrays, []any{uuid.Nil, ledger.StrayPage}, limit},
 		"setting free what is held": {ledger.SetFree, []any{sub.ID, limit}, limit},
 		"keys that stand still":     {ledger.GoOnKeys, []any{uuid.Nil, uuid.Nil, limit}, 2 * limit},
@@ -158,23 +159,23 @@ SELECT overlay(gen_random_uuid()::text PLACING '7' FROM 15)::uuid, 1, 0, 0 FROM 
 func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := newReader(r.db, nil)
+	l := history.NewReader(r.db, nil)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	began := time.Now().Add(-time.Hour)
 	if _, err := r.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error)
 SELECT CASE WHEN n = 0 THEN $3::uuid ELSE ('fff' || substr(gen_random_uuid()::text, 4))::uuid END, 'acme', gen_random_uuid(), 'e', 't', n, $1, 0,
     CASE WHEN n = 0 THEN 'delivered' ELSE 'dead' END, 'ok', 1, now(), now(), now(), 1, 500, ''
-FROM generate_series(0, $2) n`, sub.ID, lastSuccessMost, outcome.FirstID(began.Add(-time.Hour))); err != nil {
+FROM generate_series(0, $2) n`, sub.ID, history.LastSuccessMost, outcome.FirstID(began.Add(-time.Hour))); err != nil {
 		t.Fatal(err)
 	}
-	if at := must(l.lastSuccess(t.Context(), sub.ID))(t); at.Valid {
+	if at := must(l.LastSuccess(t.Context(), sub.ID))(t); at.Valid {
 		t.Errorf("got %v of a subscription that is not known to fail", at)
 	}
 	if _, err := r.db.Exec(`INSERT INTO failing (subscription_id, since, failures) VALUES ($1, $2, 10)`, sub.ID, began); err != nil {
 		t.Fatal(err)
 	}
-	if at := must(l.lastSuccess(t.Context(), sub.ID))(t); !at.Valid {
+	if at := must(l.LastSuccess(t.Context(), sub.ID))(t); !at.Valid {
 		t.Error("the last success is not found")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -143,7 +144,7 @@ func TestAnswersAreSealed(t *testing.T) {
 	}
 	r.waits(r.send(e, later), outcome.ReasonServer)
 
-	log := NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t))
+	log := history.NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t))
 	check := func(when string) {
 		t.Helper()
 		for _, sub := range []*subscriptions.Subscription{ended, later} {
@@ -151,7 +152,7 @@ func TestAnswersAreSealed(t *testing.T) {
 			if got := must(log.Responses(t.Context(), []uuid.UUID{d.ID}))(t)[d.ID]; string(got) != "gooseberry" {
 				t.Errorf("%s: the response is shown as %q", when, got)
 			}
-			list := must(newReader(r.db, keys).attempts(t.Context(), "acme", d.ID))(t)
+			list := must(history.NewReader(r.db, keys).Attempts(t.Context(), "acme", d.ID))(t)
 			if len(list) != 1 || string(list[0].Response) != "gooseberry" {
 				t.Errorf("%s: the attempts are %+v", when, list)
 			}

@@ -13,9 +13,7 @@
 //
 // Out go signed POSTs (webhook.Poster), and outcomes (the stream ATTEMPTS), which a ledger.Recorder writes into the ledger in
 // Postgres: deliveries that ended, deferrals that wait, attempts. Deferrals that are due are leased and flown by
-// workers like tasks. The routes read the ledger, and ask for a delivery to be made sooner, again or not at all; a
-// ledger.Repeater makes those of the past again, Books are read and mended by audits, a Tail shows outcomes as they happen, and an
-// Eraser takes contents away and leaves the counts.
+// workers like tasks. Package history reads the ledger; package ledger makes deliveries of the past again and erases contents.
 //
 //	         task                    hand-off, retry, busy, pause
 //	          │                    ┌──────────────────────────────┐

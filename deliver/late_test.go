@@ -8,15 +8,16 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // faults are what an audit finds wrong with deliveries of the last hour.
-func (r *rig) faults() []Fault {
+func (r *rig) faults() []history.Fault {
 	r.t.Helper()
-	books := NewBooks(r.db)
+	books := history.NewBooks(r.db)
 	span := ledger.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
 	return must(books.Faults(r.t.Context(), span, time.Time{}, 10))(r.t)
 }
@@ -44,7 +45,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 		}},
 		"its subscription was deleted and its lease was over": {500, func(r *rig, id uuid.UUID) error {
 			l, ctx := ledger.New(r.db), r.t.Context()
-			sub := must(newReader(r.db, nil).find(ctx, id, ""))(r.t).Subscription
+			sub := must(history.NewReader(r.db, nil).Find(ctx, id, ""))(r.t).Subscription
 			if err := r.store.Delete(ctx, "acme", sub); err != nil {
 				return err
 			}
@@ -74,7 +75,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if e.State != "cancelled" {
 				t.Errorf("the attempt changed the delivery to %s", e.State)
 			}
-			log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
+			log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
 			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
 				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
 			}
@@ -93,7 +94,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 VALUES ($1, 3, now(), 1, 500, '', 'http_5xx')`, id); err != nil {
 				t.Fatal(err)
 			}
-			if faults := r.faults(); len(faults) != 1 || faults[0].Kind != KindExtraAttempt || faults[0].Delivery != id {
+			if faults := r.faults(); len(faults) != 1 || faults[0].Kind != history.KindExtraAttempt || faults[0].Delivery != id {
 				t.Errorf("with an attempt too many an audit finds %+v", faults)
 			}
 		})

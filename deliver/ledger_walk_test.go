@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -18,12 +19,12 @@ import (
 
 // walked reads a list to its end, with pages of so many, and calls between before each page but the first. It fails if
 // there are more pages than most.
-func walked(t *testing.T, l *reader, f filter, most int, between func()) (found []uuid.UUID) {
+func walked(t *testing.T, l *history.Reader, f history.Filter, most int, between func()) (found []uuid.UUID) {
 	t.Helper()
-	limit := f.limit
-	f.limit++ // as Page.Fetch asks
+	limit := f.Limit
+	f.Limit++ // as Page.Fetch asks
 	for range most {
-		entries, cut, err := l.walk(t.Context(), f)
+		entries, cut, err := l.Walk(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +37,7 @@ func walked(t *testing.T, l *reader, f filter, most int, between func()) (found 
 		if cut == uuid.Nil {
 			return found
 		}
-		f.after = cut
+		f.After = cut
 		between()
 	}
 	t.Fatalf("%+v: the list does not end within %d pages", f, most)
@@ -63,25 +64,25 @@ FROM deferrals WHERE seq % 8 = 1`); err != nil {
 	if _, err := r.db.Exec(`UPDATE deliveries SET event_type = 'order.rare' WHERE seq = 9; UPDATE deferrals SET event_type = 'order.rare' WHERE seq IN (9, 13)`); err != nil {
 		t.Fatal(err)
 	}
-	l := newReader(r.db, nil)
+	l := history.NewReader(r.db, nil)
 	middle := time.Date(2026, 11, 20, 10, 0, 6, 0, time.UTC)
-	for _, f := range []filter{
-		{}, {tenant: "acme"}, {subscription: sub.ID}, {tenant: "acme", subscription: sub.ID}, {tenant: "acme", since: middle},
-		{tenant: "acme", until: middle}, {tenant: "acme", subscription: foreign.ID},
+	for _, f := range []history.Filter{
+		{}, {Tenant: "acme"}, {Subscription: sub.ID}, {Tenant: "acme", Subscription: sub.ID}, {Tenant: "acme", Since: middle},
+		{Tenant: "acme", Until: middle}, {Tenant: "acme", Subscription: foreign.ID},
 	} {
-		for _, f.state = range []string{"", "pending", "delivered", "dead", "cancelled"} {
-			for _, f.eventType = range []string{"", "order.created", "order.paid", "order.rare", "order.none"} {
-				for _, f.asc = range []bool{false, true} {
-					f.limit = 1000
+		for _, f.State = range []string{"", "pending", "delivered", "dead", "cancelled"} {
+			for _, f.EventType = range []string{"", "order.created", "order.paid", "order.rare", "order.none"} {
+				for _, f.Asc = range []bool{false, true} {
+					f.Limit = 1000
 					var want []uuid.UUID
-					for _, e := range must(l.whole(t.Context(), f))(t) {
+					for _, e := range must(l.Whole(t.Context(), f))(t) {
 						want = append(want, e.ID)
 					}
-					for _, l.examined = range []int{1, 3, 5, examined} {
-						f.limit = 1 + l.examined%4
+					for _, l.Examined = range []int{1, 3, 5, history.Examined} {
+						f.Limit = 1 + l.Examined%4
 						got := walked(t, l, f, 200, func() {})
 						if !slices.Equal(got, want) {
-							t.Errorf("%+v, examining %d: got %v, want %v", f, l.examined, got, want)
+							t.Errorf("%+v, examining %d: got %v, want %v", f, l.Examined, got, want)
 						}
 					}
 				}
@@ -103,11 +104,11 @@ func TestCutPagesHoldWhileTheLedgerMoves(t *testing.T) {
 				want[id] = true
 			}
 		}
-		l := newReader(r.db, nil)
-		l.examined = 3
+		l := history.NewReader(r.db, nil)
+		l.Examined = 3
 		var moved, turn int
 		got := map[string]int{}
-		for _, id := range walked(t, l, filter{tenant: tenant, eventType: "order.paid", asc: asc, limit: 2}, 500, func() {
+		for _, id := range walked(t, l, history.Filter{Tenant: tenant, EventType: "order.paid", Asc: asc, Limit: 2}, 500, func() {
 			turn++
 			if turn%3 == 0 && turn < 100 { // Some come, newer than all, and fewer than are read.
 				at := time.Date(2026, 11, 20, 11, 0, turn, 0, time.UTC)
@@ -151,7 +152,7 @@ func TestARareTypeIsFoundOverSeveralPages(t *testing.T) {
 	c := r.api()
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	foreign := r.subscribe("http://127.0.0.1:1/", func(s *subscriptions.Subscription) { s.Tenant = "globex" })
-	const rows = 2*examined + 500
+	const rows = 2*history.Examined + 500
 	first := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
 	for tenant, of := range map[string]*subscriptions.Subscription{"acme": sub, "globex": foreign} {
 		if _, err := r.db.Exec(`

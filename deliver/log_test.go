@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -18,9 +19,9 @@ import (
 )
 
 // log is what the Log shows of a subscription.
-func (r *rig) newest(s *subscriptions.Subscription, limit int) []Logged {
+func (r *rig) newest(s *subscriptions.Subscription, limit int) []history.Logged {
 	r.t.Helper()
-	return must(NewLog(r.db, nil).Newest(r.t.Context(), s.ID, limit))(r.t)
+	return must(history.NewLog(r.db, nil).Newest(r.t.Context(), s.ID, limit))(r.t)
 }
 
 func TestLogHasTheLastAttempt(t *testing.T) {
@@ -85,16 +86,16 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 		} else if d.Last != nil && (d.Last.Number != test.attempts || d.Last.Status != test.status || d.Last.StartedAt.IsZero()) {
 			t.Errorf("%s: last attempt %+v", test.name, d.Last)
 		}
-		responses := must(NewLog(r.db, nil).Responses(t.Context(), []uuid.UUID{d.ID, uuid.New()}))(t)
+		responses := must(history.NewLog(r.db, nil).Responses(t.Context(), []uuid.UUID{d.ID, uuid.New()}))(t)
 		if got := string(responses[d.ID]); got != test.response {
 			t.Errorf("%s: response %q", test.name, got)
 		}
-		number, ok, err := NewLog(r.db, nil).Number(t.Context(), d.ID)
+		number, ok, err := history.NewLog(r.db, nil).Number(t.Context(), d.ID)
 		if number != d.Number || !ok || err != nil {
 			t.Errorf("%s: number %d, %v, %v, want %d", test.name, number, ok, err, d.Number)
 		}
 	}
-	if _, ok, err := NewLog(r.db, nil).Number(t.Context(), uuid.New()); ok || err != nil {
+	if _, ok, err := history.NewLog(r.db, nil).Number(t.Context(), uuid.New()); ok || err != nil {
 		t.Errorf("a delivery that is not: %v, %v", ok, err)
 	}
 }
@@ -135,7 +136,7 @@ func TestLogHidesAndCancels(t *testing.T) {
 		FROM deliveries WHERE id = $1`, all[0].Delivery); err != nil {
 		t.Fatal(err)
 	}
-	log := NewLog(r.db, nil)
+	log := history.NewLog(r.db, nil)
 	list := r.newest(s, 100)
 	if len(list) != 6 || list[0].ID != all[5].Delivery || list[5].ID != all[0].Delivery || list[5].State != "delivered" {
 		t.Fatalf("got %+v", list)
@@ -163,10 +164,10 @@ func TestLogHidesAndCancels(t *testing.T) {
 	if got := r.newest(s, 100); len(got) != 4 || got[0].ID != all[3].Delivery {
 		t.Errorf("after hiding two: %+v", got)
 	}
-	if e, err := newReader(r.db, nil).find(t.Context(), all[5].Delivery, ""); err != nil || e.State != "cancelled" || e.Reason != "cancelled" {
+	if e, err := history.NewReader(r.db, nil).Find(t.Context(), all[5].Delivery, ""); err != nil || e.State != "cancelled" || e.Reason != "cancelled" {
 		t.Errorf("the pending one: %+v, %v", e, err)
 	}
-	if e, err := newReader(r.db, nil).find(t.Context(), all[4].Delivery, ""); err != nil || e.State != "delivered" {
+	if e, err := history.NewReader(r.db, nil).Find(t.Context(), all[4].Delivery, ""); err != nil || e.State != "delivered" {
 		t.Errorf("the delivered one: %+v, %v", e, err)
 	}
 
@@ -184,12 +185,12 @@ func TestLogReadsData(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	e := r.event()
-	log := NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read}, r.db))(t))
-	data, err := log.Data(t.Context(), Logged{EventUID: e.UID, Seq: e.Seq})
+	log := history.NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read}, r.db))(t))
+	data, err := log.Data(t.Context(), history.Logged{EventUID: e.UID, Seq: e.Seq})
 	if err != nil || string(data) != string(e.Data) {
 		t.Errorf("got %s, %v", data, err)
 	}
-	if _, err := log.Data(t.Context(), Logged{EventUID: uuid.New(), Seq: 99}); !errors.Is(err, event.ErrGone) {
+	if _, err := log.Data(t.Context(), history.Logged{EventUID: uuid.New(), Seq: 99}); !errors.Is(err, event.ErrGone) {
 		t.Errorf("an event that is gone: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -285,7 +286,7 @@ func TestAHeadBlocksItsKeyOnly(t *testing.T) {
 	o.ended(b[2], outcome.Delivered, outcome.ReasonOK)
 	o.await(a[0], "retried", func(e ledger.Entry) bool { return e.Attempts >= 3 })
 	for _, id := range a[1:] {
-		if e := o.waits(id, outcome.ReasonKeyBlocked); e.Attempts != 0 || present(e).DueAt != nil {
+		if e := o.waits(id, outcome.ReasonKeyBlocked); e.Attempts != 0 || history.Present(e).DueAt != nil {
 			t.Errorf("one behind the head: %+v", e)
 		}
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// history draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
-func history(t *rapid.T) []*outcome.Record {
+// recorded draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
+func recorded(t *rapid.T) []*outcome.Record {
 	base := flight{
 		Deferral: ledger.Deferral{
 			Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t",
@@ -112,7 +113,7 @@ func TestTheLedgerDoesNotCareHowOftenAndInWhichOrder(t *testing.T) {
 		var histories [][]*outcome.Record
 		var all []*outcome.Record
 		for range rapid.IntRange(1, 6).Draw(t, "deliveries") {
-			h := history(t)
+			h := recorded(t)
 			histories = append(histories, h)
 			all = append(all, h...)
 		}
@@ -164,7 +165,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	if err := l.Write(t.Context(), []*outcome.Record{over}); err != nil {
 		t.Fatal(err)
 	}
-	if list := must(newReader(r.db, nil).whole(t.Context(), filter{limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
+	if list := must(history.NewReader(r.db, nil).Whole(t.Context(), history.Filter{Limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
 		t.Errorf("the list shows %+v, want the delivery once, as delivered", list)
 	}
 	r.worker(quick())
@@ -253,7 +254,7 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	id := r.send(r.event(), sub)
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
+	log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
 	if len(log) != 4 || string(log[0].Response) != "ab" || string(log[2].Response) != `{"\"}` {
 		t.Errorf("got %+v", log)
 	}
@@ -329,7 +330,7 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		t.Errorf("%d records are in quarantine, want %d", got, len(bad))
 	}
 	for i := range bad {
-		log := must(newReader(r.db, nil).attempts(t.Context(), "acme", records[i].Delivery))(t)
+		log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", records[i].Delivery))(t)
 		if len(log) != 1 || log[0].Number != 1 || !strings.Contains(log[0].Error, "quarantine") {
 			t.Errorf("the attempt of record %d is shown as %+v", i, log)
 		}

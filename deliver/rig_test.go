@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -290,7 +291,7 @@ func (r *rig) await(id uuid.UUID, what string, ok func(ledger.Entry) bool) ledge
 	var e ledger.Entry
 	r.eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
 		var err error
-		e, err = newReader(r.db, nil).find(r.t.Context(), id, "")
+		e, err = history.NewReader(r.db, nil).Find(r.t.Context(), id, "")
 		return err == nil && ok(e)
 	})
 	return e
@@ -360,7 +361,7 @@ func (s *running) breakers(to string) (n float64) {
 
 // dump shows the ledger for a failing test.
 func (r *rig) dump() string {
-	list, err := newReader(r.db, nil).whole(context.Background(), filter{limit: 20})
+	list, err := history.NewReader(r.db, nil).Whole(context.Background(), history.Filter{Limit: 20})
 	if err != nil {
 		return err.Error()
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -48,7 +49,7 @@ func (r *rig) api() client {
 	r.t.Helper()
 	mux := http.NewServeMux()
 	events := must(NewEvents(EventsConfig{Read: r.read}, r.db))(r.t)
-	Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), RoutesDeps{DB: r.db, Events: events})
+	history.Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), history.RoutesDeps{DB: r.db, Events: events})
 	server := httptest.NewServer(mux)
 	r.t.Cleanup(server.Close)
 	return client{t: r.t, url: server.URL}
@@ -290,7 +291,7 @@ func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	id := must(uuid.Parse(r.ledgered(sub, "acme", 1)[0]))(t)
 	l := ledger.New(r.db)
-	e := must(newReader(r.db, nil).find(t.Context(), id, ""))(t)
+	e := must(history.NewReader(r.db, nil).Find(t.Context(), id, ""))(t)
 	got := make(chan uuid.UUID, 10)
 	for i := range 10 {
 		go func() {

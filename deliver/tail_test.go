@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -67,18 +68,18 @@ func next(t *testing.T, events <-chan string) string {
 }
 
 // tailOf serves a tail that runs until stop is called.
-func tailOf(t *testing.T, r *rig) (tail *Tail, url string, stop func() error) {
+func tailOf(t *testing.T, r *rig) (tail *history.Tail, url string, stop func() error) {
 	t.Helper()
-	tail = NewTail(r.js, r.log)
+	tail = history.NewTail(r.js, r.log)
 	s := r.run(tail.Run)
 	mux := http.NewServeMux()
 	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, tenants{}))
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() { _ = s.stop(); server.Close() })
 	r.eventually("the tail to run", func() bool {
-		tail.mu.Lock()
-		defer tail.mu.Unlock()
-		return tail.ends != nil
+		tail.Mu.Lock()
+		defer tail.Mu.Unlock()
+		return tail.Ends != nil
 	})
 	return tail, server.URL, s.stop
 }
@@ -99,7 +100,7 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 		if line := next(t, all); line != "event: attempt" {
 			t.Errorf("the event is %q", line)
 		}
-		var e attemptEvent
+		var e history.AttemptEvent
 		if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, all), "data: ")), &e); err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +110,7 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 		t.Errorf("the tail showed %v", states)
 	}
 	next(t, dead)
-	var e attemptEvent
+	var e history.AttemptEvent
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, dead), "data: ")), &e); err != nil {
 		t.Fatal(err)
 	}
@@ -133,18 +134,18 @@ func TestTheTailOutlivesAPanic(t *testing.T) {
 	r.log = slog.New(slog.NewTextHandler(logged, nil))
 	tail, url, _ := tailOf(t, r)
 	all := watch(t, url, "acme", "")
-	tail.mu.Lock()
-	tail.readers[nil] = true // asking it what it wants panics
-	tail.mu.Unlock()
+	tail.Mu.Lock()
+	tail.Readers[nil] = true // asking it what it wants panics
+	tail.Mu.Unlock()
 	r.worker(quick())
 	sub := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	r.send(r.event(), sub)
 	for line := ""; !strings.Contains(line, "outcomes not shown"); {
 		line = <-logged
 	}
-	tail.mu.Lock()
-	delete(tail.readers, nil)
-	tail.mu.Unlock()
+	tail.Mu.Lock()
+	delete(tail.Readers, nil)
+	tail.Mu.Unlock()
 	want := r.send(r.event(), sub).String()
 	for line := ""; !strings.Contains(line, want); { // The first outcome may have been queued before the panic.
 		line = next(t, all)
@@ -164,28 +165,28 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 	r := newRig(t)
 	tail, url, _ := tailOf(t, r)
 	quick := watch(t, url, "acme", "")
-	slow := newTailReader("", "")
-	slow.outcomes = make(chan []byte, 1)
-	if _, err := tail.join(t.Context(), slow); err != nil {
+	slow := history.NewTailReader("", "")
+	slow.Outcomes = make(chan []byte, 1)
+	if _, err := tail.Join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	rec := &outcome.Record{Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Delivered, Reason: outcome.ReasonOK, At: time.Now()}
-	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
-	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
-	<-slow.dropped
+	tail.Hand(t.Context(), tail.Following, []*outcome.Record{rec})
+	tail.Hand(t.Context(), tail.Following, []*outcome.Record{rec})
+	<-slow.Dropped
 	for range 4 { // Two outcomes, of two lines each.
 		next(t, quick)
 	}
 }
 
-// A reader that reads nothing is dropped before it keeps more than tailBytes in memory, however few outcomes these are; one
+// A reader that reads nothing is dropped before it keeps more than TailBytes in memory, however few outcomes these are; one
 // outcome that is larger than that is queued alone.
 func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	tail, _, _ := tailOf(t, r)
-	slow := newTailReader("", "")
-	if _, err := tail.join(t.Context(), slow); err != nil {
+	slow := history.NewTailReader("", "")
+	if _, err := tail.Join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	record := func(size int) *outcome.Record {
@@ -194,21 +195,21 @@ func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
 			Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
 		}
 	}
-	tail.hand(t.Context(), tail.following, []*outcome.Record{record(2 * tailBytes)})
-	if n := len(slow.outcomes); n != 1 {
+	tail.Hand(t.Context(), tail.Following, []*outcome.Record{record(2 * history.TailBytes)})
+	if n := len(slow.Outcomes); n != 1 {
 		t.Fatalf("%d outcomes are queued, want the large one", n)
 	}
-	slow.behind.Add(-int64(len(<-slow.outcomes)))
-	for range tailBuffer {
-		tail.hand(t.Context(), tail.following, []*outcome.Record{record(16 << 10)})
+	slow.Behind.Add(-int64(len(<-slow.Outcomes)))
+	for range history.TailBuffer {
+		tail.Hand(t.Context(), tail.Following, []*outcome.Record{record(16 << 10)})
 	}
-	<-slow.dropped
+	<-slow.Dropped
 	queued := 0
-	for len(slow.outcomes) > 0 {
-		queued += len(<-slow.outcomes)
+	for len(slow.Outcomes) > 0 {
+		queued += len(<-slow.Outcomes)
 	}
-	if queued > tailBytes || queued < tailBytes/2 {
-		t.Errorf("%d bytes were queued, want them within %d and near it", queued, tailBytes)
+	if queued > history.TailBytes || queued < history.TailBytes/2 {
+		t.Errorf("%d bytes were queued, want them within %d and near it", queued, history.TailBytes)
 	}
 }
 
@@ -234,15 +235,15 @@ func TestTailsWaitForTheBrokerWithoutTheLock(t *testing.T) {
 	r := newRig(t)
 	tail, _, _ := tailOf(t, r)
 	broker := slowBroker{r.js, make(chan struct{}), make(chan struct{})}
-	tail.js = broker
+	tail.Js = broker
 	joined := make(chan error, 2)
 	join := func() {
-		_, err := tail.join(t.Context(), newTailReader("acme", ""))
+		_, err := tail.Join(t.Context(), history.NewTailReader("acme", ""))
 		joined <- err
 	}
 	go join()
 	<-broker.asked
-	tail.leave(newTailReader("acme", "")) // It would wait here.
+	tail.Leave(history.NewTailReader("acme", "")) // It would wait here.
 	go join()
 	close(broker.answer)
 	for range 2 {

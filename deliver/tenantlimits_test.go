@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -89,7 +90,7 @@ func (named) Authenticate(_ context.Context, key string) (api.Caller, error) {
 func TestTailsOfATenant(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	tail := NewTail(r.js, r.log)
+	tail := history.NewTail(r.js, r.log)
 	tail.Limit(r.quotas(quota.Config{Tails: 2}))
 	s := r.run(tail.Run)
 	mux := http.NewServeMux()
@@ -97,9 +98,9 @@ func TestTailsOfATenant(t *testing.T) {
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() { _ = s.stop(); server.Close() })
 	r.eventually("the tail to run", func() bool {
-		tail.mu.Lock()
-		defer tail.mu.Unlock()
-		return tail.ends != nil
+		tail.Mu.Lock()
+		defer tail.Mu.Unlock()
+		return tail.Ends != nil
 	})
 	ctx, leave := context.WithCancel(t.Context())
 	open := func(key string) (int, string) {
@@ -124,11 +125,11 @@ func TestTailsOfATenant(t *testing.T) {
 		t.Errorf("another tenant's: %d", status)
 	}
 	// As many as may be, of many tenants.
-	tail.mu.Lock()
-	for len(tail.readers) < tailMost-tailAdmins {
-		tail.readers[newTailReader(uuid.NewString(), "")] = true
+	tail.Mu.Lock()
+	for len(tail.Readers) < history.TailMost-history.TailAdmins {
+		tail.Readers[history.NewTailReader(uuid.NewString(), "")] = true
 	}
-	tail.mu.Unlock()
+	tail.Mu.Unlock()
 	if status, _ := open("initech"); status != http.StatusServiceUnavailable {
 		t.Errorf("one more of a tenant: %d", status)
 	}
@@ -137,6 +138,6 @@ func TestTailsOfATenant(t *testing.T) {
 	}
 	leave()
 	r.eventually("the tenant to have room again", func() bool {
-		return tail.quotas.Inside("acme", quota.Tails) == 0
+		return tail.Quotas.Inside("acme", quota.Tails) == 0
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -45,7 +46,7 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 	if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %+v", row)
 	}
-	log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
+	log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
 	if len(log) != 2 || log[0].Error != "token endpoint: status 502" || log[0].Reason != outcome.ReasonServer || log[0].Status != 0 {
 		t.Errorf("got %+v", log)
 	}

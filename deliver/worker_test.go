@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -92,7 +93,7 @@ func TestRetriesFollowTheScheduleWithTheSameIDAndBytes(t *testing.T) {
 	if row.Attempts != 3 {
 		t.Errorf("got %d attempts, want 3", row.Attempts)
 	}
-	log := must(newReader(r.db, nil).attempts(t.Context(), "acme", id))(t)
+	log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
 	if len(log) != 3 || log[0].Status != 500 || string(log[0].Response) != "oops" || log[0].Outcome != outcome.Later ||
 		log[1].Status != 503 || log[2].Status != 200 || log[2].Outcome != outcome.Delivered {
 		t.Errorf("got %+v", log)

@@ -93,7 +93,7 @@ func arrows() map[string][]string {
 }
 
 // forTests is what the tests of any package may import beyond the package's own arrows.
-var forTests = append([]string{"internal/servertest", "internal/embedded", "internal/access", "deliver/webhook", "fanout/fanouttest"}, leaves...)
+var forTests = append([]string{"internal/servertest", "internal/embedded", "internal/access", "deliver/history", "deliver/webhook", "fanout/fanouttest"}, leaves...)
 
 func TestArrows(t *testing.T) {
 	t.Parallel()

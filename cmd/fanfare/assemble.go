@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/docs"
@@ -266,10 +267,10 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	}
 	subscriptions.Routes(routes, sh.store)
 	fanout.Routes{
-		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: deliver.NewCounts(sh.db), Directory: sh.directory,
+		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.db), Directory: sh.directory,
 		Quotas: sh.quotas,
 	}.Register(routes)
-	deliver.Routes(routes, deliver.RoutesDeps{DB: sh.db, Events: sh.events})
+	history.Routes(routes, history.RoutesDeps{DB: sh.db, Events: sh.events})
 	a.operations(sh, keys, routes)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/embedded"
@@ -162,7 +163,7 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 		return err
 	}
 	routes := api.New(mux, api.Config{Title: "bench", Version: "1"}, asAdmin{})
-	deliver.Routes(routes, deliver.RoutesDeps{DB: b.db, Events: events})
+	history.Routes(routes, history.RoutesDeps{DB: b.db, Events: events})
 	fanout.Routes{Ledger: fanout.NewLedger(b.db)}.Register(routes)
 	var small, large, broken, event, letters string // a subscription of a small tenant, two of the large one, and what they have
 	if err := b.db.QueryRowContext(ctx, `SELECT md5('s1.3')::uuid::text, md5('s0.3')::uuid::text, md5('s0.7')::uuid::text,

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
@@ -31,7 +31,7 @@ func (a *assembly) vendorAPIs(ctx context.Context, sh *shared, by vendorDeps) er
 	names := sh.s.dialects.Names(by.role == roleAll)
 	a.vendors = vendors.New(sh.s.dialects, names, vendors.Deps{
 		Deps:       dialects.Deps{Auth: by.keys.Grants(), Store: sh.store, Log: sh.log},
-		Deliveries: deliver.NewLog(sh.db, sh.events), Ingest: by.in, Reader: sh.reader, Ledger: sh.ledger,
+		Deliveries: history.NewLog(sh.db, sh.events), Ingest: by.in, Reader: sh.reader, Ledger: sh.ledger,
 		Strict: sh.s.fanout.EventTypes == fanout.Strict,
 	})
 	return declare(ctx, names, sh.store, sh.log)

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/audit"
@@ -22,7 +23,7 @@ import (
 
 // auditor makes one; without an outbox it mends nothing.
 func (sh *shared) auditor(outbox deliver.Sender) *audit.Auditor {
-	books := deliver.NewBooks(sh.db)
+	books := history.NewBooks(sh.db)
 	return audit.NewAuditor(audit.Deps{
 		JetStream: sh.js, DB: sh.db, Reader: sh.reader, Ledger: sh.ledger, Rules: sh.rules, Directory: sh.directory,
 		Bytes: sh.events, Books: books, Outbox: outbox, Order: sh.turns, AttemptsSince: sh.retention().AttemptsSince, Logger: sh.log,
@@ -42,14 +43,14 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	eraser.Register(to)
 	// Its subscriptions first, so that nothing new is made.
 	keys.OnErase(sh.store, eraser, sh.keys)
-	tail := deliver.NewTail(sh.js, sh.log)
+	tail := history.NewTail(sh.js, sh.log)
 	tail.Limit(sh.quotas)
 	tail.SealWith(sh.keys)
 	tail.Register(to)
 	a.add("tail", tail.Run)
 	replays := replay.Routes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas}
 	replays.Register(to)
-	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, deliver.NewCounts(sh.db).Usage)
+	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, history.NewCounts(sh.db).Usage)
 	sh.store.OnSince(replay.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Quotas: sh.quotas}.Begin)
 	sh.auditor(nil).Register(to)
 }

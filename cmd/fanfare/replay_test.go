@@ -11,8 +11,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// history is what a subscription is to get of the time before and after its creation.
-type history struct {
+// past is what a subscription is to get of the time before and after its creation.
+type past struct {
 	since any // what its creation asks for; nil: a replay is asked for
 	past  int
 	live  int // events that are published once it is there
@@ -22,7 +22,7 @@ type history struct {
 // arrives twice was in flight.
 func TestThePastGoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
-	for name, h := range map[string]history{
+	for name, h := range map[string]past{
 		"replay":   {past: 3000},
 		"backfill": {since: time.Now().Add(-time.Hour), past: 900, live: 200}, // its rate is 100/s
 	} {
@@ -33,7 +33,7 @@ func TestThePastGoesOnAfterAKill(t *testing.T) {
 	}
 }
 
-func testPastAfterAKill(t *testing.T, h history) {
+func testPastAfterAKill(t *testing.T, h past) {
 	t.Helper()
 	dir, receiver := dataDir(t), newTally(t)
 	limit := fmt.Sprintf("FANFARE_DELIVER_IN_FLIGHT=%d", killInFlight)
@@ -98,7 +98,7 @@ func testPastAfterAKill(t *testing.T, h history) {
 }
 
 // checkOnceEach wants each event of the past delivered once in generation 1, and each that came later in generation 0.
-func checkOnceEach(t *testing.T, at running, sub uuid.UUID, h history) {
+func checkOnceEach(t *testing.T, at running, sub uuid.UUID, h past) {
 	t.Helper()
 	db, err := postgres.Open(t.Context(), at.Postgres, 1)
 	if err != nil {

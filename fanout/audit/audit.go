@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -35,7 +36,7 @@ type Deps struct {
 	Rules     *fanout.Rules
 	Directory *subscriptions.Directory
 	Bytes     fanout.Bytes
-	Books     *deliver.Books
+	Books     *history.Books
 	Outbox    deliver.Sender // nil where nothing is to be mended
 	Order     fanout.Queue   // nil where nothing is to be mended
 	// AttemptsSince says from when on attempts are kept; nil: all are.
@@ -50,10 +51,10 @@ func NewAuditor(deps Deps) *Auditor {
 
 // The kinds of gaps, beside those of deliver.
 const (
-	gapNoRow    deliver.Kind = "event_not_in_ledger" // in the stream, and fanned out to nobody's knowledge
-	gapNoBytes  deliver.Kind = "event_not_in_stream" // in the ledger, and gone from a stream that reaches further back
-	gapMissing  deliver.Kind = "delivery_missing"    // matched, and neither ended nor pending
-	gapNeedless deliver.Kind = "delivery_unmatched"  // more deliveries than the event matched
+	gapNoRow    history.Kind = "event_not_in_ledger" // in the stream, and fanned out to nobody's knowledge
+	gapNoBytes  history.Kind = "event_not_in_stream" // in the ledger, and gone from a stream that reaches further back
+	gapMissing  history.Kind = "delivery_missing"    // matched, and neither ended nor pending
+	gapNeedless history.Kind = "delivery_unmatched"  // more deliveries than the event matched
 )
 
 const (
@@ -84,7 +85,7 @@ type Audit struct {
 
 // Gap is something that does not add up.
 type Gap struct {
-	Kind           deliver.Kind `json:"kind" enum:"event_not_in_ledger,event_not_in_stream,delivery_missing,delivery_unmatched,delivery_duplicated,attempt_duplicated,attempt_missing,held_without_a_pause"`
+	Kind           history.Kind `json:"kind" enum:"event_not_in_ledger,event_not_in_stream,delivery_missing,delivery_unmatched,delivery_duplicated,attempt_duplicated,attempt_missing,held_without_a_pause"`
 	EventID        string       `json:"event_id"`
 	SubscriptionID *uuid.UUID   `json:"subscription_id" doc:"Null where the gap is the event's, or nobody can tell the subscription any more"`
 	Detail         string       `json:"detail,omitempty" doc:"What can be said where the event or the subscription has no name"`
@@ -199,7 +200,7 @@ func (a *Auditor) missing(ctx context.Context, span ledger.Span, r *Audit) (onTh
 
 // nameMissing finds out which subscriptions lack a delivery: those that match and were there when the event came.
 // Where that cannot be told any more, the gap has no name, and cannot be mended.
-func (a *Auditor) nameMissing(ctx context.Context, s deliver.Shortage, got map[uuid.UUID]bool, r *Audit) error {
+func (a *Auditor) nameMissing(ctx context.Context, s history.Shortage, got map[uuid.UUID]bool, r *Audit) error {
 	lacking := s.Matched - len(got)
 	row, err := a.store.row(ctx, s.EventUID)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
@@ -47,7 +48,7 @@ func newAuditing(t *testing.T) *auditing {
 	// What fan-out hands over goes on to the stream of tasks.
 	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
 	h.Tray.Before.Store(&send)
-	books := deliver.NewBooks(h.DB)
+	books := history.NewBooks(h.DB)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
 		return nil, event.ErrGone
 	}}, h.DB)
@@ -152,7 +153,7 @@ func TestEachSeededViolationIsNamedAndMended(t *testing.T) {
 	const one = `event_id = 'e2' AND subscription_id = $1`
 	for name, tt := range map[string]struct {
 		seed string // $1 is the first subscription
-		want deliver.Kind
+		want history.Kind
 		// whole says that the gap is the event's and names no subscription.
 		whole bool
 	}{

@@ -5,7 +5,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
@@ -48,7 +48,7 @@ func TestAnEventsDataIsErasedAndTheCountsStay(t *testing.T) {
 	h.holdings("e2")
 	eraser := h.eraser()
 	d := fanouttest.NewDesk(t, eraser.Register, func(to huma.API) {
-		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: deliver.NewCounts(h.DB), Directory: h.Directory}.Register(to)
+		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: history.NewCounts(h.DB), Directory: h.Directory}.Register(to)
 	})
 	d.Call("globex", "DELETE", "/v1/events/e2/data", nil, 404, nil)
 	if h.left() == 0 {

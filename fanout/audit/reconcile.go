@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -45,12 +45,12 @@ func NewReconciler(auditor *Auditor, metrics prometheus.Registerer) *Reconciler 
 	}
 	r.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "fanfare_audit_lost_total", Help: "Gaps whose events' bytes are gone, so that nothing could be sent again, by kind."}, []string{"kind"})
-	for _, kind := range []deliver.Kind{
-		gapNoRow, gapNoBytes, gapMissing, gapNeedless, deliver.KindDuplicate, deliver.KindExtraAttempt, deliver.KindMissingAttempt, deliver.KindAstray,
+	for _, kind := range []history.Kind{
+		gapNoRow, gapNoBytes, gapMissing, gapNeedless, history.KindDuplicate, history.KindExtraAttempt, history.KindMissingAttempt, history.KindAstray,
 	} {
 		r.mended.WithLabelValues(string(kind))
 	}
-	for _, kind := range []deliver.Kind{gapNoBytes, gapMissing} {
+	for _, kind := range []history.Kind{gapNoBytes, gapMissing} {
 		r.lost.WithLabelValues(string(kind))
 	}
 	metrics.MustRegister(r.gaps, r.mended, r.lost)

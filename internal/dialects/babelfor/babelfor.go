@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/dialects"
@@ -29,7 +29,7 @@ const root = "/v1/webhooks"
 // Deps are what this vendor needs beyond the others.
 type Deps struct {
 	dialects.Deps
-	Deliveries *deliver.Log
+	Deliveries *history.Log
 	Ingest     *ingest.Ingest
 	Reader     *fanout.Reader
 	Ledger     *fanout.Ledger

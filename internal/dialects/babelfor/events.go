@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	published "github.com/fanfarehq/fanfare/internal/event"
@@ -34,7 +34,7 @@ const (
 
 // event is the vendor's JSON of a delivery.
 type event struct {
-	logged       deliver.Logged
+	logged       history.Logged
 	ID           int32   `json:"id"`
 	Subscription int32   `json:"webhookSubscriptionId"`
 	EventType    string  `json:"eventType"`
@@ -55,7 +55,7 @@ type event struct {
 func idOf(number int64) int32 { return int32(number & math.MaxInt32) }
 
 // showEvent makes the vendor's JSON, without payload and response.
-func showEvent(d deliver.Logged, subscription int32) event {
+func showEvent(d history.Logged, subscription int32) event {
 	shown := event{
 		logged:       d,
 		ID:           idOf(d.Number),

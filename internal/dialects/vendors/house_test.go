@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
@@ -157,14 +158,14 @@ func (h *house) build() {
 	}
 	h.vendors = vendors.New(h.cfg, served, vendors.Deps{
 		Deps:       dialects.Deps{Auth: keys.Grants(), Store: h.store, Log: slog.New(slog.NewTextHandler(h, nil))},
-		Deliveries: deliver.NewLog(h.db, bytesOf), Ingest: in, Reader: reader, Ledger: fanned, Strict: h.strict,
+		Deliveries: history.NewLog(h.db, bytesOf), Ingest: in, Reader: reader, Ledger: fanned, Strict: h.strict,
 	})
 	mux := http.NewServeMux()
 	native := api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("k"), Unavailable: postgres.IsUnavailable}, keys)
 	in.Routes(native)
 	keys.Routes(native)
 	subscriptions.Routes(native, h.store)
-	deliver.Routes(native, deliver.RoutesDeps{DB: h.db, Events: bytesOf})
+	history.Routes(native, history.RoutesDeps{DB: h.db, Events: bytesOf})
 	h.serve(api.NewServer(mux, nil))
 }
 

@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -21,12 +21,12 @@ type Counts struct {
 
 // NewCounts makes a Counts.
 func NewCounts(db *sql.DB) *Counts {
-	return &Counts{db: db, routes: &routes{reader: newReader(db, nil), ledger: ledger.New(db)}}
+	return &Counts{db: db, routes: &routes{Reader: NewReader(db, nil), ledger: ledger.New(db)}}
 }
 
 // Describe returns a delivery with its attempts, as the API shows it; nil if there is none.
 func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error) {
-	e, err := c.routes.reader.find(ctx, delivery, "")
+	e, err := c.routes.Reader.Find(ctx, delivery, "")
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, nil
 	}

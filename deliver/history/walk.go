@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -10,47 +10,47 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 )
 
-// examined is how many rows of each table a page looks at where no index answers the whole filter: some
+// Examined is how many rows of each table a page looks at where no index answers the whole filter: some
 // milliseconds of Postgres. What is rare is then found over several pages.
-const examined = 5000
+const Examined = 5000
 
 // byState says whether an index finds the rows of the filter's state, in the order of ids. There is none of delivered ones,
 // which is nearly all there is, nor of all tenants together.
-func (f filter) byState() bool {
-	switch f.state {
+func (f Filter) byState() bool {
+	switch f.State {
 	case "", outcome.Pending:
 		return true
 	case string(outcome.Delivered):
 		return false
 	}
-	return f.tenant != "" || f.subscription != uuid.Nil
+	return f.Tenant != "" || f.Subscription != uuid.Nil
 }
 
 // split divides a filter by what finds its rows: an index in the order of ids walks those of near, and each of them is
 // asked for far. Of all rows of a subscription or none the tenant is the filter's.
-func (f filter) split() (near, far filter) {
-	near, far = f, filter{eventType: f.eventType}
-	near.eventType = ""
+func (f Filter) split() (near, far Filter) {
+	near, far = f, Filter{EventType: f.EventType}
+	near.EventType = ""
 	if !f.byState() {
-		near.state, far.state = "", f.state
+		near.State, far.State = "", f.State
 	}
-	if near.subscription != uuid.Nil {
-		near.tenant = ""
+	if near.Subscription != uuid.Nil {
+		near.Tenant = ""
 	}
 	return near, far
 }
 
-// walk returns deliveries as list does, of those that it examines. Where it stopped before the end it says at which
+// Walk returns deliveries as list does, of those that it examines. Where it stopped before the end it says at which
 // id: all up to there are examined.
 //
 // The last row that a table's walk examines is returned even if it is not asked for, and says where the walk
 // stopped; one statement finds both, so that nothing comes or goes between them.
-func (l *reader) walk(ctx context.Context, f filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
+func (l *Reader) Walk(ctx context.Context, f Filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
 	near, far := f.split()
 	where, args := near.conditions(nil)
 	asked, args := far.conditions(args)
 	order := f.order()
-	args = append(args, l.examined, f.limit, f.tenant)
+	args = append(args, l.Examined, f.Limit, f.Tenant)
 	rows, most, tenant := len(args)-2, len(args)-1, len(args)
 	from := func(columns, table, asked string) string {
 		return fmt.Sprintf(`
@@ -63,7 +63,7 @@ SELECT *, %[1]s AS asked FROM (
 	pending := from(ledger.PendingEntry, "deferrals", asked+" AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)")
 	ended := from(ledger.EndedEntry, "deliveries", asked)
 	query := ended
-	switch f.state {
+	switch f.State {
 	case "":
 		query = fmt.Sprintf("(%s) UNION ALL (%s) ORDER BY id %s, asked DESC LIMIT $%d", pending, ended, order, most)
 	case outcome.Pending:
@@ -84,7 +84,7 @@ SELECT *, %[1]s AS asked FROM (
 		if asked {
 			entries = append(entries, e)
 		}
-		if nth == l.examined { // Beyond it, the other table's rows would be without this one's.
+		if nth == l.Examined { // Beyond it, the other table's rows would be without this one's.
 			return entries, e.ID, nil
 		}
 	}

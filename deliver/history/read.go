@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -15,23 +15,23 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// filter says which deliveries a list shows. Zero fields filter nothing.
-type filter struct {
-	tenant       string
-	subscription uuid.UUID
+// Filter says which deliveries a list shows. Zero fields filter nothing.
+type Filter struct {
+	Tenant       string
+	Subscription uuid.UUID
 	event        string      // its id, within the tenant
 	uids         []uuid.UUID // what list finds of event: more than one if the id was used again
-	eventType    string
-	state        string
-	since, until time.Time // of acceptance: since included, until not
-	after        uuid.UUID
-	asc          bool
-	limit        int
+	EventType    string
+	State        string
+	Since, Until time.Time // of acceptance: since included, until not
+	After        uuid.UUID
+	Asc          bool
+	Limit        int
 }
 
 // order is that of ids.
-func (f filter) order() string {
-	if f.asc {
+func (f Filter) order() string {
+	if f.Asc {
 		return "ASC"
 	}
 	return "DESC"
@@ -39,7 +39,7 @@ func (f filter) order() string {
 
 // conditions are what the filter asks of either table; those that ask for an end are of what ended. The arguments come
 // after those that are given.
-func (f filter) conditions(before []any) (where string, args []any) {
+func (f Filter) conditions(before []any) (where string, args []any) {
 	args = before
 	var b strings.Builder
 	b.WriteString("true")
@@ -51,11 +51,11 @@ func (f filter) conditions(before []any) (where string, args []any) {
 		}
 		fmt.Fprintf(&b, " AND "+format, places...)
 	}
-	if f.tenant != "" {
-		and("tenant = $%d", f.tenant)
+	if f.Tenant != "" {
+		and("tenant = $%d", f.Tenant)
 	}
-	if f.subscription != uuid.Nil {
-		and("subscription_id = $%d", f.subscription)
+	if f.Subscription != uuid.Nil {
+		and("subscription_id = $%d", f.Subscription)
 	}
 	if len(f.uids) > 0 {
 		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", ledger.Uuids(f.uids), outcome.Oldest(f.uids[0]))
@@ -66,23 +66,23 @@ func (f filter) conditions(before []any) (where string, args []any) {
 		}
 		b.WriteString(")")
 	}
-	if f.eventType != "" {
-		and("event_type = $%d", f.eventType)
+	if f.EventType != "" {
+		and("event_type = $%d", f.EventType)
 	}
-	if f.state != "" && f.state != outcome.Pending {
-		and("state = $%d", f.state)
+	if f.State != "" && f.State != outcome.Pending {
+		and("state = $%d", f.State)
 	}
 	// The ids have the milliseconds of acceptance, and are what the tables are ordered and divided by.
-	if !f.since.IsZero() {
-		and("id >= $%d AND created_at >= $%d", outcome.FirstID(f.since), f.since)
+	if !f.Since.IsZero() {
+		and("id >= $%d AND created_at >= $%d", outcome.FirstID(f.Since), f.Since)
 	}
-	if !f.until.IsZero() {
-		and("id < $%d AND created_at < $%d", outcome.FirstID(f.until.Add(time.Millisecond)), f.until)
+	if !f.Until.IsZero() {
+		and("id < $%d AND created_at < $%d", outcome.FirstID(f.Until.Add(time.Millisecond)), f.Until)
 	}
-	if f.after != uuid.Nil && f.asc {
-		and("id > $%d", f.after)
-	} else if f.after != uuid.Nil {
-		and("id < $%d", f.after)
+	if f.After != uuid.Nil && f.Asc {
+		and("id > $%d", f.After)
+	} else if f.After != uuid.Nil {
+		and("id < $%d", f.After)
 	}
 	return b.String(), args
 }
@@ -91,7 +91,7 @@ func (f filter) conditions(before []any) (where string, args []any) {
 const leftovers = 64
 
 // eventUIDs returns the keys of a tenant's event, the oldest first.
-func (l *reader) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID, error) {
+func (l *Reader) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID, error) {
 	rows, err := l.db.QueryContext(ctx, `SELECT uid FROM events WHERE tenant = $1 AND id = $2 ORDER BY uid`, tenant, id)
 	uids, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
 	if err != nil {
@@ -102,24 +102,24 @@ func (l *reader) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID,
 
 // list returns deliveries in the order of their ids, from both tables. Where it stopped before the end, since it had
 // examined all that a page may, it says at which id.
-func (l *reader) list(ctx context.Context, f filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
-	if f.event == "" && (f.eventType != "" || !f.byState()) {
-		return l.walk(ctx, f)
+func (l *Reader) list(ctx context.Context, f Filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
+	if f.event == "" && (f.EventType != "" || !f.byState()) {
+		return l.Walk(ctx, f)
 	}
 	if f.event != "" {
-		if f.uids, err = l.eventUIDs(ctx, f.tenant, f.event); err != nil || len(f.uids) == 0 {
+		if f.uids, err = l.eventUIDs(ctx, f.Tenant, f.event); err != nil || len(f.uids) == 0 {
 			return nil, uuid.Nil, err
 		}
 	}
-	entries, err = l.whole(ctx, f)
+	entries, err = l.Whole(ctx, f)
 	return entries, uuid.Nil, err
 }
 
-// whole lists without a bound on what it examines: indexes answer the filter.
-func (l *reader) whole(ctx context.Context, f filter) ([]ledger.Entry, error) {
+// Whole lists without a bound on what it examines: indexes answer the filter.
+func (l *Reader) Whole(ctx context.Context, f Filter) ([]ledger.Entry, error) {
 	where, args := f.conditions(nil)
 	order := f.order()
-	args = append(args, f.limit)
+	args = append(args, f.Limit)
 	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))
 	// A delivery may be in both tables for a moment; then it ended. That is asked of those of the page alone, and
 	// some more, as it is a question to every day.
@@ -128,7 +128,7 @@ func (l *reader) whole(ctx context.Context, f filter) ([]ledger.Entry, error) {
 		" WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0)" + tail
 	ended := "SELECT " + ledger.EndedEntry + " FROM deliveries WHERE " + where
 	var query string
-	switch f.state {
+	switch f.State {
 	case "":
 		query = "(" + pending + ") UNION ALL (" + ended + tail + ")" + tail
 	case outcome.Pending:
@@ -150,8 +150,8 @@ func (l *reader) whole(ctx context.Context, f filter) ([]ledger.Entry, error) {
 	return entries, nil
 }
 
-// find returns one delivery of a tenant, or of any if tenant is empty; ErrNotFound if there is none.
-func (l *reader) find(ctx context.Context, id uuid.UUID, tenant string) (ledger.Entry, error) {
+// Find returns one delivery of a tenant, or of any if tenant is empty; ErrNotFound if there is none.
+func (l *Reader) Find(ctx context.Context, id uuid.UUID, tenant string) (ledger.Entry, error) {
 	e, err := ledger.ScanEntry(l.db.QueryRowContext(ctx, `
 SELECT `+ledger.EndedEntry+` FROM deliveries WHERE id = $1 AND ($2 = '' OR tenant = $2)
 UNION ALL
@@ -172,8 +172,8 @@ type attemptEntry struct {
 	Outcome outcome.Outcome
 }
 
-// attempts returns the attempts of a tenant's delivery, the last of which may have ended it.
-func (l *reader) attempts(ctx context.Context, tenant string, id uuid.UUID) ([]attemptEntry, error) {
+// Attempts returns the attempts of a tenant's delivery, the last of which may have ended it.
+func (l *Reader) Attempts(ctx context.Context, tenant string, id uuid.UUID) ([]attemptEntry, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT number, started_at, duration_us, status, error, response, reason,
     CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END
@@ -199,7 +199,7 @@ ORDER BY 1`, id)
 }
 
 // owns reports whether a subscription is there and the tenant's, or anybody's if tenant is empty.
-func (l *reader) owns(ctx context.Context, subscription uuid.UUID, tenant string) (ok bool, err error) {
+func (l *Reader) owns(ctx context.Context, subscription uuid.UUID, tenant string) (ok bool, err error) {
 	err = l.db.QueryRowContext(ctx, `
 SELECT EXISTS (SELECT FROM subscriptions WHERE id = $1 AND NOT deleted AND ($2 = '' OR tenant = $2))`, subscription, tenant).Scan(&ok)
 	if err != nil {
@@ -219,12 +219,12 @@ type stats struct {
 // The bounds of stats: how many rows of a subscription it counts, and how many it looks through for the last success.
 const (
 	statsMost       = 100_000
-	lastSuccessMost = 10_000
+	LastSuccessMost = 10_000
 )
 
-// statsQuery counts the newest deliveries since a time, and the oldest that are pending; the percentiles are those of the last
+// StatsQuery counts the newest deliveries since a time, and the oldest that are pending; the percentiles are those of the last
 // 10,000.
-const statsQuery = `
+const StatsQuery = `
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
         coalesce(sum(attempts), 0) AS attempts
@@ -244,18 +244,18 @@ SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50
     waiting.blocked, waiting.oldest
 FROM ended, times, waiting`
 
-// lastSuccess looks for the last success among the newest deliveries before an id.
-const lastSuccess = `
+// LastSuccess looks for the last success among the newest deliveries before an id.
+const LastSuccess = `
 SELECT max(ended_at) FROM (
     SELECT state, ended_at FROM deliveries WHERE subscription_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
 ) newest WHERE state = 'delivered'`
 
 // stats counts what became of a subscription's deliveries since a time.
-func (l *reader) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
-	err = l.db.QueryRowContext(ctx, statsQuery, subscription, outcome.FirstID(since), statsMost).Scan(
+func (l *Reader) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
+	err = l.db.QueryRowContext(ctx, StatsQuery, subscription, outcome.FirstID(since), statsMost).Scan(
 		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.Blocked, &s.OldestDue)
 	if err == nil {
-		s.LastSuccess, err = l.lastSuccess(ctx, subscription)
+		s.LastSuccess, err = l.LastSuccess(ctx, subscription)
 	}
 	if err != nil {
 		return s, fmt.Errorf("count deliveries of %s: %w", subscription, err)
@@ -263,10 +263,10 @@ func (l *reader) stats(ctx context.Context, subscription uuid.UUID, since time.T
 	return s, nil
 }
 
-// lastSuccess returns the last success of a subscription. Where there is none among the newest deliveries, it is looked for among
+// LastSuccess returns the last success of a subscription. Where there is none among the newest deliveries, it is looked for among
 // those before its failures began.
-func (l *reader) lastSuccess(ctx context.Context, subscription uuid.UUID) (at sql.NullTime, err error) {
-	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, uuid.Max, lastSuccessMost).Scan(&at)
+func (l *Reader) LastSuccess(ctx context.Context, subscription uuid.UUID) (at sql.NullTime, err error) {
+	err = l.db.QueryRowContext(ctx, LastSuccess, subscription, uuid.Max, LastSuccessMost).Scan(&at)
 	if err != nil || at.Valid {
 		return at, err
 	}
@@ -278,6 +278,6 @@ func (l *reader) lastSuccess(ctx context.Context, subscription uuid.UUID) (at sq
 	default:
 		return at, err
 	}
-	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, outcome.FirstID(since), lastSuccessMost).Scan(&at)
+	err = l.db.QueryRowContext(ctx, LastSuccess, subscription, outcome.FirstID(since), LastSuccessMost).Scan(&at)
 	return at, err
 }

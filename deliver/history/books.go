@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -17,13 +17,13 @@ import (
 // Books are the ledger of deliveries as an audit reads it: what became of the events of a span, what does not add up,
 // and what mends it. A delivery belongs to the span in which its event was accepted.
 type Books struct {
-	reader *reader
+	reader *Reader
 	ledger *ledger.Ledger
 }
 
 // NewBooks makes Books.
 func NewBooks(db *sql.DB) *Books {
-	return &Books{reader: newReader(db, nil), ledger: ledger.New(db)}
+	return &Books{reader: NewReader(db, nil), ledger: ledger.New(db)}
 }
 
 // Tally counts deliveries of all generations by their state.

@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 const ofSpan = `id >= $1 AND event_uid >= $1 AND event_uid < $2 AND (generation > 0 OR id < $2)`
 
 // within is the part of a span that the ledger has something in.
-func (l *reader) within(ctx context.Context, span ledger.Span) (ledger.Span, error) {
+func (l *Reader) within(ctx context.Context, span ledger.Span) (ledger.Span, error) {
 	var first, last uuid.NullUUID
 	err := l.db.QueryRowContext(ctx, `
 SELECT least(
@@ -47,7 +47,7 @@ SELECT least(
 	return span, nil
 }
 
-func (l *reader) tally(ctx context.Context, span ledger.Span) (t Tally, err error) {
+func (l *Reader) tally(ctx context.Context, span ledger.Span) (t Tally, err error) {
 	err = l.db.QueryRowContext(ctx, `
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
@@ -65,7 +65,7 @@ SELECT delivered, dead, cancelled, pending, held, ended.later + waiting.later FR
 	return t, nil
 }
 
-func (l *reader) shortages(ctx context.Context, span ledger.Span, limit int) ([]Shortage, error) {
+func (l *Reader) shortages(ctx context.Context, span ledger.Span, limit int) ([]Shortage, error) {
 	rows, err := l.db.QueryContext(ctx, `
 WITH found AS (
     SELECT event_uid, count(DISTINCT subscription_id) AS n FROM (
@@ -93,7 +93,7 @@ ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Unti
 }
 
 // receivers returns the subscriptions that have a delivery of an event, of a generation or one before.
-func (l *reader) receivers(ctx context.Context, event uuid.UUID, generation int) (map[uuid.UUID]bool, error) {
+func (l *Reader) receivers(ctx context.Context, event uuid.UUID, generation int) (map[uuid.UUID]bool, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT subscription_id FROM deliveries WHERE `+ledger.OfEvent+` AND generation <= $2
 UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation <= $2`, event, generation)
@@ -112,7 +112,7 @@ UNION SELECT subscription_id FROM deferrals WHERE event_uid = $1 AND generation 
 	return found, nil
 }
 
-func (l *reader) faults(ctx context.Context, kind Kind, query string, args ...any) ([]Fault, error) {
+func (l *Reader) faults(ctx context.Context, kind Kind, query string, args ...any) ([]Fault, error) {
 	rows, err := l.db.QueryContext(ctx, query, args...)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Fault, error) {
 		f := Fault{Kind: kind}
@@ -132,7 +132,7 @@ func (l *reader) faults(ctx context.Context, kind Kind, query string, args ...an
 }
 
 // duplicates finds generations that have two rows of different ids.
-func (l *reader) duplicates(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
+func (l *Reader) duplicates(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindDuplicate, `
 SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::uuid, 0, false FROM (
     SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE `+ofSpan+`
@@ -143,7 +143,7 @@ SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::u
 
 // miscounted finds deliveries whose attempts are not as many as they say. The one that ended a delivery is part of
 // its row. Few deliveries have more than one, so only those are looked at that have or should have some.
-func (l *reader) miscounted(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
+func (l *Reader) miscounted(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindMissingAttempt, `
 WITH made AS (
     SELECT delivery_id, count(*) AS n, max(number) AS last FROM attempts WHERE delivery_id >= $1 AND delivery_id < $2 GROUP BY delivery_id
@@ -160,7 +160,7 @@ WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3
 }
 
 // astray finds held deliveries of subscriptions that are not paused. A minute is left for the follower to set them free.
-func (l *reader) astray(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
+func (l *Reader) astray(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindAstray, `
 SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
 FROM deferrals d JOIN subscriptions s ON s.id = d.subscription_id
@@ -169,7 +169,7 @@ WHERE d.held AND NOT d.waits AND d.event_uid >= $1 AND d.event_uid < $2 AND s.st
 }
 
 // dropDuplicates leaves one row of a generation: the one with the id that the delivery has, else the oldest.
-func (l *reader) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error {
+func (l *Reader) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error {
 	keep := f.Delivery
 	if f.Generation == 0 {
 		keep = outcome.FirstDelivery(f.EventUID, f.Subscription)
@@ -186,7 +186,7 @@ func (l *reader) dropDuplicates(ctx context.Context, tx *sql.Tx, f Fault) error 
 
 // recount makes the attempts of a delivery as many as it says: surplus attempts go, and missing ones are said
 // to be lost.
-func (l *reader) recount(ctx context.Context, tx *sql.Tx, f Fault) error {
+func (l *Reader) recount(ctx context.Context, tx *sql.Tx, f Fault) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM attempts WHERE delivery_id = $1 AND number > $2`, f.Delivery, f.expected); err != nil {
 		return err
 	}

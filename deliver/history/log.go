@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -19,13 +19,13 @@ import (
 // Log reads what became of a subscription's deliveries, for APIs that show it in a form of their own: the newest
 // ones, pending and ended together, each with its last attempt.
 type Log struct {
-	*reader
+	*Reader
 	events eventReader
 }
 
 // NewLog makes a Log. Events may be nil if Data is not called and nothing is sealed; else their keys open answers.
 func NewLog(db *sql.DB, events eventReader) *Log {
-	return &Log{reader: newReader(db, keysOf(events)), events: events}
+	return &Log{Reader: NewReader(db, keysOf(events)), events: events}
 }
 
 // Logged is a delivery with its last attempt.
@@ -168,7 +168,7 @@ func (l *Log) Data(ctx context.Context, d Logged) ([]byte, error) {
 
 // Number returns the number of a delivery; false while the ledger does not know it.
 func (l *Log) Number(ctx context.Context, delivery uuid.UUID) (number int64, ok bool, err error) {
-	e, err := l.find(ctx, delivery, "")
+	e, err := l.Find(ctx, delivery, "")
 	if errors.Is(err, ledger.ErrNotFound) {
 		return 0, false, nil
 	}

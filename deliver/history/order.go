@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -34,15 +34,15 @@ func (r *routes) retryInOrder(ctx context.Context, e ledger.Entry) (uuid.UUID, e
 }
 
 // keyOf returns the key of an event for a subscription, if it has one.
-func (r *routes) keyOf(ctx context.Context, e ledger.Entry, event *Event) (key uuid.NullUUID, err error) {
-	if e.State == outcome.Pending || event.Test {
+func (r *routes) keyOf(ctx context.Context, e ledger.Entry, of *event.Event) (key uuid.NullUUID, err error) {
+	if e.State == outcome.Pending || of.Test {
 		return key, nil
 	}
 	source, err := r.ledger.OrderingKey(ctx, e.Subscription)
 	if err != nil || source == "" {
 		return key, err
 	}
-	if text, ok := subscriptions.KeyOf(source, event); ok {
+	if text, ok := subscriptions.KeyOf(source, of); ok {
 		key = uuid.NullUUID{UUID: ledger.OrderKey(text), Valid: true}
 	}
 	return key, nil

@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func keysOf(events eventReader) *tenantkeys.Keys {
 
 // routes answers for deliveries: reading them, and asking for one to be made again, sooner, or not at all.
 type routes struct {
-	*reader
+	*Reader
 	ledger *ledger.Ledger
 	events eventReader
 	now    func() time.Time
@@ -54,7 +54,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	r := &routes{reader: newReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events, now: deps.Now}
+	r := &routes{Reader: NewReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events, now: deps.Now}
 	op := func(method, path, id, summary string) huma.Operation {
 		return huma.Operation{
 			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},
@@ -133,8 +133,8 @@ type attemptJSON struct {
 	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
 }
 
-// present is an entry as the API shows it.
-func present(e ledger.Entry) deliveryJSON {
+// Present is an entry as the API shows it.
+func Present(e ledger.Entry) deliveryJSON {
 	d := deliveryJSON{
 		ID: e.ID, Number: e.Number, EventID: e.EventID, EventType: e.EventType, Subscription: e.Subscription, Generation: e.Generation,
 		State: e.State, Reason: e.Reason, Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
@@ -216,7 +216,7 @@ func (r *routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.SpanInput, filter{subscription: subscription, state: in.State})
+	return r.page(ctx, &in.SpanInput, Filter{Subscription: subscription, State: in.State})
 }
 
 func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOutput, error) {
@@ -224,7 +224,7 @@ func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOu
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.SpanInput, filter{subscription: subscription, state: string(outcome.Dead)})
+	return r.page(ctx, &in.SpanInput, Filter{Subscription: subscription, State: string(outcome.Dead)})
 }
 
 func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*listOutput, error) {
@@ -232,7 +232,7 @@ func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.SpanInput, filter{subscription: id, state: in.State})
+	return r.page(ctx, &in.SpanInput, Filter{Subscription: id, State: in.State})
 }
 
 // id reads the filter; empty is none.
@@ -247,7 +247,7 @@ func (in SubscriptionInput) id() (uuid.UUID, error) {
 	return id, nil
 }
 
-// subscription returns the id of a subscription that the caller may see.
+// Subscription returns the id of a subscription that the caller may see.
 func (r *routes) subscription(ctx context.Context, raw string) (uuid.UUID, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
@@ -257,7 +257,7 @@ func (r *routes) subscription(ctx context.Context, raw string) (uuid.UUID, error
 	if err != nil {
 		return uuid.Nil, err
 	}
-	ok, err := r.reader.owns(ctx, id, tenant)
+	ok, err := r.Reader.owns(ctx, id, tenant)
 	if err == nil && !ok {
 		err = api.NotFound()
 	}
@@ -265,31 +265,31 @@ func (r *routes) subscription(ctx context.Context, raw string) (uuid.UUID, error
 }
 
 // page reads the part of a list that is asked for.
-func (r *routes) page(ctx context.Context, in *SpanInput, f filter) (*listOutput, error) {
+func (r *routes) page(ctx context.Context, in *SpanInput, f Filter) (*listOutput, error) {
 	var err error
-	if f.tenant, err = api.TenantOrAny(ctx, ""); err != nil {
+	if f.Tenant, err = api.TenantOrAny(ctx, ""); err != nil {
 		return nil, err
 	}
-	if in.Event != "" && f.tenant == "" {
+	if in.Event != "" && f.Tenant == "" {
 		return nil, api.Invalid(api.At("query.tenant", "an event's id means nothing without its tenant"))
 	}
 	p, err := in.Page(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if f.after, err = p.AfterID(); err != nil {
+	if f.After, err = p.AfterID(); err != nil {
 		return nil, err
 	}
-	f.event, f.eventType, f.asc, f.limit = in.Event, in.EventType, p.Asc, p.Fetch()
-	f.since, f.until = api.Instant(in.Since), api.Instant(in.Until)
-	entries, cut, err := r.reader.list(ctx, f)
+	f.event, f.EventType, f.Asc, f.Limit = in.Event, in.EventType, p.Asc, p.Fetch()
+	f.Since, f.Until = api.Instant(in.Since), api.Instant(in.Until)
+	entries, cut, err := r.Reader.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	p.CutAt(cut)
 	items := make([]deliveryJSON, len(entries))
 	for i, e := range entries {
-		items[i] = present(e)
+		items[i] = Present(e)
 	}
 	list, err := api.ListOf(ctx, p, items, func(d deliveryJSON) string { return d.ID.String() })
 	if err != nil {
@@ -306,7 +306,7 @@ func (r *routes) get(ctx context.Context, in *IDInput) (*deliveryOutput, error) 
 	return r.show(ctx, e)
 }
 
-// find returns a delivery that the caller may see.
+// Find returns a delivery that the caller may see.
 func (r *routes) find(ctx context.Context, raw string) (ledger.Entry, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
@@ -316,7 +316,7 @@ func (r *routes) find(ctx context.Context, raw string) (ledger.Entry, error) {
 	if err != nil {
 		return ledger.Entry{}, err
 	}
-	e, err := r.reader.find(ctx, id, tenant)
+	e, err := r.Reader.Find(ctx, id, tenant)
 	if errors.Is(err, ledger.ErrNotFound) {
 		err = api.NotFound()
 	}
@@ -324,11 +324,11 @@ func (r *routes) find(ctx context.Context, raw string) (ledger.Entry, error) {
 }
 
 func (r *routes) show(ctx context.Context, e ledger.Entry) (*deliveryOutput, error) {
-	attempts, err := r.reader.attempts(ctx, e.Tenant, e.ID)
+	attempts, err := r.Reader.Attempts(ctx, e.Tenant, e.ID)
 	if err != nil {
 		return nil, err
 	}
-	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: present(e), Log: make([]attemptJSON, len(attempts))}}
+	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: Present(e), Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
 	}
@@ -352,7 +352,7 @@ func (r *routes) retry(ctx context.Context, in *IDInput) (*deliveryOutput, error
 	if err != nil {
 		return nil, err
 	}
-	if e, err = r.reader.find(ctx, id, e.Tenant); err != nil {
+	if e, err = r.Reader.Find(ctx, id, e.Tenant); err != nil {
 		return nil, err
 	}
 	return r.show(ctx, e)
@@ -376,7 +376,7 @@ func (r *routes) cancel(ctx context.Context, in *IDInput) (*deliveryOutput, erro
 	if err := r.ledger.Cancel(ctx, e.ID); err != nil {
 		return nil, err
 	}
-	if e, err = r.reader.find(ctx, e.ID, e.Tenant); err != nil {
+	if e, err = r.Reader.Find(ctx, e.ID, e.Tenant); err != nil {
 		return nil, err
 	}
 	return r.show(ctx, e)
@@ -407,7 +407,7 @@ func (r *routes) stats(ctx context.Context, in *IDInput) (*statsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.reader.stats(ctx, id, r.now().Add(-statsWindow))
+	s, err := r.Reader.stats(ctx, id, r.now().Add(-statsWindow))
 	if err != nil {
 		return nil, err
 	}
