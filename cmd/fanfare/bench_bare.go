@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -153,15 +152,6 @@ func (b *bareLoop) attempt(n int) webhook.Attempt {
 		Subscription: b.subs[n%len(b.subs)],
 		Number:       1,
 	}
-}
-
-// ownCPU is what this process has used.
-func ownCPU() time.Duration {
-	var use syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
-		return 0
-	}
-	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 // bareWindow has the bare loop post for so long.

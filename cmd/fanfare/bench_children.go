@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -41,9 +40,8 @@ func startChild(ctx context.Context, env []string, args ...string) (*child, erro
 	}
 	c.cmd.Env = append(c.cmd.Env, env...)
 	c.cmd.Stderr = c.stderr
-	// A Ctrl-C of the terminal is ours alone; we stop the children in our order.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
+	setApart(c.cmd)
+	c.cmd.Cancel = func() error { return terminate(c.cmd.Process) }
 	c.cmd.WaitDelay = drainTimeout + 5*time.Second
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -72,10 +70,10 @@ func (c *child) watch() {
 // and be ended by it.
 func (c *child) stop() error {
 	_ = c.stdin.Close()
-	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	_ = terminate(c.cmd.Process)
 	<-c.done
 	if exit, ok := errors.AsType[*exec.ExitError](c.err); ok {
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGTERM {
+		if wasTerminated(exit) {
 			return nil
 		}
 	}

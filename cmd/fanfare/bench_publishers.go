@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -108,17 +107,13 @@ func (l *benchLoad) closed(ctx context.Context, publishers int, length time.Dura
 // diskFlushes is how often the disk of a directory was told to make its writes last, by any process since the machine began;
 // 0 if that is not known.
 func diskFlushes(dir string) int64 {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return 0
-	}
-	of, ok := info.Sys().(*syscall.Stat_t)
+	device, ok := deviceOf(dir)
 	stats, err := os.ReadFile("/proc/diskstats")
 	if !ok || err != nil {
 		return 0
 	}
 	// Major and minor number as Linux packs them.
-	major, minor := of.Dev>>8&0xfff, of.Dev&0xff|of.Dev>>12&0xfff00
+	major, minor := device>>8&0xfff, device&0xff|device>>12&0xfff00
 	const flushes = 18 // the column of completed flushes
 	for line := range strings.Lines(string(stats)) {
 		f := strings.Fields(line)

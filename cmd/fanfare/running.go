@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // running says where a process of `fanfare all` can be reached. It lies in the data directory, for this
@@ -77,8 +78,11 @@ func writeFile(name string, content []byte) (err error) {
 	return syncDir(filepath.Dir(name))
 }
 
-// syncDir puts a directory's entries on disk.
+// syncDir puts a directory's entries on disk. Windows refuses to sync a directory; NTFS keeps a journal of its entries.
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,16 +37,37 @@ func archive(of source, b binary, out string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	entries = append(entries, entry{filepath.Base(b.Path), 0o755, data})
-	name := fmt.Sprintf("fanfare_%s_%s_%s.tar.gz", of.Version, b.OS, b.Arch)
+	entries = append(entries, entry{b.program(), 0o755, data})
+	name, write := fmt.Sprintf("fanfare_%s_%s_%s", of.Version, b.OS, b.Arch), writeTarGz
+	if b.OS == "windows" {
+		name, write = name+".zip", writeZip
+	} else {
+		name += ".tar.gz"
+	}
 	f, err := os.Create(filepath.Join(out, name))
 	if err != nil {
 		return "", err
 	}
-	if err := writeTarGz(f, entries, of.Date); err != nil {
+	if err := write(f, entries, of.Date); err != nil {
 		return "", err
 	}
 	return name, f.Close()
+}
+
+func writeZip(w io.Writer, entries []entry, at time.Time) error {
+	z := zip.NewWriter(w)
+	for _, e := range entries {
+		h := &zip.FileHeader{Name: e.Name, Method: zip.Deflate, Modified: at}
+		h.SetMode(e.Mode)
+		f, err := z.CreateHeader(h)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(e.Data); err != nil {
+			return err
+		}
+	}
+	return z.Close()
 }
 
 func writeTarGz(w io.Writer, entries []entry, at time.Time) error {

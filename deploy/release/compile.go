@@ -14,9 +14,17 @@ type platform struct{ OS, Arch string }
 
 func (p platform) String() string { return p.OS + "/" + p.Arch }
 
-// platforms are those that Fanfare runs on. Windows is none: the embedded servers need Unix's file locks and process groups.
+// platforms are those that Fanfare runs on. On Windows it has no private Postgres.
 var platforms = []platform{
-	{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"},
+	{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}, {"windows", "amd64"}, {"windows", "arm64"},
+}
+
+// program is the file name of the binary.
+func (p platform) program() string {
+	if p.OS == "windows" {
+		return "fanfare.exe"
+	}
+	return "fanfare"
 }
 
 // binary is a built fanfare.
@@ -27,7 +35,7 @@ type binary struct {
 
 // compile builds a static binary that knows its version, commit and date.
 func compile(ctx context.Context, of source, p platform, dir string) (binary, error) {
-	b := binary{p, filepath.Join(dir, "fanfare")}
+	b := binary{p, filepath.Join(dir, p.program())}
 	path, err := filepath.Abs(b.Path)
 	if err != nil {
 		return b, err

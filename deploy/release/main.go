@@ -71,7 +71,7 @@ func pack(of source, built []binary, out string) error {
 			return err
 		}
 		archives[b.platform] = name
-		if err := bill(of, b, filepath.Join(out, strings.TrimSuffix(name, ".tar.gz")+".cdx.json")); err != nil {
+		if err := bill(of, b, filepath.Join(out, strings.TrimSuffix(strings.TrimSuffix(name, ".tar.gz"), ".zip")+".cdx.json")); err != nil {
 			return err
 		}
 		if b.OS == "linux" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,6 +98,9 @@ func TestArtifacts(t *testing.T) {
 	for _, p := range []string{"darwin_amd64", "darwin_arm64", "linux_amd64", "linux_arm64"} {
 		want = append(want, "fanfare_1.2.3_"+p+".tar.gz", "fanfare_1.2.3_"+p+".cdx.json")
 	}
+	for _, p := range []string{"windows_amd64", "windows_arm64"} {
+		want = append(want, "fanfare_1.2.3_"+p+".zip", "fanfare_1.2.3_"+p+".cdx.json")
+	}
 	want = append(want, "fanfare_1.2.3_amd64.deb", "fanfare_1.2.3_arm64.deb", "fanfare-1.2.3-1.x86_64.rpm", "fanfare-1.2.3-1.aarch64.rpm")
 	var got []string
 	entries, err := os.ReadDir(dir)
@@ -139,6 +143,23 @@ func knows(t *testing.T, answer string) {
 		if got[name] != want {
 			t.Errorf("%s: got %q, want %q", name, got[name], want)
 		}
+	}
+}
+
+// Windows gets a zip file with a program that it can start.
+func TestArchiveOfWindows(t *testing.T) {
+	t.Parallel()
+	z, err := zip.OpenReader(filepath.Join(dist(t), "fanfare_1.2.3_windows_amd64.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	var got []string
+	for _, f := range z.File {
+		got = append(got, f.Name)
+	}
+	if want := []string{"LICENSE", "README.md", "CHANGELOG.md", "fanfare.exe"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -79,6 +79,12 @@ func report(t *testing.T, h *history) {
 	}
 	t.Logf("%d requests, %d events accepted; %d arrivals, %d deliveries, %d delivered; %d duplicates, at most %d",
 		len(h.requests), len(x.accepted), len(h.arrivals), len(h.deliveries), delivered, duplicates, bound)
+	repeats := x.repeats()
+	var each strings.Builder
+	for i, f := range h.faults {
+		fmt.Fprintf(&each, "\n  %-40s %6d of %d", f.name, repeats[i], f.worksInFlight)
+	}
+	t.Logf("duplicates after each fault, and how many there may be:%s", each.String())
 	slowest := map[string]time.Duration{}
 	for _, f := range h.faults {
 		slowest[f.name] = max(slowest[f.name], f.recovered.Sub(f.healed))

@@ -244,6 +244,26 @@ func (x *index) duplicates() (total, bound int) {
 	return total, bound
 }
 
+// repeats counts the duplicates that arrived after each fault and before the next one.
+func (x *index) repeats() []int {
+	counts := make([]int, len(x.faults))
+	for d, list := range x.arrived {
+		extra := x.extra(d)
+		for i := len(list) - 1; i > 0 && extra > 0; i, extra = i-1, extra-1 { // The last are the repeats.
+			at := -1
+			for n, f := range x.faults {
+				if f.injected.Add(-time.Second).Before(list[i].at) {
+					at = n
+				}
+			}
+			if at >= 0 {
+				counts[at]++
+			}
+		}
+	}
+	return counts
+}
+
 // late is how much later than its timestamp a request may arrive on a busy machine; a process that is stopped between the
 // two adds the length of the fault.
 const late = 10 * time.Second

@@ -9,8 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
-	"syscall"
 )
 
 // Class says what kind of failure an error of the client is. The words are those of an attempt's reason in the API.
@@ -101,9 +101,7 @@ func isTLS(err error) bool {
 }
 
 func isReset(err error) bool {
-	for _, end := range []error{
-		syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
-	} {
+	for _, end := range slices.Concat(connectionEnds, []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed}) {
 		if errors.Is(err, end) {
 			return true
 		}
@@ -134,7 +132,7 @@ func Describe(err error) string {
 		if proxy, ok := errors.AsType[*proxyError](err); ok {
 			return proxy.describe()
 		}
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		if errors.Is(err, connectionRefused) {
 			return "connection refused"
 		}
 		return "no connection could be made"

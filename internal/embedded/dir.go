@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrLocked says that another process uses the data directory.
@@ -21,7 +19,7 @@ type dirLock struct{ file *os.File }
 // Close gives the directory free. To close the file would not do: a child that is just being started has
 // a copy of it for a moment, and the lock lives as long as that.
 func (l *dirLock) Close() error {
-	if err := unix.Flock(int(l.file.Fd()), unix.LOCK_UN); err != nil {
+	if err := unlock(l.file); err != nil {
 		return fmt.Errorf("unlock the data directory: %w", err)
 	}
 	return l.file.Close()
@@ -37,10 +35,7 @@ func lockDir(dir string) (*dirLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
-		}
+	if err := tryLock(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w (stop it, or set another FANFARE_DATA_DIR)", dir, err), f.Close())
 	}
 	return &dirLock{f}, nil

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -24,11 +22,11 @@ type Disk struct {
 
 // NewDisk makes the Disk of a directory. Of a small volume at most a twentieth is reserved; 0 reserves nothing.
 func NewDisk(dir string, reserve int64) (*Disk, error) {
-	var volume unix.Statfs_t
-	if err := unix.Statfs(dir, &volume); err != nil {
+	_, total, err := volume(dir)
+	if err != nil {
 		return nil, fmt.Errorf("measure the volume of %s: %w", dir, err)
 	}
-	return &Disk{dir, min(reserve, int64(volume.Blocks)*int64(volume.Bsize)/20)}, nil
+	return &Disk{dir, min(reserve, total/20)}, nil
 }
 
 // Room returns an error that says why, if less than the reserve is free.
@@ -46,11 +44,11 @@ func (d *Disk) Room() error {
 
 // FreeSpace returns how many bytes an ordinary user may still write on the volume of dir.
 func FreeSpace(dir string) (int64, error) {
-	var volume unix.Statfs_t
-	if err := unix.Statfs(dir, &volume); err != nil {
+	free, _, err := volume(dir)
+	if err != nil {
 		return 0, fmt.Errorf("measure the volume of %s: %w", dir, err)
 	}
-	return int64(volume.Bavail) * int64(volume.Bsize), nil
+	return free, nil
 }
 
 // Supervise restarts the server after its disk was full, once there is room again, until ctx ends. A stream whose write

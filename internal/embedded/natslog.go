@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 )
 
 // natsLogger hands the server's words to slog. Notices become debug lines: at each start there are dozens.
@@ -45,8 +44,10 @@ func (l *natsLogger) failure(format string, v []any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, v...))
 	l.mu.Lock()
 	l.last = text
-	if strings.Contains(text, syscall.ENOSPC.Error()) {
-		l.full.Store(true)
+	for _, full := range diskFull {
+		if strings.Contains(text, full.Error()) {
+			l.full.Store(true)
+		}
 	}
 	l.mu.Unlock()
 	l.log.Error(text)
