@@ -175,6 +175,43 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	}
 }
 
+// A delivery that two workers made at once ends by the first attempt of one after the other has made a second: it counts both.
+func TestASuccessCountsTheAttemptsOfAnotherWorker(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := ledger.New(r.db)
+	for _, tt := range []struct {
+		name  string
+		step  int // of the success: it knew of no row, or had a lease
+		order [3]int
+	}{
+		{"after both", 1, [3]int{0, 1, 2}}, {"between", 1, [3]int{0, 2, 1}}, {"after both, leased", 2, [3]int{0, 1, 2}}, {"between, leased", 2, [3]int{0, 2, 1}},
+	} {
+		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t", Subscription: uuid.New(), Created: time.Now()}}
+		var records []*outcome.Record
+		for i, as := range []outcome.Outcome{outcome.Later, outcome.Later, outcome.Delivered} {
+			rec := f.record(as, outcome.ReasonServer, time.Now())
+			rec.Step, rec.Attempts = 1+2*i, i+1
+			if as == outcome.Delivered {
+				rec.Step, rec.Attempts = tt.step, 1
+			}
+			rec.Attempt = &outcome.Made{Number: rec.Attempts, StartedAt: time.Now(), Micros: 5, Status: 500, Reason: rec.Reason}
+			records = append(records, rec)
+		}
+		for _, i := range tt.order {
+			if err := l.Write(t.Context(), []*outcome.Record{records[i]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.DropLeftovers(t.Context(), []uuid.UUID{f.Delivery}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := r.found(f.Delivery, f.EventUID), "delivered after 2, attempts 2, events 0"; got != want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, want)
+		}
+	}
+}
+
 // What a worker says that lost its lease is void, unless it says that it delivered.
 func TestALateWordIsVoid(t *testing.T) {
 	t.Parallel()

@@ -11,11 +11,11 @@ import (
 )
 
 // addAttempts writes attempts that are not part of the row of a delivery that ended: those that did not end it, and those
-// that were under way when it was ended by something else. The latter are returned, as the delivery has one attempt more
-// than it knows. Nothing is kept of what an attempt brings back whose event was erased meanwhile.
+// that were under way when it was ended by something else. It returns those whose number is beyond the attempts that the ended
+// delivery counts: it was cancelled, or another worker ended it, while they were under way. Nothing is kept of what an attempt brings back whose event was erased meanwhile.
 const addAttempts = `
 WITH o AS MATERIALIZED (
-    SELECT u.*, coalesce(e.started_at IS NULL AND e.attempts < u.number, false) AS late,
+    SELECT u.*, coalesce((e.started_at IS NULL OR NOT u.last) AND e.attempts < u.number, false) AS late,
         coalesce(e.state = 'cancelled' AND EXISTS (SELECT FROM events v WHERE v.uid = e.event_uid AND v.erased_at IS NOT NULL), false) AS erased
     FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[], $9::bool[])
         AS u (id, number, started_at, duration_us, status, error, response, reason, last)
@@ -30,7 +30,7 @@ WITH o AS MATERIALIZED (
 SELECT id, number FROM o WHERE late`
 
 // countLate tells a delivery of an attempt that came back after its end.
-const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND started_at IS NULL AND attempts < $2`
+const countLate = `UPDATE deliveries SET attempts = $2 WHERE id = $1 AND attempts < $2`
 
 // addAttempts writes the attempts of records.
 func (l *Ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*outcome.Record) error {

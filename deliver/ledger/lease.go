@@ -53,10 +53,15 @@ RETURNING d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscr
     EXISTS (SELECT FROM deliveries e WHERE e.id = d.id OFFSET 0), d.reason = 'rate_limited', d.order_key IS NOT NULL, d.by_hand,
     d.lapses, d.excused`
 
-// DropLeftovers removes rows whose deliveries ended.
+// DropLeftovers removes rows whose deliveries ended. A delivery that was made twice at once may have ended by its first attempt
+// after a later one was recorded: it counts that as well.
 const dropLeftovers = `
-DELETE FROM deferrals d USING unnest($1::uuid[]) AS o (id)
-WHERE d.id = o.id AND EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)`
+WITH gone AS (
+    DELETE FROM deferrals d USING unnest($1::uuid[]) AS o (id)
+    WHERE d.id = o.id AND EXISTS (SELECT FROM deliveries e WHERE e.id = d.id)
+    RETURNING d.id, d.attempts
+)
+UPDATE deliveries e SET attempts = g.attempts FROM gone g WHERE e.id = g.id AND e.attempts < g.attempts`
 
 // GiveBack ends leases early. Each says after how many milliseconds the delivery is due again.
 const giveBack = `

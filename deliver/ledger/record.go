@@ -32,12 +32,12 @@ WITH o AS MATERIALIZED (
         attempts, created_at, ended_at, started_at, duration_us, status, error, response, step)
 ), gone AS (
     DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
-    RETURNING d.id, d.number, d.order_key
+    RETURNING d.id, d.number, d.order_key, d.attempts
 ), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error, response)
 SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
-    o.subscription_id, o.generation, o.state, o.reason, o.attempts, o.created_at, o.ended_at, o.started_at,
+    o.subscription_id, o.generation, o.state, o.reason, greatest(o.attempts, g.attempts), o.created_at, o.ended_at, o.started_at,
     o.duration_us, o.status, o.error, o.response
 FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
 WHERE g.id IS NOT NULL OR d.id IS NULL
