@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
 // What is read of the stream at once. As long as the broker reads a batch, nothing is stored in that stream: few messages
@@ -73,13 +76,34 @@ func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yie
 
 // ends are the places of the first and the last message in the stream.
 func (r *Reader) ends(ctx context.Context) (first, last uint64, err error) {
+	state, err := r.state(ctx)
+	return state.FirstSeq, state.LastSeq, err
+}
+
+func (r *Reader) state(ctx context.Context) (natsjs.StreamState, error) {
 	stream, err := r.open(ctx)
 	if err != nil {
-		return 0, 0, err
+		return natsjs.StreamState{}, err
 	}
 	info, err := stream.Info(ctx)
 	if err != nil {
-		return 0, 0, fmt.Errorf("look at stream %s: %w", Stream, err)
+		return natsjs.StreamState{}, fmt.Errorf("look at stream %s: %w", Stream, jetstream.Classify(err))
 	}
-	return info.State.FirstSeq, info.State.LastSeq, nil
+	return info.State, nil
+}
+
+// Oldest is where the events begin that can be sent again.
+type Oldest struct {
+	Seq uint64    // events before this place have left the stream
+	At  time.Time // when the oldest event was accepted; zero if the stream is empty
+}
+
+// Oldest asks how far back events can be sent again.
+func (r *Reader) Oldest(ctx context.Context) (Oldest, error) {
+	state, err := r.state(ctx)
+	o := Oldest{Seq: state.FirstSeq}
+	if state.Msgs > 0 {
+		o.At = state.FirstTime.UTC()
+	}
+	return o, err
 }

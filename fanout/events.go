@@ -112,7 +112,7 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.
 	err = postgres.Each(rows, err, func() error {
 		var asked bool
 		var nth int
-		r, err := ScanRecorded(wider{rows, []any{&asked, &nth}})
+		r, err := ScanRecorded(Wider{rows, []any{&asked, &nth}})
 		if err != nil {
 			return err
 		}
@@ -130,13 +130,14 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.
 	return list, cut, nil
 }
 
-// wider scans a row that has more columns at its end.
-type wider struct {
-	row  interface{ Scan(...any) error }
-	more []any
+// Wider scans a row that has more columns at its end.
+type Wider struct {
+	Row  interface{ Scan(...any) error }
+	More []any
 }
 
-func (w wider) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more...)...) }
+// Scan scans the columns and those at the end.
+func (w Wider) Scan(dest ...any) error { return w.Row.Scan(append(dest, w.More...)...) }
 
 // errNoEvent says that the ledger has no such event.
 var errNoEvent = errors.New("no such event")

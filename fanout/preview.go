@@ -49,6 +49,7 @@ type previewJSON struct {
 	Matched  int          `json:"matched"`
 	PerDay   int          `json:"per_day" doc:"What that makes in a day"`
 	Samples  []sampleJSON `json:"samples" doc:"The last ones that match, newest first"`
+	Oldest   *time.Time   `json:"oldest_replayable_at" doc:"Events accepted before this time have left the stream and were not examined; null if there is none"`
 }
 
 type sampleJSON struct {
@@ -93,16 +94,19 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 // or ctx ends.
 func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscriptions.Subscription) (previewJSON, error) {
 	p := previewJSON{Samples: []sampleJSON{}}
-	first, _, err := r.Reader.ends(ctx)
+	from, err := r.Reader.Oldest(ctx)
 	if err != nil {
 		return p, err
+	}
+	if !from.At.IsZero() {
+		p.Oldest = &from.At
 	}
 	var newest []Recorded // of those that match
 	oldest := r.Now()
 	size := previewFirst
 	for page := (filter{tenant: tenant}); p.Examined < last; size = min(2*size, previewPage) {
 		page.limit = min(size, last-p.Examined)
-		rows, matching, err := r.look(ctx, &page, first, sub)
+		rows, matching, err := r.look(ctx, &page, from.Seq, sub)
 		if err != nil && (ctx.Err() == nil || p.Examined == 0) {
 			return p, err
 		}

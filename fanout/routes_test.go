@@ -372,6 +372,9 @@ func TestPreviewIsWhatWouldHaveMatched(t *testing.T) {
 	} {
 		got := ask("acme", "POST", "/v1/subscriptions/preview", test.body, 200)
 		samples := got["samples"].([]any)
+		if at, err := time.Parse(time.RFC3339, fmt.Sprint(got["oldest_replayable_at"])); err != nil || time.Since(at) > time.Hour {
+			t.Errorf("%s: the oldest event is of %v", test.body, got["oldest_replayable_at"])
+		}
 		if got["examined"] != test.examined || got["matched"] != test.matched || len(samples) != int(min(test.matched, 10)) {
 			t.Errorf("%s: examined %v, matched %v, %d samples; want %v and %v", test.body, got["examined"], got["matched"], len(samples), test.examined, test.matched)
 			continue

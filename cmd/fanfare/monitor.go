@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
@@ -37,6 +38,8 @@ type monitor struct {
 	durability *prometheus.GaugeVec // state
 	overdue    prometheus.Gauge
 	oldest     prometheus.Gauge
+	replayable prometheus.Gauge
+	events     *fanout.Reader
 
 	last readiness // the last one logged
 }
@@ -54,6 +57,8 @@ func newMonitor(o *ops, g ground, ring *seal.Ring) *monitor {
 		durability: gauge("durability", "1 for how durable accepted events are now.", "state"),
 		overdue:    gauge("deferrals_overdue", "Deliveries that have been due for more than a minute; counting ends at 100000.").WithLabelValues(),
 		oldest:     gauge("deferrals_overdue_seconds", "For how long the oldest of them has been due; 0: there is none.").WithLabelValues(),
+		replayable: gauge("oldest_replayable_timestamp_seconds", "When the oldest event was accepted that is still in EVENTS: a replay, a preview or since reaches back to here; 0: the stream is empty.").WithLabelValues(),
+		events:     fanout.NewReader(g.js),
 		last:       readiness{Dependencies: map[string]string{}, Durability: "synced"},
 	}
 	gauge("build_info", "1, with the version and the role of the process.", "version", "role", "go").
@@ -121,6 +126,17 @@ func (m *monitor) look(ctx context.Context) {
 		m.overdue.Set(float64(count))
 		m.oldest.Set(oldest)
 	}
+	if oldest, err := m.events.Oldest(ctx); err == nil {
+		m.replayable.Set(seconds(oldest.At))
+	}
+}
+
+// seconds is a time as metrics have it; 0 for none.
+func seconds(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
+	}
+	return float64(at.UnixMilli()) / 1000
 }
 
 // tell logs changes.

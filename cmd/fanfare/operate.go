@@ -51,7 +51,7 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	replays := replay.Routes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas}
 	replays.Register(to)
 	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, history.NewCounts(sh.db).Usage)
-	sh.store.OnSince(replay.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Quotas: sh.quotas}.Begin)
+	sh.store.OnSince(replay.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Oldest: sh.reader.Oldest, Quotas: sh.quotas}.Begin)
 	sh.auditor(nil).Register(to)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -32,7 +33,7 @@ func newBackfilling(t *testing.T) *replaying {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Store.OnSince(replay.Backfill{DB: h.DB, MaxAge: eventsAge, Quotas: quotas}.Begin)
+	h.Store.OnSince(replay.Backfill{DB: h.DB, MaxAge: eventsAge, Oldest: fanout.NewReader(h.JS).Oldest, Quotas: quotas}.Begin)
 	h.desk = fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory}.Register, func(to huma.API) { subscriptions.Routes(to, h.Store) })
 	return h
 }
@@ -196,4 +197,38 @@ func (h *replaying) acknowledge(stream, durable string) {
 	if err != nil {
 		h.T.Fatal(err)
 	}
+}
+
+// What left the stream is counted, and a since that would need it is refused with the time from which on all is there.
+func TestThePastThatLeftTheStreamIsNamed(t *testing.T) {
+	t.Parallel()
+	h := newBackfilling(t)
+	h.past(10)
+	from := time.Now().Add(-time.Hour)
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), natsjs.WithPurgeSequence(5)); err != nil {
+		t.Fatal(err)
+	}
+	sub := h.Subscribe("acme", "order.*")
+	h.replayer()
+	if v := h.done(h.start(sub, map[string]any{"only": "all"}).ID); v.Gone != 4 || v.Matched != 6 || v.Sent != 6 {
+		t.Errorf("the replay is %+v, want 4 of 10 unreachable", v)
+	}
+	var problem struct {
+		Errors []struct{ Location, Message string }
+	}
+	body := map[string]any{"name": "late", "url": "https://example.com/", "event_types": []string{"order.*"}, "since": from}
+	h.desk.Call("acme", "POST", "/v1/subscriptions", body, 422, &problem)
+	if len(problem.Errors) != 1 || problem.Errors[0].Location != "body.since" || !strings.Contains(problem.Errors[0].Message, "left the stream") {
+		t.Errorf("a since before the stream is refused with %+v", problem)
+	}
+	oldest, err := fanout.NewReader(h.JS).Oldest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.born(oldest.At)
+	h.desk.Call("globex", "POST", "/v1/subscriptions", body, 201, nil) // Nothing of this tenant left.
 }

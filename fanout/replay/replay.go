@@ -45,6 +45,7 @@ type replay struct {
 	state        replayState
 	counted      bool
 	matched      int64
+	unreachable  int64
 	sent         int64
 	place        uuid.UUID       // the last event or dead letter that was looked at
 	lastSeq      sql.Null[int64] // of one that makes missing deliveries: the last place in the stream that it looks at
@@ -87,7 +88,7 @@ func (r Routes) Register(to huma.API) {
 		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
 	api.Register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
 		"`matched` grows while it is counting; `sent` counts the deliveries that it has made. It ends with less sent than matched "+
-			"if some were sent otherwise meanwhile, or their bytes left the stream."))
+			"if some were sent otherwise meanwhile, or their bytes left the stream. `unreachable` counts those whose bytes had left it before."))
 	api.Register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
 		"What was to be sent within a second may still be."))
 	api.Register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
@@ -102,6 +103,7 @@ type replayJSON struct {
 	ID           uuid.UUID   `json:"id"`
 	State        replayState `json:"state" enum:"counting,running,paused,done,cancelled"`
 	Matched      int64       `json:"matched" doc:"How many deliveries it is to make; grows while it is counting"`
+	Unreachable  int64       `json:"unreachable" doc:"How many deliveries it does not make because the bytes of their events have left the stream"`
 	Sent         int64       `json:"sent" doc:"How many it has made so far; each is a delivery of its own"`
 	Rate         int         `json:"rate" doc:"Deliveries per second"`
 	Subscription *uuid.UUID  `json:"subscription_id"`
@@ -115,7 +117,7 @@ type replayJSON struct {
 
 func (r *replay) output() *replayOutput {
 	out := &replayOutput{Body: replayJSON{
-		ID: r.id, State: r.state, Matched: r.matched, Sent: r.sent, Rate: r.rate, Only: string(r.only),
+		ID: r.id, State: r.state, Matched: r.matched, Unreachable: r.unreachable, Sent: r.sent, Rate: r.rate, Only: string(r.only),
 		Since: r.span.Since.UTC(), Until: r.span.Until.UTC(), DryRun: r.dryRun, CreatedAt: r.createdAt.UTC(),
 	}}
 	if r.subscription.Valid {

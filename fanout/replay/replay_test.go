@@ -23,6 +23,7 @@ type replayView struct {
 	ID      uuid.UUID `json:"id"`
 	State   string    `json:"state"`
 	Matched int       `json:"matched"`
+	Gone    int       `json:"unreachable"`
 	Sent    int       `json:"sent"`
 	Rate    int       `json:"rate"`
 }

@@ -177,7 +177,7 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 // write counts or sends a stretch and returns how long to wait.
 func (r *Replayer) write(ctx context.Context, p *replay, of stretch) (time.Duration, error) {
 	if p.state == replayCounting {
-		n, err := r.again.Count(ctx, p.only, of.list)
+		n, err := r.tally(ctx, p, of)
 		if err != nil {
 			return 0, err
 		}
@@ -185,6 +185,15 @@ func (r *Replayer) write(ctx context.Context, p *replay, of stretch) (time.Durat
 	}
 	wait, err := r.store.send(ctx, p, r.worker, of, r.again)
 	return min(wait-replayAhead, replayPoll), err
+}
+
+// tally counts the deliveries of a stretch, and those that cannot be made.
+func (r *Replayer) tally(ctx context.Context, p *replay, of stretch) (n tally, err error) {
+	if n.matched, err = r.again.Count(ctx, p.only, of.list); err != nil || len(of.gone) == 0 {
+		return n, err
+	}
+	n.unreachable, err = r.again.Count(ctx, p.only, of.gone)
+	return n, err
 }
 
 // putInOrder gives those deliveries of a replay their key whose subscriptions ask for an order.

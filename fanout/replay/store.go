@@ -34,14 +34,14 @@ type replayStore struct {
 
 func newReplayStore(db *sql.DB) *replayStore { return &replayStore{db: db} }
 
-const replayColumns = `id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, counted, matched, sent,
+const replayColumns = `id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, counted, matched, unreachable, sent,
 	place, last_seq, created_at, ended_at`
 
 func scanReplay(row interface{ Scan(...any) error }) (*replay, error) {
 	p := &replay{}
 	var types pq.StringArray
 	err := row.Scan(&p.id, &p.tenant, &p.subscription, &p.only, &p.span.Since, &p.span.Until, &p.eventID, &types, &p.rate, &p.dryRun,
-		&p.state, &p.counted, &p.matched, &p.sent, &p.place, &p.lastSeq, &p.createdAt, &p.endedAt)
+		&p.state, &p.counted, &p.matched, &p.unreachable, &p.sent, &p.place, &p.lastSeq, &p.createdAt, &p.endedAt)
 	p.types = types
 	return p, err
 }
@@ -163,14 +163,17 @@ UPDATE replays SET last_seq = $3, until = greatest(until, $4) WHERE id = $1 AND 
 	return onlyMine(res, err, "bound replay")
 }
 
-// counted adds to what a replay will send. At the end of the span sending begins, from the beginning.
-func (s *replayStore) count(ctx context.Context, p *replay, worker string, of stretch, n int) error {
+// tally is what a replay makes of a stretch, and what it cannot make.
+type tally struct{ matched, unreachable int }
+
+// count adds to what a replay will send. At the end of the span sending begins, from the beginning.
+func (s *replayStore) count(ctx context.Context, p *replay, worker string, of stretch, n tally) error {
 	res, err := s.db.ExecContext(ctx, `
-UPDATE replays SET matched = matched + $3,
+UPDATE replays SET matched = matched + $3, unreachable = unreachable + $6,
     place = CASE WHEN $5 THEN '00000000-0000-0000-0000-000000000000' ELSE $4::uuid END, counted = $5,
     state = CASE WHEN NOT $5 THEN state WHEN dry_run THEN 'done' ELSE 'running' END,
     ended_at = CASE WHEN $5 AND dry_run THEN now() END
-WHERE id = $1 AND worker = $2 AND state = 'counting'`, p.id, worker, n, of.place, of.last)
+WHERE id = $1 AND worker = $2 AND state = 'counting'`, p.id, worker, n.matched, of.place, of.last, n.unreachable)
 	return onlyMine(res, err, "count replay")
 }
 
@@ -225,19 +228,23 @@ WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
 	return wait, err
 }
 
-// events returns events of a tenant in the order of their keys.
-func (s *replayStore) events(ctx context.Context, p *replay, limit int) ([]fanout.Recorded, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT `+fanout.RecordedColumns+` FROM events
+// past is an event of the ledger; gone, if its bytes are nowhere.
+type past struct {
+	fanout.Recorded
+	gone bool
+}
+
+// events returns events of a tenant in the order of their keys. First is the first place of the stream.
+func (s *replayStore) events(ctx context.Context, p *replay, limit int, first uint64) ([]past, error) {
+	rows, err := s.db.QueryContext(ctx, `
+SELECT `+fanout.RecordedColumns+`, seq < $10 AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = events.uid) FROM events
 WHERE tenant = $1 AND uid > $2 AND uid >= $3 AND uid < $4 AND accepted_at >= $5 AND accepted_at < $6 AND erased_at IS NULL
     AND (cardinality($7::text[]) = 0 OR type = ANY ($7)) AND ($9::bigint IS NULL OR seq <= $9)
 ORDER BY uid LIMIT $8`, p.tenant, p.place, event.FirstUID(p.span.Since), event.FirstUID(p.span.Until.Add(time.Millisecond)),
-		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit, p.lastSeq)
-	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (fanout.Recorded, error) {
-		r, err := fanout.ScanRecorded(rows)
-		if err != nil {
-			return r, err
-		}
-		return r, nil
+		p.span.Since, p.span.Until, pq.StringArray(append([]string{}, p.types...)), limit, p.lastSeq, int64(first))
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (e past, err error) {
+		e.Recorded, err = fanout.ScanRecorded(fanout.Wider{Row: rows, More: []any{&e.gone}})
+		return e, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list events to send again: %w", err)

@@ -14,6 +14,7 @@ import (
 // stretch is the next part of a replay.
 type stretch struct {
 	list  []ledger.Again
+	gone  []ledger.Again // cannot be made: the bytes of their events are nowhere
 	place uuid.UUID
 	last  bool
 }
@@ -40,14 +41,32 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 		of.list, of.last = list, len(list) < limit
 		return of, err
 	}
-	rows, err := r.store.events(ctx, p, limit)
+	oldest, err := r.Reader.Oldest(ctx)
 	if err != nil {
 		return of, err
 	}
-	if len(rows) > 0 {
-		of.place = rows[len(rows)-1].UID
+	page, err := r.store.events(ctx, p, limit, oldest.Seq)
+	if err != nil {
+		return of, err
 	}
-	of.last = len(rows) < limit
+	if len(page) > 0 {
+		of.place = page[len(page)-1].UID
+	}
+	of.last = len(page) < limit
+	again := func(row fanout.Recorded) ledger.Again {
+		return ledger.Again{
+			Tenant: row.Tenant, EventUID: row.UID, EventID: row.ID, EventType: row.Type, Seq: row.Seq, Subscription: sub.ID, Place: row.UID,
+		}
+	}
+	candidate := r.Directory.Candidate(sub)
+	var rows []fanout.Recorded
+	for _, row := range page {
+		if !row.gone {
+			rows = append(rows, row.Recorded)
+		} else if may, _ := candidate.WouldByType(row.Tenant, row.Type); may && !row.Targeted.V {
+			of.gone = append(of.gone, again(row.Recorded))
+		}
+	}
 	var remember func(*deliver.Event)
 	if p.state == replayRunning {
 		remember = r.Remember
@@ -57,9 +76,7 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 		return of, err
 	}
 	for _, row := range matching {
-		of.list = append(of.list, ledger.Again{
-			Tenant: row.Tenant, EventUID: row.UID, EventID: row.ID, EventType: row.Type, Seq: row.Seq, Subscription: sub.ID, Place: row.UID,
-		})
+		of.list = append(of.list, again(row))
 	}
 	return of, nil
 }
