@@ -13,14 +13,15 @@ import (
 	"github.com/fanfarehq/fanfare/internal/crashpoint"
 )
 
-// TestCrashPoints makes a process die at each place where a crash matters, and fails if one is never reached; then it kills NATS
-// and Postgres. It is the short form of the suite. The long form also makes processes stall and fail.
+// TestCrashPoints has a process for each place where a crash matters, which fails, then stalls and then dies there, and fails if
+// one is never reached; then it kills NATS and Postgres. It is the short form of the suite. In the long form other processes do
+// one of the three alone.
 func TestCrashPoints(t *testing.T) {
-	actions := []string{"kill"}
-	if *minutes > 0 {
-		actions = []string{"kill", "fail", "stall"}
+	if *minutes == 0 {
+		visit(t, "fail", "stall", "kill")
+		return
 	}
-	for _, action := range actions {
+	for _, action := range []string{"kill", "fail", "stall"} {
 		t.Run(action, func(t *testing.T) { visit(t, action) })
 	}
 }
@@ -29,7 +30,7 @@ func TestCrashPoints(t *testing.T) {
 const whole = 4
 
 // visit has a process for each crash point, all at once, beside whole ones.
-func visit(t *testing.T, action string) {
+func visit(t *testing.T, actions ...string) {
 	path, err := breakable()
 	if err != nil {
 		t.Fatalf("build: %v", err)
@@ -41,8 +42,15 @@ func visit(t *testing.T, action string) {
 		if point == crashpoint.DeliverHandedOff || point == crashpoint.DeliverClaimed {
 			n = 1 // Seldom reached.
 		}
-		w.add(path, role, i, "FANFARE_DELIVER_HAND_OFF=100ms", "FANFARE_TEST_CRASH_LOG="+filepath.Join(logs, point),
-			fmt.Sprintf("FANFARE_TEST_CRASH_POINT=%s %s %d", point, action, n))
+		what := point
+		for j, action := range actions {
+			what += fmt.Sprintf(" %s %d", action, n+j)
+		}
+		env := []string{"FANFARE_DELIVER_HAND_OFF=100ms", "FANFARE_TEST_CRASH_LOG=" + filepath.Join(logs, point), "FANFARE_TEST_CRASH_POINT=" + what}
+		if len(actions) > 1 {
+			env = append(env, "FANFARE_TEST_CRASH_STALL=2s")
+		}
+		w.add(path, role, i, env...)
 	}
 	for _, p := range w.processes {
 		p.await()
@@ -50,7 +58,7 @@ func visit(t *testing.T, action string) {
 	producers := w.populate(2, 10, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	f := fault{name: action + " at every crash point", injected: time.Now(), bound: 2 * time.Minute, mayDuplicate: true, worksInFlight: 7 * 4 * inFlight}
+	f := fault{name: strings.Join(actions, ", ") + " at every crash point", injected: time.Now(), bound: 2 * time.Minute, mayDuplicate: true, worksInFlight: 7 * 4 * inFlight}
 	var publishing sync.WaitGroup
 	for _, p := range producers {
 		publishing.Go(func() { p.run(ctx, t.Context()) })

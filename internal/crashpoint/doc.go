@@ -2,8 +2,9 @@
 //
 // In comes the name of a place that the process has reached. Out goes nil. In a binary that is built with the tag "faults",
 // as the tests of internal/chaos do, FANFARE_TEST_CRASH_POINT="name action n" makes the process die (kill), stop for a while
-// (stall) or get an error (fail) when it reaches the place for the nth time; FANFARE_TEST_CRASH_LOG names a file that then
-// holds the name. No released binary has this: Reach is inlined to nil.
+// (stall) or get an error (fail) when it reaches the place for the nth time; several actions may follow each other, as in "name
+// fail 1 stall 2 kill 3". FANFARE_TEST_CRASH_LOG names a file that holds the name once the last action has begun. No released
+// binary has this: Reach is inlined to nil.
 package crashpoint
 
 // The places, in the way of an event.
