@@ -1,6 +1,7 @@
 package throttle
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -15,7 +16,9 @@ const (
 	minWaiting   = 16                     // these may wait however slow it is, or as many as it may have in flight
 	slowQueue    = 500 * time.Millisecond // the first in the queue has waited this long: it does not move
 	minBusy      = 250 * time.Millisecond // how soon a delivery comes back that found no room,
-	maxBusy      = time.Minute            // and how late at most, should the receiver have become quicker
+	maxBusy      = time.Minute            // and how late at most, should the receiver have become quicker:
+	growingBusy  = 2 * time.Second        // this, or two requests long, while the subscription may have more and more in flight
+	unknownGap   = 10 * time.Millisecond  // how far apart deliveries come back to a receiver whose speed is unknown
 	waitingShare = 16                     // over all subscriptions, this many wait for each place of the worker
 
 	// duePart bounds the deliveries of one tenant that were put off before and wait in line: one for so many places of
@@ -84,11 +87,15 @@ func (ls *lines) of(id uuid.UUID) *line {
 // limit is how many requests the subscription may have in flight now. It is 0 only if this worker lost its share of
 // max_in_flight.
 func (ls *lines) limit(l *line) int {
-	share := max(ls.pool.size/mostShare, leastShare)
+	return min(max(min(l.bound, l.allowed, ls.share(l)), 1), ls.workers.share(l.id, l.most))
+}
+
+// share is how many of the worker's places the subscription may have.
+func (ls *lines) share(l *line) int {
 	if l.hold > slowHold {
-		share = ls.pool.free / mostShare
+		return ls.pool.free / mostShare
 	}
-	return min(max(min(l.bound, l.allowed, share), 1), ls.workers.share(l.id, l.most))
+	return max(ls.pool.size/mostShare, leastShare)
 }
 
 // take takes a place of the subscription, which may have bound of them, or one in its queue. The error is a
@@ -103,10 +110,10 @@ func (ls *lines) take(t *Ticket, bound int, now time.Time) error {
 		return nil
 	}
 	if t.Due && t.share.due >= max(ls.pool.size/duePart, minWaiting) {
-		return l.later(limit, now)
+		return ls.later(l, now)
 	}
 	if n := len(l.queue); n >= maxWaiting || n >= max(limit, minWaiting) && ls.stuck(l, now) {
-		return l.later(limit, now)
+		return ls.later(l, now)
 	}
 	t.line = l
 	t.ready, t.asked = make(chan struct{}), now
@@ -204,20 +211,21 @@ func (l *line) pace(now time.Time) {
 }
 
 // later refuses a delivery that found no room. Each gets a time of its own, at the receiver's speed, so
-// that they do not all come back at once.
-func (l *line) later(limit int, now time.Time) Refusal {
-	interval := l.interval
-	if interval <= 0 {
-		interval = time.Second / time.Duration(max(limit, 1))
+// that they do not all come back at once. While that speed is unknown, as after a start, or still grows, they come back soon:
+// an endpoint that works must not wait for times that were computed when it was allowed few requests.
+func (ls *lines) later(l *line, now time.Time) Refusal {
+	interval, most := cmp.Or(l.interval, unknownGap), maxBusy
+	if l.interval == 0 || l.allowed < min(l.bound, ls.share(l)) {
+		most = min(max(growingBusy, 2*l.hold), maxBusy)
 	}
 	if l.next.Before(now.Add(minBusy)) {
 		l.next = now.Add(minBusy)
 	}
 	l.next = l.next.Add(interval)
-	if last := now.Add(maxBusy); l.next.After(last) {
+	if last := now.Add(most); l.next.After(last) {
 		l.next = last
 		// Those that would have to wait longer come back over the second half of that time.
-		return busy(maxBusy - time.Duration(rand.Int64N(int64(maxBusy/2))))
+		return busy(most - rand.N(most/2))
 	}
 	return busy(l.next.Sub(now))
 }

@@ -180,7 +180,7 @@ func (t *Ticket) giveUp(must bool) error {
 	case t.ready == nil, !must && t.queued(now):
 		return nil
 	case s == nil:
-		return t.line.later(g.lines.limit(t.line), now)
+		return g.lines.later(t.line, now)
 	default:
 		s.abandon(t)
 		t.waitsIn, t.ready = nil, nil
