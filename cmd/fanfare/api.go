@@ -1,8 +1,12 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/fanfarehq/fanfare/internal/terminal"
+)
 
 type apiCmd struct{}
 
 // Run serves the HTTP API, publishing included, until it is stopped.
-func (apiCmd) Run(ctx context.Context, c *console) error { return runRole(ctx, c, roleAPI) }
+func (apiCmd) Run(ctx context.Context, c *terminal.Terminal) error { return runRole(ctx, c, roleAPI) }

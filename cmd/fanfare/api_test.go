@@ -17,8 +17,10 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/running"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -42,8 +44,8 @@ func TestAPI(t *testing.T) {
 
 // deployment is a running Fanfare.
 type deployment struct {
-	at     running
-	admin  *client
+	at     running.Process
+	admin  *client.Client
 	doc    *document
 	client *http.Client
 }
@@ -61,9 +63,9 @@ func launch(t *testing.T, stages int) *deployment {
 		more.nats.URL = at.NATS
 		runInProcess(t, &more, roleFanout)
 	}
-	c := newClient(at.API, testAdminKey)
-	t.Cleanup(c.close)
-	return &deployment{at: at, admin: c, client: c.http, doc: readDocument(t, at.API)}
+	c := client.New(at.API, testAdminKey)
+	t.Cleanup(c.Close)
+	return &deployment{at: at, admin: c, client: c.HTTP, doc: readDocument(t, at.API)}
 }
 
 func testSettings(dir string) *settings {
@@ -81,10 +83,10 @@ func testSettings(dir string) *settings {
 }
 
 // runInProcess runs a role until the test ends and says where it can be reached.
-func runInProcess(t *testing.T, s *settings, r role) running {
+func runInProcess(t *testing.T, s *settings, r role) running.Process {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	ready, ended := make(chan running, 1), make(chan error, 1)
+	ready, ended := make(chan running.Process, 1), make(chan error, 1)
 	go func() {
 		ended <- serveRole(ctx, s, r, host{
 			log:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -107,7 +109,7 @@ func runInProcess(t *testing.T, s *settings, r role) running {
 		stop()
 		t.Fatalf("%s did not start in %s: %v", r, startTimeout, <-ended)
 	}
-	return running{}
+	return running.Process{}
 }
 
 // document is what the tests read of the OpenAPI document.

@@ -82,6 +82,13 @@ func arrows() map[string][]string {
 			"internal/dialects/leat", "internal/dialects/kajabi", "internal/dialects/passona", "internal/dialects/babelfor",
 		}, dialect...),
 
+		"internal/client":   {},
+		"internal/files":    {},
+		"internal/running":  {"internal/files"},
+		"internal/terminal": {},
+		"internal/demo":     {"deploy", "internal/client", "internal/terminal"},
+		"internal/bench":    append([]string{"internal/client", "internal/running", "internal/terminal", "internal/embedded"}, edge...),
+
 		"internal/console":     {}, // a client of the JSON API: it knows no stage
 		"deploy":               {}, // files that the binary carries
 		"deploy/check":         {}, // a module of its own: tests of the files below deploy

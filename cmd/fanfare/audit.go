@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout/audit"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // auditCmd proves that nothing is lost. Its exit code is 1 if something is.
@@ -24,7 +25,7 @@ type auditCmd struct {
 }
 
 // Run may be repeated, and may run while Fanfare does.
-func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
+func (cmd auditCmd) Run(ctx context.Context, c *terminal.Terminal) (err error) {
 	if cmd.Span <= 0 {
 		return fmt.Errorf("--span must be more than 0, not %s", cmd.Span)
 	}
@@ -38,7 +39,7 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 	if err != nil {
 		return err
 	}
-	sh, err := share(ctx, s, ground{backing: back, log: s.log.logger(c.err), metrics: prometheus.NewRegistry()})
+	sh, err := share(ctx, s, ground{backing: back, log: s.log.logger(c.Err), metrics: prometheus.NewRegistry()})
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	if cmd.Repair && !found.Balanced {
 		left, err := auditor.Mend(ctx, found)
-		fmt.Fprintf(c.err, "%d gaps mended, %d cannot be\n", found.Mended, left)
+		fmt.Fprintf(c.Err, "%d gaps mended, %d cannot be\n", found.Mended, left)
 		if err != nil {
 			return err
 		}
@@ -76,14 +77,14 @@ func (cmd auditCmd) Run(ctx context.Context, c *console) (err error) {
 	return nil
 }
 
-func (cmd auditCmd) print(c *console, a *audit.Audit) error {
+func (cmd auditCmd) print(c *terminal.Terminal, a *audit.Audit) error {
 	if cmd.JSON {
-		e := json.NewEncoder(c.out)
+		e := json.NewEncoder(c.Out)
 		e.SetIndent("", "  ")
 		return e.Encode(a)
 	}
-	fmt.Fprintf(c.out, "From %s to %s\n", a.Since.Format(time.RFC3339), a.Until.Format(time.RFC3339))
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(c.Out, "From %s to %s\n", a.Since.Format(time.RFC3339), a.Until.Format(time.RFC3339))
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, line := range []struct {
 		what string
 		n    int64
@@ -102,10 +103,10 @@ func (cmd auditCmd) print(c *console, a *audit.Audit) error {
 		if g.SubscriptionID != nil {
 			subscription = g.SubscriptionID.String()
 		}
-		fmt.Fprintf(c.out, "GAP %s: event %s, subscription %s  %s\n", g.Kind, cmp.Or(g.EventID, "-"), subscription, g.Detail)
+		fmt.Fprintf(c.Out, "GAP %s: event %s, subscription %s  %s\n", g.Kind, cmp.Or(g.EventID, "-"), subscription, g.Detail)
 	}
 	if a.Balanced {
-		fmt.Fprintln(c.out, "balanced")
+		fmt.Fprintln(c.Out, "balanced")
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/processes"
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // backing is what the stages stand on: NATS and Postgres, each this process's own or another's.
@@ -195,10 +196,10 @@ func inboxes(s *settings) []jetstream.Inbox {
 func connectForTool(ctx context.Context, s *settings) (*nats.Conn, natsjs.JetStream, error) {
 	url, source := s.nats.URL, "FANFARE_NATS_URL"
 	if url == "" {
-		at, err := readRunning(s.server.DataDir)
+		at, err := running.Read(s.server.DataDir)
 		switch {
 		case err == nil:
-			url, source = at.NATS, runningFile(s.server.DataDir)
+			url, source = at.NATS, running.File(s.server.DataDir)
 		case !errors.Is(err, os.ErrNotExist):
 			return nil, nil, err
 		default:

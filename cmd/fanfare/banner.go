@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // banner says where everything is and what to try first. The admin key is shown when it was made, and never again.
 type banner struct {
-	at       running
+	at       running.Process
 	dataDir  string
 	adminKey string   // only if it is fresh
 	embedded bool     // NATS is this process's own

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
+
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // configCmd prints the settings.
@@ -14,11 +16,11 @@ type configCmd struct {
 }
 
 // Run prints every setting. It does so too when one of them is invalid, and then fails naming it.
-func (cmd configCmd) Run(c *console) error {
+func (cmd configCmd) Run(c *terminal.Terminal) error {
 	all := describe(newSettings().sections())
 	switch {
 	case cmd.JSON:
-		e := json.NewEncoder(c.out)
+		e := json.NewEncoder(c.Out)
 		e.SetIndent("", "  ")
 		if err := e.Encode(all); err != nil {
 			return err
@@ -38,13 +40,13 @@ func (cmd configCmd) Run(c *console) error {
 		if nearest != "" {
 			nearest = "; did you mean " + nearest + "?"
 		}
-		fmt.Fprintf(c.err, "no setting is called %s%s\n", variable, nearest)
+		fmt.Fprintf(c.Err, "no setting is called %s%s\n", variable, nearest)
 	})
 }
 
 // printTable is the settings in aligned columns.
-func printTable(c *console, all []setting) error {
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+func printTable(c *terminal.Terminal, all []setting) error {
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "VARIABLE\tDEFAULT\tSET TO\tWHAT IT DOES")
 	for _, s := range all {
 		value := "-"
@@ -57,18 +59,18 @@ func printTable(c *console, all []setting) error {
 }
 
 // printEnv is the settings as a file for `docker run --env-file`, systemd or a shell. Secrets are not printed.
-func printEnv(c *console, all []setting) {
+func printEnv(c *terminal.Terminal, all []setting) {
 	section := ""
 	for _, s := range all {
 		if s.Section != section {
 			section = s.Section
-			fmt.Fprintf(c.out, "\n## %s\n", section)
+			fmt.Fprintf(c.Out, "\n## %s\n", section)
 		}
-		fmt.Fprintf(c.out, "# %s\n", s.Description)
+		fmt.Fprintf(c.Out, "# %s\n", s.Description)
 		if s.Set && s.Value != "(set)" {
-			fmt.Fprintf(c.out, "%s=%s\n", s.Name, s.Value)
+			fmt.Fprintf(c.Out, "%s=%s\n", s.Name, s.Value)
 		} else {
-			fmt.Fprintf(c.out, "#%s=%s\n", s.Name, s.Default)
+			fmt.Fprintf(c.Out, "#%s=%s\n", s.Name, s.Default)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/internal/running"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 )
 
@@ -51,17 +52,17 @@ type killed struct {
 // run starts the process and reports whether it lived until everything was delivered.
 func (h *killed) run() bool {
 	p := startBinary(h.T, faulty, h.dir, h.env, "all")
-	var at running
+	var at running.Process
 	if !h.alive(p, "it is ready", func() bool {
 		var err error
-		at, err = readRunning(h.dir)
+		at, err = running.Read(h.dir)
 		return err == nil && at.PID == p.cmd.Process.Pid
 	}) {
 		return false
 	}
 	api := adminClient(h.T, at, h.dir)
 	do := func(route string, in, out any) error {
-		return api.do(context.WithoutCancel(h.Context()), route, in, out)
+		return api.Do(context.WithoutCancel(h.Context()), route, in, out)
 	}
 	steps := []func() error{
 		func() error {

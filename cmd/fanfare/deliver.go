@@ -1,8 +1,14 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/fanfarehq/fanfare/internal/terminal"
+)
 
 type deliverCmd struct{}
 
 // Run sends webhooks, and records what became of them, until it is stopped.
-func (deliverCmd) Run(ctx context.Context, c *console) error { return runRole(ctx, c, roleDeliver) }
+func (deliverCmd) Run(ctx context.Context, c *terminal.Terminal) error {
+	return runRole(ctx, c, roleDeliver)
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -69,11 +70,11 @@ func TestDialectsOfRoles(t *testing.T) {
 		more := *s
 		more.nats.URL, more.dialects.Dialects = at.NATS, names
 		api := runInProcess(t, &more, roleAPI)
-		c := newClient(api.API, testAdminKey)
-		t.Cleanup(c.close)
-		return &deployment{at: api, admin: c, client: c.http}
+		c := client.New(api.API, testAdminKey)
+		t.Cleanup(c.Close)
+		return &deployment{at: api, admin: c, client: c.HTTP}
 	}
-	off := &deployment{at: at, client: newClient(at.API, testAdminKey).http}
+	off := &deployment{at: at, client: client.New(at.API, testAdminKey).HTTP}
 	t.Cleanup(off.client.CloseIdleConnections)
 	none, two := serve(), serve("babelfor", "kajabi")
 	key := off.key(t, "acme")

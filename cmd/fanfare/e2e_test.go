@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -71,7 +72,7 @@ func (r *tally) snapshot() map[string]int {
 }
 
 // subscribe creates a subscription of tenant acme.
-func subscribe(t *testing.T, c *client, name, url, types string) {
+func subscribe(t *testing.T, c *client.Client, name, url, types string) {
 	t.Helper()
 	call(t, c, "POST /v1/subscriptions?tenant=acme",
 		map[string]any{"name": name, "url": url, "event_types": []string{types}}, nil)
@@ -122,7 +123,7 @@ func TestKillInTheMiddle(t *testing.T) {
 				if first >= events {
 					return
 				}
-				if err := api.do(context.Background(), "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil); err != nil {
+				if err := api.Do(context.Background(), "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil); err != nil {
 					return
 				}
 				accepted.Store(first, true)
@@ -157,7 +158,7 @@ func TestKillInTheMiddle(t *testing.T) {
 	})
 	await(t, "the ledger holds everything", func() bool {
 		delivered := 0
-		if err := all(context.Background(), api, "/v1/deliveries?tenant=acme&state=delivered", func(struct{}) { delivered++ }); err != nil {
+		if err := client.All(context.Background(), api, "/v1/deliveries?tenant=acme&state=delivered", func(struct{}) { delivered++ }); err != nil {
 			t.Fatal(err)
 		}
 		return delivered == events*endpoints
@@ -210,7 +211,7 @@ func TestRolesApart(t *testing.T) {
 
 	const ofEach = 2
 	var processes []*process
-	serving := map[string][]*client{}
+	serving := map[string][]*client.Client{}
 	for _, role := range []string{"api", "ingest", "fanout", "deliver"} {
 		for range ofEach {
 			addr, opsAddr := freeAddress(t), freeAddress(t)
@@ -223,8 +224,8 @@ func TestRolesApart(t *testing.T) {
 				defer resp.Body.Close()
 				return resp.StatusCode == http.StatusOK
 			})
-			c := newClient("http://"+addr, key)
-			t.Cleanup(c.close)
+			c := client.New("http://"+addr, key)
+			t.Cleanup(c.Close)
 			processes, serving[role] = append(processes, p), append(serving[role], c)
 		}
 	}
@@ -242,7 +243,7 @@ func TestRolesApart(t *testing.T) {
 	if _, duplicates := receiver.counts(); duplicates > 0 {
 		t.Errorf("%d duplicates without a crash, want none", duplicates)
 	}
-	if err := serving["ingest"][0].do(t.Context(), "GET /v1/subscriptions?tenant=acme", nil, nil); err == nil ||
+	if err := serving["ingest"][0].Do(t.Context(), "GET /v1/subscriptions?tenant=acme", nil, nil); err == nil ||
 		!strings.Contains(err.Error(), "404") {
 		t.Errorf("GET /v1/subscriptions of an ingest process: got %v, want 404", err)
 	}
@@ -272,7 +273,7 @@ func TestSecondStart(t *testing.T) {
 		t.Errorf("the second start took %v", took)
 	}
 	names := 0
-	err := all(t.Context(), adminClient(t, at, dir), "/v1/subscriptions?tenant=acme", func(s struct{ Name string }) {
+	err := client.All(t.Context(), adminClient(t, at, dir), "/v1/subscriptions?tenant=acme", func(s struct{ Name string }) {
 		if s.Name == "kept" {
 			names++
 		}

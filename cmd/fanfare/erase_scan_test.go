@@ -179,7 +179,7 @@ func TestErasedContentsLeaveTheDataDirectory(t *testing.T) {
 	}
 	call(t, e.api, "DELETE /v1/tenants/acme", nil, nil)
 	await(t, "the tenant is erased", func() bool {
-		return strings.Contains(fmt.Sprint(e.api.do(t.Context(), "GET /v1/tenants/acme", nil, nil)), "404")
+		return strings.Contains(fmt.Sprint(e.api.Do(t.Context(), "GET /v1/tenants/acme", nil, nil)), "404")
 	})
 	for name, text := range map[string]string{"single": single, "event": event, "bad": bad, "answer": answer} {
 		if found := e.scan(dir, text); len(found) > 0 {

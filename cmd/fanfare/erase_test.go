@@ -17,18 +17,18 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // erasure is a fanfare that two tenants have filled with words by which all that is theirs is found again.
 type erasure struct {
 	t   *testing.T
-	api *client
+	api *client.Client
 	db  *sql.DB
 	js  natsjs.JetStream
 }
@@ -206,7 +206,7 @@ func TestErasure(t *testing.T) {
 		Data []struct{ ID string }
 	}
 	call(t, e.api, "GET /v1/dead-letters?tenant=acme&event=acme_0", nil, &dead)
-	if err := e.api.do(t.Context(), "POST /v1/deliveries/"+dead.Data[0].ID+"/retry", nil, nil); err == nil || !strings.Contains(err.Error(), "409") {
+	if err := e.api.Do(t.Context(), "POST /v1/deliveries/"+dead.Data[0].ID+"/retry", nil, nil); err == nil || !strings.Contains(err.Error(), "409") {
 		t.Errorf("the retry of an erased event: %v, want 409", err)
 	}
 
@@ -217,7 +217,7 @@ func TestErasure(t *testing.T) {
 		return e.count(`SELECT count(*) FROM tenants WHERE tenant = 'acme' AND erased_at IS NOT NULL`) == 1
 	})
 	for _, gone := range []string{"GET /v1/tenants/acme", "DELETE /v1/tenants/acme"} {
-		if err := e.api.do(t.Context(), gone, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
+		if err := e.api.Do(t.Context(), gone, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
 			t.Errorf("%s: %v, want 404", gone, err)
 		}
 	}
@@ -313,7 +313,7 @@ func TestErasedBytesLeaveTheFilesOfTheStream(t *testing.T) {
 	}
 	call(t, admin, "DELETE /v1/tenants/acme", nil, nil)
 	await(t, "the tenant is erased", func() bool {
-		return strings.Contains(fmt.Sprint(admin.do(t.Context(), "GET /v1/tenants/acme", nil, nil)), "404")
+		return strings.Contains(fmt.Sprint(admin.Do(t.Context(), "GET /v1/tenants/acme", nil, nil)), "404")
 	})
 	call(t, admin, "DELETE /v1/events/single/data?tenant=globex", nil, nil)
 	for name, text := range map[string]string{"early": early, "late": late, "single": single} {

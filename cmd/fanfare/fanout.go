@@ -1,8 +1,14 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/fanfarehq/fanfare/internal/terminal"
+)
 
 type fanoutCmd struct{}
 
 // Run matches events against subscriptions until it is stopped.
-func (fanoutCmd) Run(ctx context.Context, c *console) error { return runRole(ctx, c, roleFanout) }
+func (fanoutCmd) Run(ctx context.Context, c *terminal.Terminal) error {
+	return runRole(ctx, c, roleFanout)
+}

@@ -10,6 +10,9 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/running"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // healthCmd is a health check for images without a shell: it asks a process of this machine or container.
@@ -19,7 +22,7 @@ type healthCmd struct {
 }
 
 // Run prints the answer. Its error, and so the exit code 1, means that the process is not alive or not ready.
-func (cmd healthCmd) Run(ctx context.Context, c *console) error {
+func (cmd healthCmd) Run(ctx context.Context, c *terminal.Terminal) error {
 	var s serverConfig
 	if err := readEnvironment([]section{{"server", &s}}); err != nil {
 		return err
@@ -48,7 +51,7 @@ func (cmd healthCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return fmt.Errorf("read the answer of %s: %w", base+path, err)
 	}
-	fmt.Fprintf(c.out, "%s\n", bytes.TrimSpace(answer))
+	fmt.Fprintf(c.Out, "%s\n", bytes.TrimSpace(answer))
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answers %s", base+path, resp.Status)
 	}
@@ -63,7 +66,7 @@ func opsURL(s serverConfig) (string, error) {
 		return "", err
 	}
 	if port == "0" {
-		at, err := readRunning(s.DataDir)
+		at, err := running.Read(s.DataDir)
 		if errors.Is(err, os.ErrNotExist) {
 			return "", fmt.Errorf("FANFARE_OPS_ADDR has port 0, and no fanfare all runs with FANFARE_DATA_DIR=%s", s.DataDir)
 		}

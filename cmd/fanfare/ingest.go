@@ -1,8 +1,14 @@
 package main
 
-import "context"
+import (
+	"context"
+
+	"github.com/fanfarehq/fanfare/internal/terminal"
+)
 
 type ingestCmd struct{}
 
 // Run serves publishing alone until it is stopped.
-func (ingestCmd) Run(ctx context.Context, c *console) error { return runRole(ctx, c, roleIngest) }
+func (ingestCmd) Run(ctx context.Context, c *terminal.Terminal) error {
+	return runRole(ctx, c, roleIngest)
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/files"
 	"github.com/fanfarehq/fanfare/internal/keyring"
 	"github.com/fanfarehq/fanfare/internal/seal"
 )
@@ -46,7 +47,7 @@ func (s *settings) keepFile(name string, generate func() string) (value string, 
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		value = generate()
-		return value, true, writeFile(path, []byte(value+"\n"))
+		return value, true, files.Write(path, []byte(value+"\n"))
 	}
 	if err != nil {
 		return "", false, fmt.Errorf("read the key of an earlier start: %w", err)

@@ -11,6 +11,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // listenCmd is a receiver for trying things out.
@@ -25,8 +26,8 @@ type listenCmd struct {
 const maxShown = 1 << 20
 
 // Run receives until it is stopped.
-func (cmd listenCmd) Run(ctx context.Context, c *console) error {
-	handler, err := cmd.handler(c.out)
+func (cmd listenCmd) Run(ctx context.Context, c *terminal.Terminal) error {
+	handler, err := cmd.handler(c.Out)
 	if err != nil {
 		return err
 	}
@@ -34,8 +35,8 @@ func (cmd listenCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w (choose another --addr)", err)
 	}
-	fmt.Fprintf(c.out, "Listening on http://%s, answering %d. Ctrl-C ends it.\n", listener.Addr(), cmd.Status)
-	return serve(ctx, listener, api.NewServer(handler, nil))
+	fmt.Fprintf(c.Out, "Listening on http://%s, answering %d. Ctrl-C ends it.\n", listener.Addr(), cmd.Status)
+	return api.Serve(ctx, listener, api.NewServer(handler, nil), drainTimeout)
 }
 
 // handler prints requests.

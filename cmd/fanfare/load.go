@@ -10,6 +10,8 @@ import (
 
 	"github.com/fanfarehq/fanfare/deploy"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // loadCmd is a steady load on a Fanfare that runs already, to look at in its metrics and traces.
@@ -21,7 +23,7 @@ type loadCmd struct {
 }
 
 // Run publishes until it is stopped.
-func (cmd loadCmd) Run(ctx context.Context, c *console) error {
+func (cmd loadCmd) Run(ctx context.Context, c *terminal.Terminal) error {
 	var keys access.Config
 	if err := readEnvironment([]section{{"access", &keys}}); err != nil {
 		return err
@@ -32,18 +34,18 @@ func (cmd loadCmd) Run(ctx context.Context, c *console) error {
 	case cmd.Rate < 1 || cmd.Rate > 1000:
 		return errors.New("--rate must be 1 to 1000")
 	}
-	api := newClient(cmd.API, keys.AdminKey)
-	defer api.close()
+	api := client.New(cmd.API, keys.AdminKey)
+	defer api.Close()
 	if err := cmd.subscribe(ctx, api); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "Publishing %d events a second to %s. Ctrl-C ends it.\n", cmd.Rate, cmd.API)
+	fmt.Fprintf(c.Out, "Publishing %d events a second to %s. Ctrl-C ends it.\n", cmd.Rate, cmd.API)
 	tick := time.NewTicker(time.Second / time.Duration(cmd.Rate))
 	defer tick.Stop()
 	for {
 		for line := range bytes.Lines(deploy.DemoEvents) {
 			if err := cmd.publish(ctx, api, line); err != nil && ctx.Err() == nil {
-				fmt.Fprintln(c.err, "fanfare:", err)
+				fmt.Fprintln(c.Err, "fanfare:", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -55,13 +57,13 @@ func (cmd loadCmd) Run(ctx context.Context, c *console) error {
 }
 
 // subscribe makes the receiver's subscription, unless an earlier run has made it.
-func (cmd loadCmd) subscribe(ctx context.Context, api *client) error {
+func (cmd loadCmd) subscribe(ctx context.Context, api *client.Client) error {
 	var made struct {
 		Data []struct {
 			URL string `json:"url"`
 		} `json:"data"`
 	}
-	if err := api.do(ctx, "GET /v1/subscriptions?limit=500&tenant="+cmd.Tenant, nil, &made); err != nil {
+	if err := api.Do(ctx, "GET /v1/subscriptions?limit=500&tenant="+cmd.Tenant, nil, &made); err != nil {
 		return err
 	}
 	for _, s := range made.Data {
@@ -69,17 +71,17 @@ func (cmd loadCmd) subscribe(ctx context.Context, api *client) error {
 			return nil
 		}
 	}
-	return api.do(ctx, "POST /v1/subscriptions?tenant="+cmd.Tenant, map[string]any{
+	return api.Do(ctx, "POST /v1/subscriptions?tenant="+cmd.Tenant, map[string]any{
 		"name": "Everything", "url": cmd.Hooks, "event_types": []string{"*"},
 	}, nil)
 }
 
 // publish sends one of the demo's events as a new one: without its id.
-func (cmd loadCmd) publish(ctx context.Context, api *client, line []byte) error {
+func (cmd loadCmd) publish(ctx context.Context, api *client.Client, line []byte) error {
 	var e map[string]json.RawMessage
 	if err := json.Unmarshal(line, &e); err != nil {
 		return fmt.Errorf("read the demo's events: %w", err)
 	}
 	delete(e, "id")
-	return api.do(ctx, "POST /v1/events?tenant="+cmd.Tenant, e, nil)
+	return api.Do(ctx, "POST /v1/events?tenant="+cmd.Tenant, e, nil)
 }

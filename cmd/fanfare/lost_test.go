@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -15,8 +16,8 @@ func TestLostDatabase(t *testing.T) {
 	env := sharedSettings(broker.AdminURL(), servertest.EmptyPostgresURL(t))
 	dir := dataDir(t)
 	p, at := startAll(t, dir, env...)
-	admin := newClient(at.API, "the-admin-key-of-this-test")
-	t.Cleanup(admin.close)
+	admin := client.New(at.API, "the-admin-key-of-this-test")
+	t.Cleanup(admin.Close)
 	subscribe(t, admin, "s", receiver.url, "*")
 	call(t, admin, "POST /v1/events?tenant=acme", map[string]any{"type": "order.created", "data": map[string]any{}}, nil)
 	await(t, "the event is delivered", func() bool { distinct, _ := receiver.counts(); return distinct == 1 })

@@ -10,6 +10,9 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/fanfarehq/fanfare/internal/bench"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 func main() {
@@ -44,27 +47,22 @@ type cli struct {
 	Health   healthCmd   `cmd:"" group:"Operate" help:"Ask a process of this machine whether it is alive, or with --ready whether it is ready."`
 	Version  versionCmd  `cmd:"" group:"Operate" help:"Print the version."`
 
-	BenchReceiver benchReceiverCmd `cmd:"" hidden:""`
-	BenchBare     benchBareCmd     `cmd:"" hidden:""`
+	BenchReceiver bench.Receiver `cmd:"" hidden:""`
+	BenchBare     bench.Bare     `cmd:"" hidden:""`
 }
 
 // benches are the measurements; without a name, it is the first.
 type benches struct {
-	Throughput benchCmd          `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
-	Isolation  benchIsolationCmd `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
-	Replay     benchReplayCmd    `cmd:"" help:"Measure whether a replay of the past slows what is live."`
-	Ledger     benchLedgerCmd    `cmd:"" help:"Measure the lists of the ledger over ten million deliveries, and its size."`
+	Throughput bench.Throughput `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
+	Isolation  bench.Isolation  `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
+	Replay     bench.Replay     `cmd:"" help:"Measure whether a replay of the past slows what is live."`
+	Ledger     bench.Ledger     `cmd:"" help:"Measure the lists of the ledger over ten million deliveries, and its size."`
 }
 
 const description = `Fanfare turns your platform's events into your customers' webhooks.
 
 Start with "fanfare all": it runs everything in one process and prints a first request to try.
 Settings are environment variables; "fanfare config" lists them.`
-
-// console is where a command writes to: out is for results, err for everything else.
-type console struct {
-	out, err io.Writer
-}
 
 // run parses the arguments and runs the command that they name. Signals become a context here and nowhere
 // else: the first asks the command to stop, a second one ends the process at once.
@@ -97,7 +95,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	context.AfterFunc(ctx, stop) // From then on a signal does what it does by default: it kills.
 
 	command.BindTo(ctx, (*context.Context)(nil))
-	if err := command.Run(&console{out: stdout, err: stderr}); err != nil {
+	if err := command.Run(&terminal.Terminal{Out: stdout, Err: stderr}, bench.Version(version())); err != nil {
 		if !errors.Is(err, context.Canceled) || ctx.Err() == nil {
 			if !errors.Is(err, errLogged) {
 				fmt.Fprintln(stderr, "fanfare:", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // auditor makes one; without an outbox it mends nothing.
@@ -88,7 +89,7 @@ func (sh *shared) sweep(ctx context.Context) error {
 func openForTool(ctx context.Context, s *settings, undo *cleanup) (*backing, error) {
 	url := s.server.PostgresURL
 	if url == "" {
-		at, err := readRunning(s.server.DataDir)
+		at, err := running.Read(s.server.DataDir)
 		if err != nil {
 			return nil, fmt.Errorf("FANFARE_POSTGRES_URL is not set, and no fanfare all runs with FANFARE_DATA_DIR=%s: %w", s.server.DataDir, err)
 		}

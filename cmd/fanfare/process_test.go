@@ -14,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // patience is how long a test waits for what must happen. It bounds a failure; no test measures by it.
@@ -134,13 +137,13 @@ func dataDir(t *testing.T) string {
 }
 
 // startAll starts `fanfare all` and returns when it is ready.
-func startAll(t *testing.T, dir string, env ...string) (*process, running) {
+func startAll(t *testing.T, dir string, env ...string) (*process, running.Process) {
 	t.Helper()
 	p := start(t, dir, env, "all")
-	var at running
+	var at running.Process
 	p.wait("it is ready", func() bool {
 		var err error
-		at, err = readRunning(dir)
+		at, err = running.Read(dir)
 		return err == nil && at.PID == p.cmd.Process.Pid
 	})
 	return p, at
@@ -239,21 +242,21 @@ func get(t *testing.T, url string, into any) int {
 }
 
 // adminClient speaks to a running fanfare with its admin key.
-func adminClient(t *testing.T, at running, dir string) *client {
+func adminClient(t *testing.T, at running.Process, dir string) *client.Client {
 	t.Helper()
 	key, err := os.ReadFile(filepath.Join(dir, adminKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newClient(at.API, strings.TrimSpace(string(key)))
-	t.Cleanup(c.close)
+	c := client.New(at.API, strings.TrimSpace(string(key)))
+	t.Cleanup(c.Close)
 	return c
 }
 
 // call is do that must succeed.
-func call(t *testing.T, c *client, route string, in, out any) {
+func call(t *testing.T, c *client.Client, route string, in, out any) {
 	t.Helper()
-	if err := c.do(context.WithoutCancel(t.Context()), route, in, out); err != nil {
+	if err := c.Do(context.WithoutCancel(t.Context()), route, in, out); err != nil {
 		t.Fatal(err)
 	}
 }

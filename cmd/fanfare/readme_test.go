@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // The README's first delivery works to the letter: its commands are run by bash, in a copy of the repository. Only
@@ -37,7 +39,7 @@ func TestREADMEFirstDelivery(t *testing.T) {
 
 	fanfare := startScript(t, repo, command("start"), env)
 	fanfare.wait("Fanfare is ready", func() bool {
-		_, err := readRunning(filepath.Join(repo, "fanfare-data"))
+		_, err := running.Read(filepath.Join(repo, "fanfare-data"))
 		return err == nil
 	})
 	receiver := startScript(t, repo, command("receiver"), env)
@@ -75,7 +77,7 @@ func TestREADMEFirstDelivery(t *testing.T) {
 		}
 		p.exitCode()
 	}
-	if _, err := readRunning(filepath.Join(repo, "fanfare-data")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := running.Read(filepath.Join(repo, "fanfare-data")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("after Ctrl-C, running.json: got %v, want it gone", err)
 	}
 }

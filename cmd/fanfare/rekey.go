@@ -15,8 +15,10 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/keyring"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/running"
 	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -24,14 +26,14 @@ import (
 type rekeyCmd struct{}
 
 // Run may be repeated, and may run while Fanfare does.
-func (rekeyCmd) Run(ctx context.Context, c *console) error {
+func (rekeyCmd) Run(ctx context.Context, c *terminal.Terminal) error {
 	s, err := readSettings()
 	if err != nil {
 		return err
 	}
 	url := s.server.PostgresURL
 	if url == "" { // The private Postgres of a fanfare that runs with this data directory, and its keys.
-		at, err := readRunning(s.server.DataDir)
+		at, err := running.Read(s.server.DataDir)
 		if err != nil {
 			return fmt.Errorf("FANFARE_POSTGRES_URL is not set, and no fanfare all runs with FANFARE_DATA_DIR=%s: %w", s.server.DataDir, err)
 		}
@@ -53,7 +55,7 @@ func (rekeyCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("FANFARE_POSTGRES_URL: %w", err)
 	}
 	defer db.Close()
-	return rekey(ctx, c, rekeying{db: db, ring: ring, secretKeys: s.server.SecretKeys, log: s.log.logger(c.err)})
+	return rekey(ctx, c, rekeying{db: db, ring: ring, secretKeys: s.server.SecretKeys, log: s.log.logger(c.Err)})
 }
 
 // rekeying is the database and the ring whose first key is to seal everything.
@@ -65,7 +67,7 @@ type rekeying struct {
 }
 
 // rekey seals everything with the first key, and says what still needs another.
-func rekey(ctx context.Context, c *console, with rekeying) error {
+func rekey(ctx context.Context, c *terminal.Terminal, with rekeying) error {
 	own := keyring.New(with.db, with.ring)
 	if err := own.Check(ctx); err != nil {
 		return fmt.Errorf("FANFARE_SECRET_KEYS: %w", err)
@@ -88,13 +90,13 @@ func rekey(ctx context.Context, c *console, with rekeying) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "encrypted with key %s: %d subscriptions' secrets, %d keys of tenants, %d secrets of the deployment\n",
+	fmt.Fprintf(c.Out, "encrypted with key %s: %d subscriptions' secrets, %d keys of tenants, %d secrets of the deployment\n",
 		with.ring.Current(), subs, wrapped, others)
 	kept.print(c)
 	if broken != nil {
 		return fmt.Errorf("these do not open; rotate their secrets, or give back the key that they need: %w", broken)
 	}
-	fmt.Fprintln(c.out, "no other key of FANFARE_SECRET_KEYS is needed any more; remove them once every process has this one")
+	fmt.Fprintln(c.Out, "no other key of FANFARE_SECRET_KEYS is needed any more; remove them once every process has this one")
 	return nil
 }
 
@@ -123,13 +125,13 @@ func keepPeppers(ctx context.Context, with rekeying, own *keyring.Keyring) (pepp
 }
 
 // print lists them, for an operator whose old key was stolen.
-func (list peppered) print(c *console) {
+func (list peppered) print(c *terminal.Terminal) {
 	for _, k := range list {
 		used := "never used"
 		if k.LastUsed != nil {
 			used = "last used " + k.LastUsed.UTC().Format(time.DateOnly)
 		}
-		fmt.Fprintf(c.out, "API key %s %q of tenant %q (%s) is hashed with a value derived from key %s, which is kept, encrypted; "+
+		fmt.Fprintf(c.Out, "API key %s %q of tenant %q (%s) is hashed with a value derived from key %s, which is kept, encrypted; "+
 			"its next use ends that. If key %s was stolen, revoke it\n", k.ID, k.Name, k.Tenant, used, k.Pepper, k.Pepper)
 	}
 }

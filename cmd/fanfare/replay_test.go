@@ -8,7 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // past is what a subscription is to get of the time before and after its creation.
@@ -44,7 +46,7 @@ func testPastAfterAKill(t *testing.T, h past) {
 	}
 	await(t, "the past is in the ledger", func() bool {
 		n := 0
-		if err := all(context.Background(), api, "/v1/events?tenant=acme", func(struct{}) { n++ }); err != nil {
+		if err := client.All(context.Background(), api, "/v1/events?tenant=acme", func(struct{}) { n++ }); err != nil {
 			t.Fatal(err)
 		}
 		return n == h.past
@@ -98,7 +100,7 @@ func testPastAfterAKill(t *testing.T, h past) {
 }
 
 // checkOnceEach wants each event of the past delivered once in generation 1, and each that came later in generation 0.
-func checkOnceEach(t *testing.T, at running, sub uuid.UUID, h past) {
+func checkOnceEach(t *testing.T, at running.Process, sub uuid.UUID, h past) {
 	t.Helper()
 	db, err := postgres.Open(t.Context(), at.Postgres, 1)
 	if err != nil {

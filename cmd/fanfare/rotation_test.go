@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -49,8 +50,8 @@ func TestRotationInAnyOrder(t *testing.T) {
 	for _, role := range []string{"api", "fanout", "deliver"} {
 		f.restart(role, rings[0])
 	}
-	admin := newClient("http://"+f.apiAddr, "the-admin-key-of-this-test")
-	t.Cleanup(admin.close)
+	admin := client.New("http://"+f.apiAddr, "the-admin-key-of-this-test")
+	t.Cleanup(admin.Close)
 	var dormant struct{ Key string }
 	call(t, admin, "POST /v1/keys", map[string]any{"tenant": "acme", "name": "dormant", "scopes": []string{"events:read"}}, &dormant)
 	receiver := newTally(t)
@@ -77,7 +78,7 @@ func TestRotationInAnyOrder(t *testing.T) {
 		f.restart(role, rings[3])
 	}
 	call(t, newClientOf(t, f.apiAddr, dormant.Key), "GET /v1/events", nil, nil)
-	if err := all(t.Context(), admin, "/v1/dead-letters?tenant=acme", func(d map[string]any) { t.Errorf("dead: %v", d) }); err != nil {
+	if err := client.All(t.Context(), admin, "/v1/dead-letters?tenant=acme", func(d map[string]any) { t.Errorf("dead: %v", d) }); err != nil {
 		t.Error(err)
 	}
 	const wrong = "k4:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
@@ -85,9 +86,9 @@ func TestRotationInAnyOrder(t *testing.T) {
 	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+rings[0]+","+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k4")
 }
 
-func newClientOf(t *testing.T, addr, key string) *client {
+func newClientOf(t *testing.T, addr, key string) *client.Client {
 	t.Helper()
-	c := newClient("http://"+addr, key)
-	t.Cleanup(c.close)
+	c := client.New("http://"+addr, key)
+	t.Cleanup(c.Close)
 	return c
 }

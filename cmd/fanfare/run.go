@@ -15,8 +15,10 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/running"
 	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/internal/telemetry"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // role is what a process does; `all` is every role.
@@ -34,12 +36,12 @@ const (
 func (r role) is(any ...role) bool { return r == roleAll || slices.Contains(any, r) }
 
 // runRole is what the commands of roles do.
-func runRole(ctx context.Context, c *console, r role) error {
+func runRole(ctx context.Context, c *terminal.Terminal, r role) error {
 	s, err := readSettings()
 	if err != nil {
 		return err
 	}
-	log := s.log.logger(c.err).With("role", string(r), "version", version())
+	log := s.log.logger(c.Err).With("role", string(r), "version", version())
 	err = serveInForeground(ctx, c, s, logged{r, log})
 	if err != nil && s.log.Format == "json" && (!errors.Is(err, context.Canceled) || ctx.Err() == nil) {
 		log.Error("process failed", "error", err.Error())
@@ -57,7 +59,7 @@ type logged struct {
 	log  *slog.Logger
 }
 
-func serveInForeground(ctx context.Context, c *console, s *settings, as logged) error {
+func serveInForeground(ctx context.Context, c *terminal.Terminal, s *settings, as logged) error {
 	r, log := as.role, as.log
 	slog.SetDefault(log) // Also for what dependencies write with the standard logger.
 	if err := s.refuseUnknown(func(variable, nearest string) {
@@ -69,7 +71,7 @@ func serveInForeground(ctx context.Context, c *console, s *settings, as logged) 
 	defer func() { _ = bounded() }() // It fails at nothing.
 	return serveRole(ctx, s, r, host{log: log, ready: func(_ context.Context, b banner) error {
 		if r == roleAll {
-			b.print(c.out)
+			b.print(c.Out)
 		}
 		log.Info("ready", "api", b.at.API, "ops", b.at.Ops)
 		return nil
@@ -106,7 +108,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	defer fail(nil)
 	// Operations answer from now on, and until all else has ended.
 	undo.add("operations", background(ctx, func(ctx context.Context) error {
-		err := serve(ctx, doors.ops, api.NewServer(o.handler(), by.log))
+		err := api.Serve(ctx, doors.ops, api.NewServer(o.handler(), by.log), drainTimeout)
 		fail(err)
 		return err
 	}))
@@ -140,7 +142,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	context.AfterFunc(ctx, func() { o.stopping.Store(true) })
 	working, cancel := s.delayed(ctx, r)
 	defer cancel()
-	group, running := errgroup.WithContext(working)
+	group, alive := errgroup.WithContext(working)
 	// It ends after all else: a worker that drains still has its share of max_in_flight.
 	undo.add("heartbeat", background(ctx, func(ctx context.Context) error { return survive.Loop(ctx, by.log, "heartbeat", back.heartbeat.Run) }))
 	if r == roleAll {
@@ -153,12 +155,12 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		p.loop("supervise NATS", back.nats.Supervise)
 	}
 	for _, run := range p.runs {
-		group.Go(func() error { return named(run.name, run.run(running)) })
+		group.Go(func() error { return named(run.name, run.run(alive)) })
 	}
 	if doors.api != nil {
 		server := withVendors(api.NewServer(newAPIMetrics(registry, p.routes(), by.log).around(p.mux), by.log), p.vendors)
 		server.Handler = s.proxies.Handler(server.Handler)
-		group.Go(func() error { return serve(running, doors.api, server) })
+		group.Go(func() error { return api.Serve(alive, doors.api, server, drainTimeout) })
 	}
 	group.Go(func() error {
 		b := banner{at: doors.at(back, s), dataDir: s.server.DataDir, embedded: back.nats != nil, private: back.private != nil, dialects: where(p.vendors)}
@@ -166,15 +168,15 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 			b.adminKey = s.access.AdminKey
 		}
 		if r == roleAll {
-			if err := b.at.write(s.server.DataDir); err != nil {
+			if err := b.at.Write(s.server.DataDir); err != nil {
 				return err
 			}
-			defer func() { _ = removeRunning(s.server.DataDir) }()
+			defer func() { _ = running.Remove(s.server.DataDir) }()
 		}
-		if err := by.ready(running, b); err != nil {
+		if err := by.ready(alive, b); err != nil {
 			return err
 		}
-		<-running.Done()
+		<-alive.Done()
 		return nil
 	})
 	return group.Wait()
@@ -263,8 +265,8 @@ func bind(s *settings, r role, undo *cleanup) (d doors, err error) {
 }
 
 // at says where everything can be reached.
-func (d doors) at(back *backing, s *settings) running {
-	at := running{PID: os.Getpid(), Ops: "http://" + d.ops.Addr().String(), NATS: back.natsURL(s), Postgres: back.url}
+func (d doors) at(back *backing, s *settings) running.Process {
+	at := running.Process{PID: os.Getpid(), Ops: "http://" + d.ops.Addr().String(), NATS: back.natsURL(s), Postgres: back.url}
 	if d.api != nil {
 		at.API = "http://" + d.api.Addr().String()
 	}

@@ -5,8 +5,11 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fanfarehq/fanfare/internal/api"
 )
 
 // However busy the processors are, a server that is told to stop does so without an error.
@@ -20,7 +23,7 @@ func TestServersStopWithoutAnError(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			group.Go(func() error { return serve(ctx, listener, &http.Server{}) })
+			group.Go(func() error { return api.Serve(ctx, listener, &http.Server{}, time.Minute) })
 		}
 		cancel()
 		if err := group.Wait(); err != nil {

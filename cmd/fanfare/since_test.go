@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -34,7 +35,7 @@ func newApart(t *testing.T) *apart {
 }
 
 // start starts a process of a role and returns when it is ready.
-func (a *apart) start(role string) (*process, *client) {
+func (a *apart) start(role string) (*process, *client.Client) {
 	a.t.Helper()
 	addr, opsAddr := freeAddress(a.t), freeAddress(a.t)
 	p := start(a.t, dataDir(a.t), append(a.env[:len(a.env):len(a.env)], "FANFARE_ADDR="+addr, "FANFARE_OPS_ADDR="+opsAddr), role)
@@ -46,8 +47,8 @@ func (a *apart) start(role string) (*process, *client) {
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	c := newClient("http://"+addr, "the-admin-key-of-this-test")
-	a.t.Cleanup(c.close)
+	c := client.New("http://"+addr, "the-admin-key-of-this-test")
+	a.t.Cleanup(c.Close)
 	return p, c
 }
 
@@ -89,7 +90,7 @@ func TestSinceHasNoGapAndNoDouble(t *testing.T) {
 			} `json:"backfill"`
 		}
 		path := fmt.Sprintf("/born-%d", n)
-		if err := api.do(context.Background(), "POST /v1/subscriptions?tenant=acme", map[string]any{
+		if err := api.Do(context.Background(), "POST /v1/subscriptions?tenant=acme", map[string]any{
 			"name": path, "url": receiver.url + path, "event_types": []string{"load.*"}, "since": since}, &made); err != nil {
 			t.Error(err)
 		}
@@ -117,7 +118,7 @@ func TestSinceHasNoGapAndNoDouble(t *testing.T) {
 				if n >= 0 {
 					working.Go(func() { bear(n, first) })
 				}
-				if err := api.do(context.Background(), "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil); err != nil {
+				if err := api.Do(context.Background(), "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil); err != nil {
 					t.Error(err)
 					return
 				}
@@ -142,7 +143,7 @@ func TestSinceHasNoGapAndNoDouble(t *testing.T) {
 	accepted := map[string]time.Time{}
 	await(t, "all events are in the ledger", func() bool {
 		clear(accepted)
-		err := all(t.Context(), api, "/v1/events?tenant=acme", func(e struct {
+		err := client.All(t.Context(), api, "/v1/events?tenant=acme", func(e struct {
 			ID         string    `json:"id"`
 			AcceptedAt time.Time `json:"accepted_at"`
 		}) {

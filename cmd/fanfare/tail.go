@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/fanfarehq/fanfare/internal/running"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // tailCmd shows outcomes as they happen.
@@ -27,7 +30,7 @@ type tailCmd struct {
 }
 
 // Run watches until it is stopped, or the server sends it away.
-func (cmd tailCmd) Run(ctx context.Context, c *console) error {
+func (cmd tailCmd) Run(ctx context.Context, c *terminal.Terminal) error {
 	s, err := readSettings()
 	if err != nil {
 		return err
@@ -57,14 +60,14 @@ func (cmd tailCmd) Run(ctx context.Context, c *console) error {
 		answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 		return errors.Join(fmt.Errorf("GET /v1/tail: %s: %s", resp.Status, strings.TrimSpace(string(answer))), err)
 	}
-	return printTail(resp.Body, c.out, isTerminal(c.out))
+	return printTail(resp.Body, c.Out, isTerminal(c.Out))
 }
 
 // find fills in where the API is and the key.
 func (cmd *tailCmd) find(s *settings) error {
 	if cmd.API == "" {
 		cmd.API = "http://" + s.server.Addr
-		if at, err := readRunning(s.server.DataDir); err == nil && at.API != "" {
+		if at, err := running.Read(s.server.DataDir); err == nil && at.API != "" {
 			cmd.API = at.API
 		}
 	}

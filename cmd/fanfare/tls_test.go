@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/fanfarehq/fanfare/internal/client"
 )
 
 // The CA and the client certificate of NATS are for NATS alone: a webhook to an endpoint with a certificate of the same CA is
@@ -40,7 +42,7 @@ func TestPrivateCAOfNATS(t *testing.T) {
 	call(t, admin, "POST /v1/events?tenant=acme", map[string]any{"type": "order.created", "data": map[string]any{}}, nil)
 	await(t, "the delivery fails by TLS", func() bool {
 		found := false
-		err := all(t.Context(), admin, "/v1/deliveries?tenant=acme", func(d map[string]any) { found = d["reason"] == "tls" })
+		err := client.All(t.Context(), admin, "/v1/deliveries?tenant=acme", func(d map[string]any) { found = d["reason"] == "tls" })
 		return err == nil && found
 	})
 }

@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // topologyCmd is about the streams and consumers. Only `apply` and `fanfare all` change them.
@@ -27,7 +28,7 @@ type topologyPrintCmd struct {
 }
 
 // Run prints what the settings ask for; it needs no broker.
-func (cmd topologyPrintCmd) Run(c *console) error {
+func (cmd topologyPrintCmd) Run(c *terminal.Terminal) error {
 	s, err := readSettings()
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func (cmd topologyPrintCmd) Run(c *console) error {
 	if cmd.JSON {
 		return writeTopologyJSON(c, inboxes(s))
 	}
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STREAM\tSUBJECTS\tKEPT\tAT MOST\tCONSUMERS\tHOLDS")
 	for _, in := range inboxes(s) {
 		var consumers []string
@@ -58,12 +59,12 @@ type topologyStream struct {
 	Consumers []natsjs.ConsumerConfig `json:"consumers"`
 }
 
-func writeTopologyJSON(c *console, all []jetstream.Inbox) error {
+func writeTopologyJSON(c *terminal.Terminal, all []jetstream.Inbox) error {
 	page := make([]topologyStream, len(all))
 	for i, in := range all {
 		page[i] = topologyStream{in.Stream, in.Consumers}
 	}
-	e := json.NewEncoder(c.out)
+	e := json.NewEncoder(c.Out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(page)
@@ -75,7 +76,7 @@ type topologyApplyCmd struct {
 }
 
 // Run changes NATS, or nothing at all if a stream would shrink unasked.
-func (cmd topologyApplyCmd) Run(ctx context.Context, c *console) error {
+func (cmd topologyApplyCmd) Run(ctx context.Context, c *terminal.Terminal) error {
 	return withTopology(ctx, c, cmd.target, func(ctx context.Context, at target) error {
 		if !cmd.Shrink {
 			if err := refuseShrinking(ctx, at); err != nil {
@@ -123,7 +124,7 @@ func refuseShrinking(ctx context.Context, at target) error {
 type topologyCheckCmd struct{}
 
 // Run changes nothing.
-func (topologyCheckCmd) Run(ctx context.Context, c *console) error {
+func (topologyCheckCmd) Run(ctx context.Context, c *terminal.Terminal) error {
 	anywhere := func(*settings) error { return nil }
 	return withTopology(ctx, c, anywhere, func(ctx context.Context, at target) error {
 		if err := jetstream.Check(ctx, at.js, inboxes(at.s)...); err != nil {
@@ -141,9 +142,9 @@ type target struct {
 }
 
 // report says which streams were changed, and where.
-func (t target) report(c *console, done string) error {
+func (t target) report(c *terminal.Terminal, done string) error {
 	for _, in := range inboxes(t.s) {
-		if _, err := fmt.Fprintf(c.out, "%s %s at %s (NATS %s)\n", in.Stream.Name, done, maskURL(t.nc.ConnectedUrl()), t.nc.ConnectedServerVersion()); err != nil {
+		if _, err := fmt.Fprintf(c.Out, "%s %s at %s (NATS %s)\n", in.Stream.Name, done, maskURL(t.nc.ConnectedUrl()), t.nc.ConnectedServerVersion()); err != nil {
 			return err
 		}
 	}
@@ -152,7 +153,7 @@ func (t target) report(c *console, done string) error {
 
 // withTopology does something with all streams and consumers, and then says whether they are durable. choose may change which
 // NATS is meant.
-func withTopology(ctx context.Context, c *console, choose func(*settings) error, do func(context.Context, target) error) error {
+func withTopology(ctx context.Context, c *terminal.Terminal, choose func(*settings) error, do func(context.Context, target) error) error {
 	s, err := readSettings()
 	if err == nil {
 		err = choose(s)
@@ -178,7 +179,7 @@ func withTopology(ctx context.Context, c *console, choose func(*settings) error,
 		return fmt.Errorf("ask NATS whether it syncs: %w", err)
 	}
 	if !synced {
-		fmt.Fprintf(c.err, "durability: degraded: %s\n", detail)
+		fmt.Fprintf(c.Err, "durability: degraded: %s\n", detail)
 	}
 	return nil
 }

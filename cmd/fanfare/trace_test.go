@@ -118,7 +118,7 @@ func TestTraces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization", "Bearer "+c.key)
+		req.Header.Set("Authorization", "Bearer "+c.Key)
 		req.Header.Set("Content-Type", media)
 		req.Header.Set("Traceparent", parent)
 		resp, err := http.DefaultClient.Do(req)

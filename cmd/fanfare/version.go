@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // A release sets these with -ldflags -X; see deploy/release.
@@ -29,12 +31,12 @@ type stamp struct {
 }
 
 // Run prints the version.
-func (v versionCmd) Run(c *console) error {
+func (v versionCmd) Run(c *terminal.Terminal) error {
 	b := thisBuild()
 	if v.JSON {
-		return json.NewEncoder(c.out).Encode(b)
+		return json.NewEncoder(c.Out).Encode(b)
 	}
-	_, err := fmt.Fprintf(c.out, "fanfare %s, %s, %s/%s\n", b.Version, b.Go, b.OS, b.Arch)
+	_, err := fmt.Fprintf(c.Out, "fanfare %s, %s, %s/%s\n", b.Version, b.Go, b.OS, b.Arch)
 	return err
 }
 

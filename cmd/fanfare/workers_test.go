@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -34,8 +35,8 @@ func TestMaxInFlightOverThreeProcesses(t *testing.T) {
 		}
 		return err == nil
 	})
-	c := newClient("http://"+api, key)
-	t.Cleanup(c.close)
+	c := client.New("http://"+api, key)
+	t.Cleanup(c.Close)
 
 	const n = 300
 	limits := []int{8, 2}

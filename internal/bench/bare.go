@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -20,13 +20,14 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// benchBareCmd is the bare loop of `fanfare bench`, a process of its own: the same signed POSTs that a worker makes,
+// Bare is the bare loop of `fanfare bench`, a process of its own: the same signed POSTs that a worker makes,
 // without a queue, a database or a subscription to look up. It makes them through the client of Go's net/http, as
 // anybody would, or through the guarded client that workers have.
-type benchBareCmd struct{}
+type Bare struct{}
 
 // bareOrder is a line of standard input: what to do next.
 type bareOrder struct {
@@ -43,7 +44,7 @@ type bareResult struct {
 }
 
 // Run takes orders until standard input ends.
-func (benchBareCmd) Run(ctx context.Context, c *console) error {
+func (Bare) Run(ctx context.Context, c *terminal.Terminal) error {
 	b := &bareLoop{data: newBenchData()}
 	if err := b.open(); err != nil {
 		return err
@@ -67,7 +68,7 @@ func (benchBareCmd) Run(ctx context.Context, c *console) error {
 		if err != nil {
 			return err
 		}
-		if err := json.NewEncoder(c.out).Encode(result); err != nil {
+		if err := json.NewEncoder(c.Out).Encode(result); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"io"
@@ -9,8 +9,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// demoReceiver is where the demo's webhooks go. It checks every signature, as a customer's receiver should.
-type demoReceiver struct {
+// receiver is where the demo's webhooks go. It checks every signature, as a customer's receiver should.
+type receiver struct {
 	mu      sync.Mutex
 	secrets map[string]*standardwebhooks.Webhook // by path
 	taken   map[demoDelivery]int                 // requests answered with success
@@ -27,12 +27,12 @@ const (
 	brokenPath = "/broken" // never works
 )
 
-func newDemoReceiver() *demoReceiver {
-	return &demoReceiver{secrets: map[string]*standardwebhooks.Webhook{}, taken: map[demoDelivery]int{}, refused: map[string]int{}}
+func newReceiver() *receiver {
+	return &receiver{secrets: map[string]*standardwebhooks.Webhook{}, taken: map[demoDelivery]int{}, refused: map[string]int{}}
 }
 
 // expect tells the receiver the secret of a path.
-func (r *demoReceiver) expect(path, secret string) error {
+func (r *receiver) expect(path, secret string) error {
 	verifier, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func (r *demoReceiver) expect(path, secret string) error {
 }
 
 // ServeHTTP answers one webhook.
-func (r *demoReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, 1<<20))
 	if err != nil {
 		return
@@ -63,7 +63,7 @@ func (r *demoReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "out of order", http.StatusInternalServerError)
 		return
 	}
-	if id := req.Header.Get("Webhook-Id"); isDemoEvent(id) {
+	if id := req.Header.Get("Webhook-Id"); isSample(id) {
 		r.taken[demoDelivery{path, id}]++
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -77,7 +77,7 @@ type demoCounts struct {
 	invalid int
 }
 
-func (r *demoReceiver) counts() demoCounts {
+func (r *receiver) counts() demoCounts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := demoCounts{taken: len(r.taken), refused: r.refused[flakyPath] + r.refused[brokenPath], invalid: r.invalid}

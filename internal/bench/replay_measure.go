@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 // measure runs the windows, by turns without and beside the replay, and counts in the end.
 func (x *replayBench) measure(ctx context.Context) (*replayReport, error) {
 	r := &replayReport{
-		Machine: newBenchMachine(benchCmd{Rounds: x.cmd.Rounds, Seconds: x.cmd.Seconds}),
+		Machine: newBenchMachine(Throughput{Rounds: x.cmd.Rounds, Seconds: x.cmd.Seconds}, x.version),
 		Events:  x.cmd.Events, Rate: x.cmd.Rate, Live: x.cmd.Live, Restart: x.cmd.Restart,
 	}
 	if err := x.publish(ctx); err != nil {
@@ -74,7 +74,7 @@ func (x *replayBench) window(ctx context.Context, beside bool, long time.Duratio
 		}
 		event := fmt.Appendf(nil, `{"type":"live","data":%s}`, data.event(x.next, time.Now()))
 		x.next++
-		group.Go(func() error { return x.api.do(groupCtx, "POST /v1/events?tenant="+benchTenant, event, nil) })
+		group.Go(func() error { return x.api.Do(groupCtx, "POST /v1/events?tenant="+benchTenant, event, nil) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fanfarehq/fanfare/internal/client"
 )
 
 const (
@@ -22,8 +24,8 @@ const (
 
 // benchLoad publishes to the pipeline and watches the receiver.
 type benchLoad struct {
-	api      *client
-	receiver *client
+	api      *client.Client
+	receiver *client.Client
 }
 
 // benchWindow is what one window of load came to.
@@ -44,7 +46,7 @@ func benchType(fanout, n int) string {
 
 // full publishes as fast as events are accepted for so long, then waits until all have arrived.
 func (l *benchLoad) full(ctx context.Context, fanout int, length time.Duration) (benchWindow, error) {
-	if err := l.receiver.do(ctx, "POST /begin", nil, nil); err != nil {
+	if err := l.receiver.Do(ctx, "POST /begin", nil, nil); err != nil {
 		return benchWindow{}, err
 	}
 	start := time.Now()
@@ -87,7 +89,7 @@ func (l *benchLoad) publish(ctx context.Context, body []byte) (int64, error) {
 	var answer struct {
 		Accepted int64 `json:"accepted"`
 	}
-	if err := l.api.do(ctx, "POST /v1/events?tenant="+benchTenant, body, &answer); err != nil {
+	if err := l.api.Do(ctx, "POST /v1/events?tenant="+benchTenant, body, &answer); err != nil {
 		return 0, err
 	}
 	if answer.Accepted != benchArray {
@@ -129,13 +131,13 @@ func (l *benchLoad) drain(ctx context.Context, want int64) (receiverCounts, erro
 }
 
 func (l *benchLoad) counts(ctx context.Context) (c receiverCounts, err error) {
-	return c, l.receiver.do(ctx, "GET /counts", nil, &c)
+	return c, l.receiver.Do(ctx, "GET /counts", nil, &c)
 }
 
 // steady publishes single events at a fixed rate, however long each takes, and returns how long each took
 // from its publication to its arrival.
 func (l *benchLoad) steady(ctx context.Context, perSecond int, length time.Duration) ([]time.Duration, error) {
-	if err := l.receiver.do(ctx, "POST /begin?timing", nil, nil); err != nil {
+	if err := l.receiver.Do(ctx, "POST /begin?timing", nil, nil); err != nil {
 		return nil, err
 	}
 	total := int(length.Seconds() * float64(perSecond))
@@ -147,7 +149,7 @@ func (l *benchLoad) steady(ctx context.Context, perSecond int, length time.Durat
 		}
 		group.Go(func() error {
 			event := fmt.Sprintf(`{"type":%q,"data":%s}`, benchType(1, n), data.event(n, time.Now()))
-			return l.api.do(groupCtx, "POST /v1/events?tenant="+benchTenant, []byte(event), nil)
+			return l.api.Do(groupCtx, "POST /v1/events?tenant="+benchTenant, []byte(event), nil)
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -157,7 +159,7 @@ func (l *benchLoad) steady(ctx context.Context, perSecond int, length time.Durat
 		return nil, err
 	}
 	var latencies []time.Duration
-	return latencies, l.receiver.do(ctx, "GET /latencies", nil, &latencies)
+	return latencies, l.receiver.Do(ctx, "GET /latencies", nil, &latencies)
 }
 
 // benchBatch is the body of a request, an array of events, made once; only the numbers change.

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// stopTimeout is how long a process has to stop in.
+const stopTimeout = 30 * time.Second
+
 // child is another process of this binary.
 type child struct {
 	cmd    *exec.Cmd
@@ -26,7 +29,7 @@ type child struct {
 }
 
 // startChild starts this binary with args. The settings of this process's environment are not passed on; env is.
-// When ctx ends, the child is asked to stop, and made to after drainTimeout.
+// When ctx ends, the child is asked to stop, and made to after stopTimeout.
 func startChild(ctx context.Context, env []string, args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -34,7 +37,7 @@ func startChild(ctx context.Context, env []string, args ...string) (*child, erro
 	}
 	c := &child{cmd: exec.CommandContext(ctx, self, args...), stderr: &tail{}, done: make(chan struct{})}
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, envPrefix+"_") {
+		if !strings.HasPrefix(v, "FANFARE_") {
 			c.cmd.Env = append(c.cmd.Env, v)
 		}
 	}
@@ -42,7 +45,7 @@ func startChild(ctx context.Context, env []string, args ...string) (*child, erro
 	c.cmd.Stderr = c.stderr
 	setApart(c.cmd)
 	c.cmd.Cancel = func() error { return terminate(c.cmd.Process) }
-	c.cmd.WaitDelay = drainTimeout + 5*time.Second
+	c.cmd.WaitDelay = stopTimeout + 5*time.Second
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"encoding/json"
@@ -35,13 +35,16 @@ type benchMachine struct {
 	Posters int       `json:"bare_posters"`
 }
 
-func newBenchMachine(cmd benchCmd) benchMachine {
+// Version is that of this build.
+type Version string
+
+func newBenchMachine(cmd Throughput, version Version) benchMachine {
 	system := runtime.GOOS + "/" + runtime.GOARCH
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		system += " " + strings.TrimSpace(string(release))
 	}
 	return benchMachine{
-		Cores: runtime.NumCPU(), System: system, Go: runtime.Version(), Version: version(),
+		Cores: runtime.NumCPU(), System: system, Go: runtime.Version(), Version: string(version),
 		At: time.Now().UTC().Truncate(time.Second), Rounds: cmd.Rounds, Seconds: cmd.Seconds, Posters: cmd.Posters,
 	}
 }

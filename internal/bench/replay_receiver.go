@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func (r *replayReceiver) listen(ctx context.Context, group *errgroup.Group) erro
 		return fmt.Errorf("listen: %w", err)
 	}
 	r.url = "http://" + l.Addr().String()
-	group.Go(func() error { return serve(ctx, l, api.NewServer(http.HandlerFunc(r.receive), nil)) })
+	group.Go(func() error { return api.Serve(ctx, l, api.NewServer(http.HandlerFunc(r.receive), nil), stopTimeout) })
 	return nil
 }
 

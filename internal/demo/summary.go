@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -9,20 +9,22 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/fanfarehq/fanfare/internal/client"
 )
 
-// demoState is what the API says of the demo's events.
-type demoState struct {
+// state is what the API says of the demo's events.
+type state struct {
 	events, matched                   int
 	delivered, dead, pending, retries int
 }
 
-// isDemoEvent tells the file's events from those by which Fanfare tells of itself, such as fanfare.delivery.dead:
+// isSample tells the file's events from those by which Fanfare tells of itself, such as fanfare.delivery.dead:
 // who subscribes to everything gets them too.
-func isDemoEvent(id string) bool { return strings.HasPrefix(id, "demo_") }
+func isSample(id string) bool { return strings.HasPrefix(id, "demo_") }
 
 // watch moves the bar until all deliveries have ended.
-func (d *demo) watch(ctx context.Context, bar *progressbar.ProgressBar) error {
+func (d *Demo) watch(ctx context.Context, bar *progressbar.ProgressBar) error {
 	for {
 		s, err := d.state(ctx)
 		if err != nil {
@@ -34,14 +36,16 @@ func (d *demo) watch(ctx context.Context, bar *progressbar.ProgressBar) error {
 		if s.events == len(d.events) && s.matched == s.delivered+s.dead && s.pending == 0 {
 			return nil
 		}
-		if !pause(ctx, 100*time.Millisecond) {
+		select {
+		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
 
 // state asks the API.
-func (d *demo) state(ctx context.Context) (s demoState, err error) {
+func (d *Demo) state(ctx context.Context) (s state, err error) {
 	type event struct {
 		ID      string `json:"id"`
 		Matched int    `json:"matched"`
@@ -51,9 +55,9 @@ func (d *demo) state(ctx context.Context) (s demoState, err error) {
 		State    string `json:"state"`
 		Attempts int    `json:"attempts"`
 	}
-	err = all(ctx, d.api, "/v1/deliveries?tenant="+demoTenant, func(one delivery) {
+	err = client.All(ctx, d.api, "/v1/deliveries?tenant="+tenant, func(one delivery) {
 		switch {
-		case !isDemoEvent(one.EventID):
+		case !isSample(one.EventID):
 			return
 		case one.State == "delivered":
 			s.delivered++
@@ -68,8 +72,8 @@ func (d *demo) state(ctx context.Context) (s demoState, err error) {
 		return s, err
 	}
 	// The events come second: deliveries that ended by the first list were matched before this one.
-	err = all(ctx, d.api, "/v1/events?tenant="+demoTenant, func(e event) {
-		if isDemoEvent(e.ID) {
+	err = client.All(ctx, d.api, "/v1/events?tenant="+tenant, func(e event) {
+		if isSample(e.ID) {
 			s.events++
 			s.matched += e.Matched
 		}
@@ -78,7 +82,7 @@ func (d *demo) state(ctx context.Context) (s demoState, err error) {
 }
 
 // sumUp prints the numbers, ours beside those of the API and of the receiver, and fails if they differ.
-func (d *demo) sumUp(ctx context.Context) error {
+func (d *Demo) sumUp(ctx context.Context) error {
 	s, err := d.state(ctx)
 	if err != nil {
 		return err
@@ -99,8 +103,8 @@ func (d *demo) sumUp(ctx context.Context) error {
 		{"dead", d.dead, s.dead, "GET /v1/deliveries"},
 		{"wrong signatures", 0, got.invalid, "the receiver"},
 	}
-	fmt.Fprintln(d.console.out)
-	w := tabwriter.NewWriter(d.console.out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(d.console.Out)
+	w := tabwriter.NewWriter(d.console.Out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "what\texpected\tcounted\tby")
 	wrong := 0
 	for _, r := range rows {
@@ -117,6 +121,6 @@ func (d *demo) sumUp(ctx context.Context) error {
 	if wrong > 0 {
 		return errors.New("the numbers do not add up")
 	}
-	fmt.Fprintln(d.console.out, "\nIt adds up: every match was delivered or is a dead letter, and each signature was valid.")
+	fmt.Fprintln(d.console.Out, "\nIt adds up: every match was delivered or is a dead letter, and each signature was valid.")
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -8,24 +8,26 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/running"
 )
 
 // pipelineChild is `fanfare all` as a user starts it, in a data directory of its own and on free ports.
 type pipelineChild struct {
 	*child
-	at running
+	at running.Process
 }
 
 // startPipeline starts it and returns when it is ready. Loopback receivers are allowed.
 func startPipeline(ctx context.Context, dir string, env ...string) (*pipelineChild, error) {
 	c, err := startChild(ctx, append([]string{
-		envPrefix + "_DATA_DIR=" + dir,
-		envPrefix + "_ADDR=127.0.0.1:0",
-		envPrefix + "_OPS_ADDR=127.0.0.1:0",
-		envPrefix + "_SHUTDOWN_DELAY=0s",
-		envPrefix + "_NATS_LISTEN=127.0.0.1:0",
-		envPrefix + "_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
-		envPrefix + "_LOG_LEVEL=warn",
+		"FANFARE_DATA_DIR=" + dir,
+		"FANFARE_ADDR=127.0.0.1:0",
+		"FANFARE_OPS_ADDR=127.0.0.1:0",
+		"FANFARE_SHUTDOWN_DELAY=0s",
+		"FANFARE_NATS_LISTEN=127.0.0.1:0",
+		"FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
+		"FANFARE_LOG_LEVEL=warn",
 	}, env...), "all")
 	if err != nil {
 		return nil, err
@@ -33,7 +35,7 @@ func startPipeline(ctx context.Context, dir string, env ...string) (*pipelineChi
 	c.watch()
 	p := &pipelineChild{child: c}
 	for {
-		if p.at, err = readRunning(dir); err == nil {
+		if p.at, err = running.Read(dir); err == nil {
 			return p, nil
 		}
 		select {
@@ -74,8 +76,8 @@ func (p *pipelineChild) settled(ctx context.Context) (pipelineCPU, error) {
 	return last, err
 }
 
-// tempDataDir makes a data directory for this run alone.
-func tempDataDir() (string, error) {
+// tempDir makes a data directory for this run alone.
+func tempDir() (string, error) {
 	dir, err := os.MkdirTemp("", "fanfare-")
 	if err != nil {
 		return "", fmt.Errorf("make a data directory: %w", err)

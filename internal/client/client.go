@@ -1,4 +1,6 @@
-package main
+// Package client calls the native API, for the commands, the demo, the bench and tests: a route and a body come in, an answer or an error that holds
+// what the server said goes out.
+package client
 
 import (
 	"bytes"
@@ -12,24 +14,25 @@ import (
 	"time"
 )
 
-// client speaks the JSON API, as the demo and the bench do.
-type client struct {
+// Client speaks the JSON API of one server with one key.
+type Client struct {
 	base string // http://host:port
-	key  string
-	http *http.Client
+	Key  string
+	HTTP *http.Client
 }
 
-func newClient(base, key string) *client {
+// New makes a Client of a server (http://host:port).
+func New(base, key string) *Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1024}
-	return &client{base: base, key: key, http: &http.Client{Transport: transport, Timeout: time.Minute}}
+	return &Client{base: base, Key: key, HTTP: &http.Client{Transport: transport, Timeout: time.Minute}}
 }
 
-// close ends the idle connections.
-func (c *client) close() { c.http.CloseIdleConnections() }
+// Close ends the idle connections.
+func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
 
-// do calls a route such as "GET /v1/events". It sends in as JSON, or as it is if it is bytes, and reads the answer into out; either may be nil. An answer
+// Do calls a route such as "GET /v1/events". It sends in as JSON, or as it is if it is bytes, and reads the answer into out; either may be nil. An answer
 // other than 2xx is an error that holds what the server said.
-func (c *client) do(ctx context.Context, route string, in, out any) error {
+func (c *Client) Do(ctx context.Context, route string, in, out any) error {
 	method, path, _ := strings.Cut(route, " ")
 	body, raw := in.([]byte)
 	if in != nil && !raw {
@@ -42,11 +45,11 @@ func (c *client) do(ctx context.Context, route string, in, out any) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.key)
+	req.Header.Set("Authorization", "Bearer "+c.Key)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.HTTP.Do(req)
 	if err != nil {
 		return err
 	}
@@ -67,8 +70,8 @@ func (c *client) do(ctx context.Context, route string, in, out any) error {
 	return nil
 }
 
-// all reads a list to its end and calls each with every page's items.
-func all[T any](ctx context.Context, c *client, path string, each func(T)) error {
+// All reads a list to its end and calls each with every page's items.
+func All[T any](ctx context.Context, c *Client, path string, each func(T)) error {
 	cursor := ""
 	for {
 		var page struct {
@@ -82,7 +85,7 @@ func all[T any](ctx context.Context, c *client, path string, each func(T)) error
 		if cursor != "" {
 			query += "&cursor=" + url.QueryEscape(cursor)
 		}
-		if err := c.do(ctx, "GET "+path+query, nil, &page); err != nil {
+		if err := c.Do(ctx, "GET "+path+query, nil, &page); err != nil {
 			return err
 		}
 		for _, item := range page.Data {

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -16,14 +16,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
 // benchEndpoints is how many endpoints the receiver of the bench has, each on a port of its own.
 const benchEndpoints = 100
 
-// benchReceiverCmd is the receiver of `fanfare bench`, a process of its own. It prints where it listens as one
+// Receiver is the receiver of `fanfare bench`, a process of its own. It prints where it listens as one
 // line of JSON and ends when its standard input does.
-type benchReceiverCmd struct{}
+type Receiver struct{}
 
 // receiverAddress is that line.
 type receiverAddress struct {
@@ -32,7 +33,7 @@ type receiverAddress struct {
 }
 
 // Run receives until standard input ends or ctx does.
-func (benchReceiverCmd) Run(ctx context.Context, c *console) error {
+func (Receiver) Run(ctx context.Context, c *terminal.Terminal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -47,7 +48,7 @@ func (benchReceiverCmd) Run(ctx context.Context, c *console) error {
 		if err != nil {
 			return "", fmt.Errorf("listen: %w", err)
 		}
-		group.Go(func() error { return serve(ctx, listener, api.NewServer(h, nil)) })
+		group.Go(func() error { return api.Serve(ctx, listener, api.NewServer(h, nil), stopTimeout) })
 		return "http://" + listener.Addr().String(), nil
 	}
 	var err error
@@ -61,7 +62,7 @@ func (benchReceiverCmd) Run(ctx context.Context, c *console) error {
 		}
 		where.Endpoints = append(where.Endpoints, fmt.Sprintf("%s/e/%d", url, i))
 	}
-	if err := json.NewEncoder(c.out).Encode(where); err != nil {
+	if err := json.NewEncoder(c.Out).Encode(where); err != nil {
 		return err
 	}
 	return group.Wait()

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -75,7 +75,7 @@ func (b *bench) publishersRound(ctx context.Context, publishers int, length time
 // closed has publishers send single events for so long, each one its next when the last was accepted. It returns how long each
 // event took from its publication to its arrival, and when the last one was accepted.
 func (l *benchLoad) closed(ctx context.Context, publishers int, length time.Duration) (took []time.Duration, accepted time.Time, err error) {
-	if err := l.receiver.do(ctx, "POST /begin?timing", nil, nil); err != nil {
+	if err := l.receiver.Do(ctx, "POST /begin?timing", nil, nil); err != nil {
 		return nil, accepted, err
 	}
 	var numbers atomic.Int64
@@ -87,7 +87,7 @@ func (l *benchLoad) closed(ctx context.Context, publishers int, length time.Dura
 			for time.Now().Before(end) && groupCtx.Err() == nil {
 				n := int(numbers.Add(1)) - 1
 				event := fmt.Sprintf(`{"type":%q,"data":%s}`, benchType(1, n), data.event(n, time.Now()))
-				if err := l.api.do(groupCtx, "POST /v1/events?tenant="+benchTenant, []byte(event), nil); err != nil {
+				if err := l.api.Do(groupCtx, "POST /v1/events?tenant="+benchTenant, []byte(event), nil); err != nil {
 					return err
 				}
 			}
@@ -101,7 +101,7 @@ func (l *benchLoad) closed(ctx context.Context, publishers int, length time.Dura
 	if _, err := l.drain(ctx, numbers.Load()); err != nil {
 		return nil, accepted, err
 	}
-	return took, accepted, l.receiver.do(ctx, "GET /latencies", nil, &took)
+	return took, accepted, l.receiver.Do(ctx, "GET /latencies", nil, &took)
 }
 
 // diskFlushes is how often the disk of a directory was told to make its writes last, by any process since the machine began;

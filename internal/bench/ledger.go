@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -20,10 +20,11 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/embedded"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
-// benchLedgerCmd measures the lists over a full ledger, in a Postgres of its own that is thrown away.
-type benchLedgerCmd struct {
+// Ledger measures the lists over a full ledger, in a Postgres of its own that is thrown away.
+type Ledger struct {
 	Rows    int `default:"10000000" help:"How many deliveries the ledger holds."`
 	Tenants int `default:"2000" help:"How many tenants they belong to; the first has a tenth of all."`
 	Days    int `default:"30" help:"Over how many days they are spread, today the last."`
@@ -31,11 +32,11 @@ type benchLedgerCmd struct {
 }
 
 // Run fills a ledger, reads each list and prints how long that took and how much room it takes.
-func (cmd benchLedgerCmd) Run(ctx context.Context, c *console) (err error) {
+func (cmd Ledger) Run(ctx context.Context, c *terminal.Terminal) (err error) {
 	if cmd.Rows < cmd.Tenants || cmd.Tenants < 2 || cmd.Days < 1 || cmd.Calls < 1 {
 		return errors.New("--rows must not be less than --tenants, which are 2 or more; --days and --calls are 1 or more")
 	}
-	dir, err := tempDataDir()
+	dir, err := tempDir()
 	if err != nil {
 		return err
 	}
@@ -65,9 +66,9 @@ func (cmd benchLedgerCmd) Run(ctx context.Context, c *console) (err error) {
 
 // ledgerBench is one run.
 type ledgerBench struct {
-	cmd     benchLedgerCmd
+	cmd     Ledger
 	db      *sql.DB
-	console *console
+	console *terminal.Terminal
 	today   time.Time
 }
 
@@ -108,7 +109,7 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 			}
 		}
 		if from/fillChunk%10 == 9 {
-			fmt.Fprintf(b.console.err, "%d of %d deliveries\n", to+1, b.cmd.Rows)
+			fmt.Fprintf(b.console.Err, "%d of %d deliveries\n", to+1, b.cmd.Rows)
 		}
 	}
 	if _, err := conn.ExecContext(ctx, fillSubscriptions); err != nil {
@@ -172,7 +173,7 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 		return err
 	}
 	middle := b.today.AddDate(0, 0, -b.cmd.Days/2).Format(time.RFC3339)
-	w := tabwriter.NewWriter(b.console.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	w := tabwriter.NewWriter(b.console.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "p50 ms\tp99 ms\t  list\t")
 	for _, path := range []string{
 		"/v1/deliveries?tenant=t0", "/v1/deliveries?tenant=t1", "/v1/deliveries",
@@ -236,7 +237,7 @@ func (b *ledgerBench) sizes(ctx context.Context) error {
 		if err := b.db.QueryRowContext(ctx, `SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = $1::regclass`, table).Scan(&bytes); err != nil {
 			return err
 		}
-		fmt.Fprintf(b.console.out, "%s: %.0f MB for each million deliveries\n", table, float64(bytes)/1e6/(float64(b.cmd.Rows)/1e6))
+		fmt.Fprintf(b.console.Out, "%s: %.0f MB for each million deliveries\n", table, float64(bytes)/1e6/(float64(b.cmd.Rows)/1e6))
 	}
 	return nil
 }

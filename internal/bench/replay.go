@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -9,12 +9,16 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/running"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
-// benchReplayCmd measures whether a replay slows live events: the latency of single events at 50/s, in windows that take
+// Replay measures whether a replay slows live events: the latency of single events at 50/s, in windows that take
 // turns, without and beside one replay that is paused and resumed. In the middle the pipeline is restarted, or killed; in
 // the end the ledger must hold each event of the past once in the replay's generation.
-type benchReplayCmd struct {
+type Replay struct {
 	JSON    bool    `name:"json" help:"Print JSON instead of a table."`
 	Events  int     `default:"100000" help:"How many events of the past are replayed."`
 	Rate    int     `default:"1000" help:"Deliveries a second of the replay."`
@@ -26,12 +30,13 @@ type benchReplayCmd struct {
 
 // replayBench is one run.
 type replayBench struct {
-	cmd      benchReplayCmd
-	console  *console
+	cmd      Replay
+	version  Version
+	console  *terminal.Terminal
 	receiver *replayReceiver
 	dir      string
 	pipeline *pipelineChild
-	api      *client
+	api      *client.Client
 	db       *sql.DB
 
 	subscription string // that receives the past
@@ -40,12 +45,12 @@ type replayBench struct {
 }
 
 // Run measures and prints.
-func (cmd benchReplayCmd) Run(ctx context.Context, c *console) (err error) {
+func (cmd Replay) Run(ctx context.Context, c *terminal.Terminal, v Version) (err error) {
 	if cmd.Events < 1 || cmd.Rate < 1 || cmd.Live < 1 || cmd.Seconds <= 0 || cmd.Rounds < 1 {
 		return errors.New("--events, --rate, --live, --seconds and --rounds must be more than 0")
 	}
-	x := &replayBench{cmd: cmd, console: c, receiver: newReplayReceiver(cmd.Events)}
-	if x.dir, err = tempDataDir(); err != nil {
+	x := &replayBench{cmd: cmd, version: v, console: c, receiver: newReplayReceiver(cmd.Events)}
+	if x.dir, err = tempDir(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(x.dir)) }()
@@ -66,7 +71,7 @@ func (cmd benchReplayCmd) Run(ctx context.Context, c *console) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := report.write(c.out, cmd.JSON); err != nil {
+	if err := report.write(c.Out, cmd.JSON); err != nil {
 		return err
 	}
 	return report.verdict()
@@ -75,10 +80,10 @@ func (cmd benchReplayCmd) Run(ctx context.Context, c *console) (err error) {
 // start starts the pipeline, again in the same directory after a restart.
 func (x *replayBench) start(ctx context.Context) (err error) {
 	x.progress("Starting the pipeline in %s ...", x.dir)
-	if x.pipeline, err = startPipeline(ctx, x.dir, envPrefix+"_ADMIN_KEY="+benchKey); err != nil {
+	if x.pipeline, err = startPipeline(ctx, x.dir, "FANFARE_ADMIN_KEY="+benchKey); err != nil {
 		return err
 	}
-	x.api = newClient(x.pipeline.at.API, benchKey)
+	x.api = client.New(x.pipeline.at.API, benchKey)
 	if x.db, err = sql.Open("postgres", x.pipeline.at.Postgres); err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
@@ -91,7 +96,7 @@ func (x *replayBench) stop() error {
 		return nil
 	}
 	if x.api != nil {
-		x.api.close()
+		x.api.Close()
 	}
 	if x.db != nil {
 		_ = x.db.Close() // The server goes as well.
@@ -123,10 +128,10 @@ func (x *replayBench) restart(ctx context.Context) (time.Duration, error) {
 			return 0, fmt.Errorf("kill the pipeline: %w", err)
 		}
 		<-x.pipeline.done
-		if err := removeRunning(x.dir); err != nil {
+		if err := running.Remove(x.dir); err != nil {
 			return 0, err
 		}
-		x.api.close()
+		x.api.Close()
 		_ = x.db.Close() // Its server is an orphan that the next start ends.
 		x.pipeline = nil
 	} else if err := x.stop(); err != nil {
@@ -156,7 +161,7 @@ func (x *replayBench) publish(ctx context.Context) error {
 			}
 			body = fmt.Appendf(body, `{"type":"past","data":%s}`, data.event(n, time.Now()))
 		}
-		if err := x.api.do(ctx, "POST /v1/events?tenant="+benchTenant, append(body, ']'), nil); err != nil {
+		if err := x.api.Do(ctx, "POST /v1/events?tenant="+benchTenant, append(body, ']'), nil); err != nil {
 			return err
 		}
 	}
@@ -171,7 +176,7 @@ func (x *replayBench) publish(ctx context.Context) error {
 func (x *replayBench) subscribe(ctx context.Context) error {
 	for _, name := range []string{"live", "past"} {
 		var made struct{ ID string }
-		err := x.api.do(ctx, "POST /v1/subscriptions?tenant="+benchTenant, map[string]any{
+		err := x.api.Do(ctx, "POST /v1/subscriptions?tenant="+benchTenant, map[string]any{
 			"name": name, "url": x.receiver.url + "/" + name, "event_types": []string{name},
 		}, &made)
 		if err != nil {
@@ -186,7 +191,7 @@ func (x *replayBench) subscribe(ctx context.Context) error {
 func (x *replayBench) resume(ctx context.Context) error {
 	if x.replay == "" {
 		var made struct{ ID string }
-		err := x.api.do(ctx, "POST /v1/subscriptions/"+x.subscription+"/replay?tenant="+benchTenant,
+		err := x.api.Do(ctx, "POST /v1/subscriptions/"+x.subscription+"/replay?tenant="+benchTenant,
 			map[string]any{"since": "2020-01-01T00:00:00Z", "only": "all", "rate": x.cmd.Rate}, &made)
 		x.replay = made.ID
 		return err
@@ -194,7 +199,7 @@ func (x *replayBench) resume(ctx context.Context) error {
 	return x.move(ctx, "resume")
 }
 
-// pause pauses the replay and waits until what it had sent has arrived.
+// Pause pauses the replay and waits until what it had sent has arrived.
 func (x *replayBench) pause(ctx context.Context) error {
 	if x.replay == "" {
 		return nil
@@ -216,7 +221,7 @@ type replayView struct {
 }
 
 func (x *replayBench) view(ctx context.Context) (v replayView, err error) {
-	return v, x.api.do(ctx, "GET /v1/replays/"+x.replay+"?tenant="+benchTenant, nil, &v)
+	return v, x.api.Do(ctx, "GET /v1/replays/"+x.replay+"?tenant="+benchTenant, nil, &v)
 }
 
 // move pauses or resumes the replay; one that is done stays so.
@@ -225,7 +230,7 @@ func (x *replayBench) move(ctx context.Context, verb string) error {
 	if err != nil || v.State == "done" {
 		return err
 	}
-	err = x.api.do(ctx, "POST /v1/replays/"+x.replay+"/"+verb+"?tenant="+benchTenant, nil, nil)
+	err = x.api.Do(ctx, "POST /v1/replays/"+x.replay+"/"+verb+"?tenant="+benchTenant, nil, nil)
 	if err == nil {
 		return nil
 	}
@@ -252,5 +257,5 @@ func (x *replayBench) until(ctx context.Context, what string, is func() (bool, e
 }
 
 func (x *replayBench) progress(format string, v ...any) {
-	fmt.Fprintf(x.console.err, format+"\n", v...)
+	fmt.Fprintf(x.console.Err, format+"\n", v...)
 }

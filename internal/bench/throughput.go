@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
-// benchCmd measures the whole pipeline on this machine. Receiver, pipeline and bare loop are processes of their
+// Throughput measures the whole pipeline on this machine. Receiver, pipeline and bare loop are processes of their
 // own; this one publishes. The windows of all sides alternate, so that what the machine does meanwhile hits all.
-type benchCmd struct {
+type Throughput struct {
 	JSON    bool    `name:"json" help:"Print JSON instead of a table."`
 	Seconds float64 `default:"3" help:"How long each window of load is."`
 	Rounds  int     `default:"3" help:"How many windows there are of each; medians are printed."`
@@ -34,7 +37,7 @@ const (
 )
 
 // Run starts the processes, measures and stops them, in whatever way it ends.
-func (cmd benchCmd) Run(ctx context.Context, c *console) (err error) {
+func (cmd Throughput) Run(ctx context.Context, c *terminal.Terminal, v Version) (err error) {
 	if cmd.Seconds <= 0 || cmd.Steady <= 0 || cmd.Rounds < 1 || cmd.Posters < 1 {
 		return errors.New("--seconds, --steady, --rounds and --posters must be more than 0")
 	}
@@ -48,7 +51,7 @@ func (cmd benchCmd) Run(ctx context.Context, c *console) (err error) {
 			return fmt.Errorf("--fanout %d: it must divide %d", f, benchEndpoints)
 		}
 	}
-	b := &bench{cmd: cmd, console: c, report: benchReport{Machine: newBenchMachine(cmd)}}
+	b := &bench{cmd: cmd, console: c, report: benchReport{Machine: newBenchMachine(cmd, v)}}
 	defer func() { err = errors.Join(err, b.stop()) }()
 	if err := b.start(ctx); err != nil {
 		return err
@@ -57,9 +60,9 @@ func (cmd benchCmd) Run(ctx context.Context, c *console) (err error) {
 		return err
 	}
 	if cmd.JSON {
-		return b.report.writeJSON(c.out)
+		return b.report.writeJSON(c.Out)
 	}
-	b.report.writeTable(c.out)
+	b.report.writeTable(c.Out)
 	if !b.report.Ledger.complete() {
 		return errors.New("the ledger does not hold all that was sent")
 	}
@@ -68,8 +71,8 @@ func (cmd benchCmd) Run(ctx context.Context, c *console) (err error) {
 
 // bench is one run.
 type bench struct {
-	cmd     benchCmd
-	console *console
+	cmd     Throughput
+	console *terminal.Terminal
 	report  benchReport
 
 	dir       string
@@ -82,11 +85,11 @@ type bench struct {
 }
 
 // progress reports each step, where the result does not go.
-func (b *bench) progress(format string, v ...any) { fmt.Fprintf(b.console.err, format+"\n", v...) }
+func (b *bench) progress(format string, v ...any) { fmt.Fprintf(b.console.Err, format+"\n", v...) }
 
 // start brings up the receiver, the pipeline and the bare loop, and creates the subscriptions.
 func (b *bench) start(ctx context.Context) (err error) {
-	if b.dir, err = tempDataDir(); err != nil {
+	if b.dir, err = tempDir(); err != nil {
 		return err
 	}
 	if b.receiver, err = startChild(ctx, nil, "bench-receiver"); err != nil {
@@ -100,12 +103,12 @@ func (b *bench) start(ctx context.Context) (err error) {
 	}
 	b.endpoints = where.Endpoints
 	b.progress("Starting the pipeline in %s ...", b.dir)
-	b.pipeline, err = startPipeline(ctx, b.dir, envPrefix+"_ADMIN_KEY="+benchKey,
-		fmt.Sprintf("%s_OPS_PPROF=%t", envPrefix, b.cmd.Profile != ""))
+	b.pipeline, err = startPipeline(ctx, b.dir, "FANFARE_ADMIN_KEY="+benchKey,
+		fmt.Sprintf("FANFARE_OPS_PPROF=%t", b.cmd.Profile != ""))
 	if err != nil {
 		return err
 	}
-	b.load = benchLoad{api: newClient(b.pipeline.at.API, benchKey), receiver: newClient(where.Control, "")}
+	b.load = benchLoad{api: client.New(b.pipeline.at.API, benchKey), receiver: client.New(where.Control, "")}
 	if b.bare, err = startChild(ctx, nil, "bench-bare"); err != nil {
 		return err
 	}
@@ -115,9 +118,9 @@ func (b *bench) start(ctx context.Context) (err error) {
 // stop ends the children, last first, and removes their files.
 func (b *bench) stop() error {
 	var errs []error
-	for _, c := range []*client{b.load.api, b.load.receiver} {
+	for _, c := range []*client.Client{b.load.api, b.load.receiver} {
 		if c != nil {
-			c.close()
+			c.Close()
 		}
 	}
 	if b.bare != nil {
@@ -214,7 +217,7 @@ func (b *bench) subscribe(ctx context.Context) error {
 		}
 		done[fanout] = true
 		for i, url := range b.endpoints {
-			err := b.load.api.do(ctx, "POST /v1/subscriptions?tenant="+benchTenant, map[string]any{
+			err := b.load.api.Do(ctx, "POST /v1/subscriptions?tenant="+benchTenant, map[string]any{
 				"name": fmt.Sprintf("fan-out %d, endpoint %d", fanout, i), "url": url,
 				"event_types": []string{benchType(fanout, i/fanout)},
 			}, nil)
@@ -228,7 +231,7 @@ func (b *bench) subscribe(ctx context.Context) error {
 
 // round is a window of the bare loop by either client, and one of the pipeline.
 func (b *bench) round(ctx context.Context, fanout int, length time.Duration) (m benchMeasured, err error) {
-	if err := b.load.receiver.do(ctx, "POST /begin", nil, nil); err != nil {
+	if err := b.load.receiver.Do(ctx, "POST /begin", nil, nil); err != nil {
 		return m, err
 	}
 	if m.Bare, err = b.bareWindow(false, length); err != nil {

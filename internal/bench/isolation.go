@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -17,14 +17,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/terminal"
 )
 
-// benchIsolationCmd measures whether endpoints in trouble slow the others: the latency of a thousand quick endpoints at
+// Isolation measures whether endpoints in trouble slow the others: the latency of a thousand quick endpoints at
 // half of what the machine can do, with and without three bad ones beside them. Short windows with and without them take
 // turns, in pairs whose order changes, so that whatever else the machine does falls on both; p99 is that of all deliveries of a
 // kind together. What the same machine makes of two halves of the windows without bad endpoints is printed as well: a
 // ratio nearer to 1 than that one says nothing.
-type benchIsolationCmd struct {
+type Isolation struct {
 	JSON      bool    `name:"json" help:"Print JSON instead of a table."`
 	Endpoints int     `default:"1000" help:"How many quick endpoints there are."`
 	Seconds   float64 `default:"2" help:"How long each window is."`
@@ -47,9 +49,10 @@ type isolationReport struct {
 
 // isolation is one run.
 type isolation struct {
-	cmd     benchIsolationCmd
-	console *console
-	api     *client
+	cmd     Isolation
+	version Version
+	console *terminal.Terminal
+	api     *client.Client
 	urls    [3]string // of the quick endpoints, of the slow one and the one that answers 500, and of the port that resets
 	bad     []string  // ids of the bad subscriptions
 	next    int       // number of the next event
@@ -62,11 +65,11 @@ type isolation struct {
 }
 
 // Run measures and prints.
-func (cmd benchIsolationCmd) Run(ctx context.Context, c *console) (err error) {
+func (cmd Isolation) Run(ctx context.Context, c *terminal.Terminal, v Version) (err error) {
 	if cmd.Endpoints < 1 || cmd.Seconds <= 0 || cmd.Rounds < 1 || cmd.Share < 1 || cmd.Share > cmd.Endpoints || cmd.Rate < 0 {
 		return errors.New("--endpoints, --seconds, --rounds and --share must be more than 0, --share at most --endpoints")
 	}
-	dir, err := tempDataDir()
+	dir, err := tempDir()
 	if err != nil {
 		return err
 	}
@@ -77,23 +80,23 @@ func (cmd benchIsolationCmd) Run(ctx context.Context, c *console) (err error) {
 		stop()
 		err = errors.Join(err, group.Wait())
 	}()
-	x := &isolation{cmd: cmd, console: c}
+	x := &isolation{cmd: cmd, version: v, console: c}
 	if err := x.listen(receiving, group); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.err, "Starting the pipeline in %s ...\n", dir)
-	pipeline, err := startPipeline(ctx, dir, envPrefix+"_ADMIN_KEY="+benchKey)
+	fmt.Fprintf(c.Err, "Starting the pipeline in %s ...\n", dir)
+	pipeline, err := startPipeline(ctx, dir, "FANFARE_ADMIN_KEY="+benchKey)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, pipeline.stop()) }()
-	x.api = newClient(pipeline.at.API, benchKey)
-	defer x.api.close()
+	x.api = client.New(pipeline.at.API, benchKey)
+	defer x.api.Close()
 	report, err := x.measure(ctx)
 	if err != nil {
 		return err
 	}
-	return report.write(c.out, cmd.JSON)
+	return report.write(c.Out, cmd.JSON)
 }
 
 // listen starts the endpoints.
@@ -112,7 +115,7 @@ func (x *isolation) listen(ctx context.Context, group *errgroup.Group) error {
 	}
 	x.urls = [3]string{"http://" + receiver.Addr().String(), "http://" + trouble.Addr().String(), "http://" + resets.Addr().String()}
 	for _, l := range []net.Listener{receiver, trouble} {
-		group.Go(func() error { return serve(ctx, l, api.NewServer(http.HandlerFunc(x.receive), nil)) })
+		group.Go(func() error { return api.Serve(ctx, l, api.NewServer(http.HandlerFunc(x.receive), nil), stopTimeout) })
 	}
 	group.Go(func() error {
 		defer context.AfterFunc(ctx, func() { _ = resets.Close() })()
@@ -162,7 +165,7 @@ func isolationType(n int) string { return "isolation.t" + strconv.Itoa(n) }
 func (x *isolation) subscribe(ctx context.Context) error {
 	create := func(url string, types []string) (id string, err error) {
 		var made struct{ ID string }
-		err = x.api.do(ctx, "POST /v1/subscriptions?tenant="+benchTenant,
+		err = x.api.Do(ctx, "POST /v1/subscriptions?tenant="+benchTenant,
 			map[string]any{"name": "isolation", "url": url, "event_types": types}, &made)
 		return made.ID, err
 	}
@@ -197,7 +200,7 @@ func (x *isolation) subscribe(ctx context.Context) error {
 // setBad enables or disables the bad subscriptions.
 func (x *isolation) setBad(ctx context.Context, status string) error {
 	for _, id := range x.bad {
-		if err := x.api.do(ctx, "PATCH /v1/subscriptions/"+id+"?tenant="+benchTenant, map[string]any{"status": status}, nil); err != nil {
+		if err := x.api.Do(ctx, "PATCH /v1/subscriptions/"+id+"?tenant="+benchTenant, map[string]any{"status": status}, nil); err != nil {
 			return err
 		}
 	}
@@ -206,7 +209,7 @@ func (x *isolation) setBad(ctx context.Context, status string) error {
 
 // measure runs the windows, by turns without and with the bad endpoints.
 func (x *isolation) measure(ctx context.Context) (*isolationReport, error) {
-	r := &isolationReport{Endpoints: x.cmd.Endpoints, Rate: x.cmd.Rate, Machine: newBenchMachine(benchCmd{Rounds: x.cmd.Rounds, Seconds: x.cmd.Seconds})}
+	r := &isolationReport{Endpoints: x.cmd.Endpoints, Rate: x.cmd.Rate, Machine: newBenchMachine(Throughput{Rounds: x.cmd.Rounds, Seconds: x.cmd.Seconds}, x.version)}
 	if err := x.subscribe(ctx); err != nil {
 		return nil, err
 	}
@@ -217,7 +220,7 @@ func (x *isolation) measure(ctx context.Context) (*isolationReport, error) {
 		}
 		r.Capacity, r.Rate = capacity, max(int(capacity/2), 1)
 	}
-	fmt.Fprintf(x.console.err, "%d deliveries/s to %d endpoints ...\n", r.Rate, x.cmd.Endpoints)
+	fmt.Fprintf(x.console.Err, "%d deliveries/s to %d endpoints ...\n", r.Rate, x.cmd.Endpoints)
 	if _, err := x.window(ctx, r.Rate, "disabled"); err != nil { // to warm up
 		return nil, err
 	}
@@ -239,7 +242,7 @@ func (x *isolation) measure(ctx context.Context) (*isolationReport, error) {
 
 // capacity is how many deliveries a second the machine makes, once it is warm.
 func (x *isolation) capacity(ctx context.Context) (float64, error) {
-	fmt.Fprintln(x.console.err, "Measuring what the machine can do ...")
+	fmt.Fprintln(x.console.Err, "Measuring what the machine can do ...")
 	data := newBenchData()
 	var rate float64
 	for range 2 {
@@ -282,7 +285,7 @@ func (x *isolation) window(ctx context.Context, rate int, bad string) ([]time.Du
 		}
 		body := x.batch(data, n)
 		sent += n
-		group.Go(func() error { return x.api.do(groupCtx, "POST /v1/events?tenant="+benchTenant, body, nil) })
+		group.Go(func() error { return x.api.Do(groupCtx, "POST /v1/events?tenant="+benchTenant, body, nil) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -297,7 +300,7 @@ func (x *isolation) window(ctx context.Context, rate int, bad string) ([]time.Du
 }
 
 func (x *isolation) publish(ctx context.Context, data benchData, n int) error {
-	return x.api.do(ctx, "POST /v1/events?tenant="+benchTenant, x.batch(data, n), nil)
+	return x.api.Do(ctx, "POST /v1/events?tenant="+benchTenant, x.batch(data, n), nil)
 }
 
 // batch is the body of a request with the next n events, each for another endpoint.

@@ -1,4 +1,4 @@
-package main
+package api
 
 import (
 	"context"
@@ -7,10 +7,11 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
-// serve answers on the listener until ctx ends, then lets the requests that are being answered finish.
-func serve(ctx context.Context, listener net.Listener, server *http.Server) error {
+// Serve answers on the listener until ctx ends, then lets the requests that are being answered finish, at most for drain.
+func Serve(ctx context.Context, listener net.Listener, server *http.Server, drain time.Duration) error {
 	unused := &unusedConns{set: map[net.Conn]bool{}}
 	server.ConnState = unused.note
 	var why error
@@ -24,12 +25,12 @@ func serve(ctx context.Context, listener net.Listener, server *http.Server) erro
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), why)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	_ = listener.Close()
 	<-done // Nothing new comes, and Shutdown does not close the listener once more, which would be an error.
 	unused.close()
-	if err := server.Shutdown(drain); err != nil {
+	if err := server.Shutdown(finish); err != nil {
 		return errors.Join(fmt.Errorf("stop serving on %s: %w", listener.Addr(), err), server.Close())
 	}
 	return nil
