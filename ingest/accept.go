@@ -226,10 +226,10 @@ func (in *Ingest) unstored(items []*item, err error) {
 
 func unstoredDetail(err error) string {
 	if errors.Is(err, jetstream.ErrNoRoom) {
-		return "too little disk space is left for events; nothing was stored: send it again later"
+		return "too little disk space is left for events (FANFARE_DISK_RESERVE); nothing was stored: send it again later"
 	}
 	if errors.Is(err, jetstream.ErrFull) {
-		return "the storage for events is full; nothing was stored: send it again later"
+		return "the storage for events is full (FANFARE_EVENTS_MAX_BYTES, or max_file_store of NATS); nothing was stored: send it again later"
 	}
 	return "storage did not answer in time; it is unknown whether the event was stored: send it again, with the same id"
 }

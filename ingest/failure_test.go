@@ -90,7 +90,7 @@ func TestStreamFull(t *testing.T) {
 			accepted++
 			continue
 		}
-		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "FANFARE_EVENTS_MAX_BYTES") {
 			t.Fatalf("answered %d %s", a.status, a.body)
 		}
 	}

@@ -223,7 +223,7 @@ const embeddedBulkRate = 16 << 20
 func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	cfg := jetstream.PublisherConfig{Dedupe: true}
 	if sh.disk != nil {
-		cfg.Room = sh.disk.Room
+		cfg.Room = sh.disk.Admit
 	}
 	publisher, err := a.publisher(sh.ground, cfg)
 	if err != nil {
@@ -281,9 +281,9 @@ func (a *assembly) publishLocally(sh *shared) error {
 		return nil
 	}
 	reserve := fanout.Reserve(sh.js)
-	cfg := jetstream.PublisherConfig{Room: func() error {
+	cfg := jetstream.PublisherConfig{Room: func(ctx context.Context) error {
 		if sh.disk != nil {
-			if err := sh.disk.Room(); err != nil {
+			if err := sh.disk.Admit(ctx); err != nil {
 				return err
 			}
 		}

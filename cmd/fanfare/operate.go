@@ -62,7 +62,12 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Logger: sh.log,
 		Remember: sh.events.Remember,
 	}).Run)
-	a.loop("retention", sh.retention().Run)
+	retention := sh.retention()
+	retention.Protect(func(ctx context.Context) (time.Time, error) {
+		oldest, err := sh.reader.Oldest(ctx)
+		return oldest.At, err
+	})
+	a.loop("retention", retention.Run)
 	a.loop("purge", fanout.NewPurger(fanout.PurgerDeps{
 		JetStream: sh.js, DB: sh.db, Keeper: ledger.NewKeeper(sh.db, sh.events, sh.keys), Metrics: sh.metrics, Logger: sh.log,
 	}).Run)

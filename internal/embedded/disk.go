@@ -14,11 +14,14 @@ const (
 )
 
 // Disk is the volume of the data directory, of which a part is kept free: below that, new events are refused while there is
-// still room to finish accepted events.
+// still room to finish accepted events. Below twice as much, each send is delayed, more and more.
 type Disk struct {
 	dir     string
 	reserve int64
 }
+
+// slowest is the delay of a send just before sends are refused.
+const slowest = time.Second
 
 // NewDisk makes the Disk of a directory. Of a small volume at most a twentieth is reserved; 0 reserves nothing.
 func NewDisk(dir string, reserve int64) (*Disk, error) {
@@ -27,6 +30,26 @@ func NewDisk(dir string, reserve int64) (*Disk, error) {
 		return nil, fmt.Errorf("measure the volume of %s: %w", dir, err)
 	}
 	return &Disk{dir, min(reserve, total/20)}, nil
+}
+
+// Admit is Room for a sender: it waits where room becomes short, and no longer than ctx lasts.
+func (d *Disk) Admit(ctx context.Context) error {
+	free, err := FreeSpace(d.dir)
+	if err != nil || free >= 2*d.reserve {
+		return err
+	}
+	if free < d.reserve {
+		return d.Room()
+	}
+	short := float64(2*d.reserve-free) / float64(d.reserve)
+	timer := time.NewTimer(time.Duration(short * float64(slowest)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return d.Room()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Room returns an error that says why, if less than the reserve is free.

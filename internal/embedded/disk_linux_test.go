@@ -59,6 +59,9 @@ func fillAndFree(ctx context.Context, dir string) error {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
 		return fmt.Errorf("mount a small disk: %w", err)
 	}
+	if err := slowAndRefuse(dir); err != nil {
+		return err
+	}
 	n, err := embedded.StartNATS(embedded.NATSConfig{Dir: dir, Listen: "off", SyncAlways: true})
 	if err != nil {
 		return err
@@ -129,6 +132,34 @@ func fillAndFree(ctx context.Context, dir string) error {
 	}
 	if info.State.Msgs <= uint64(acked) {
 		return fmt.Errorf("the stream has %d messages, of %d that were acknowledged before the disk was full", info.State.Msgs, acked)
+	}
+	return nil
+}
+
+// slowAndRefuse fills a disk by steps: a sender is admitted at once, then has to wait, then is refused.
+func slowAndRefuse(dir string) error {
+	const reserve = 2 << 20
+	disk, err := embedded.NewDisk(dir, reserve)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "filling")
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // Whoever waits finds out at once.
+	for left, want := range map[int64]string{4 * reserve: "<nil>", reserve + reserve/2: context.Canceled.Error(), reserve / 2: "FANFARE_DISK_RESERVE"} {
+		free, err := embedded.FreeSpace(dir)
+		if err == nil {
+			err = os.WriteFile(file, make([]byte, free-left), 0o600)
+		}
+		if err != nil {
+			return err
+		}
+		if got := fmt.Sprint(disk.Admit(over)); !strings.Contains(got, want) {
+			return fmt.Errorf("with %d bytes left a sender gets %s, want %s", left, got, want)
+		}
+		if err := os.Remove(file); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ func settings(socket string) map[string]string {
 		"full_page_writes":        "on",
 		"synchronous_commit":      "on",
 		"autovacuum":              "on",
+		"autovacuum_naptime":      "15s", // deferrals come and go fast
 		"jit":                     "off",
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",

@@ -21,8 +21,9 @@ type PublisherConfig struct {
 	MaxBatch int
 	// Timeout bounds one commit, and so how long a send waits for a broker that is away; 0 means 5 s.
 	Timeout time.Duration
-	// Room is asked before anything is sent: its error refuses the messages, as ErrNoRoom. nil means that there always is.
-	Room func() error
+	// Room is asked before anything is sent: its error refuses the messages, as ErrNoRoom. It may wait, to slow senders down.
+	// nil means that there always is room.
+	Room func(context.Context) error
 }
 
 // Ack is a message's place in its stream.
@@ -124,7 +125,7 @@ func (p *Publisher) SendAll(ctx context.Context, out []Outgoing) {
 	}
 	defer p.sends.Done()
 	if p.cfg.Room != nil {
-		if err := p.cfg.Room(); err != nil {
+		if err := p.cfg.Room(ctx); err != nil {
 			for i := range out {
 				out[i].Err = fmt.Errorf("publish to %s: %w: %w", out[i].Subject, ErrNoRoom, err)
 			}

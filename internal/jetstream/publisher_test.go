@@ -586,7 +586,7 @@ func TestAPublisherWithoutRoomRefuses(t *testing.T) {
 	apply(t, js, inbox())
 	full := errors.New("the disk is full")
 	room := full
-	p, err := jetstream.NewPublisher(js, jetstream.PublisherConfig{Room: func() error { return room }})
+	p, err := jetstream.NewPublisher(js, jetstream.PublisherConfig{Room: func(context.Context) error { return room }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ type RetentionConfig struct {
 	Events     time.Duration `envconfig:"KEEP_EVENTS" default:"2160h" desc:"how long the ledger keeps events; a day longer than FANFARE_EVENTS_MAX_AGE or more"`
 	Deliveries time.Duration `envconfig:"KEEP_DELIVERIES" default:"2160h" desc:"how long the ledger keeps ended deliveries and the data of dead ones; not shorter than events"`
 	Attempts   time.Duration `envconfig:"KEEP_ATTEMPTS" default:"720h" desc:"how long the ledger keeps attempts that did not end their delivery"`
+	MaxBytes   int64         `envconfig:"LEDGER_MAX_BYTES" default:"0" desc:"bytes that events, deliveries and attempts of the ledger take at most: beyond it the oldest days go of which everything has ended, but not the last two; 0: no bound"`
 	Quarantine time.Duration `envconfig:"KEEP_QUARANTINE" default:"720h" desc:"how long messages that were no valid event are kept"`
 }
 
@@ -31,6 +32,9 @@ func (c RetentionConfig) Validate() error {
 			return fmt.Errorf("FANFARE_KEEP_%s must be %s or more, not %s", v.name, leastKept, v.keep)
 		}
 	}
+	if c.MaxBytes < 0 {
+		return fmt.Errorf("FANFARE_LEDGER_MAX_BYTES must be 0 or more, not %d", c.MaxBytes)
+	}
 	if c.Deliveries < c.Events {
 		return fmt.Errorf("FANFARE_KEEP_DELIVERIES must not be shorter than FANFARE_KEEP_EVENTS, which is %s", c.Events)
 	}
@@ -43,6 +47,8 @@ type Retention struct {
 	db  *sql.DB
 	log *slog.Logger
 	now func() time.Time
+
+	protect func(context.Context) (time.Time, error) // see Protect
 }
 
 // NewRetention makes a Retention; Run does the work.
@@ -85,6 +91,9 @@ func (r *Retention) Apply(ctx context.Context) error {
 	}
 	if err := r.sweepRows(ctx, now); err != nil {
 		return err
+	}
+	if err := r.shrink(ctx); err != nil {
+		return fmt.Errorf("make the ledger smaller: %w", err)
 	}
 	if err := r.sweepKeys(ctx, now); err != nil {
 		return fmt.Errorf("clean tenant keys: %w", err)
