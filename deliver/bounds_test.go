@@ -1,65 +1,20 @@
 package deliver
 
 import (
-	"encoding/json"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
-	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// planNode is a step of a plan that was carried out.
-type planNode struct {
-	Rows    float64    `json:"Actual Rows"`
-	Loops   float64    `json:"Actual Loops"`
-	Removed float64    `json:"Rows Removed by Filter"`
-	Plans   []planNode `json:"Plans"`
-}
-
-// most returns the most rows that one step looked at.
-func (n planNode) most() float64 {
-	most := (n.Rows + n.Removed) * n.Loops
-	for _, p := range n.Plans {
-		most = max(most, p.most())
-	}
-	return most
-}
-
-// examined carries a statement out and returns the most rows that one step of it looked at. The statement is rolled back.
-func (r *rig) examined(query string, args ...any) float64 {
-	r.t.Helper()
-	tx := must(r.db.Begin())(r.t)
-	defer tx.Rollback() //nolint:errcheck // nothing is to be kept
-	if _, err := tx.Exec(`SET LOCAL enable_seqscan = off`); err != nil {
-		r.t.Fatal(err)
-	}
-	var raw []byte
-	if err := tx.QueryRow(`EXPLAIN (ANALYZE, FORMAT JSON) `+query, args...).Scan(&raw); err != nil {
-		r.t.Fatal(err)
-	}
-	var plans []struct{ Plan planNode }
-	if err := json.Unmarshal(raw, &plans); err != nil {
-		r.t.Fatal(err)
-	}
-	return plans[0].Plan.most()
-}
-
-// The statements that a route or a loop runs look at a bounded number of rows, whatever the ledger holds.
+// The statements that a loop runs look at a bounded number of rows, whatever the ledger holds.
 func TestStatementsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	const rows, limit = 5000, 100
-	if _, err := r.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error)
-SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 'e', 't', n, $1, 0, 'dead', 'http_5xx', 1, now(), now(), now(), 1, 500, ''
-FROM generate_series(1, $2) n`, sub.ID, rows); err != nil {
-		t.Fatal(err)
-	}
 	if _, err := r.db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step, test,
     held, created_at, due_at, claim_at)
 SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 'e', 't', n, $1, 0, 'http_5xx', 1, 1, false, n % 1000 = 0, now(), now(), now()
@@ -73,7 +28,7 @@ FROM generate_series(1, $2) n`, sub.ID, rows); err != nil {
 SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid() FROM generate_series(1, $1)`, rows); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.db.Exec(`ANALYZE deliveries, deferrals, failing, stopped_keys`); err != nil {
+	if _, err := r.db.Exec(`ANALYZE deferrals, failing, stopped_keys`); err != nil {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
@@ -81,14 +36,12 @@ SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid() FROM generate_ser
 		args  []any
 		most  float64
 	}{
-		"stats":                     {history.StatsQuery, []any{sub.ID, uuid.Nil, limit}, limit},
-		"the last success":          {history.LastSuccess, []any{sub.ID, uuid.Max, limit}, limit},
 		"strays of a large backlog": {ledger.NextStrays, []any{uuid.Nil, ledger.StrayPage}, limit},
 		"setting free what is held": {ledger.SetFree, []any{sub.ID, limit}, limit},
 		"keys that stand still":     {ledger.GoOnKeys, []any{uuid.Nil, uuid.Nil, limit}, 2 * limit},
 		"a page of failing ones":    {nextFailing, []any{uuid.Nil, limit}, 2 * limit},
 	} {
-		if got := r.examined(tt.query, tt.args...); got > tt.most {
+		if got := servertest.Examined(t, r.db, tt.query, tt.args...); got > tt.most {
 			t.Errorf("%s: a step looks at %v rows of %d, want at most %v", name, got, rows, tt.most)
 		}
 	}
@@ -152,30 +105,5 @@ SELECT overlay(gen_random_uuid()::text PLACING '7' FROM 15)::uuid, 1, 0, 0 FROM 
 	}
 	if n := r.count(`SELECT count(*) FROM rate_limits WHERE subscription_id = $1`, sub.ID); n != 1 || r.count(`SELECT count(*) FROM rate_limits`) != 1 {
 		t.Errorf("what is left is not the limit of the subscription that exists")
-	}
-}
-
-// The last success is found behind more failures than the newest deliveries are looked through for it.
-func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	l := history.NewReader(r.db, nil)
-	sub := r.subscribe("http://127.0.0.1:1/", nil)
-	began := time.Now().Add(-time.Hour)
-	if _, err := r.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error)
-SELECT CASE WHEN n = 0 THEN $3::uuid ELSE ('fff' || substr(gen_random_uuid()::text, 4))::uuid END, 'acme', gen_random_uuid(), 'e', 't', n, $1, 0,
-    CASE WHEN n = 0 THEN 'delivered' ELSE 'dead' END, 'ok', 1, now(), now(), now(), 1, 500, ''
-FROM generate_series(0, $2) n`, sub.ID, history.LastSuccessMost, outcome.FirstID(began.Add(-time.Hour))); err != nil {
-		t.Fatal(err)
-	}
-	if at := must(l.LastSuccess(t.Context(), sub.ID))(t); at.Valid {
-		t.Errorf("got %v of a subscription that is not known to fail", at)
-	}
-	if _, err := r.db.Exec(`INSERT INTO failing (subscription_id, since, failures) VALUES ($1, $2, 10)`, sub.ID, began); err != nil {
-		t.Fatal(err)
-	}
-	if at := must(l.LastSuccess(t.Context(), sub.ID))(t); !at.Valid {
-		t.Error("the last success is not found")
 	}
 }

@@ -219,12 +219,12 @@ type stats struct {
 // The bounds of stats: how many rows of a subscription it counts, and how many it looks through for the last success.
 const (
 	statsMost       = 100_000
-	LastSuccessMost = 10_000
+	lastSuccessMost = 10_000
 )
 
-// StatsQuery counts the newest deliveries since a time, and the oldest that are pending; the percentiles are those of the last
+// statsQuery counts the newest deliveries since a time, and the oldest that are pending; the percentiles are those of the last
 // 10,000.
-const StatsQuery = `
+const statsQuery = `
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
         coalesce(sum(attempts), 0) AS attempts
@@ -244,18 +244,18 @@ SELECT ended.delivered, ended.dead, ended.attempts + waiting.attempts, times.p50
     waiting.blocked, waiting.oldest
 FROM ended, times, waiting`
 
-// LastSuccess looks for the last success among the newest deliveries before an id.
-const LastSuccess = `
+// lastSuccess looks for the last success among the newest deliveries before an id.
+const lastSuccess = `
 SELECT max(ended_at) FROM (
     SELECT state, ended_at FROM deliveries WHERE subscription_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3
 ) newest WHERE state = 'delivered'`
 
 // stats counts what became of a subscription's deliveries since a time.
 func (l *Reader) stats(ctx context.Context, subscription uuid.UUID, since time.Time) (s stats, err error) {
-	err = l.db.QueryRowContext(ctx, StatsQuery, subscription, outcome.FirstID(since), statsMost).Scan(
+	err = l.db.QueryRowContext(ctx, statsQuery, subscription, outcome.FirstID(since), statsMost).Scan(
 		&s.Delivered, &s.Dead, &s.Attempts, &s.P50, &s.P99, &s.Pending, &s.Held, &s.Blocked, &s.OldestDue)
 	if err == nil {
-		s.LastSuccess, err = l.LastSuccess(ctx, subscription)
+		s.LastSuccess, err = l.lastSuccessOf(ctx, subscription)
 	}
 	if err != nil {
 		return s, fmt.Errorf("count deliveries of %s: %w", subscription, err)
@@ -263,10 +263,10 @@ func (l *Reader) stats(ctx context.Context, subscription uuid.UUID, since time.T
 	return s, nil
 }
 
-// LastSuccess returns the last success of a subscription. Where there is none among the newest deliveries, it is looked for among
+// lastSuccessOf returns the last success of a subscription. Where there is none among the newest deliveries, it is looked for among
 // those before its failures began.
-func (l *Reader) LastSuccess(ctx context.Context, subscription uuid.UUID) (at sql.NullTime, err error) {
-	err = l.db.QueryRowContext(ctx, LastSuccess, subscription, uuid.Max, LastSuccessMost).Scan(&at)
+func (l *Reader) lastSuccessOf(ctx context.Context, subscription uuid.UUID) (at sql.NullTime, err error) {
+	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, uuid.Max, lastSuccessMost).Scan(&at)
 	if err != nil || at.Valid {
 		return at, err
 	}
@@ -278,6 +278,6 @@ func (l *Reader) LastSuccess(ctx context.Context, subscription uuid.UUID) (at sq
 	default:
 		return at, err
 	}
-	err = l.db.QueryRowContext(ctx, LastSuccess, subscription, outcome.FirstID(since), LastSuccessMost).Scan(&at)
+	err = l.db.QueryRowContext(ctx, lastSuccess, subscription, outcome.FirstID(since), lastSuccessMost).Scan(&at)
 	return at, err
 }

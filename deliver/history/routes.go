@@ -133,8 +133,8 @@ type attemptJSON struct {
 	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
 }
 
-// Present is an entry as the API shows it.
-func Present(e ledger.Entry) deliveryJSON {
+// present is an entry as the API shows it.
+func present(e ledger.Entry) deliveryJSON {
 	d := deliveryJSON{
 		ID: e.ID, Number: e.Number, EventID: e.EventID, EventType: e.EventType, Subscription: e.Subscription, Generation: e.Generation,
 		State: e.State, Reason: e.Reason, Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
@@ -289,7 +289,7 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f Filter) (*listOutput
 	p.CutAt(cut)
 	items := make([]deliveryJSON, len(entries))
 	for i, e := range entries {
-		items[i] = Present(e)
+		items[i] = present(e)
 	}
 	list, err := api.ListOf(ctx, p, items, func(d deliveryJSON) string { return d.ID.String() })
 	if err != nil {
@@ -328,7 +328,7 @@ func (r *routes) show(ctx context.Context, e ledger.Entry) (*deliveryOutput, err
 	if err != nil {
 		return nil, err
 	}
-	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: Present(e), Log: make([]attemptJSON, len(attempts))}}
+	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: present(e), Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
 	}

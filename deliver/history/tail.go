@@ -26,37 +26,37 @@ import (
 )
 
 const (
-	// A reader that is behind by more than TailBuffer outcomes, or by more than TailBytes of them, is dropped: it is never
+	// A reader that is behind by more than tailBuffer outcomes, or by more than tailBytes of them, is dropped: it is never
 	// waited for. What is queued is what will be written, so that no reader keeps a whole message of outcomes in memory.
-	TailBuffer = 1024
-	TailBytes  = 1 << 20
+	tailBuffer = 1024
+	tailBytes  = 1 << 20
 	// tailBeat is how often a quiet tail says that it lives.
 	tailBeat = 15 * time.Second
 	// tailWrite bounds the writing of one outcome to a reader.
 	tailWrite = 10 * time.Second
 	// tailOpen bounds the beginning of a following.
 	tailOpen = 5 * time.Second
-	// TailMost is how many readers one process serves at once; the last TailAdmins of them are admins'.
-	TailMost   = 100
-	TailAdmins = 20
+	// tailMost is how many readers one process serves at once; the last tailAdmins of them are admins'.
+	tailMost   = 100
+	tailAdmins = 20
 )
 
 // Tail shows outcomes as they happen, to any number of readers: it follows the stream of outcomes once, while
 // there are readers, and hands each what it asked for. What happened before is in the ledger.
 type Tail struct {
-	Js     natsjs.JetStream
+	js     natsjs.JetStream
 	log    *slog.Logger
-	Quotas *quota.Quotas
+	quotas *quota.Quotas
 	keys   *tenantkeys.Keys // nil: outcomes are in the clear
-	Ends   context.Context  // with the process
+	ends   context.Context  // with the process
 
-	Mu        sync.Mutex
-	Readers   map[*tailReader]bool
-	Following *following // nil while there are no readers
+	mu        sync.Mutex
+	readers   map[*tailReader]bool
+	following *following // nil while there are no readers
 	follows   sync.WaitGroup
 }
 
-// Following is one reading of the stream of outcomes.
+// following is one reading of the stream of outcomes.
 type following struct {
 	stop  context.CancelFunc
 	begun chan struct{} // closed once it reads, or cannot
@@ -69,31 +69,31 @@ type tailReader struct {
 	admin        bool
 	subscription uuid.UUID
 	state        string
-	Outcomes     chan []byte   // as they are shown
-	Behind       atomic.Int64  // bytes of outcomes
-	Dropped      chan struct{} // closed when it is too slow
+	outcomes     chan []byte   // as they are shown
+	behind       atomic.Int64  // bytes of outcomes
+	dropped      chan struct{} // closed when it is too slow
 }
 
-func NewTailReader(tenant, state string) *tailReader {
-	return &tailReader{tenant: tenant, state: state, Outcomes: make(chan []byte, TailBuffer), Dropped: make(chan struct{})}
+func newTailReader(tenant, state string) *tailReader {
+	return &tailReader{tenant: tenant, state: state, outcomes: make(chan []byte, tailBuffer), dropped: make(chan struct{})}
 }
 
 // NewTail makes a Tail; its readers are served while Run runs.
 func NewTail(js natsjs.JetStream, logger *slog.Logger) *Tail {
-	return &Tail{Js: js, log: logger, Readers: map[*tailReader]bool{}}
+	return &Tail{js: js, log: logger, readers: map[*tailReader]bool{}}
 }
 
 // SealWith has outcomes opened with the keys that sealed them. It is called before the Tail is served.
 func (t *Tail) SealWith(keys *tenantkeys.Keys) { t.keys = keys }
 
 // Limit bounds the readers of each tenant. It is called before the Tail is served.
-func (t *Tail) Limit(q *quota.Quotas) { t.Quotas = q }
+func (t *Tail) Limit(q *quota.Quotas) { t.quotas = q }
 
 // Run lets readers watch until ctx ends; then it sends them away.
 func (t *Tail) Run(ctx context.Context) error {
-	t.Mu.Lock()
-	t.Ends = ctx
-	t.Mu.Unlock()
+	t.mu.Lock()
+	t.ends = ctx
+	t.mu.Unlock()
 	<-ctx.Done()
 	t.follows.Wait()
 	return nil
@@ -104,8 +104,8 @@ type tailInput struct {
 	State        string `query:"state" enum:"pending,delivered,dead,cancelled" doc:"Only outcomes that led to this state" example:"dead"`
 }
 
-// AttemptEvent is an outcome as the tail shows it: the attempt, and whose it is.
-type AttemptEvent struct {
+// attemptEvent is an outcome as the tail shows it: the attempt, and whose it is.
+type attemptEvent struct {
 	Number       int             `json:"number" doc:"0 where no attempt was made"`
 	StartedAt    time.Time       `json:"started_at"`
 	DurationMS   int64           `json:"duration_ms"`
@@ -142,7 +142,7 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 	if err != nil {
 		return nil, err
 	}
-	r := NewTailReader(tenant, in.State)
+	r := newTailReader(tenant, in.State)
 	if in.Subscription != "" {
 		if r.subscription, err = uuid.Parse(in.Subscription); err != nil {
 			return nil, api.Invalid(api.At("query.subscription", "must be a UUID"))
@@ -150,18 +150,18 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 	}
 	caller := api.CallerFrom(ctx)
 	r.admin = caller.Admin
-	leave, err := t.Quotas.Enter(caller.Tenant, quota.Tails)
+	leave, err := t.quotas.Enter(caller.Tenant, quota.Tails)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := t.Join(ctx, r)
+	ends, err := t.join(ctx, r)
 	if err != nil {
 		leave()
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(out huma.Context) {
 		defer leave()
-		defer t.Leave(r)
+		defer t.leave(r)
 		out.SetHeader("Content-Type", "text/event-stream")
 		out.SetHeader("Cache-Control", "no-store")
 		out.SetHeader("X-Accel-Buffering", "no")
@@ -172,12 +172,12 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 // errTailEnds refuses a reader while the process stops.
 var errTailEnds = errors.New("the process stops")
 
-// errManyReaders refuses a reader beyond TailMost.
+// errManyReaders refuses a reader beyond tailMost.
 var errManyReaders = errors.New("too many tails are open")
 
-// Join adds a reader; the first one begins the following. The broker is waited for without the lock, so that a broker that is
+// join adds a reader; the first one begins the following. The broker is waited for without the lock, so that a broker that is
 // away delays the readers of this following only.
-func (t *Tail) Join(ctx context.Context, r *tailReader) (ends context.Context, err error) {
+func (t *Tail) join(ctx context.Context, r *tailReader) (ends context.Context, err error) {
 	ends, f, err := t.add(r)
 	if err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (t *Tail) Join(ctx context.Context, r *tailReader) (ends context.Context, e
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		t.Leave(r)
+		t.leave(r)
 		return nil, api.Unavailable(err)
 	}
 	return ends, nil
@@ -197,36 +197,36 @@ func (t *Tail) Join(ctx context.Context, r *tailReader) (ends context.Context, e
 
 // add counts a reader in, and begins a following if there is none.
 func (t *Tail) add(r *tailReader) (ends context.Context, f *following, err error) {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
-	if t.Ends == nil || t.Ends.Err() != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ends == nil || t.ends.Err() != nil {
 		return nil, nil, api.Unavailable(errTailEnds)
 	}
-	most := TailMost
+	most := tailMost
 	if !r.admin {
-		most -= TailAdmins
+		most -= tailAdmins
 	}
-	if len(t.Readers) >= most {
+	if len(t.readers) >= most {
 		return nil, nil, api.Unavailable(errManyReaders)
 	}
-	if t.Following == nil {
-		ctx, stop := context.WithCancel(t.Ends)
+	if t.following == nil {
+		ctx, stop := context.WithCancel(t.ends)
 		f := &following{stop: stop, begun: make(chan struct{})}
-		t.Following = f
+		t.following = f
 		t.follows.Go(func() { t.follow(ctx, f) })
 	}
-	t.Readers[r] = true
-	return t.Ends, t.Following, nil
+	t.readers[r] = true
+	return t.ends, t.following, nil
 }
 
-// Leave removes a reader; the last one ends the following.
-func (t *Tail) Leave(r *tailReader) {
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
-	delete(t.Readers, r)
-	if len(t.Readers) == 0 && t.Following != nil {
-		t.Following.stop()
-		t.Following = nil
+// leave removes a reader; the last one ends the following.
+func (t *Tail) leave(r *tailReader) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.readers, r)
+	if len(t.readers) == 0 && t.following != nil {
+		t.following.stop()
+		t.following = nil
 	}
 }
 
@@ -238,11 +238,11 @@ func (t *Tail) follow(ctx context.Context, f *following) {
 		return err
 	})
 	if err != nil {
-		t.Mu.Lock()
-		if t.Following == f {
-			t.Following = nil
+		t.mu.Lock()
+		if t.following == f {
+			t.following = nil
 		}
-		t.Mu.Unlock()
+		t.mu.Unlock()
 		f.stop()
 		f.err = err
 		close(f.begun)
@@ -276,7 +276,7 @@ func (t *Tail) show(ctx context.Context, f *following, data []byte) error {
 	if err != nil {
 		return nil // The recorder puts it into quarantine.
 	}
-	t.Hand(ctx, f, records)
+	t.hand(ctx, f, records)
 	return nil
 }
 
@@ -284,7 +284,7 @@ func (t *Tail) show(ctx context.Context, f *following, data []byte) error {
 func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
 	started, cancel := context.WithTimeout(ctx, tailOpen)
 	defer cancel()
-	consumer, err := t.Js.OrderedConsumer(started, ledger.Stream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
+	consumer, err := t.js.OrderedConsumer(started, ledger.Stream, natsjs.OrderedConsumerConfig{DeliverPolicy: natsjs.DeliverNewPolicy})
 	if err != nil {
 		return nil, fmt.Errorf("follow outcomes: %w", err)
 	}
@@ -295,15 +295,15 @@ func (t *Tail) open(ctx context.Context) (natsjs.MessagesContext, error) {
 	return messages, nil
 }
 
-// Hand queues records of a following for the readers that want them, and drops the readers that are too far behind.
-func (t *Tail) Hand(ctx context.Context, f *following, records []*outcome.Record) {
-	t.Mu.Lock()
-	if t.Following != f {
-		t.Mu.Unlock()
+// hand queues records of a following for the readers that want them, and drops the readers that are too far behind.
+func (t *Tail) hand(ctx context.Context, f *following, records []*outcome.Record) {
+	t.mu.Lock()
+	if t.following != f {
+		t.mu.Unlock()
 		return // Its readers are gone; those of the next following get their outcomes from that one.
 	}
-	readers := slices.Collect(maps.Keys(t.Readers))
-	t.Mu.Unlock()
+	readers := slices.Collect(maps.Keys(t.readers))
+	t.mu.Unlock()
 	var slow []*tailReader
 	for _, rec := range records {
 		var shown []byte // made once, if a reader wants it
@@ -319,12 +319,12 @@ func (t *Tail) Hand(ctx context.Context, f *following, records []*outcome.Record
 			}
 		}
 	}
-	t.Mu.Lock()
-	defer t.Mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, r := range slow {
-		if t.Readers[r] {
-			delete(t.Readers, r)
-			close(r.Dropped)
+		if t.readers[r] {
+			delete(t.readers, r)
+			close(r.dropped)
 		}
 	}
 }
@@ -343,13 +343,13 @@ func (t *Tail) shown(ctx context.Context, r *outcome.Record) []byte {
 	return data
 }
 
-// take queues an outcome. It is refused if the reader is behind by TailBuffer outcomes or by more than TailBytes.
+// take queues an outcome. It is refused if the reader is behind by tailBuffer outcomes or by more than tailBytes.
 func (r *tailReader) take(shown []byte) bool {
-	if behind := r.Behind.Add(int64(len(shown))); behind > TailBytes && behind > int64(len(shown)) {
+	if behind := r.behind.Add(int64(len(shown))); behind > tailBytes && behind > int64(len(shown)) {
 		return false
 	}
 	select {
-	case r.Outcomes <- shown:
+	case r.outcomes <- shown:
 		return true
 	default:
 		return false
@@ -380,12 +380,12 @@ func (t *Tail) write(ctx, ends context.Context, r *tailReader, out huma.Context)
 	defer beat.Stop()
 	for going := say(": watching\n\n"); going; {
 		select {
-		case shown := <-r.Outcomes:
-			r.Behind.Add(-int64(len(shown)))
+		case shown := <-r.outcomes:
+			r.behind.Add(-int64(len(shown)))
 			going = say("event: attempt\ndata: %s\n\n", shown)
 		case <-beat.C:
 			going = say(": beat\n\n")
-		case <-r.Dropped:
+		case <-r.dropped:
 			say("event: dropped\ndata: {}\n\n")
 			return
 		case <-ctx.Done():
@@ -397,8 +397,8 @@ func (t *Tail) write(ctx, ends context.Context, r *tailReader, out huma.Context)
 }
 
 // attemptOf is the event that a record becomes.
-func attemptOf(r *outcome.Record) AttemptEvent {
-	a := AttemptEvent{
+func attemptOf(r *outcome.Record) attemptEvent {
+	a := attemptEvent{
 		StartedAt: r.At.UTC(), Outcome: r.Outcome, Reason: r.Reason, DeliveryID: r.Delivery, EventID: r.EventID, EventType: r.EventType,
 		Subscription: r.Subscription, Tenant: r.Tenant, State: r.State(),
 	}

@@ -1,4 +1,4 @@
-package deliver
+package history
 
 import (
 	"bufio"
@@ -14,10 +14,8 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
-	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // tenants judges keys: a key is its tenant's name.
@@ -68,39 +66,39 @@ func next(t *testing.T, events <-chan string) string {
 }
 
 // tailOf serves a tail that runs until stop is called.
-func tailOf(t *testing.T, r *rig) (tail *history.Tail, url string, stop func() error) {
+func tailOf(t *testing.T, h *house) (tail *Tail, url string, stop func() error) {
 	t.Helper()
-	tail = history.NewTail(r.js, r.log)
-	s := r.run(tail.Run)
+	tail = NewTail(h.js, h.log)
+	stop = h.run(tail.Run)
 	mux := http.NewServeMux()
 	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, tenants{}))
 	server := httptest.NewServer(mux)
-	t.Cleanup(func() { _ = s.stop(); server.Close() })
-	r.eventually("the tail to run", func() bool {
-		tail.Mu.Lock()
-		defer tail.Mu.Unlock()
-		return tail.Ends != nil
+	t.Cleanup(func() { _ = stop(); server.Close() })
+	h.eventually("the tail to run", func() bool {
+		tail.mu.Lock()
+		defer tail.mu.Unlock()
+		return tail.ends != nil
 	})
-	return tail, server.URL, s.stop
+	return tail, server.URL, stop
 }
 
 func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	_, url, stop := tailOf(t, r)
+	h := newHouse(t)
+	_, url, stop := tailOf(t, h)
 	all, dead, foreign := watch(t, url, "acme", ""), watch(t, url, "acme", "?state=dead"), watch(t, url, "globex", "")
-	r.worker(quick())
-	good := r.subscribe(servertest.NewReceiver(t, servertest.Status(200)).URL, nil)
-	bad := r.subscribe(servertest.NewReceiver(t, servertest.Reply(500, nil, "oops")).URL, once)
-	r.send(r.event(), good)
-	id := r.send(r.event(), bad)
-
+	sub, id := uuid.New(), uuid.New()
+	h.outcome(&outcome.Record{Outcome: outcome.Delivered, Reason: outcome.ReasonOK, Attempt: &outcome.Made{Number: 1, Status: 200}})
+	h.outcome(&outcome.Record{
+		Delivery: id, Subscription: sub, Outcome: outcome.Dead, Reason: outcome.ReasonServer,
+		Attempt: &outcome.Made{Number: 1, Status: 500, Response: []byte("oops")},
+	})
 	states := map[string]int{}
 	for range 2 {
 		if line := next(t, all); line != "event: attempt" {
 			t.Errorf("the event is %q", line)
 		}
-		var e history.AttemptEvent
+		var e attemptEvent
 		if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, all), "data: ")), &e); err != nil {
 			t.Fatal(err)
 		}
@@ -110,11 +108,11 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 		t.Errorf("the tail showed %v", states)
 	}
 	next(t, dead)
-	var e history.AttemptEvent
+	var e attemptEvent
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, dead), "data: ")), &e); err != nil {
 		t.Fatal(err)
 	}
-	if e.DeliveryID != id || e.Tenant != "acme" || e.Subscription != bad.ID || e.Status == nil || *e.Status != 500 ||
+	if e.DeliveryID != id || e.Tenant != "acme" || e.Subscription != sub || e.Status == nil || *e.Status != 500 ||
 		e.Response == nil || *e.Response != "oops" || e.Number != 1 || e.Outcome != outcome.Dead || e.EventType != "order.created" {
 		t.Errorf("the dead letter is shown as %+v", e)
 	}
@@ -129,24 +127,22 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 // A panic while outcomes are shown leaves out what one message holds, not the tail or the process.
 func TestTheTailOutlivesAPanic(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	h := newHouse(t)
 	logged := make(logLines, 1)
-	r.log = slog.New(slog.NewTextHandler(logged, nil))
-	tail, url, _ := tailOf(t, r)
+	h.log = slog.New(slog.NewTextHandler(logged, nil))
+	tail, url, _ := tailOf(t, h)
 	all := watch(t, url, "acme", "")
-	tail.Mu.Lock()
-	tail.Readers[nil] = true // asking it what it wants panics
-	tail.Mu.Unlock()
-	r.worker(quick())
-	sub := r.subscribe(servertest.NewReceiver(t).URL, nil)
-	r.send(r.event(), sub)
+	tail.mu.Lock()
+	tail.readers[nil] = true // asking it what it wants panics
+	tail.mu.Unlock()
+	h.outcome(&outcome.Record{Outcome: outcome.Delivered, Reason: outcome.ReasonOK})
 	for line := ""; !strings.Contains(line, "outcomes not shown"); {
 		line = <-logged
 	}
-	tail.Mu.Lock()
-	delete(tail.Readers, nil)
-	tail.Mu.Unlock()
-	want := r.send(r.event(), sub).String()
+	tail.mu.Lock()
+	delete(tail.readers, nil)
+	tail.mu.Unlock()
+	want := h.outcome(&outcome.Record{Outcome: outcome.Delivered, Reason: outcome.ReasonOK}).String()
 	for line := ""; !strings.Contains(line, want); { // The first outcome may have been queued before the panic.
 		line = next(t, all)
 	}
@@ -162,31 +158,31 @@ func (w logLines) Write(line []byte) (int, error) {
 
 func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	tail, url, _ := tailOf(t, r)
+	h := newHouse(t)
+	tail, url, _ := tailOf(t, h)
 	quick := watch(t, url, "acme", "")
-	slow := history.NewTailReader("", "")
-	slow.Outcomes = make(chan []byte, 1)
-	if _, err := tail.Join(t.Context(), slow); err != nil {
+	slow := newTailReader("", "")
+	slow.outcomes = make(chan []byte, 1)
+	if _, err := tail.join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	rec := &outcome.Record{Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Delivered, Reason: outcome.ReasonOK, At: time.Now()}
-	tail.Hand(t.Context(), tail.Following, []*outcome.Record{rec})
-	tail.Hand(t.Context(), tail.Following, []*outcome.Record{rec})
-	<-slow.Dropped
+	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
+	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
+	<-slow.dropped
 	for range 4 { // Two outcomes, of two lines each.
 		next(t, quick)
 	}
 }
 
-// A reader that reads nothing is dropped before it keeps more than TailBytes in memory, however few outcomes these are; one
+// A reader that reads nothing is dropped before it keeps more than tailBytes in memory, however few outcomes these are; one
 // outcome that is larger than that is queued alone.
 func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	tail, _, _ := tailOf(t, r)
-	slow := history.NewTailReader("", "")
-	if _, err := tail.Join(t.Context(), slow); err != nil {
+	h := newHouse(t)
+	tail, _, _ := tailOf(t, h)
+	slow := newTailReader("", "")
+	if _, err := tail.join(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	record := func(size int) *outcome.Record {
@@ -195,21 +191,21 @@ func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
 			Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
 		}
 	}
-	tail.Hand(t.Context(), tail.Following, []*outcome.Record{record(2 * history.TailBytes)})
-	if n := len(slow.Outcomes); n != 1 {
+	tail.hand(t.Context(), tail.following, []*outcome.Record{record(2 * tailBytes)})
+	if n := len(slow.outcomes); n != 1 {
 		t.Fatalf("%d outcomes are queued, want the large one", n)
 	}
-	slow.Behind.Add(-int64(len(<-slow.Outcomes)))
-	for range history.TailBuffer {
-		tail.Hand(t.Context(), tail.Following, []*outcome.Record{record(16 << 10)})
+	slow.behind.Add(-int64(len(<-slow.outcomes)))
+	for range tailBuffer {
+		tail.hand(t.Context(), tail.following, []*outcome.Record{record(16 << 10)})
 	}
-	<-slow.Dropped
+	<-slow.dropped
 	queued := 0
-	for len(slow.Outcomes) > 0 {
-		queued += len(<-slow.Outcomes)
+	for len(slow.outcomes) > 0 {
+		queued += len(<-slow.outcomes)
 	}
-	if queued > history.TailBytes || queued < history.TailBytes/2 {
-		t.Errorf("%d bytes were queued, want them within %d and near it", queued, history.TailBytes)
+	if queued > tailBytes || queued < tailBytes/2 {
+		t.Errorf("%d bytes were queued, want them within %d and near it", queued, tailBytes)
 	}
 }
 
@@ -232,18 +228,18 @@ func (b slowBroker) OrderedConsumer(ctx context.Context, stream string, cfg nats
 // A tail that waits for the broker keeps nobody from leaving, and its other readers begin with it.
 func TestTailsWaitForTheBrokerWithoutTheLock(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	tail, _, _ := tailOf(t, r)
-	broker := slowBroker{r.js, make(chan struct{}), make(chan struct{})}
-	tail.Js = broker
+	h := newHouse(t)
+	tail, _, _ := tailOf(t, h)
+	broker := slowBroker{h.js, make(chan struct{}), make(chan struct{})}
+	tail.js = broker
 	joined := make(chan error, 2)
 	join := func() {
-		_, err := tail.Join(t.Context(), history.NewTailReader("acme", ""))
+		_, err := tail.join(t.Context(), newTailReader("acme", ""))
 		joined <- err
 	}
 	go join()
 	<-broker.asked
-	tail.Leave(history.NewTailReader("acme", "")) // It would wait here.
+	tail.leave(newTailReader("acme", "")) // It would wait here.
 	go join()
 	close(broker.answer)
 	for range 2 {

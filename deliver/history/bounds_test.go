@@ -1,0 +1,70 @@
+package history
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+// The statements that a route runs look at a bounded number of rows, whatever the ledger holds.
+func TestStatementsAreBounded(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	const rows, limit = 5000, 100
+	sub := uuid.New()
+	if _, err := db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error)
+SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 'e', 't', n, $1, 0, 'dead', 'http_5xx', 1, now(), now(), now(), 1, 500, ''
+FROM generate_series(1, $2) n`, sub, rows); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step, test,
+    held, created_at, due_at, claim_at)
+SELECT gen_random_uuid(), 'acme', gen_random_uuid(), 'e', 't', n, $1, 0, 'http_5xx', 1, 1, false, n % 1000 = 0, now(), now(), now()
+FROM generate_series(1, $2) n`, sub, rows); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`ANALYZE deliveries, deferrals`); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		query string
+		args  []any
+	}{
+		"stats":            {statsQuery, []any{sub, uuid.Nil, limit}},
+		"the last success": {lastSuccess, []any{sub, uuid.Max, limit}},
+	} {
+		if got := servertest.Examined(t, db, tt.query, tt.args...); got > limit {
+			t.Errorf("%s: a step looks at %v rows of %d, want at most %v", name, got, rows, limit)
+		}
+	}
+}
+
+// The last success is found behind more failures than the newest deliveries are looked through for it.
+func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	l := NewReader(h.db, nil)
+	sub := uuid.New()
+	began := time.Now().Add(-time.Hour)
+	if _, err := h.db.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, started_at, duration_us, status, error)
+SELECT CASE WHEN n = 0 THEN $3::uuid ELSE ('fff' || substr(gen_random_uuid()::text, 4))::uuid END, 'acme', gen_random_uuid(), 'e', 't', n, $1, 0,
+    CASE WHEN n = 0 THEN 'delivered' ELSE 'dead' END, 'ok', 1, now(), now(), now(), 1, 500, ''
+FROM generate_series(0, $2) n`, sub, lastSuccessMost, outcome.FirstID(began.Add(-time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if at := must(l.lastSuccessOf(t.Context(), sub))(t); at.Valid {
+		t.Errorf("got %v of a subscription that is not known to fail", at)
+	}
+	if _, err := h.db.Exec(`INSERT INTO failing (subscription_id, since, failures) VALUES ($1, $2, 10)`, sub, began); err != nil {
+		t.Fatal(err)
+	}
+	if at := must(l.lastSuccessOf(t.Context(), sub))(t); !at.Valid {
+		t.Error("the last success is not found")
+	}
+}

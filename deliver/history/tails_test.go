@@ -1,0 +1,81 @@
+package history
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/quota"
+)
+
+// named takes "admin" for an admin's key, and any other text for a key of that tenant.
+type named struct{}
+
+func (named) Authenticate(_ context.Context, key string) (api.Caller, error) {
+	if key == "admin" {
+		return api.Caller{Admin: true}, nil
+	}
+	return api.Caller{Tenant: key, Scopes: []string{"deliveries:read"}}, nil
+}
+
+// One tenant's tails shut out no other's, and all tenants' together no admin.
+func TestTailsOfATenant(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	tail := NewTail(h.js, h.log)
+	quotas := must(quota.New(quota.Config{Tails: 2}, quota.Deps{DB: h.db}))(t)
+	tail.Limit(quotas)
+	stop := h.run(tail.Run)
+	mux := http.NewServeMux()
+	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, named{}))
+	server := httptest.NewServer(mux)
+	t.Cleanup(func() { _ = stop(); server.Close() })
+	h.eventually("the tail to run", func() bool {
+		tail.mu.Lock()
+		defer tail.mu.Unlock()
+		return tail.ends != nil
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	open := func(key string) (int, string) {
+		t.Helper()
+		req := must(http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/v1/tail", nil))(t)
+		req.Header.Set("X-API-Key", key)
+		resp := must((&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req))(t)
+		t.Cleanup(func() { resp.Body.Close() })
+		text := make([]byte, 400)
+		n, _ := resp.Body.Read(text)
+		return resp.StatusCode, string(text[:n])
+	}
+	for range 2 {
+		if status, text := open("acme"); status != http.StatusOK {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	if status, text := open("acme"); status != 422 || !strings.Contains(text, `"location":"tails"`) {
+		t.Errorf("a third one: %d %s", status, text)
+	}
+	if status, _ := open("globex"); status != http.StatusOK {
+		t.Errorf("another tenant's: %d", status)
+	}
+	// As many as may be, of many tenants.
+	tail.mu.Lock()
+	for len(tail.readers) < tailMost-tailAdmins {
+		tail.readers[newTailReader(uuid.NewString(), "")] = true
+	}
+	tail.mu.Unlock()
+	if status, _ := open("initech"); status != http.StatusServiceUnavailable {
+		t.Errorf("one more of a tenant: %d", status)
+	}
+	if status, _ := open("admin"); status != http.StatusOK {
+		t.Errorf("an admin's: %d", status)
+	}
+	leave()
+	h.eventually("the tenant to have room again", func() bool {
+		return quotas.Inside("acme", quota.Tails) == 0
+	})
+}
