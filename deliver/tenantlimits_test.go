@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
