@@ -44,9 +44,9 @@ ORDER BY revision FETCH FIRST 1000 ROWS WITH TIES`, revision)
 // StrayPage is how many subscriptions one page of straying looks at.
 const StrayPage = 500
 
-// NextStrays walks over the subscriptions that have deferrals, from one to the next by the index: its cost goes by the
+// nextStrays walks over the subscriptions that have deferrals, from one to the next by the index: its cost goes by the
 // subscriptions of the page, not by their deferrals.
-const NextStrays = `
+const nextStrays = `
 WITH RECURSIVE page AS (
     (SELECT subscription_id AS id, 1 AS n FROM deferrals WHERE subscription_id > $1 ORDER BY subscription_id LIMIT 1)
     UNION ALL
@@ -62,7 +62,7 @@ FROM page w LEFT JOIN subscriptions s ON s.id = w.id ORDER BY w.id`
 // Straying returns those of the next page of subscriptions after one whose deferrals may have not followed them, where the page
 // ends, and whether there are more.
 func (l *Ledger) Straying(ctx context.Context, after uuid.UUID) (list []Change, last uuid.UUID, more bool, err error) {
-	page, err := l.changes(ctx, NextStrays, after, StrayPage)
+	page, err := l.changes(ctx, nextStrays, after, StrayPage)
 	if err != nil || len(page) == 0 {
 		return nil, after, false, err
 	}
@@ -89,9 +89,9 @@ func (l *Ledger) changes(ctx context.Context, query string, args ...any) ([]Chan
 	return list, nil
 }
 
-// SetFree makes the held deliveries of a subscription due, in the order of arrival: a microsecond apart, since claims
+// setFree makes the held deliveries of a subscription due, in the order of arrival: a microsecond apart, since claims
 // go by time. What waits for its turn stays held.
-const SetFree = `
+const setFree = `
 WITH free AS (
     SELECT id, row_number() OVER (ORDER BY id) AS place FROM (
         SELECT id FROM deferrals WHERE subscription_id = $1 AND held AND NOT waits ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -121,7 +121,7 @@ SELECT count(*) FROM gone`
 // FreeChunk sets free the first held deferrals of a subscription and returns how many those were.
 func (l *Ledger) FreeChunk(ctx context.Context, subscription uuid.UUID) (n int64, err error) {
 	err = postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {
-		res, err := tx.ExecContext(ctx, SetFree, subscription, FollowChunk)
+		res, err := tx.ExecContext(ctx, setFree, subscription, FollowChunk)
 		if err != nil {
 			return fmt.Errorf("set free deferrals of %s: %w", subscription, err)
 		}

@@ -43,12 +43,12 @@ func (l *Ledger) writeOrdered(ctx context.Context, records []*outcome.Record) ([
 		return nil, err
 	}
 	b := sortOut(records)
-	done, err := l.writeBatch(ctx, b, !l.AllNew.Load())
+	done, err := l.writeBatch(ctx, b, !l.allNew.Load())
 	if pq.As(err, pqerror.UniqueViolation) != nil {
 		done, err = l.writeBatch(ctx, b, true)
 	}
 	if err == nil && len(b.fresh) > 0 {
-		l.AllNew.Store(!done.repeats)
+		l.allNew.Store(!done.repeats)
 	}
 	return done.places, err
 }

@@ -24,7 +24,7 @@ type Ledger struct {
 	DB   *sql.DB
 	Keys *tenantkeys.Keys // nil: contents are stored in the clear
 
-	AllNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
+	allNew atomic.Bool // the last group that was written had no repeat: see writeOrdered
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt

@@ -61,9 +61,9 @@ SELECT o.subscription_id, o.order_key, o.event_uid FROM o JOIN subscriptions s O
 WHERE o.state = 'dead' AND s.settings->'ordering'->>'on_dead' = 'stop'
 ON CONFLICT DO NOTHING`
 
-// GoOnKeys looks at a page of the keys that stand still and lets those go on whose subscription does not ask for it any more or
+// goOnKeys looks at a page of the keys that stand still and lets those go on whose subscription does not ask for it any more or
 // cannot receive. It returns the page.
-const GoOnKeys = `
+const goOnKeys = `
 WITH page AS (
     SELECT subscription_id, order_key FROM stopped_keys
     WHERE (subscription_id, order_key) > ($1::uuid, $2::uuid) ORDER BY subscription_id, order_key LIMIT $3
@@ -227,9 +227,9 @@ ORDER BY generation DESC LIMIT 1`, stopped.UUID, e.Subscription).Scan(&before)
 	return &before.UUID, nil
 }
 
-// GoOnKeys lets those keys of a page go on that need not stand still any more, and returns the page.
+// goOnKeys lets those keys of a page go on that need not stand still any more, and returns the page.
 func (l *Ledger) goOnKeys(ctx context.Context, after Place, limit int) ([]Place, error) {
-	return l.listPlaces(ctx, GoOnKeys, after, limit)
+	return l.listPlaces(ctx, goOnKeys, after, limit)
 }
 
 // lastWaiting returns the place in the stream of events of the last one that waits for its turn; 0 if none does.

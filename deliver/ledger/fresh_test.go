@@ -1,6 +1,7 @@
-package deliver
+package ledger
 
 import (
+	"database/sql"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,10 +10,21 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
+
+func TestMain(m *testing.M) { servertest.Main(m) }
+
+// count asks the database for a number.
+func count(t *testing.T, db *sql.DB, query string, args ...any) (n int) {
+	t.Helper()
+	if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
 
 // delivered makes records of deliveries that succeeded at once, with events of their own.
 func delivered(n int) []*outcome.Record {
@@ -20,16 +32,12 @@ func delivered(n int) []*outcome.Record {
 	list := make([]*outcome.Record, n)
 	for i := range list {
 		id := fmt.Sprintf("e%d-%s", i, uuid.New())
-		f := flight{
-			Deferral: ledger.Deferral{
-				Tenant: "acme", EventUID: event.UID("acme", id, at), EventID: id, EventType: "größe.geändert", Seq: uint64(i),
-				Subscription: uuid.New(), Created: at,
-			},
+		uid, sub := event.UID("acme", id, at), uuid.New()
+		list[i] = &outcome.Record{
+			Delivery: outcome.ID(uid, sub, 0, at), Tenant: "acme", EventUID: uid, EventID: id, EventType: "größe.geändert", Seq: uint64(i), Subscription: sub,
+			CreatedAt: at, Outcome: outcome.Delivered, Reason: outcome.ReasonOK, At: at.Add(time.Second), Step: 1, Attempts: 1,
+			Attempt: &outcome.Made{Number: 1, StartedAt: at, Micros: 900, Status: 204, Reason: outcome.ReasonOK},
 		}
-		f.Delivery = outcome.ID(f.EventUID, f.Subscription, 0, at)
-		list[i] = f.record(outcome.Delivered, outcome.ReasonOK, at.Add(time.Second))
-		list[i].Step, list[i].Attempts = 1, 1
-		list[i].Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 900, Status: 204, Reason: outcome.ReasonOK}
 	}
 	return list
 }
@@ -37,8 +45,8 @@ func delivered(n int) []*outcome.Record {
 // Repeats come after groups that had none, once, in the same group, and together with what is new.
 func TestRepeatsAmongWhatIsNew(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	l := ledger.New(r.db)
+	db := servertest.Postgres(t)
+	l := New(db)
 	t.Cleanup(l.Close)
 	all := delivered(40)
 	for _, step := range []struct {
@@ -57,11 +65,11 @@ func TestRepeatsAmongWhatIsNew(t *testing.T) {
 		if err := l.Write(t.Context(), step.group); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
-		if got := l.AllNew.Load(); got != step.new {
+		if got := l.allNew.Load(); got != step.new {
 			t.Errorf("%s: next as new is %v, want %v", step.name, got, step.new)
 		}
 	}
-	if n := r.count(`SELECT count(DISTINCT number) FROM deliveries WHERE state = 'delivered' AND status = 204 AND seq < 40`); n != len(all) {
+	if n := count(t, db, `SELECT count(DISTINCT number) FROM deliveries WHERE state = 'delivered' AND status = 204 AND seq < 40`); n != len(all) {
 		t.Errorf("%d deliveries with numbers of their own, want %d", n, len(all))
 	}
 }
@@ -69,12 +77,12 @@ func TestRepeatsAmongWhatIsNew(t *testing.T) {
 // Several that write the same at once write it once.
 func TestRepeatsOfSeveralAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	db := servertest.Postgres(t)
 	all := delivered(400)
 	var wg sync.WaitGroup
 	for range 4 {
-		l := ledger.New(r.db)
-		l.AllNew.Store(true)
+		l := New(db)
+		l.allNew.Store(true)
 		wg.Go(func() {
 			defer l.Close()
 			for group := range slices.Chunk(all, 50) {
@@ -85,7 +93,7 @@ func TestRepeatsOfSeveralAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := r.count(`SELECT count(*) FROM deliveries`); n != len(all) {
+	if n := count(t, db, `SELECT count(*) FROM deliveries`); n != len(all) {
 		t.Errorf("%d deliveries, want %d", n, len(all))
 	}
 }
