@@ -19,7 +19,10 @@ import (
 )
 
 const (
+	// purgeEvery is the time between two turns, and purgeLooks how often the stream is looked at in one, a second apart,
+	// while it has more than a quarter of what it may hold.
 	purgeEvery = 5 * time.Second
+	purgeLooks = 5
 	// purgePatience bounds the wait for the recorder within one turn.
 	purgePatience = 3 * time.Second
 	// dropEvery is how often copies are looked for that nothing needs any more.
@@ -79,35 +82,56 @@ func NewPurger(deps PurgerDeps) *Purger {
 // Run purges until ctx ends. While Postgres or NATS is away nothing is purged.
 func (p *Purger) Run(ctx context.Context) error {
 	return postgres.RunChore(ctx, p.DB, p.Logger, postgres.Chore{Name: "purge", Every: purgeEvery,
-		Do: func(ctx context.Context, place time.Time) (time.Time, error) { return place, p.Purge(ctx) }})
+		Do: func(ctx context.Context, place time.Time) (time.Time, error) { return place, p.turn(ctx) }})
 }
 
-// Purge removes what is settled beyond the bound. What becomes settled meanwhile is left to the next call.
-func (p *Purger) Purge(ctx context.Context) error {
-	stream, err := p.JetStream.Stream(ctx, Stream)
-	if err != nil {
-		return fmt.Errorf("look at stream %s: %w", Stream, err)
-	}
-	if err := p.removeSettled(ctx, stream); err != nil {
-		return fmt.Errorf("purge settled events: %w", err)
+// turn purges for a while if there is much in the stream, and drops copies if it is time to.
+func (p *Purger) turn(ctx context.Context) error {
+	for range purgeLooks {
+		begun := time.Now()
+		busy, err := p.Purge(ctx)
+		if err != nil {
+			return err
+		}
+		if !busy || rest(ctx, time.Until(begun.Add(time.Second))) != nil {
+			break
+		}
 	}
 	if time.Since(p.dropped) < dropEvery {
 		return nil
 	}
 	p.dropped = time.Now()
-	_, err = p.Keeper.Drop(ctx)
+	_, err := p.Keeper.Drop(ctx)
 	return err
+}
+
+// Purge removes what is settled beyond the bound, and reports whether the stream has so much that it should be called again soon.
+// What becomes settled meanwhile is left to the next call.
+func (p *Purger) Purge(ctx context.Context) (busy bool, err error) {
+	stream, err := p.JetStream.Stream(ctx, Stream)
+	if err != nil {
+		return false, fmt.Errorf("look at stream %s: %w", Stream, err)
+	}
+	info := stream.CachedInfo()
+	most := uint64(max(info.Config.MaxBytes, 0))
+	if most == 0 || info.State.Msgs == 0 || info.State.Bytes <= most/4 {
+		return false, nil
+	}
+	if err := p.follow(ctx); err != nil {
+		return false, fmt.Errorf("look which events are settled: %w", err)
+	}
+	if info.State.Bytes <= purgeFrom(most) {
+		return true, nil
+	}
+	if err := p.removeSettled(ctx, stream); err != nil {
+		return false, fmt.Errorf("purge settled events: %w", err)
+	}
+	return true, nil
 }
 
 func (p *Purger) removeSettled(ctx context.Context, stream natsjs.Stream) error {
 	info := stream.CachedInfo()
-	state, most := info.State, uint64(max(info.Config.MaxBytes, 0))
-	if most == 0 || state.Msgs == 0 || state.Bytes <= purgeFrom(most) {
-		return nil
-	}
-	if err := p.follow(ctx); err != nil {
-		return err
-	}
+	state, most := info.State, uint64(info.Config.MaxBytes)
 	excess := float64(state.Bytes-purgeFrom(most)) / float64(state.Bytes)
 	last := state.FirstSeq + uint64(excess*float64(state.LastSeq-state.FirstSeq))
 	last = min(last, p.settled)

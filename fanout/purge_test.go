@@ -68,7 +68,7 @@ func (h *purging) publish(n int) {
 func (h *purging) purge() natsjs.StreamState {
 	h.T.Helper()
 	for range 2 {
-		if err := h.purger.Purge(h.T.Context()); err != nil {
+		if _, err := h.purger.Purge(h.T.Context()); err != nil {
 			h.T.Fatal(err)
 		}
 	}

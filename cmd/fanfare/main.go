@@ -56,6 +56,7 @@ type benches struct {
 	Throughput bench.Throughput `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
 	Isolation  bench.Isolation  `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
 	Replay     bench.Replay     `cmd:"" help:"Measure whether a replay of the past slows what is live."`
+	Soak       bench.Soak       `cmd:"" help:"Hold the whole pipeline at a rate on a small budget of event bytes, and show whether anything grows."`
 	Ledger     bench.Ledger     `cmd:"" help:"Measure the lists of the ledger over ten million deliveries, and its size."`
 }
 

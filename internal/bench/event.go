@@ -36,8 +36,13 @@ func newBenchData() benchData {
 func (d benchData) event(n int, sent time.Time) []byte {
 	data := slices.Clone(d)
 	number(data, n)
-	strconv.AppendInt(data[sentAt:sentAt], sent.UnixNano(), 10)
+	stamp(data, sent)
 	return data
+}
+
+// stamp overwrites the time in data.
+func stamp(data []byte, sent time.Time) {
+	strconv.AppendInt(data[sentAt:sentAt], sent.UnixNano(), 10)
 }
 
 // number overwrites the number in data.

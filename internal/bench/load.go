@@ -162,7 +162,7 @@ func (l *benchLoad) steady(ctx context.Context, perSecond int, length time.Durat
 	return latencies, l.receiver.Do(ctx, "GET /latencies", nil, &latencies)
 }
 
-// benchBatch is the body of a request, an array of events, made once; only the numbers change.
+// benchBatch is the body of a request, an array of events, made once; only the numbers and times change.
 type benchBatch struct {
 	body []byte
 	data []int // where each event's data begins
@@ -182,10 +182,12 @@ func newBenchBatch(fanout int) *benchBatch {
 	return b
 }
 
-// fill numbers the events from first on and returns a copy of the body: a transport may still read the last one.
+// fill numbers the events from first on, stamps them with the time and returns a copy of the body: a transport may still read the last one.
 func (b *benchBatch) fill(first int) []byte {
+	now := time.Now()
 	for i, at := range b.data {
 		number(b.body[at:], first+i)
+		stamp(b.body[at:], now)
 	}
 	return bytes.Clone(b.body)
 }

@@ -157,6 +157,13 @@ func (r *benchReceiver) control() http.Handler {
 	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, receiverCounts{r.received.Load(), r.duplicates.Load(), r.strange.Load(), time.Unix(0, r.last.Load())})
 	})
+	mux.HandleFunc("POST /latencies", func(w http.ResponseWriter, _ *http.Request) { // Those since the last time.
+		r.mu.Lock()
+		latencies := r.latencies
+		r.latencies = nil
+		r.mu.Unlock()
+		answer(w, latencies)
+	})
 	mux.HandleFunc("GET /latencies", func(w http.ResponseWriter, _ *http.Request) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
