@@ -8,7 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,8 +20,9 @@ import (
 
 // Config says where NATS is, and how a process proves who it is. Its files are of NATS alone: what webhooks trust is set elsewhere.
 type Config struct {
-	// URL lists the servers, comma-separated, with tls:// and credentials where they need them.
-	URL string `envconfig:"NATS_URL" secret:"true" desc:"the NATS servers, comma-separated; empty: one within this process"`
+	// URL lists the servers, comma-separated, with tls:// and credentials where they need them. Credentials of the first count
+	// for all that have none of their own.
+	URL string `envconfig:"NATS_URL" secret:"true" desc:"the NATS servers, comma-separated; credentials in the first count for all; empty: one within this process"`
 	// Creds is the path of a credentials file.
 	Creds string `envconfig:"NATS_CREDS" desc:"path of a NATS credentials file (.creds); empty: none"`
 	// NKey is the path of a file that holds an nkey seed.
@@ -92,10 +96,26 @@ func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, 
 	return connect(ctx, url, func(error) {}, opts...)
 }
 
-func connect(ctx context.Context, url string, report func(error), opts ...nats.Option) (*nats.Conn, error) {
-	opts = append([]nats.Option{Steady}, opts...)
+// sharedCredentials are those of the first URL that has some. They count for URLs without any, and for servers of the cluster that no
+// URL names: otherwise a connection could not move to them.
+func sharedCredentials(urls string) []nats.Option {
+	for text := range strings.SplitSeq(urls, ",") {
+		u, err := url.Parse(strings.TrimSpace(text))
+		if err != nil || u.User == nil {
+			continue
+		}
+		if password, ok := u.User.Password(); ok {
+			return []nats.Option{nats.UserInfo(u.User.Username(), password)}
+		}
+		return []nats.Option{nats.Token(u.User.Username())}
+	}
+	return nil
+}
+
+func connect(ctx context.Context, urls string, report func(error), opts ...nats.Option) (*nats.Conn, error) {
+	opts = slices.Concat([]nats.Option{Steady}, sharedCredentials(urls), opts)
 	for pause := (backOff{}); ; {
-		nc, err := nats.Connect(url, opts...)
+		nc, err := nats.Connect(urls, opts...)
 		if err == nil {
 			return nc, nil
 		}

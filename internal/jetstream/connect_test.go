@@ -84,6 +84,41 @@ type dialerFunc func(network, address string) (net.Conn, error)
 
 func (f dialerFunc) Dial(network, address string) (net.Conn, error) { return f(network, address) }
 
+// The credentials of the first URL count for the others, and for servers of the cluster that no URL names.
+func TestCredentialsOfTheFirstURLCountForAll(t *testing.T) {
+	t.Parallel()
+	var servers [3]*server.Server
+	routes := freePort(t)
+	for i := range servers {
+		opts := &server.Options{Username: "api", Password: "secret", ServerName: "n" + strconv.Itoa(i)}
+		opts.Cluster = server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+		if i == 0 {
+			opts.Cluster.Port = routes
+		}
+		opts.Routes = server.RoutesFromStr("nats://127.0.0.1:" + strconv.Itoa(routes))
+		servers[i] = listening(t, opts)
+	}
+	first := "nats://api:secret@" + servers[0].Addr().String()
+	reconnected, discovered := make(chan struct{}, 3), make(chan struct{}, 3)
+	nc, err := jetstream.Connect(t.Context(), first+", nats://"+servers[1].Addr().String(),
+		nats.DontRandomize(), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectHandler(func(*nats.Conn) { reconnected <- struct{}{} }),
+		nats.DiscoveredServersHandler(func(*nats.Conn) { discovered <- struct{}{} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for len(nc.Servers()) < 3 {
+		<-discovered
+	}
+	for _, s := range servers[:2] {
+		s.Shutdown()
+		<-reconnected
+	}
+	if got, want := nc.ConnectedAddr(), servers[2].Addr().String(); got != want {
+		t.Errorf("connected to %s, want %s", got, want)
+	}
+}
+
 func TestConnectGivesUp(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
