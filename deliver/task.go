@@ -43,6 +43,7 @@ type landing struct {
 // not. A message that comes again while it is in hand does not get here; see jetstream.Subscriber.
 func (w *Worker) handle(msg *message.Message) error {
 	meta, _ := jetstream.Meta(msg)
+	epoch := w.pulse.now()
 	tasks, err := unpackTasks(msg.Payload)
 	if err != nil {
 		return w.quarantine(meta, err, msg.Payload)
@@ -61,7 +62,8 @@ func (w *Worker) handle(msg *message.Message) error {
 	defer w.traceTasks(tasks)()
 	flights := w.board(tasks)
 	defer w.aloft.enter(flights)() // Before the ledger is asked: afterwards the other message's outcomes are on disk.
-	flights, err = w.unknown(tasks, flights, meta.Suspect)
+	meta, _ = jetstream.Meta(msg)  // Again: the message may have become suspect while it waited.
+	flights, err = w.unknown(tasks, flights, meta.Suspect || !w.pulse.steady(epoch))
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,14 @@ func report(t *testing.T, h *history) {
 	repeats := x.repeats()
 	var each strings.Builder
 	for i, f := range h.faults {
-		fmt.Fprintf(&each, "\n  %-40s %6d of %d", f.name, repeats[i], f.worksInFlight)
+		fmt.Fprintf(&each, "\n  %-40s %6d of %d", f.name, len(repeats[i]), f.worksInFlight)
+		for _, d := range repeats[i][:min(len(repeats[i]), 3)] {
+			r := x.accepted[x.bySub[d.subscription].tenant+" "+d.event]
+			fmt.Fprintf(&each, "\n      %s at %s: accepted %.1fs after the fault, arrived", d.event, x.bySub[d.subscription].path, r.answered.Sub(f.injected).Seconds())
+			for _, a := range x.arrived[d] {
+				fmt.Fprintf(&each, " %.1fs (%d)", a.at.Sub(f.injected).Seconds(), a.status)
+			}
+		}
 	}
 	t.Logf("duplicates after each fault, and how many there may be:%s", each.String())
 	slowest := map[string]time.Duration{}

@@ -244,24 +244,24 @@ func (x *index) duplicates() (total, bound int) {
 	return total, bound
 }
 
-// repeats counts the duplicates that arrived after each fault and before the next one.
-func (x *index) repeats() []int {
-	counts := make([]int, len(x.faults))
-	for d, list := range x.arrived {
+// repeats returns the deliveries of the duplicates that arrived after each fault and before the next one.
+func (x *index) repeats() [][]delivery {
+	list := make([][]delivery, len(x.faults))
+	for d, arrived := range x.arrived {
 		extra := x.extra(d)
-		for i := len(list) - 1; i > 0 && extra > 0; i, extra = i-1, extra-1 { // The last are the repeats.
+		for i := len(arrived) - 1; i > 0 && extra > 0; i, extra = i-1, extra-1 { // The last are the repeats.
 			at := -1
 			for n, f := range x.faults {
-				if f.injected.Add(-time.Second).Before(list[i].at) {
+				if f.injected.Add(-time.Second).Before(arrived[i].at) {
 					at = n
 				}
 			}
 			if at >= 0 {
-				counts[at]++
+				list[at] = append(list[at], d)
 			}
 		}
 	}
-	return counts
+	return list
 }
 
 // late is how much later than its timestamp a request may arrive on a busy machine; a process that is stopped between the

@@ -71,6 +71,9 @@ func plan(seed uint64, length int) (steps []step) {
 	for len(steps) < length {
 		for _, i := range random.Perm(len(breakages)) {
 			b := breakages[i]
+			if *only != "" && b.name != *only {
+				continue
+			}
 			steps = append(steps, step{
 				breaks: b.name, target: random.IntN(1 << 10), reverse: random.IntN(2) == 0,
 				lasts: time.Second + time.Duration(random.Int64N(int64(b.longest))).Round(100*time.Millisecond),

@@ -17,9 +17,10 @@ type Delivery struct {
 	Timestamp       time.Time // when the stream stored it
 	NumDelivered    uint64    // how often the broker knows to have handed it out, this time included
 
-	// Suspect says that the message may have been handed out before: the broker says so, or it was in the
-	// stream already when this session began. A broker that crashes forgets up to 100 ms of acks, and hands those
-	// messages out as if for the first time.
+	// Suspect says that the message may have been handed out before, or to another process since: the broker says so, it was in
+	// the stream already when this session began, or it was held while the connection was lost or this process was stopped. A
+	// broker that crashes forgets up to 100 ms of acks, and hands those messages out as if for the first time. Meta has to be
+	// asked again after a wait: the answer may have changed.
 	Suspect bool
 }
 
@@ -29,7 +30,9 @@ func Meta(msg *message.Message) (Delivery, bool) {
 	if !ok {
 		return Delivery{}, false
 	}
-	return d.Delivery, true
+	from := d.Delivery
+	from.Suspect = d.suspect.Load()
+	return from, true
 }
 
 func deliveryOf(msg *message.Message) (*delivery, bool) {
@@ -51,6 +54,7 @@ type delivery struct {
 	msg      *message.Message
 	cancel   context.CancelFunc // ends the message's context
 	answered atomic.Bool
+	suspect  atomic.Bool
 
 	// Guarded by held:
 	reply string // where the broker awaits the answer

@@ -75,6 +75,13 @@ func (h *held) slow() (replies []string) {
 	return replies
 }
 
+// doubt makes all messages suspect: the broker may have given them to others.
+func (h *held) doubt() {
+	for _, d := range h.all() {
+		d.suspect.Store(true)
+	}
+}
+
 // all returns the messages.
 func (h *held) all() []*delivery {
 	h.mu.Lock()

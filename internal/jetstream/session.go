@@ -24,6 +24,13 @@ const (
 	flushTimeout = 2 * time.Second
 	// statusRoom is room for the words that the broker sends beside messages.
 	statusRoom = 64
+
+	// pauseEvery is how often a session checks whether its process was stopped (SIGSTOP, a suspended machine) for longer than
+	// pauseLost: the broker may have given its messages to others. Messages that were sent to it before are read
+	// within staleFor afterwards.
+	pauseEvery = time.Second
+	pauseLost  = 5 * time.Second
+	staleFor   = 5 * time.Second
 )
 
 var (
@@ -44,6 +51,8 @@ type session struct {
 	// askedBytes is how many bytes they may have, about: the broker counts headers as well.
 	askedBytes int
 	heard      bool // anything, since the last look
+	looked     time.Time
+	stale      time.Time // until then, messages may have been sent before the process was stopped
 }
 
 // open binds to the consumer.
@@ -102,9 +111,12 @@ func missing(err error, what string) error {
 
 // run reads until ctx ends, which is no error, or until the session does.
 func (o *session) run(ctx context.Context) error {
-	pulse := time.NewTicker(o.cfg.silence)
+	pulse, pause := time.NewTicker(o.cfg.silence), time.NewTicker(pauseEvery)
 	defer pulse.Stop()
+	defer pause.Stop()
+	o.looked = time.Now()
 	for {
+		o.look()
 		if err := o.ask(); err != nil {
 			return err
 		}
@@ -116,6 +128,7 @@ func (o *session) run(ctx context.Context) error {
 		}
 		select {
 		case m := <-o.in:
+			o.look()
 			if err := o.hear(m); err != nil {
 				return err
 			}
@@ -123,6 +136,7 @@ func (o *session) run(ctx context.Context) error {
 		case out <- next:
 			o.handedOut(d)
 		case <-o.freed:
+		case <-pause.C:
 		case <-pulse.C:
 			if o.asked > 0 && !o.heard {
 				return errSilence
@@ -134,6 +148,17 @@ func (o *session) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// look notices that the process was stopped for a while.
+func (o *session) look() {
+	now := time.Now()
+	if now.Sub(o.looked) > pauseLost {
+		o.cfg.Logger.Warn("process was stopped", "consumer", o.cfg.Durable, "for", now.Sub(o.looked))
+		o.held.doubt()
+		o.stale = now.Add(staleFor)
+	}
+	o.looked = now
 }
 
 // ask asks the broker for as many messages as there is room for. It waits until that is worth a request: there is
@@ -176,7 +201,7 @@ func (o *session) hear(m *nats.Msg) error {
 	if m.Reply != "" {
 		o.asked--
 		o.askedBytes -= len(m.Data)
-		o.receive(m, o.suspectTo)
+		o.receive(m, o.suspectTo, o.looked.Before(o.stale))
 		return nil
 	}
 	status := m.Header.Get("Status")
@@ -210,9 +235,7 @@ func (o *session) close() {
 		case m := <-o.in:
 			_ = o.hear(m)
 		default:
-			for _, d := range o.ready.all() {
-				d.Suspect = true
-			}
+			o.held.doubt()
 			return
 		}
 	}

@@ -449,6 +449,11 @@ func TestSuspectAfterRestart(t *testing.T) {
 	if err := js.Conn().Flush(); err != nil {
 		t.Fatal(err)
 	}
+	publish(t, js, "held")
+	held := <-msgs
+	if meta(t, held).Suspect {
+		t.Error("a new message is suspect")
+	}
 	// As after a crash: the broker forgot what was acked, and even what was handed out.
 	b.stop()
 	forgotten, err := filepath.Glob(filepath.Join(b.dir, "jetstream", "*", "streams", streamName, "obs", durableName, "o.dat"))
@@ -460,14 +465,18 @@ func TestSuspectAfterRestart(t *testing.T) {
 	}
 	b.start()
 	log.wait("subscription resumed")
-	publish(t, js, "3")
-	for _, suspect := range []bool{true, true, false} {
+	if !meta(t, held).Suspect {
+		t.Error("a message that was held while the connection was lost is not suspect")
+	}
+	publish(t, js, "4")
+	for _, suspect := range []bool{true, true, false} { // The one that is held does not come again.
 		msg := <-msgs
 		if d := meta(t, msg); d.Suspect != suspect || d.NumDelivered != 1 {
 			t.Errorf("got %+v, want suspect %t", d, suspect)
 		}
 		msg.Ack()
 	}
+	held.Ack()
 }
 
 // While the broker restarts under load, nothing is lost, and in the end nothing is left.

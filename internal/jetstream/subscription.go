@@ -108,7 +108,7 @@ func (s *subscription) reopen(ctx context.Context) *session {
 }
 
 // receive takes a message that a pull brought.
-func (s *subscription) receive(m *nats.Msg, suspectTo uint64) {
+func (s *subscription) receive(m *nats.Msg, suspectTo uint64, stale bool) {
 	d, err := newDelivery(s, m)
 	if err != nil {
 		s.cfg.Logger.Warn("message dropped", "error", err)
@@ -117,7 +117,7 @@ func (s *subscription) receive(m *nats.Msg, suspectTo uint64) {
 	if !s.held.take(d) {
 		return
 	}
-	d.Suspect = d.NumDelivered > 1 || d.Sequence <= suspectTo
+	d.suspect.Store(stale || d.NumDelivered > 1 || d.Sequence <= suspectTo)
 	s.ready.add(d)
 }
 
