@@ -149,6 +149,9 @@ func (e *Eraser) forgetEvents(ctx context.Context, tenant string) (int, error) {
 		e.Forget(uid)
 	}
 	return len(uids), postgres.Retry(ctx, e.DB, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM event_refs WHERE uid BETWEEN $1 AND $2 AND uid = ANY($3)`, uids[0], uids[len(uids)-1], pq.Array(uids)); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `DELETE FROM events WHERE uid BETWEEN $1 AND $2 AND uid = ANY($3)`, uids[0], uids[len(uids)-1], pq.Array(uids))
 		return err
 	})

@@ -33,6 +33,8 @@ type Recorded struct {
 type filter struct {
 	tenant       string
 	eventType    string
+	objects      []string // with resources, within the tenant
+	resources    []string
 	since, until time.Time // since inclusive, until exclusive
 	after        uuid.UUID
 	asc          bool
@@ -95,20 +97,83 @@ func ScanRecorded(row interface{ Scan(...any) error }) (Recorded, error) {
 // What is rare is then found over several pages.
 const examined = 5000
 
+// refs are the keys of the objects and resources that an event must name: one of each list.
+func (f filter) refs() (lists [][]uuid.UUID) {
+	add := func(of func(tenant, value string) uuid.UUID, values []string) {
+		if len(values) == 0 {
+			return
+		}
+		refs := make([]uuid.UUID, len(values))
+		for i, v := range values {
+			refs[i] = of(f.tenant, v)
+		}
+		lists = append(lists, refs)
+	}
+	add(event.ObjectRef, f.objects)
+	add(event.ResourceRef, f.resources)
+	return lists
+}
+
+// spare is for refs whose event is not in the ledger yet.
+const spare = 100
+
+// source is what a page looks at: all events, or those that name one of the first refs.
+func (f filter) source(refs [][]uuid.UUID, args *[]any) string {
+	if len(refs) == 0 {
+		return "events"
+	}
+	arg := func(v any) int {
+		*args = append(*args, v)
+		return len(*args)
+	}
+	bounds := ""
+	if f.after != uuid.Nil {
+		beyond := "<"
+		if f.asc {
+			beyond = ">"
+		}
+		bounds += fmt.Sprintf(" AND uid %s $%d", beyond, arg(f.after))
+	}
+	if !f.since.IsZero() {
+		bounds += fmt.Sprintf(" AND uid >= $%d", arg(event.FirstUID(f.since)))
+	}
+	if !f.until.IsZero() {
+		bounds += fmt.Sprintf(" AND uid < $%d", arg(event.FirstUID(f.until.Add(time.Millisecond))))
+	}
+	return fmt.Sprintf(`(SELECT e.* FROM (
+			SELECT DISTINCT uid FROM unnest($%[1]d::uuid[]) AS o (ref) CROSS JOIN LATERAL (
+				SELECT uid FROM event_refs r WHERE r.ref = o.ref%[2]s ORDER BY uid %[3]s LIMIT %[4]d
+			) x ORDER BY uid %[3]s LIMIT %[4]d
+		) named JOIN events e ON e.uid = named.uid) events`, arg(refArray(refs[0])), bounds, f.order(), examined+spare)
+}
+
+func refArray(refs []uuid.UUID) any {
+	c := postgres.Columns(1, len(refs))
+	for _, ref := range refs {
+		c[0].UUID(ref)
+	}
+	return c[0].Arg()
+}
+
 // list returns events of the ledger. Where it stopped before the end, since it had examined all that a page may, it
 // says at which key.
 func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.UUID, err error) {
-	limit := f.limit
-	if f.eventType != "" {
+	limit, refs := f.limit, f.refs()
+	if f.eventType != "" || len(refs) > 0 {
 		f.limit = examined
 	}
 	clause, args := f.where("uid", "accepted_at")
+	source := f.source(refs, &args)
 	// The last row that is examined is returned even if it is of another type, and says where the page stopped.
 	args = append(args, f.eventType)
 	asked := fmt.Sprintf("($%[1]d = '' OR type = $%[1]d)", len(args))
+	for _, more := range refs[min(1, len(refs)):] {
+		args = append(args, refArray(more))
+		asked += fmt.Sprintf(" AND EXISTS (SELECT FROM event_refs r WHERE r.uid = e.uid AND r.ref = ANY ($%d::uuid[]))", len(args))
+	}
 	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
-		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM events%[4]s) e
-		WHERE %[2]s OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), clause, examined, limit), args...)
+		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM %[7]s%[4]s) e
+		WHERE (%[2]s) OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), clause, examined, limit, source), args...)
 	err = postgres.Each(rows, err, func() error {
 		var asked bool
 		var nth int

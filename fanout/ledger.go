@@ -220,7 +220,8 @@ func (l *Ledger) Known(ctx context.Context, since time.Time, keys []event.Key) (
 
 // SetErased notes that an event's bytes are gone for good: nothing looks for them any more.
 func (l *Ledger) SetErased(ctx context.Context, uid uuid.UUID) error {
-	if _, err := l.db.ExecContext(ctx, `UPDATE events SET erased_at = now() WHERE uid = $1 AND erased_at IS NULL`, uid); err != nil {
+	if _, err := l.db.ExecContext(ctx, `
+WITH refs AS (DELETE FROM event_refs WHERE uid = $1) UPDATE events SET erased_at = now() WHERE uid = $1 AND erased_at IS NULL`, uid); err != nil {
 		return fmt.Errorf("note that event %s is erased: %w", uid, err)
 	}
 	return nil

@@ -67,6 +67,10 @@ func refusedBy(ctx context.Context) func(error) bool {
 }
 
 func (l *Ledger) insert(ctx context.Context, rows []*row) error {
+	// Refs come first: a row of an event that is there is not written again after a crash. A ref without an event does no harm.
+	if err := l.insertRefs(ctx, rows); err != nil {
+		return fmt.Errorf("insert refs of events: %w", err)
+	}
 	n, err := l.inserts.insert(ctx, eventColumns(rows))
 	if err != nil {
 		return fmt.Errorf("insert events: %w", err)
@@ -77,6 +81,27 @@ func (l *Ledger) insert(ctx context.Context, rows []*row) error {
 		return nil
 	}
 	return l.markOthers(ctx, rows)
+}
+
+// insertRefs writes the objects and resources that events name. Most events name none, and then it does nothing.
+func (l *Ledger) insertRefs(ctx context.Context, rows []*row) error {
+	var columns []postgres.Column
+	for _, r := range rows {
+		refs := r.event.Refs()
+		if len(refs) > 0 && columns == nil {
+			columns = postgres.Columns(2, len(rows))
+		}
+		for _, ref := range refs {
+			columns[0].UUID(r.uid)
+			columns[1].UUID(ref)
+		}
+	}
+	if columns == nil {
+		return nil
+	}
+	_, err := l.db.ExecContext(ctx, `
+INSERT INTO event_refs (uid, ref) SELECT * FROM unnest($1::uuid[], $2::uuid[]) ON CONFLICT DO NOTHING`, postgres.Args(columns)...)
+	return err
 }
 
 func eventColumns(rows []*row) []postgres.Column {

@@ -49,3 +49,33 @@ FROM (SELECT i, timestamptz '2026-11-20 10:00:00Z' + i * interval '1 second' AS 
 		t.Errorf("of a common type the last is %q", got)
 	}
 }
+
+// Events are found by the object and the resources that they name, within their tenant.
+func TestEventsAreFoundByWhatTheyName(t *testing.T) {
+	t.Parallel()
+	h := fanouttest.New(t)
+	h.Run()
+	for i, headers := range [][]string{
+		{"Fanfare-Object-Id", "o_1", "Fanfare-Resource-Ids", "a,b"}, {"Fanfare-Object-Id", "o_1"}, {"Fanfare-Object-Id", "o_2", "Fanfare-Resource-Ids", "b"}, nil,
+	} {
+		h.Publish("events.acme.order.created", "{}", append(headers, "Fanfare-Id", fmt.Sprint("e", i))...)
+	}
+	h.Publish("events.globex.order.created", "{}", "Fanfare-Object-Id", "o_1", "Fanfare-Id", "theirs")
+	h.Eventually("the events to be recorded", func() bool { return len(h.Rows()) == 5 })
+	ask := serve(h, &fates{})
+	for query, want := range map[string]string{
+		"object_id=o_1": "e1 e0", "object_id=o_1&order=asc": "e0 e1", "object_id=o_1&object_id=o_2": "e2 e1 e0", "resource_id=b": "e2 e0",
+		"resource_id=b&resource_id=a": "e2 e0", "object_id=o_1&resource_id=b": "e0", "object_id=o_3": "", "object_id=o_1&type=other": "",
+		"object_id=o_2&since=2020-01-01T00:00:00Z&until=2100-01-01T00:00:00Z": "e2", "object_id=o_2&until=2020-01-01T00:00:00Z": "",
+	} {
+		if got := ids(ask("acme", "GET", "/v1/events?"+query, "", 200)); got != want {
+			t.Errorf("%s: got %q, want %q", query, got, want)
+		}
+	}
+	page := ask("acme", "GET", "/v1/events?object_id=o_1&limit=1", "", 200)
+	next := url.QueryEscape(page["next_cursor"].(string))
+	if got := ids(ask("acme", "GET", "/v1/events?object_id=o_1&limit=1&cursor="+next, "", 200)); got != "e0" {
+		t.Errorf("the second page is %q", got)
+	}
+	ask("admin", "GET", "/v1/events?object_id=o_1", "", 422)
+}

@@ -61,7 +61,7 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"},
 		Summary: "List events",
 		Description: "Events that were accepted and matched, newest first. An event is listed once it was fanned out, " +
-			"which is some milliseconds after it was accepted. With `type`, a page may be shorter than `limit`, even empty, while " +
+			"which is some milliseconds after it was accepted. With `type`, `object_id` or `resource_id`, a page may be shorter than `limit`, even empty, while " +
 			"`next_cursor` is not null: go on until it is null.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
@@ -103,7 +103,11 @@ func (r Routes) Register(to huma.API) {
 
 type listInput struct {
 	api.ListInput
-	Type  string    `query:"type" doc:"Only events of this type" example:"order.created"`
+	Type string `query:"type" doc:"Only events of this type" example:"order.created"`
+
+	Object   []string `query:"object_id,explode" maxItems:"30" doc:"Only events of this object; may be repeated" example:"[\"o_17\"]"`
+	Resource []string `query:"resource_id,explode" maxItems:"30" doc:"Only events that name this resource; may be repeated" example:"[\"123\"]"`
+
 	Since time.Time `query:"since" doc:"Accepted at this time or later" example:"2026-11-20T10:00:00Z"`
 	Until time.Time `query:"until" doc:"Accepted before this time" example:"2026-11-21T00:00:00Z"`
 }
@@ -129,6 +133,10 @@ func (r Routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 		return nil, err
 	}
 	f.eventType, f.since, f.until = in.Type, api.Instant(in.Since), api.Instant(in.Until)
+	f.objects, f.resources = in.Object, in.Resource
+	if f.tenant == "" && len(f.objects)+len(f.resources) > 0 {
+		return nil, api.Invalid(api.At("query.tenant", "must be given with object_id and resource_id: they are unique within a tenant"))
+	}
 	rows, cut, err := r.Ledger.list(ctx, f)
 	if err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ func makers() map[string]maker {
 		"update-event-type": having(typeOfTenant, map[string]any{"description": "changed"}),
 		"publish-events":    having(none, map[string]any{"type": "matrix.published", "data": map[string]any{}}),
 		"list-events":       none, "list-quarantine": none, "get-event": someEvent, "explain-event": someEvent, "erase-event-data": someEvent,
-		"list-deliveries": none, "list-dead-letters": none, "tail": none,
+		"list-deliveries": none, "list-dead-letters": none, "list-reasons": none, "tail": none,
 		"get-delivery": someDelivery, "retry-delivery": someDelivery, "cancel-delivery": someDelivery,
 		"replay-dead-letters": having(none, map[string]any{"dry_run": true}),
 		"get-replay":          someReplay, "pause-replay": someReplay, "cancel-replay": someReplay,

@@ -85,7 +85,7 @@ func testStrictTypes(t *testing.T, here, there *deployment) {
 		t.Errorf("the event of CloudEvents headers is %+v", taken)
 	}
 	there.until(t, key, "GET /v1/quarantine", func(r reply) bool {
-		return strings.Contains(r.body, `"reason":"schema_violation"`) && strings.Contains(r.body, `"reason":"unknown_type"`)
+		return strings.Contains(r.body, `"reason":"schema"`) && strings.Contains(r.body, `"reason":"unknown_type"`)
 	})
 }
 

@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,78 +14,6 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
-
-// Filter says which deliveries a list shows. Zero fields filter nothing.
-type Filter struct {
-	Tenant       string
-	Subscription uuid.UUID
-	event        string      // its id, within the tenant
-	uids         []uuid.UUID // what list finds of event: more than one if the id was used again
-	EventType    string
-	State        string
-	Since, Until time.Time // of acceptance: since included, until not
-	After        uuid.UUID
-	Asc          bool
-	Limit        int
-}
-
-// order is that of ids.
-func (f Filter) order() string {
-	if f.Asc {
-		return "ASC"
-	}
-	return "DESC"
-}
-
-// conditions are what the filter asks of either table; those that ask for an end are of what ended. The arguments come
-// after those that are given.
-func (f Filter) conditions(before []any) (where string, args []any) {
-	args = before
-	var b strings.Builder
-	b.WriteString("true")
-	and := func(format string, values ...any) {
-		places := make([]any, len(values))
-		for i, v := range values {
-			args = append(args, v)
-			places[i] = len(args)
-		}
-		fmt.Fprintf(&b, " AND "+format, places...)
-	}
-	if f.Tenant != "" {
-		and("tenant = $%d", f.Tenant)
-	}
-	if f.Subscription != uuid.Nil {
-		and("subscription_id = $%d", f.Subscription)
-	}
-	if len(f.uids) > 0 {
-		and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", ledger.Uuids(f.uids), outcome.Oldest(f.uids[0]))
-		b.WriteString(" AND (generation > 0")
-		for _, uid := range f.uids {
-			args = append(args, outcome.Oldest(uid), outcome.FirstID(outcome.TimeOf(uid).Add(time.Millisecond)))
-			fmt.Fprintf(&b, " OR id >= $%d AND id < $%d", len(args)-1, len(args))
-		}
-		b.WriteString(")")
-	}
-	if f.EventType != "" {
-		and("event_type = $%d", f.EventType)
-	}
-	if f.State != "" && f.State != outcome.Pending {
-		and("state = $%d", f.State)
-	}
-	// The ids have the milliseconds of acceptance, and are what the tables are ordered and divided by.
-	if !f.Since.IsZero() {
-		and("id >= $%d AND created_at >= $%d", outcome.FirstID(f.Since), f.Since)
-	}
-	if !f.Until.IsZero() {
-		and("id < $%d AND created_at < $%d", outcome.FirstID(f.Until.Add(time.Millisecond)), f.Until)
-	}
-	if f.After != uuid.Nil && f.Asc {
-		and("id > $%d", f.After)
-	} else if f.After != uuid.Nil {
-		and("id < $%d", f.After)
-	}
-	return b.String(), args
-}
 
 // leftovers is how many rows of ended deliveries a page of pending ones may meet; they are few and soon gone.
 const leftovers = 64
@@ -100,16 +28,60 @@ func (l *Reader) eventUIDs(ctx context.Context, tenant, id string) ([]uuid.UUID,
 	return uids, nil
 }
 
+// refsMost is how many events of objects and resources are listed by the events themselves; the deliveries of more are walked.
+const refsMost = 50
+
+// eventsOf returns the keys of the tenant's events that name the filter's objects and resources, the oldest first; false if
+// they are too many.
+func (l *Reader) eventsOf(ctx context.Context, f Filter) ([]uuid.UUID, bool, error) {
+	refs := f.refs()
+	w := &where{args: []any{ledger.Uuids(refs[0]), refsMost + 1}}
+	for _, more := range refs[1:] {
+		w.and("EXISTS (SELECT FROM event_refs o WHERE o.uid = r.uid AND o.ref = ANY ($%d::uuid[]))", ledger.Uuids(more))
+	}
+	rows, err := l.db.QueryContext(ctx, `
+SELECT uid, true`+w.String()+` FROM (
+    SELECT uid FROM unnest($1::uuid[]) AS o (ref) CROSS JOIN LATERAL (
+        SELECT uid FROM event_refs e WHERE e.ref = o.ref ORDER BY uid DESC LIMIT $2
+    ) newest ORDER BY uid DESC LIMIT $2
+) r ORDER BY uid`, w.args...)
+	var uids []uuid.UUID
+	found := 0
+	err = postgres.Each(rows, err, func() error {
+		var uid uuid.UUID
+		var all bool
+		if err := rows.Scan(&uid, &all); err != nil {
+			return err
+		}
+		if found++; all {
+			uids = append(uids, uid)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("look for events of objects and resources: %w", err)
+	}
+	return slices.Compact(uids), found <= refsMost, nil
+}
+
 // list returns deliveries in the order of their ids, from both tables. Where it stopped before the end, since it had
 // examined all that a page may, it says at which id.
 func (l *Reader) list(ctx context.Context, f Filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
-	if f.event == "" && (f.EventType != "" || !f.byState()) {
-		return l.Walk(ctx, f)
-	}
 	if f.event != "" {
 		if f.uids, err = l.eventUIDs(ctx, f.Tenant, f.event); err != nil || len(f.uids) == 0 {
 			return nil, uuid.Nil, err
 		}
+	} else if len(f.refs()) > 0 {
+		uids, few, err := l.eventsOf(ctx, f)
+		if err != nil || few && len(uids) == 0 {
+			return nil, uuid.Nil, err
+		}
+		if few {
+			f.uids, f.Objects, f.Resources = uids, nil, nil
+		}
+	}
+	if len(f.uids) == 0 && (f.byRow() || !f.byState()) {
+		return l.Walk(ctx, f)
 	}
 	entries, err = l.Whole(ctx, f)
 	return entries, uuid.Nil, err
@@ -117,7 +89,7 @@ func (l *Reader) list(ctx context.Context, f Filter) (entries []ledger.Entry, cu
 
 // Whole lists without a bound on what it examines: indexes answer the filter.
 func (l *Reader) Whole(ctx context.Context, f Filter) ([]ledger.Entry, error) {
-	where, args := f.conditions(nil)
+	where, args := f.conditions()
 	order := f.order()
 	args = append(args, f.Limit)
 	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))

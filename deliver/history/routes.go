@@ -76,12 +76,13 @@ func Routes(to huma.API, deps RoutesDeps) {
 	huma.Register(to, read("/v1/subscriptions/{id}/deliveries", "list-subscription-deliveries", "List the deliveries of a subscription"), r.ofSubscription)
 	huma.Register(to, read("/v1/dead-letters", "list-dead-letters", "List the deliveries that were given up"), r.deadLetters)
 	huma.Register(to, read("/v1/subscriptions/{id}/stats", "get-subscription-stats", "Count what became of a subscription's deliveries in the last 24 hours"), r.stats)
+	huma.Register(to, read("/v1/reasons", "list-reasons", "Describe the reasons of deliveries and of quarantine"), r.reasons)
 	huma.Register(to, act("/v1/deliveries/{id}/retry", "retry-delivery", "Send a delivery now: sooner, or again if it had ended"), r.retry)
 	huma.Register(to, act("/v1/deliveries/{id}/cancel", "cancel-delivery", "End a pending delivery"), r.cancel)
 }
 
-// short says how a list that is filtered by type or state ends.
-const short = "With `type` or `state`, a page may be shorter than `limit`, even empty, while `next_cursor` is not null: go on until it is null."
+// short says how a list ends that is filtered by what no index answers.
+const short = "With a filter other than `subscription`, `event`, `since` and `until`, a page may be shorter than `limit`, even empty, while `next_cursor` is not null: go on until it is null."
 
 // descriptions of the operations, by their ids.
 var descriptions = map[string]string{
@@ -89,8 +90,9 @@ var descriptions = map[string]string{
 		"what ended has how and when. " + short,
 	"get-delivery":                 "With all its attempts: when, how long, what the endpoint answered.",
 	"list-subscription-deliveries": "As the list of all deliveries, of this subscription alone. " + short,
-	"list-dead-letters":            "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed. " + short,
-	"get-subscription-stats":       "How many ended how, how long attempts took, what waits, and since when.",
+	"list-dead-letters": "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed. " +
+		"Those that were delivered since, by a retry or a replay, are left out unless `resolved` is true. " + short,
+	"get-subscription-stats": "How many ended how, how long attempts took, what waits, and since when.",
 	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
 		"and a row of its own, which is answered. Of a subscription with an ordering it takes its place in the order of its key. " +
 		"409 if the event's data is no longer kept, or the delivery waits for the one before it.",
@@ -100,18 +102,26 @@ var descriptions = map[string]string{
 
 // deliveryJSON is a delivery as the API shows it.
 type deliveryJSON struct {
-	ID           uuid.UUID  `json:"id"`
-	Number       int64      `json:"number"`
-	EventID      string     `json:"event_id"`
-	EventType    string     `json:"event_type"`
-	Subscription uuid.UUID  `json:"subscription_id"`
-	Generation   int        `json:"generation" doc:"0, or how often it was sent anew after it had ended"`
-	State        string     `json:"state" enum:"pending,delivered,dead,cancelled"`
-	Reason       string     `json:"reason" doc:"why it waits or how it ended, in a word"`
-	Attempts     int        `json:"attempts"`
-	DueAt        *time.Time `json:"due_at" doc:"when a pending one is attempted next; null while it is held"`
-	CreatedAt    time.Time  `json:"created_at"`
-	EndedAt      *time.Time `json:"ended_at"`
+	ID           uuid.UUID      `json:"id"`
+	Number       int64          `json:"number"`
+	EventID      string         `json:"event_id"`
+	EventType    string         `json:"event_type"`
+	Subscription uuid.UUID      `json:"subscription_id"`
+	Generation   int            `json:"generation" doc:"0, or how often it was sent anew after it had ended"`
+	State        string         `json:"state" enum:"pending,delivered,dead,cancelled"`
+	Reason       outcome.Reason `json:"reason" doc:"why it waits or how it ended, in a word"`
+	Attempts     int            `json:"attempts"`
+	DueAt        *time.Time     `json:"due_at" doc:"when a pending one is attempted next; null while it is held"`
+	CreatedAt    time.Time      `json:"created_at"`
+	EndedAt      *time.Time     `json:"ended_at"`
+
+	LastStatus       *int       `json:"last_status" doc:"the HTTP status of the last attempt; null where none came"`
+	LastError        *string    `json:"last_error" doc:"the error of the last attempt; null where there was none"`
+	LastAttemptAt    *time.Time `json:"last_attempt_at"`
+	NextAttemptAt    *time.Time `json:"next_attempt_at" doc:"the same as due_at"`
+	SubscriptionName string     `json:"subscription_name"`
+	URLHost          string     `json:"url_host" doc:"the host of the subscription's URL, with its port where that is not the scheme's own"`
+	ResolvedAt       *time.Time `json:"resolved_at" doc:"of a dead one: when a retry or a replay delivered the event after all; else null"`
 }
 
 // deliveryLogJSON is a delivery with its attempts.
@@ -133,20 +143,17 @@ type attemptJSON struct {
 	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
 }
 
-// present is an entry as the API shows it.
-func present(e ledger.Entry) deliveryJSON {
+// entry is a delivery without its last attempt and its subscription.
+func entry(e ledger.Entry) deliveryJSON {
 	d := deliveryJSON{
 		ID: e.ID, Number: e.Number, EventID: e.EventID, EventType: e.EventType, Subscription: e.Subscription, Generation: e.Generation,
-		State: e.State, Reason: e.Reason, Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
+		State: e.State, Reason: outcome.Reason(e.Reason), Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
 	}
 	if e.DueAt.Valid && !e.Held {
 		at := e.DueAt.Time.UTC()
 		d.DueAt = &at
 	}
-	if e.EndedAt.Valid {
-		at := e.EndedAt.Time.UTC()
-		d.EndedAt = &at
-	}
+	d.EndedAt, d.ResolvedAt = shownTime(e.EndedAt), shownTime(e.ResolvedAt)
 	return d
 }
 
@@ -168,10 +175,16 @@ func (a attemptEntry) json() attemptJSON {
 // SpanInput are the filters that every list has.
 type SpanInput struct {
 	api.ListInput
-	Event     string    `query:"event" maxLength:"128" doc:"the event's id" example:"evt_17"`
-	EventType string    `query:"type" maxLength:"128" doc:"the event's type" example:"order.created"`
-	Since     time.Time `query:"since" doc:"accepted at this time or later" example:"2026-11-20T10:00:00Z"`
-	Until     time.Time `query:"until" doc:"accepted before this time" example:"2026-11-21T00:00:00Z"`
+	Event     string `query:"event" maxLength:"128" doc:"the event's id" example:"evt_17"`
+	EventType string `query:"type" maxLength:"128" doc:"the event's type" example:"order.created"`
+
+	Reason   []outcome.Reason `query:"reason,explode" maxItems:"30" doc:"why it waits or how it ended; may be repeated" example:"[\"tls\"]"`
+	Statuses []HTTPStatus     `query:"http_status,explode" maxItems:"30" doc:"the HTTP status of the last attempt, 503 or 5xx; may be repeated" example:"[\"5xx\"]"`
+	Object   []string         `query:"object_id,explode" maxItems:"30" doc:"the event's object_id; may be repeated" example:"[\"o_17\"]"`
+	Resource []string         `query:"resource_id,explode" maxItems:"30" doc:"one of the event's resource_ids; may be repeated" example:"[\"123\"]"`
+
+	Since time.Time `query:"since" doc:"accepted at this time or later" example:"2026-11-20T10:00:00Z"`
+	Until time.Time `query:"until" doc:"accepted before this time" example:"2026-11-21T00:00:00Z"`
 }
 
 // SubscriptionInput filters by subscription.
@@ -193,6 +206,7 @@ type listInput struct {
 type deadLettersInput struct {
 	SpanInput
 	SubscriptionInput
+	Resolved bool `query:"resolved" doc:"show those as well that were delivered since"`
 }
 
 type ofSubscriptionInput struct {
@@ -224,7 +238,7 @@ func (r *routes) deadLetters(ctx context.Context, in *deadLettersInput) (*listOu
 	if err != nil {
 		return nil, err
 	}
-	return r.page(ctx, &in.SpanInput, Filter{Subscription: subscription, State: string(outcome.Dead)})
+	return r.page(ctx, &in.SpanInput, Filter{Subscription: subscription, State: string(outcome.Dead), Open: !in.Resolved})
 }
 
 func (r *routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*listOutput, error) {
@@ -270,8 +284,8 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f Filter) (*listOutput
 	if f.Tenant, err = api.TenantOrAny(ctx, ""); err != nil {
 		return nil, err
 	}
-	if in.Event != "" && f.Tenant == "" {
-		return nil, api.Invalid(api.At("query.tenant", "an event's id means nothing without its tenant"))
+	if f.Tenant == "" && (in.Event != "" || len(in.Object)+len(in.Resource) > 0) {
+		return nil, api.Invalid(api.At("query.tenant", "must be given with event, object_id and resource_id: they are unique within a tenant"))
 	}
 	p, err := in.Page(ctx)
 	if err != nil {
@@ -280,16 +294,20 @@ func (r *routes) page(ctx context.Context, in *SpanInput, f Filter) (*listOutput
 	if f.After, err = p.AfterID(); err != nil {
 		return nil, err
 	}
-	f.event, f.EventType, f.Asc, f.Limit = in.Event, in.EventType, p.Asc, p.Fetch()
+	f.event, f.Asc, f.Limit = in.Event, p.Asc, p.Fetch()
+	if in.EventType != "" {
+		f.Types = []string{in.EventType}
+	}
+	f.Reasons, f.Statuses, f.Objects, f.Resources = in.Reason, in.Statuses, in.Object, in.Resource
 	f.Since, f.Until = api.Instant(in.Since), api.Instant(in.Until)
 	entries, cut, err := r.Reader.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	p.CutAt(cut)
-	items := make([]deliveryJSON, len(entries))
-	for i, e := range entries {
-		items[i] = present(e)
+	items, err := r.present(ctx, entries...)
+	if err != nil {
+		return nil, err
 	}
 	list, err := api.ListOf(ctx, p, items, func(d deliveryJSON) string { return d.ID.String() })
 	if err != nil {
@@ -328,7 +346,11 @@ func (r *routes) show(ctx context.Context, e ledger.Entry) (*deliveryOutput, err
 	if err != nil {
 		return nil, err
 	}
-	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: present(e), Log: make([]attemptJSON, len(attempts))}}
+	shown, err := r.present(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: shown[0], Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
 	}

@@ -26,29 +26,13 @@ func (f Filter) byState() bool {
 	return f.Tenant != "" || f.Subscription != uuid.Nil
 }
 
-// split divides a filter by what finds its rows: an index in the order of ids walks those of near, and each of them is
-// asked for far. Of all rows of a subscription or none the tenant is the filter's.
-func (f Filter) split() (near, far Filter) {
-	near, far = f, Filter{EventType: f.EventType}
-	near.EventType = ""
-	if !f.byState() {
-		near.State, far.State = "", f.State
-	}
-	if near.Subscription != uuid.Nil {
-		near.Tenant = ""
-	}
-	return near, far
-}
-
 // Walk returns deliveries as list does, of those that it examines. Where it stopped before the end it says at which
 // id: all up to there are examined.
 //
 // The last row that a table's walk examines is returned even if it is not asked for, and says where the walk
 // stopped; one statement finds both, so that nothing comes or goes between them.
 func (l *Reader) Walk(ctx context.Context, f Filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
-	near, far := f.split()
-	where, args := near.conditions(nil)
-	asked, args := far.conditions(args)
+	where, asked, args := f.divided()
 	order := f.order()
 	args = append(args, l.Examined, f.Limit, f.Tenant)
 	rows, most, tenant := len(args)-2, len(args)-1, len(args)

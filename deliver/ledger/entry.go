@@ -30,14 +30,16 @@ type Entry struct {
 	CreatedAt    time.Time
 	DueAt        sql.NullTime // of a pending one
 	EndedAt      sql.NullTime
+	Status       int          // HTTP status of the last attempt; 0 where none came
+	ResolvedAt   sql.NullTime // of a dead letter that was delivered since
 }
 
 // The columns of an entry, from each of the two tables.
 const (
 	PendingEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'pending' AS state, reason,
-    attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at`
+    attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at, status, NULL::timestamptz AS resolved_at`
 	EndedEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at`
+    attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at, status, resolved_at`
 )
 
 // Scanner is a row that can be scanned: *sql.Row or *sql.Rows.
@@ -46,7 +48,7 @@ type Scanner interface{ Scan(dest ...any) error }
 // ScanEntry reads the columns of a list of deliveries.
 func ScanEntry(row Scanner) (e Entry, err error) {
 	err = row.Scan(&e.ID, &e.Number, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation,
-		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt)
+		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt, &e.Status, &e.ResolvedAt)
 	return e, err
 }
 

@@ -32,13 +32,13 @@ WITH o AS MATERIALIZED (
         attempts, created_at, ended_at, started_at, duration_us, status, error, response, step)
 ), gone AS (
     DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
-    RETURNING d.id, d.number, d.order_key, d.attempts
+    RETURNING d.id, d.number, d.order_key, d.attempts, d.status
 ), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, started_at, duration_us, status, error, response)
 SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
     o.subscription_id, o.generation, o.state, o.reason, greatest(o.attempts, g.attempts), o.created_at, o.ended_at, o.started_at,
-    o.duration_us, o.status, o.error, o.response
+    o.duration_us, CASE WHEN o.started_at IS NULL THEN coalesce(g.status, o.status) ELSE o.status END, o.error, o.response
 FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
 WHERE g.id IS NOT NULL OR d.id IS NULL
 ON CONFLICT DO NOTHING
@@ -49,14 +49,15 @@ SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o O
 // attempt was made.
 const putOff = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, excused, claim_at)
+    test, held, created_at, due_at, excused, status, claim_at)
 SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
-    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[], $16::smallint[])
+    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[], $16::smallint[], $17::smallint[])
     AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-        test, held, created_at, due_at, excused)
+        test, held, created_at, due_at, excused, status)
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
     held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '', lapses = 0, excused = excluded.excused,
+    status = CASE WHEN excluded.attempts + excluded.excused > deferrals.attempts + deferrals.excused THEN excluded.status ELSE deferrals.status END,
     by_hand = deferrals.by_hand AND NOT excluded.held AND deferrals.attempts = excluded.attempts
 WHERE deferrals.step < excluded.step`
 
@@ -73,6 +74,9 @@ func (l *Ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 	if len(b.deferred) > 0 {
 		if done.places, err = l.endOrdered(ctx, tx, b.deferred); err != nil {
 			return done, fmt.Errorf("end deferred deliveries: %w", err)
+		}
+		if err := resolve(ctx, tx, b.deferred); err != nil {
+			return done, err
 		}
 	}
 	if len(b.fresh) > 0 {
@@ -185,7 +189,7 @@ func sortOut(records []*outcome.Record) batch {
 }
 
 func laterColumns(records []*outcome.Record, paused map[uuid.UUID]bool) []postgres.Column {
-	c := postgres.Columns(16, len(records))
+	c := postgres.Columns(17, len(records))
 	for _, r := range records {
 		c[0].UUID(r.Delivery)
 		c[1].Text(r.Tenant)
@@ -203,6 +207,11 @@ func laterColumns(records []*outcome.Record, paused map[uuid.UUID]bool) []postgr
 		c[13].Time(r.CreatedAt)
 		c[14].Time(r.At)
 		c[15].Int16(r.Excused)
+		if r.Attempt != nil {
+			c[16].Int16(r.Attempt.Status)
+		} else {
+			c[16].Int16(0)
+		}
 	}
 	return c
 }

@@ -28,7 +28,7 @@ const (
 	UnknownType  Reason = "unknown_type"
 	ArchivedType Reason = "archived_type"
 	// SchemaViolation: the data does not fit its type's JSON Schema.
-	SchemaViolation Reason = "schema_violation"
+	SchemaViolation Reason = "schema"
 	// MessageID: the Nats-Msg-Id does not begin with the tenant, so that it could make another tenant's event a duplicate.
 	MessageID Reason = "message_id"
 	// ReservedType: only Fanfare publishes types that begin with "fanfare.".

@@ -14,7 +14,7 @@ import (
 
 // partitioned are the tables that have a partition for each day, with the column that holds the UUIDv7.
 var partitioned = []struct{ table, column string }{
-	{"events", "uid"}, {"deliveries", "id"}, {"attempts", "delivery_id"},
+	{"events", "uid"}, {"deliveries", "id"}, {"attempts", "delivery_id"}, {"event_refs", "uid"},
 }
 
 const day = 24 * time.Hour

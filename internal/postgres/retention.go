@@ -81,6 +81,7 @@ func (r *Retention) Apply(ctx context.Context) error {
 		{"attempts", "delivery_id", now.Add(-r.cfg.Attempts), `SELECT EXISTS (SELECT FROM deferrals WHERE id >= $1 AND id < $2)`},
 		{"deliveries", "id", now.Add(-r.cfg.Deliveries), `SELECT EXISTS (SELECT FROM deferrals WHERE event_uid >= $1 AND event_uid < $2)`},
 		{"events", "uid", now.Add(-r.cfg.Events), `SELECT EXISTS (SELECT FROM deferrals WHERE event_uid >= $1 AND event_uid < $2)`},
+		{"event_refs", "uid", now.Add(-r.cfg.Events), `SELECT EXISTS (SELECT FROM deferrals WHERE event_uid >= $1 AND event_uid < $2)`},
 	} {
 		if err := r.dropPartitions(ctx, of.table, of.needed, of.before); err != nil {
 			return fmt.Errorf("drop partitions of %s: %w", of.table, err)

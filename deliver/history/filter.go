@@ -1,0 +1,172 @@
+package history
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/deliver/ledger"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
+)
+
+// Filter says which deliveries a list shows. Zero fields filter nothing.
+type Filter struct {
+	Tenant       string
+	Subscription uuid.UUID
+	event        string      // its id, within the tenant
+	uids         []uuid.UUID // the events that list found for event, Objects and Resources
+	Types        []string
+	State        string
+	States       []string // one of these, besides State
+	Reasons      []outcome.Reason
+	Statuses     []HTTPStatus // of the last attempt
+	Objects      []string     // of the event, within the tenant
+	Resources    []string     // of the event, within the tenant
+	Open         bool         // of dead letters: not delivered since
+	Since, Until time.Time    // of acceptance: since included, until not
+	After        uuid.UUID
+	Asc          bool
+	Limit        int
+}
+
+// order is that of ids.
+func (f Filter) order() string {
+	if f.Asc {
+		return "ASC"
+	}
+	return "DESC"
+}
+
+// where collects conditions and their arguments.
+type where struct {
+	strings.Builder
+	args []any
+}
+
+// and adds a condition; each %d in it is the place of a value.
+func (w *where) and(format string, values ...any) {
+	places := make([]any, len(values))
+	for i, v := range values {
+		w.args = append(w.args, v)
+		places[i] = len(w.args)
+	}
+	fmt.Fprintf(w, " AND "+format, places...)
+}
+
+// conditions returns the conditions of the filter for either table, and their arguments.
+func (f Filter) conditions() (text string, args []any) {
+	w := &where{}
+	w.WriteString("true")
+	f.place(w)
+	f.properties(w)
+	return w.String(), w.args
+}
+
+// place adds the conditions that an index in the order of ids answers.
+func (f Filter) place(w *where) {
+	if f.Tenant != "" {
+		w.and("tenant = $%d", f.Tenant)
+	}
+	if f.Subscription != uuid.Nil {
+		w.and("subscription_id = $%d", f.Subscription)
+	}
+	if len(f.uids) > 0 {
+		w.and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", ledger.Uuids(f.uids), outcome.Oldest(f.uids[0]))
+		w.WriteString(" AND (generation > 0")
+		for _, uid := range f.uids {
+			w.args = append(w.args, outcome.Oldest(uid), outcome.FirstID(outcome.TimeOf(uid).Add(time.Millisecond)))
+			fmt.Fprintf(w, " OR id >= $%d AND id < $%d", len(w.args)-1, len(w.args))
+		}
+		w.WriteString(")")
+	}
+	if f.State != "" && f.State != outcome.Pending {
+		w.and("state = $%d", f.State)
+	}
+	// The ids have the milliseconds of acceptance; the tables are ordered and divided by them.
+	if !f.Since.IsZero() {
+		w.and("id >= $%d AND created_at >= $%d", outcome.FirstID(f.Since), f.Since)
+	}
+	if !f.Until.IsZero() {
+		w.and("id < $%d AND created_at < $%d", outcome.FirstID(f.Until.Add(time.Millisecond)), f.Until)
+	}
+	if f.After != uuid.Nil && f.Asc {
+		w.and("id > $%d", f.After)
+	} else if f.After != uuid.Nil {
+		w.and("id < $%d", f.After)
+	}
+}
+
+// properties adds the conditions that are checked row by row.
+func (f Filter) properties(w *where) {
+	if len(f.Types) > 0 {
+		w.and("event_type = ANY ($%d::text[])", pq.StringArray(f.Types))
+	}
+	if len(f.States) > 0 {
+		w.and("state = ANY ($%d::text[])", pq.StringArray(f.States))
+	}
+	if len(f.Reasons) > 0 {
+		words := make(pq.StringArray, len(f.Reasons))
+		for i, r := range f.Reasons {
+			words[i] = string(r)
+		}
+		w.and("reason = ANY ($%d::text[])", words)
+	}
+	if len(f.Statuses) > 0 {
+		exact, classes := split(f.Statuses)
+		w.and("(status = ANY ($%d::int[]) OR status / 100 = ANY ($%d::int[]))", exact, classes)
+	}
+	if f.Open {
+		w.WriteString(" AND resolved_at IS NULL")
+	}
+	for _, refs := range f.refs() {
+		w.and("EXISTS (SELECT FROM event_refs r WHERE r.uid = event_uid AND r.ref = ANY ($%d::uuid[]))", ledger.Uuids(refs))
+	}
+}
+
+// refs are the keys of the objects and resources that the event must name: one of each list.
+func (f Filter) refs() (lists [][]uuid.UUID) {
+	add := func(of func(tenant, value string) uuid.UUID, values []string) {
+		if len(values) == 0 {
+			return
+		}
+		refs := make([]uuid.UUID, len(values))
+		for i, v := range values {
+			refs[i] = of(f.Tenant, v)
+		}
+		lists = append(lists, refs)
+	}
+	add(event.ObjectRef, f.Objects)
+	add(event.ResourceRef, f.Resources)
+	return lists
+}
+
+// byRow reports whether the filter has conditions that no index answers.
+func (f Filter) byRow() bool {
+	return len(f.Types)+len(f.States)+len(f.Reasons)+len(f.Statuses)+len(f.Objects)+len(f.Resources) > 0 || f.Open
+}
+
+// divided divides a filter: an index in the order of ids walks the rows of near, and each of them is checked for the
+// conditions asked. The rows of one subscription all have its tenant.
+func (f Filter) divided() (near, asked string, args []any) {
+	walked := f
+	if !f.byState() {
+		walked.State = ""
+	}
+	if f.Subscription != uuid.Nil {
+		walked.Tenant = ""
+	}
+	w := &where{}
+	w.WriteString("true")
+	walked.place(w)
+	check := &where{args: w.args}
+	check.WriteString("true")
+	if walked.State != f.State {
+		check.and("state = $%d", f.State)
+	}
+	f.properties(check)
+	return w.String(), check.String(), check.args
+}
