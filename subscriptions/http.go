@@ -45,7 +45,8 @@ func Routes(to huma.API, store *Store) {
 	huma.Get(to, one+"/secret", r.getSecret, tag, api.Scope(scopeWrite), describe("get-subscription-secret", "Read the secret",
 		"The current secret; for ed25519 the public key.", http.StatusOK))
 	huma.Post(to, one+"/rotate-secret", r.rotateSecret, tag, api.Scope(scopeWrite), describe("rotate-subscription-secret", "Rotate the secret",
-		"Makes a new secret, or takes a given one. The old one signs as well until the overlap ends, so receivers can be changed over without a gap.",
+		"Makes a new secret, or takes a given one. The old one signs as well until the overlap ends, so receivers can be changed over without a gap. "+
+			"The answer holds the new one.",
 		http.StatusAccepted))
 	huma.Post(to, one+"/pause", r.pauseSubscription, tag, api.Scope(scopeWrite), describe("pause-subscription", "Pause a subscription",
 		"Matches are held until it is resumed.", http.StatusAccepted))

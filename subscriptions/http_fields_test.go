@@ -101,8 +101,8 @@ func TestPatchMerges(t *testing.T) {
 		}
 	}
 	for patch, location := range map[string]string{
-		`{"name":null}`: "body.name", `{"url":null}`: "body.url", `{"event_types":null}`: "body.event_types", `{"event_types":[]}`: "body.event_types",
-		`{"name":""}`: "body.name", `{"timeout":"0s"}`: "body.timeout", `{"timeout":5}`: "body.timeout", `{"timeout":"soon"}`: "body.timeout",
+		`{"url":null}`: "body.url", `{"event_types":null}`: "body.event_types", `{"event_types":[]}`: "body.event_types",
+		`{"timeout":"0s"}`: "body.timeout", `{"timeout":5}`: "body.timeout", `{"timeout":"soon"}`: "body.timeout",
 		`{"retry":{"schedule":["1s","x"]}}`: "body.retry.schedule[1]", `{"retry":{"schedule":["1s","0s"]}}`: "body.retry.schedule[1]",
 		`{"rate_limit":{"limit":1}}`: "body.rate_limit.per", `{"headers":{"Host":"x"}}`: "body.headers.Host", `{"filter":"1"}`: "body.filter",
 		`{"ordering":{"key":"event.dta"}}`: "body.ordering.key", `{"ordering":{"key":"event.id","on_dead":"wait"}}`: "body.ordering.on_dead",
@@ -119,7 +119,7 @@ func TestCreateNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	for body, want := range map[string]string{
-		`{}`:                               "body.event_types body.name body.url",
+		`{}`:                               "body.event_types body.url",
 		`{"name":"n","event_types":["a"]}`: "body.url",
 		`{"name":"n","url":"http://127.0.0.1:80","event_types":["a"]}`:      "",
 		`{"name":"n","url":"http://10.0.0.1","event_types":["a"]}`:          "body.url",

@@ -34,11 +34,19 @@ func (r routes) rotateSecret(ctx context.Context, in *rotateInput) (*subscriptio
 	if overlap < 0 || overlap > maxOverlap {
 		return nil, api.Invalid(api.At("body.overlap", "must be between 0s and "+formatDuration(maxOverlap)))
 	}
-	return r.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) {
+	var rotated *Subscription
+	out, err := r.act(ctx, in.ID, func(sub *Subscription) (*Subscription, error) {
 		switch sub.Dialect {
 		case Leat, Kajabi, Passona:
 			return nil, &Invalid{[]Fault{{"secret", "is fixed by the dialect " + sub.Dialect}}}
 		}
+		rotated = sub
 		return sub, r.store.Rotate(ctx, sub, Secret{Value: in.Body.Secret}, overlap)
 	})
+	if err != nil {
+		return nil, err
+	}
+	secret := presentSecret(rotated)
+	out.Body.Secret, out.Body.PublicKey = deref(secret.Secret), deref(secret.PublicKey)
+	return out, nil
 }

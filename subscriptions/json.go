@@ -8,7 +8,7 @@ import (
 
 // settable are the fields that a caller may set and change.
 type settable struct {
-	Name          string            `json:"name" doc:"What people call it." example:"Orders to ERP"`
+	Name          string            `json:"name,omitempty" doc:"What people call it." example:"Orders to ERP"`
 	Description   string            `json:"description,omitempty" example:"New orders, for accounting"`
 	URL           string            `json:"url" doc:"Where deliveries go: http or https, without user, password and fragment. Private addresses are refused unless the deployment allows them." example:"https://erp.example.com/hooks"`
 	EventTypes    []string          `json:"event_types" maxItems:"100" nullable:"false" doc:"Event types, or patterns: order.* takes one more token, order.> one or more, * takes all." example:"[\"order.*\"]"`
@@ -94,9 +94,9 @@ type subscriptionJSON struct {
 	Metadata       map[string]string `json:"metadata" nullable:"false" example:"{\"team\":\"billing\"}"`
 	CreatedAt      time.Time         `json:"created_at"`
 	UpdatedAt      time.Time         `json:"updated_at"`
-	Secret         string            `json:"secret,omitempty" doc:"In the answer to its creation only." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
+	Secret         string            `json:"secret,omitempty" doc:"In the answers to its creation and to the rotation of its secret only." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
 	Backfill       *backfillJSON     `json:"backfill,omitempty" doc:"In the answer to its creation only, if since was given."`
-	PublicKey      string            `json:"public_key,omitempty" doc:"In the answer to its creation only, for ed25519." example:"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="`
+	PublicKey      string            `json:"public_key,omitempty" doc:"In the answers to its creation and to the rotation of its secret only, for ed25519." example:"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="`
 }
 
 // shownRetry is the policy that holds, defaults included.

@@ -347,7 +347,7 @@ func TestInvalidIsToldFieldByField(t *testing.T) {
 	for _, f := range bad.Faults {
 		fields = append(fields, f.Field)
 	}
-	if want := []string{"name", "url", "event_types[1]", "filter"}; !slices.Equal(fields, want) {
+	if want := []string{"url", "event_types[1]", "filter"}; !slices.Equal(fields, want) {
 		t.Errorf("got %v, want %v", fields, want)
 	}
 }

@@ -88,10 +88,6 @@ func (s *Store) validate(sub *Subscription) error {
 	if sub.Tenant == "" {
 		bad.addf("tenant", "is required")
 	}
-	native := sub.Dialect == Native
-	if native && sub.Name == "" {
-		bad.addf("name", "is required")
-	}
 	bad.add("name", checkText(sub.Name, maxName))
 	bad.add("description", checkProse(sub.Description, maxDescription))
 	s.validateURL(sub, bad)

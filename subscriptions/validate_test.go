@@ -36,7 +36,7 @@ func TestFieldsAreJudged(t *testing.T) {
 	}{
 		{"", func(*Subscription) {}},
 		{"tenant", func(s *Subscription) { s.Tenant = "" }},
-		{"name", func(s *Subscription) { s.Name = "" }},
+		{"", func(s *Subscription) { s.Name = "" }},
 		{"name", func(s *Subscription) { s.Name = "a\nb" }},
 		{"name", func(s *Subscription) { s.Name = "\xff" }},
 		{"name", func(s *Subscription) { s.Name = long(201) }},
