@@ -168,7 +168,7 @@ func TestTheBacklogIsWhatNobodyHas(t *testing.T) {
 // A lease that ends before the attempt could is not used: another worker may have the delivery by then.
 func TestALeaseMustOutlastTheAttempt(t *testing.T) {
 	t.Parallel()
-	w := &Worker{pulse: newPulse()}
+	w := &Worker{leasing: leasing{pulse: newPulse()}}
 	sub := &subscriptions.Subscription{Timeout: 10 * time.Second}
 	for _, tt := range []struct {
 		left time.Duration

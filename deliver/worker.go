@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -93,31 +92,23 @@ type Worker struct {
 	metrics   *Metrics
 	tracer    *telemetry.Tracer
 	log       *slog.Logger
-	trouble   *trouble.Log
 	now       func() time.Time
 
-	gate      *throttle.Gate
-	inHand    *inHand // bounds the deliveries of tasks in hand
-	aloft     *aloft
-	suspects  *ledger.Suspects
-	deadly    *suspect.Guard
-	handing   *group.Committer[*handOffs]
-	returning *group.Committer[ledger.Returned]
-	renewing  *group.Committer[ledger.Returned]
-	pulse     *pulse
-	due       *due
-	flights   crew
-	panics    *panics
-	dead      deadLog
-	keyLogged atomic.Int64 // when it was last logged that secrets do not open
+	gate     *throttle.Gate
+	inHand   *inHand // bounds the deliveries of tasks in hand
+	aloft    *aloft
+	panics   *panics
+	suspects *ledger.Suspects
+	deadly   *suspect.Guard
+	due      *due
+	flights  crew
+	failing  *failing
+	complaints
+	leasing
+	stages
 
-	failing   *failing
 	announcer Announcer
 	notices   chan Notice
-
-	// The three stages of stopping: nothing new begins; attempts are broken off; nothing is waited for any more.
-	draining, hard, abandoned context.Context
-	drain, stop, abandon      context.CancelCauseFunc
 }
 
 // NewWorker makes a Worker; Run starts it.
@@ -136,17 +127,14 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 		metrics: deps.Metrics, log: deps.Logger.With("stage", "deliver"), now: deps.Now,
 		inHand: newInHand(cfg.maxTargets()), aloft: newAloft(),
 	}
-	w.trouble = trouble.New(w.log)
+	w.complaints.trouble = trouble.New(w.log)
 	w.flights.panicked = func(cause any) { w.outlived("flight", cause) }
 	var err error
 	if w.panics, err = newPanics(); err != nil {
 		return nil, err
 	}
-	as := ledger.Lease{Worker: w.name, Length: cfg.Lease}
 	w.suspects, w.deadly = ledger.NewSuspects(w.js, w.ledger), deps.Suspects
-	w.handing = newHandOffs(w.ledger, as)
-	w.returning = newGiveBacks(w.ledger, w.name)
-	w.renewing = newRenewals(w.ledger, as)
+	w.leasing = newLeasing(w.ledger, ledger.Lease{Worker: w.name, Length: cfg.Lease})
 	w.due = newDue(w)
 	w.spare(deps)
 	return w, nil
@@ -155,9 +143,7 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 // Run works until ctx ends. Then it takes nothing new, lets attempts in flight end within Config.DrainTimeout,
 // hands the rest back and returns nil.
 func (w *Worker) Run(ctx context.Context) error {
-	w.draining, w.drain = context.WithCancelCause(context.WithoutCancel(ctx))
-	w.hard, w.stop = context.WithCancelCause(context.WithoutCancel(ctx))
-	w.abandoned, w.abandon = context.WithCancelCause(context.WithoutCancel(ctx))
+	w.stages = newStages(ctx)
 	defer w.abandon(errStopping)
 	defer w.stop(errStopping)
 	defer w.drain(errStopping)

@@ -3,13 +3,22 @@ package deliver
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
 // deadLogEvery is the least time between two lines about dead deliveries.
 const deadLogEvery = time.Second
+
+// complaints are the log lines of which there may be many: one of each kind is written in a while.
+type complaints struct {
+	trouble   *trouble.Log
+	dead      deadLog
+	keyLogged atomic.Int64 // when it was last logged that secrets do not open
+}
 
 // deadLog logs one dead delivery a second, with how many were left out.
 type deadLog struct {
