@@ -3,8 +3,7 @@ GO   ?= go
 LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE ?=
 RACEFLAG := $(if $(RACE),-race)
-PACKAGES ?=
-PACKAGESFLAG := $(if $(PACKAGES),-p $(PACKAGES))
+PACKAGES ?= 1
 FUZZTIME ?= 20s
 SEED ?= 1
 MINUTES ?= 15
@@ -23,8 +22,9 @@ run: ## start everything: NATS, Postgres, all roles, the API on 127.0.0.1:8080
 demo: ## publish a few hundred events to endpoints that work, fail twice or never work
 	$(GO) run ./cmd/fanfare demo
 
-test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n at once)
-	$(GO) test $(RACEFLAG) $(PACKAGESFLAG) -timeout 25m ./...
+test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n packages at once)
+	@$(GO) build $(RACEFLAG) ./... # on every core; -p below counts compilers too
+	$(GO) test $(RACEFLAG) -p $(PACKAGES) -timeout 25m ./...
 	@for module in $(MODULES); do (cd $$module && $(GO) test -mod=mod -timeout 25m ./...) || exit 1; done
 
 race: ## run every test with the race detector
