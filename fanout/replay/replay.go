@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -58,6 +59,7 @@ type Routes struct {
 	DB        *sql.DB
 	Directory *subscriptions.Directory
 	Quotas    *quota.Quotas
+	Logger    *slog.Logger     // nil discards
 	Now       func() time.Time // nil means time.Now
 }
 
@@ -71,6 +73,9 @@ func (r Routes) Usage(ctx context.Context, tenant string) (map[quota.Name]int64,
 func (r Routes) Register(to huma.API) {
 	if r.Now == nil {
 		r.Now = time.Now
+	}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
 	}
 	op := func(method, path, id, summary, description string) huma.Operation {
 		o := huma.Operation{Method: method, Path: path, OperationID: id, Summary: summary, Description: description, Tags: []string{"Replays"}}
@@ -95,6 +100,12 @@ func (r Routes) Register(to huma.API) {
 		"It goes on where it was paused. One that has ended is not begun again (409)."))
 	api.Register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay",
 		"What it has sent stays sent; it cannot be resumed."))
+}
+
+// tell logs that the replay has ended.
+func (r *replay) tell(log *slog.Logger) {
+	log.Info("replay ended", "replay", r.id, "state", string(r.state), "tenant", r.tenant, "subscription", r.subscription.UUID, "only", string(r.only),
+		"dry_run", r.dryRun, "matched", r.matched, "unreachable", r.unreachable, "sent", r.sent)
 }
 
 type replayOutput struct{ Body replayJSON }
@@ -285,11 +296,15 @@ func (r Routes) act(ctx context.Context, in *replayIDInput, to replayState, from
 	if err != nil || to == "" {
 		return p.output(), err
 	}
+	before := p.state
 	if err := store.move(ctx, id, to, from); err != nil {
 		return nil, err
 	}
 	if p, err = store.get(ctx, id, tenant); err != nil {
 		return nil, err
+	}
+	if p.state == replayCancelled && before != replayCancelled {
+		p.tell(r.Logger)
 	}
 	reached := p.state == to || to == replayRunning && (p.state == replayCounting || p.state == replayDone && !p.dryRun)
 	if !reached {

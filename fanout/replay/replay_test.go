@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,14 +34,43 @@ type replayView struct {
 type replaying struct {
 	*fanouttest.House
 	desk  *fanouttest.Desk
+	log   lines
 	bytes fanout.Bytes // what outlived the stream; nil for what deliver keeps
 }
 
 func newReplaying(t *testing.T) *replaying {
 	t.Helper()
-	h := fanouttest.New(t)
-	return &replaying{House: h, desk: fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory}.Register)}
+	h := &replaying{House: fanouttest.New(t)}
+	h.desk = fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory, Logger: h.logger()}.Register)
+	return h
 }
+
+// lines is what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write adds a line.
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+// has reports whether a line has all of the parts.
+func (l *lines) has(parts ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *replaying) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&h.log, nil)) }
 
 // replayer starts one, which ends with the test or when stop is called.
 func (h *replaying) replayer() (stop func()) {
@@ -55,7 +86,7 @@ func (h *replaying) replayer() (stop func()) {
 		h.bytes = events
 	}
 	r := replay.NewReplayer(replay.Deps{
-		DB: h.DB, Reader: reader, Bytes: h.bytes, Directory: h.Directory, JetStream: h.JS, Logger: slog.New(slog.NewTextHandler(h.T.Output(), nil)),
+		DB: h.DB, Reader: reader, Bytes: h.bytes, Directory: h.Directory, JetStream: h.JS, Logger: h.logger(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -136,6 +167,9 @@ func TestTheReplayOfAPastOlderThanTheSubscription(t *testing.T) {
 	// 30 deliveries at 20 a second are due over 1.45 s, whenever they were written.
 	if ms := h.count(`SELECT round(extract(epoch FROM max(due_at) - min(due_at)) * 1000) FROM deferrals`); ms < 1450 {
 		t.Errorf("30 deliveries at 20 a second are due within %d ms", ms)
+	}
+	for _, fields := range []string{"state=done", "dry_run=true matched=30 unreachable=0 sent=0", "dry_run=false matched=30 unreachable=0 sent=30"} {
+		h.Eventually("a line says "+fields, func() bool { return h.log.has(`msg="replay ended"`, "subscription="+sub.ID.String(), fields) })
 	}
 	// What is pending goes by itself.
 	if v := h.done(h.start(sub, map[string]any{"only": "all"}).ID); v.Matched != 0 || v.Sent != 0 {
@@ -259,6 +293,9 @@ func TestAReplayIsPausedResumedAndCancelled(t *testing.T) {
 	h.desk.Call("acme", "POST", path+"/cancel", nil, 202, &v)
 	if v.State != "cancelled" || v.Sent == 100 {
 		t.Errorf("the cancelled replay is %+v", v)
+	}
+	if !h.log.has(`msg="replay ended"`, "state=cancelled") {
+		t.Error("no line says that the replay was cancelled")
 	}
 	h.desk.Call("acme", "POST", path+"/resume", nil, 409, nil)
 	if n := h.count("SELECT count(*) FROM deferrals"); n != v.Sent {

@@ -145,7 +145,9 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 	if p.subscription.Valid {
 		var ok bool
 		if sub, ok = r.Directory.Get(p.subscription.UUID); !ok || sub.Tenant != p.tenant || sub.Status == subscriptions.Disabled {
-			return 0, r.store.end(ctx, p, r.worker) // Nobody is there to receive it.
+			err := r.store.end(ctx, p, r.worker) // Nobody is there to receive it.
+			r.ended(ctx, p, err)
+			return 0, err
 		}
 	}
 	if p.only == ledger.OnlyMissing && !p.lastSeq.Valid {
@@ -168,10 +170,23 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 		return 0, err
 	}
 	wait, err := r.write(ctx, p, of)
+	if of.last && (p.dryRun || p.state == replayRunning) {
+		r.ended(ctx, p, err)
+	}
 	if p.place = of.place; of.last {
 		at.replay = nil
 	}
 	return wait, err
+}
+
+// ended logs the end of a replay as it was written, if it was.
+func (r *Replayer) ended(ctx context.Context, p *replay, failed error) {
+	if failed != nil {
+		return
+	}
+	if last, err := r.store.get(ctx, p.id, p.tenant); err == nil { // Else nobody is there to ask, and the next trouble is logged.
+		last.tell(r.Logger)
+	}
 }
 
 // write counts or sends a stretch and returns how long to wait.

@@ -95,6 +95,7 @@ func (a *Access) createKey(ctx context.Context, in *struct{ Body newKeyJSON }) (
 	} else if err != nil {
 		return nil, away(err)
 	}
+	a.log.InfoContext(ctx, "key made", "key", k.ID, "tenant", k.Tenant, "name", k.Name, "scopes", k.Scopes, "admin", k.Admin)
 	out := present(k)
 	out.Key = whole
 	return &struct{ Body keyJSON }{out}, nil
@@ -216,6 +217,7 @@ func (a *Access) revokeKey(ctx context.Context, in *struct {
 		return nil, api.NotFound()
 	}
 	a.keys.forget(in.ID)
+	a.log.InfoContext(ctx, "key revoked", "key", in.ID, "tenant", tenant)
 	return nil, nil
 }
 
