@@ -15,7 +15,7 @@ import (
 )
 
 // eventOf makes an event of a tenant.
-func (r *rig) eventOf(tenant string) *Event {
+func (r *rig) eventOf(tenant string) *event.Event {
 	e := r.event()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -139,7 +139,7 @@ func TestDeadHostsOfOneTenantAreNoOutageOfOthers(t *testing.T) {
 	was := r.vanished(6, "127.0.2", of("attacker"))
 	stop := make(chan struct{})
 	var attack sync.WaitGroup
-	task := r.task(&Event{}, append(dead, was...)...)
+	task := r.task(&event.Event{}, append(dead, was...)...)
 	attack.Go(func() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()

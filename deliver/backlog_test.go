@@ -110,7 +110,7 @@ func TestABacklogIsShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	task := func(tenant string) Task {
-		return Task{Event: Event{Tenant: tenant, ID: "e", Data: bytes.Repeat([]byte("x"), 400<<10)}, Targets: targets(MaxTargets)}
+		return Task{Event: event.Event{Tenant: tenant, ID: "e", Data: bytes.Repeat([]byte("x"), 400<<10)}, Targets: targets(MaxTargets)}
 	}
 	fill := func(tenant string) (sent int) {
 		for {
@@ -135,7 +135,7 @@ func TestABacklogIsShared(t *testing.T) {
 		t.Errorf("another tenant could hand over %d tasks, want a share of its own beside the first's %d", m, n)
 	}
 	for i := range 4 {
-		if err := outbox.Send(t.Context(), Task{Event: Event{Tenant: "small" + strconv.Itoa(i), Data: []byte("{}")}, Targets: targets(1)}); err != nil {
+		if err := outbox.Send(t.Context(), Task{Event: event.Event{Tenant: "small" + strconv.Itoa(i), Data: []byte("{}")}, Targets: targets(1)}); err != nil {
 			t.Errorf("a tenant without a backlog: %v", err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -229,9 +230,9 @@ func TestALongWaitKeepsTheEvent(t *testing.T) {
 func TestEventsAreReadOnceAndTheCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	reads := 0
-	events := must(NewEvents(EventsConfig{CacheBytes: 4 * 2048, Read: func(_ context.Context, seq uint64) (*Event, error) {
+	events := must(NewEvents(EventsConfig{CacheBytes: 4 * 2048, Read: func(_ context.Context, seq uint64) (*event.Event, error) {
 		reads++
-		e := &Event{ID: "e", Tenant: "acme", Seq: seq, Data: make([]byte, 768)}
+		e := &event.Event{ID: "e", Tenant: "acme", Seq: seq, Data: make([]byte, 768)}
 		e.UID[15] = byte(seq)
 		return e, nil
 	}}, nil))(t)

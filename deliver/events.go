@@ -25,7 +25,7 @@ const readTimeout = 5 * time.Second
 type EventsConfig struct {
 	// Read reads the event at a place in the stream of events; event.ErrGone if there is none any more. It is
 	// fan-out's to give: what a message of that stream means is decided there alone.
-	Read func(ctx context.Context, seq uint64) (*Event, error)
+	Read func(ctx context.Context, seq uint64) (*event.Event, error)
 	// Keys open what the ledger keeps; nil if that is in the clear.
 	Keys *tenantkeys.Keys
 	// CacheBytes bounds the events kept in memory; 0 means 16 MiB.
@@ -46,7 +46,7 @@ type Events struct {
 
 // stored is an event with what it is rendered to. Neither is written to, but by Bodies itself.
 type stored struct {
-	event  *Event
+	event  *event.Event
 	bodies *webhook.Bodies
 	size   int
 }
@@ -74,7 +74,7 @@ func (e *Events) Keys() *tenantkeys.Keys {
 }
 
 // Get returns an event. It fails with event.ErrGone if the event is nowhere any more.
-func (e *Events) Get(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+func (e *Events) Get(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error) {
 	s, err := e.get(ctx, uid, seq)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (e *Events) Get(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, er
 }
 
 // Remember keeps an event in memory, as it will be asked for soon.
-func (e *Events) Remember(event *Event) {
+func (e *Events) Remember(event *event.Event) {
 	e.mu.Lock()
 	known := e.cache.Contains(event.UID)
 	e.mu.Unlock()
@@ -117,7 +117,7 @@ func (e *Events) get(ctx context.Context, uid uuid.UUID, seq uint64) (*stored, e
 
 // keep caches an event and evicts the least recently used ones beyond Config.CacheBytes. An event that another caller cached
 // meanwhile stays: the cache evicts each key once, so replacing a value would leave the size of the former one in the sum.
-func (e *Events) keep(event *Event) *stored {
+func (e *Events) keep(event *event.Event) *stored {
 	const overhead = 512 // of the structures, and as much again for rendered bodies
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,7 +135,7 @@ func (e *Events) keep(event *Event) *stored {
 
 // read asks the stream, then the ledger. A place in the stream may hold another event, if the stream was lost
 // and made anew; the uid tells.
-func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error) {
 	read, err := e.cfg.Read(ctx, seq)
 	if err != nil && !errors.Is(err, event.ErrGone) {
 		return nil, err
@@ -149,7 +149,7 @@ func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, e
 }
 
 // Kept returns what the ledger keeps of an event, past the cache; event.ErrGone if that is nothing.
-func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
+func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*event.Event, error) {
 	body, err := e.ledger.EventBody(ctx, uid)
 	if err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (e *Events) Kept(ctx context.Context, uid uuid.UUID) (*Event, error) {
 
 // Sendable returns an event that is to be sent again; event.ErrGone if it cannot be. What was erased may still be in
 // memory here, which does not count.
-func (e *Events) Sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*Event, error) {
+func (e *Events) Sendable(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error) {
 	erased, err := e.ledger.Erased(ctx, uid)
 	if err != nil {
 		return nil, err

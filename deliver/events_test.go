@@ -13,12 +13,12 @@ import (
 func TestEventsThatAreRememberedAreNotRead(t *testing.T) {
 	t.Parallel()
 	reads := 0
-	read := func(context.Context, uint64) (*Event, error) { reads++; return nil, event.ErrGone }
+	read := func(context.Context, uint64) (*event.Event, error) { reads++; return nil, event.ErrGone }
 	events, err := NewEvents(EventsConfig{Read: read}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Event{UID: event.UID("acme", "evt_1", time.Unix(1, 0)), ID: "evt_1", Seq: 7, Data: []byte(`{"n":1}`)}
+	e := &event.Event{UID: event.UID("acme", "evt_1", time.Unix(1, 0)), ID: "evt_1", Seq: 7, Data: []byte(`{"n":1}`)}
 	events.Remember(e)
 	again := *e
 	events.Remember(&again)
@@ -40,7 +40,7 @@ func TestEventsRememberedAreBounded(t *testing.T) {
 	}
 	for n := range 1000 {
 		id := fmt.Sprintf("evt_%d", n)
-		events.Remember(&Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Data: make([]byte, 1<<10)})
+		events.Remember(&event.Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Data: make([]byte, 1<<10)})
 	}
 	if events.bytes > 64<<10 || events.cache.Len() == 0 {
 		t.Errorf("%d events of %d bytes are kept, want some, within 64 KiB", events.cache.Len(), events.bytes)
@@ -52,10 +52,10 @@ func TestEventsRememberedAreBounded(t *testing.T) {
 func TestEventsCachedTwiceCountOnce(t *testing.T) {
 	t.Parallel()
 	const bound, size = 64 << 10, 1 << 10
-	stream := map[uint64]*Event{}
+	stream := map[uint64]*event.Event{}
 	gone := false
 	var events *Events
-	read := func(_ context.Context, seq uint64) (*Event, error) {
+	read := func(_ context.Context, seq uint64) (*event.Event, error) {
 		if gone {
 			return nil, context.Canceled
 		}
@@ -68,7 +68,7 @@ func TestEventsCachedTwiceCountOnce(t *testing.T) {
 	}
 	for n := range uint64(1000) {
 		id := fmt.Sprintf("evt_%d", n)
-		stream[n] = &Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Seq: n, Data: make([]byte, size)}
+		stream[n] = &event.Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Seq: n, Data: make([]byte, size)}
 		if _, err := events.Get(t.Context(), stream[n].UID, n); err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -52,7 +53,7 @@ func TestPostgresGoesAwayUnderLoad(t *testing.T) {
 		r.subscribe(slow.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = 200 }),
 	}
 	revision := r.task(r.event(), subs...).Revision
-	var events []*Event
+	var events []*event.Event
 	send := func(n int) {
 		for range n {
 			e := r.event()

@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/crashpoint"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -25,7 +26,7 @@ type flight struct {
 	twin            bool // another message in hand has the delivery: see aloft
 	counted         bool // its outcome may repeat one that killed a recorder
 
-	event  *Event
+	event  *event.Event
 	bodies *webhook.Bodies
 	epoch  uint64 // of the pulse, when the worker got it
 

@@ -23,7 +23,7 @@ func TestAPausedSubscriptionsDeliveriesAreHeldAndDrainInOrder(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.MaxInFlight = 1 })
 	r.status(sub, subscriptions.Paused)
-	var events []*Event
+	var events []*event.Event
 	for range 10 {
 		e := r.event()
 		events = append(events, e)
@@ -158,7 +158,7 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	var records []*outcome.Record
 	for range 2*ledger.FollowChunk + 7 {
-		e := Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
+		e := event.Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
 		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: sub.ID, Created: time.Now()}}
 		rec := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(time.Hour))
 		rec.Step = 1

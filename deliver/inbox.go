@@ -13,7 +13,7 @@ import (
 // Task is one event and the subscriptions that it goes to: the inbox of deliver. A message of the stream
 // holds one task when it is quiet and many under load; see Outbox.
 type Task struct {
-	Event   Event
+	Event   event.Event
 	Targets []Target // at most MaxTargets
 	// Revision is that of the subscriptions which the event was matched against: the worker must know
 	// them at least as well.
@@ -27,9 +27,6 @@ type Task struct {
 	sealed []byte // the event's contents, while they are sealed; empty if they are lost
 	lost   bool   // the contents do not open any more: the event cannot be sent
 }
-
-// Event is what a delivery needs to know of an event.
-type Event = event.Event
 
 // Target is one delivery to make: a subscription and the generation of the delivery (0 unless sent again).
 type Target struct {

@@ -64,7 +64,7 @@ func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 	r.t.Helper()
 	var tasks []Task
 	var ids []uuid.UUID
-	t := r.task(&Event{}, subs...)
+	t := r.task(&event.Event{}, subs...)
 	for i := range n {
 		e := r.event()
 		// A millisecond apart, as ids are in the order of arrival no finer than that.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -69,14 +70,14 @@ type job struct {
 func (j job) String() string { return fmt.Sprintf("%s%d", j.Key, j.N) }
 
 // jobOf is the event of a job.
-func (r *rig) jobOf(j job) *Event {
+func (r *rig) jobOf(j job) *event.Event {
 	e := r.event()
 	e.Data = must(json.Marshal(j))(r.t)
 	return e
 }
 
 // queue does what fan-out does with an event.
-func (o *orderly) queue(e *Event, j job, sub *subscriptions.Subscription) uuid.UUID {
+func (o *orderly) queue(e *event.Event, j job, sub *subscriptions.Subscription) uuid.UUID {
 	o.t.Helper()
 	if err := o.turns.Queue(o.t.Context(), e, []ledger.Turn{{Subscription: sub.ID, Key: j.Key}}); err != nil {
 		o.t.Fatal(err)

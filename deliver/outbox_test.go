@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -53,7 +54,7 @@ func TestTasksThatComeTogetherShareMessages(t *testing.T) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if err := outbox.Send(t.Context(), Task{Event: Event{Tenant: "acme", ID: "e", Data: bytes.Repeat([]byte("x"), 1024)}, Targets: targets(10)}); err != nil {
+			if err := outbox.Send(t.Context(), Task{Event: event.Event{Tenant: "acme", ID: "e", Data: bytes.Repeat([]byte("x"), 1024)}, Targets: targets(10)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -83,9 +84,9 @@ func TestALargeTaskGoesAlone(t *testing.T) {
 	t.Parallel()
 	outbox, js := outboxOn(t)
 	big := func() Task {
-		return Task{Event: Event{Tenant: "acme", ID: "big", Data: bytes.Repeat([]byte("x"), maxMessageBytes+1)}, Targets: targets(1)}
+		return Task{Event: event.Event{Tenant: "acme", ID: "big", Data: bytes.Repeat([]byte("x"), maxMessageBytes+1)}, Targets: targets(1)}
 	}
-	small := Task{Event: Event{Tenant: "acme", ID: "small"}, Targets: targets(1)}
+	small := Task{Event: event.Event{Tenant: "acme", ID: "small"}, Targets: targets(1)}
 	if err := outbox.Send(t.Context(), small, big(), small); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestTheTasksOfOneEventAreSentTogether(t *testing.T) {
 	outbox, js := outboxOn(t)
 	var tasks []Task
 	for range 16 {
-		tasks = append(tasks, Task{Event: Event{Tenant: "acme", ID: "wide", Data: []byte("{}")}, Targets: targets(MaxTargets)})
+		tasks = append(tasks, Task{Event: event.Event{Tenant: "acme", ID: "wide", Data: []byte("{}")}, Targets: targets(MaxTargets)})
 	}
 	if err := outbox.Send(t.Context(), tasks...); err != nil {
 		t.Fatal(err)
@@ -131,7 +132,7 @@ func TestSendFailsWhenTheStreamIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	outbox := NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t))
-	task := Task{Event: Event{Tenant: "acme", Data: bytes.Repeat([]byte("x"), 30<<10)}, Targets: targets(1)}
+	task := Task{Event: event.Event{Tenant: "acme", Data: bytes.Repeat([]byte("x"), 30<<10)}, Targets: targets(1)}
 	var err error
 	for range 4 {
 		err = errors.Join(err, outbox.Send(t.Context(), task))

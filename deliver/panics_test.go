@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -96,7 +97,7 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			sub := r.subscribe(receiver.URL, nil)
 			e, other := r.event(), r.event()
 			var ids []uuid.UUID
-			for _, e := range []*Event{e, other} {
+			for _, e := range []*event.Event{e, other} {
 				f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
 				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 				later.Step = 1

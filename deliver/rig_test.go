@@ -41,7 +41,7 @@ type rig struct {
 	log    *slog.Logger
 
 	mu     sync.Mutex
-	events map[uint64]*Event
+	events map[uint64]*event.Event
 }
 
 // newRig starts servers of the test's own.
@@ -53,7 +53,7 @@ func newRig(t *testing.T) *rig {
 // rigOn uses servers that are there.
 func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 	t.Helper()
-	r := &rig{t: t, nc: nc, url: url, events: make(map[uint64]*Event), log: slog.New(slog.DiscardHandler)}
+	r := &rig{t: t, nc: nc, url: url, events: make(map[uint64]*event.Event), log: slog.New(slog.DiscardHandler)}
 	if testing.Verbose() {
 		r.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
@@ -179,7 +179,7 @@ func (r *rig) run(run func(context.Context) error) *running {
 }
 
 // read stands for the stream of events.
-func (r *rig) read(_ context.Context, seq uint64) (*Event, error) {
+func (r *rig) read(_ context.Context, seq uint64) (*event.Event, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.events[seq]; e != nil {
@@ -189,18 +189,18 @@ func (r *rig) read(_ context.Context, seq uint64) (*Event, error) {
 }
 
 // forget removes an event's bytes from the stream of events.
-func (r *rig) forget(e *Event) {
+func (r *rig) forget(e *event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.events, e.Seq)
 }
 
 // event makes an event and puts it into the stream of events.
-func (r *rig) event() *Event {
+func (r *rig) event() *event.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seq := uint64(len(r.events) + 1)
-	e := &Event{
+	e := &event.Event{
 		ID: fmt.Sprintf("evt_%d", seq), Tenant: "acme", Type: "order.created", Time: time.Now().UTC(),
 		Data: fmt.Appendf(nil, `{"n":%d, "total":1.50}`, seq), Seq: seq, AcceptedAt: time.Now().UTC(),
 	}
@@ -249,7 +249,7 @@ func (r *rig) status(s *subscriptions.Subscription, to subscriptions.Status) {
 }
 
 // task makes the task of an event for subscriptions as they are now.
-func (r *rig) task(e *Event, subs ...*subscriptions.Subscription) Task {
+func (r *rig) task(e *event.Event, subs ...*subscriptions.Subscription) Task {
 	r.t.Helper()
 	t := Task{Event: *e}
 	for _, s := range subs {
@@ -262,7 +262,7 @@ func (r *rig) task(e *Event, subs ...*subscriptions.Subscription) Task {
 }
 
 // send hands an event over for subscriptions and returns the delivery to the first.
-func (r *rig) send(e *Event, subs ...*subscriptions.Subscription) uuid.UUID {
+func (r *rig) send(e *event.Event, subs ...*subscriptions.Subscription) uuid.UUID {
 	r.t.Helper()
 	if err := r.outbox.Send(r.t.Context(), r.task(e, subs...)); err != nil {
 		r.t.Fatal(err)

@@ -88,7 +88,7 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 	var list []string
 	for i := range n {
 		at := time.Date(2026, 11, 20, 10, 0, i, 0, time.UTC)
-		e := Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
+		e := event.Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
 		e.UID = event.UID(e.Tenant, e.ID, at)
 		f := &flight{
 			Deferral: ledger.Deferral{

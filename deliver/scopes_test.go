@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -24,7 +25,7 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := func(s *subscriptions.Subscription) { s.Scopes = []string{"subscriptions:write", "view:payments"} }
-	pay := func() *Event {
+	pay := func() *event.Event {
 		e := r.event()
 		e.Type = payment.Name
 		return e

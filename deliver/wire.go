@@ -31,7 +31,7 @@ func unpackTasks(data []byte) ([]Task, error) {
 		return nil, err
 	}
 	tasks := make([]Task, n)
-	before := &Event{}
+	before := &event.Event{}
 	for i := range tasks {
 		tasks[i].read(in, before)
 		if in.Err != nil {
@@ -73,7 +73,7 @@ func (t *Task) write(w *cbor.Writer) {
 }
 
 // read reads a task; before is the event of the one before it.
-func (t *Task) read(in *cbor.Reader, before *Event) {
+func (t *Task) read(in *cbor.Reader, before *event.Event) {
 	for key := range in.Fields() {
 		switch key {
 		case 1:

@@ -26,13 +26,13 @@ func goldenTasks() []Task {
 	at := time.Date(2026, 11, 20, 10, 0, 0, 123456789, time.UTC)
 	id := uuid.MustParse("01980000-0000-7000-8000-000000000001")
 	return []Task{{
-		Event: Event{
+		Event: event.Event{
 			UID: id, ID: "evt_17", Tenant: "acme", Type: "order.created", Time: at, Data: []byte(`{"total":12.50}`), ObjectID: "o_17",
 			ResourceIDs: []string{"123"}, Changed: []string{"status"}, TraceParent: "00-1-2-01", Seq: 42, AcceptedAt: at.Add(time.Second), Test: true,
 		},
 		Targets:  []Target{{Subscription: id}, {Subscription: id, Generation: 3}},
 		Revision: 7, Suspect: true,
-	}, {Event: Event{UID: id, ID: "e", Time: at, AcceptedAt: at}, Targets: []Target{{Subscription: id}}}}
+	}, {Event: event.Event{UID: id, ID: "e", Time: at, AcceptedAt: at}, Targets: []Target{{Subscription: id}}}}
 }
 
 func TestGoldenTasks(t *testing.T) {
@@ -112,7 +112,7 @@ func anyTask(t *rapid.T) Task {
 		return Target{Subscription: id.Draw(t, "subscription"), Generation: rapid.IntRange(0, 1<<31-1).Draw(t, "generation")}
 	})
 	return Task{
-		Event: Event{
+		Event: event.Event{
 			UID: id.Draw(t, "uid"), ID: text.Draw(t, "event"), Tenant: text.Draw(t, "tenant"), Type: text.Draw(t, "type"),
 			Time: at.Draw(t, "time"), AcceptedAt: at.Draw(t, "accepted"), Data: rapid.SliceOf(rapid.Byte()).Draw(t, "data"),
 			ObjectID: text.Draw(t, "object"), ResourceIDs: attributes.Draw(t, "resources"), Changed: attributes.Draw(t, "changed"),
@@ -152,7 +152,7 @@ func TestTasksOfTheFuture(t *testing.T) {
 		1: with(map[int]any{1: id[:], 2: "evt_17"}), 2: []any{with(map[int]any{1: id[:], 2: 3})}, 3: 7,
 	})
 	data := must(must(library.CoreDetEncOptions().EncMode())(t).Marshal([]any{1, []any{task, task}}))(t)
-	want := Task{Event: Event{UID: id, ID: "evt_17"}, Targets: []Target{{Subscription: id, Generation: 3}}, Revision: 7}
+	want := Task{Event: event.Event{UID: id, ID: "evt_17"}, Targets: []Target{{Subscription: id, Generation: 3}}, Revision: 7}
 	if got := must(unpackTasks(data))(t); !reflect.DeepEqual(got, []Task{want, want}) {
 		t.Errorf("got %+v, want twice %+v", got, want)
 	}
@@ -211,7 +211,7 @@ func TestATaskTakesNoMoreThanItsRoom(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 256)
 	largest := Task{
-		Event: Event{
+		Event: event.Event{
 			UID: uuid.Max, ID: long, Tenant: long, Type: long, Time: time.Unix(1<<40, 999999999), Data: make([]byte, 1<<20), ObjectID: long,
 			ResourceIDs: slices.Repeat([]string{long}, 100), Changed: slices.Repeat([]string{long}, 100), TraceParent: long,
 			Seq: math.MaxUint64, AcceptedAt: time.Unix(1<<40, 999999999), Test: true,

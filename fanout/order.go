@@ -8,13 +8,14 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Queue takes deliveries that are made in the order of a key; *deliver.Turns is one.
 type Queue interface {
 	// Queue returns once they are in the ledger. It may be repeated.
-	Queue(ctx context.Context, e *deliver.Event, turns []ledger.Turn) error
+	Queue(ctx context.Context, e *event.Event, turns []ledger.Turn) error
 }
 
 // Receivers are where an event goes.

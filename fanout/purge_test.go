@@ -37,7 +37,7 @@ func newPurging(t *testing.T) *purging {
 	}
 	reader := fanout.NewReader(h.JS)
 	var err error
-	h.events, err = deliver.NewEvents(deliver.EventsConfig{Read: func(ctx context.Context, seq uint64) (*deliver.Event, error) {
+	h.events, err = deliver.NewEvents(deliver.EventsConfig{Read: func(ctx context.Context, seq uint64) (*event.Event, error) {
 		e, err := reader.Read(ctx, seq)
 		if errors.Is(err, fanout.ErrGone) {
 			return nil, event.ErrGone

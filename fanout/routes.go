@@ -11,7 +11,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -32,10 +31,10 @@ type Deliveries interface {
 // Bytes reads events wherever they still are: the stream, or a kept copy.
 type Bytes interface {
 	// Get returns an event; deliver.ErrEventGone if it is nowhere any more.
-	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*deliver.Event, error)
+	Get(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error)
 	// Kept returns the copy of an event kept for a delivery that outlives the stream, and nothing that is only in
 	// memory; deliver.ErrEventGone if nothing was.
-	Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error)
+	Kept(ctx context.Context, uid uuid.UUID) (*event.Event, error)
 }
 
 // Routes are the operations on events, on quarantine, and on what a subscription would have matched.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
@@ -52,7 +51,7 @@ var callers = keys{
 type fates struct {
 	counts map[string]int
 	of, to uuid.UUID // the delivery that there is, and its subscription
-	kept   *deliver.Event
+	kept   *event.Event
 }
 
 func (f *fates) CountByState(context.Context, uuid.UUID) (map[string]int, error) {
@@ -73,14 +72,14 @@ func (f *fates) Receivers(context.Context, uuid.UUID, int) ([]uuid.UUID, error) 
 	return []uuid.UUID{f.to}, nil
 }
 
-func (f *fates) Get(_ context.Context, uid uuid.UUID, _ uint64) (*deliver.Event, error) {
+func (f *fates) Get(_ context.Context, uid uuid.UUID, _ uint64) (*event.Event, error) {
 	if f.kept == nil || f.kept.UID != uid {
 		return nil, event.ErrGone
 	}
 	return f.kept, nil
 }
 
-func (f *fates) Kept(ctx context.Context, uid uuid.UUID) (*deliver.Event, error) {
+func (f *fates) Kept(ctx context.Context, uid uuid.UUID) (*event.Event, error) {
 	return f.Get(ctx, uid, 0)
 }
 

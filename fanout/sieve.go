@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -18,7 +17,7 @@ type Sieve struct {
 	Reader    *Reader
 	Bytes     Bytes
 	Directory *subscriptions.Directory
-	Remember  func(*deliver.Event) // is told of each event that matches; nil: nobody needs its bytes
+	Remember  func(*event.Event) // is told of each event that matches; nil: nobody needs its bytes
 	// Rest is how many times as long as the work on events took the sieve rests, each few milliseconds, so that live
 	// events go first. On a busy machine work takes longer, and so does the rest.
 	Rest int

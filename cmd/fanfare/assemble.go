@@ -379,8 +379,8 @@ func apiConfig(own deploymentKeys, log *slog.Logger) api.Config {
 }
 
 // readEvents reads events for deliver, which does not know fan-out's errors.
-func readEvents(from *fanout.Reader) func(context.Context, uint64) (*deliver.Event, error) {
-	return func(ctx context.Context, seq uint64) (*deliver.Event, error) {
+func readEvents(from *fanout.Reader) func(context.Context, uint64) (*event.Event, error) {
+	return func(ctx context.Context, seq uint64) (*event.Event, error) {
 		e, err := from.Read(ctx, seq)
 		if errors.Is(err, fanout.ErrGone) {
 			return nil, event.ErrGone

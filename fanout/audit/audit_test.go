@@ -49,7 +49,7 @@ func newAuditing(t *testing.T) *auditing {
 	send := func(tasks []deliver.Task) error { return outbox.Send(context.Background(), tasks...) }
 	h.Tray.Before.Store(&send)
 	books := history.NewBooks(h.DB)
-	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*event.Event, error) {
 		return nil, event.ErrGone
 	}}, h.DB)
 	if err != nil {

@@ -274,7 +274,7 @@ type Queue struct {
 }
 
 // Queue counts the call and passes it on.
-func (q *Queue) Queue(ctx context.Context, e *deliver.Event, turns []ledger.Turn) error {
+func (q *Queue) Queue(ctx context.Context, e *event.Event, turns []ledger.Turn) error {
 	q.Calls.Add(1)
 	return q.to.Queue(ctx, e, turns)
 }

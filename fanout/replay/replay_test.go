@@ -76,7 +76,7 @@ func (h *replaying) logger() *slog.Logger { return slog.New(slog.NewTextHandler(
 func (h *replaying) replayer() (stop func()) {
 	h.T.Helper()
 	reader := fanout.NewReader(h.JS)
-	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*deliver.Event, error) {
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*event.Event, error) {
 		return nil, event.ErrGone
 	}}, h.DB)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -47,7 +46,7 @@ type Deps struct {
 	Logger    *slog.Logger
 	// Remember is told of each event that is to be sent, so that a worker of this process need not read it once more; nil:
 	// none is there.
-	Remember func(*deliver.Event)
+	Remember func(*event.Event)
 }
 
 // Replayer sends the past again, as replays ask for. Any number may run: each replay is leased by one.

@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // reads counts what is read of the stream of events from now on.
@@ -95,13 +95,13 @@ func TestAReplayReadsWhatTheLedgerDoesNotTell(t *testing.T) {
 }
 
 // outlived holds the bytes of events that are in the stream no more.
-type outlived struct{ deliver.Event }
+type outlived struct{ event.Event }
 
-func (o outlived) Get(ctx context.Context, uid uuid.UUID, _ uint64) (*deliver.Event, error) {
+func (o outlived) Get(ctx context.Context, uid uuid.UUID, _ uint64) (*event.Event, error) {
 	return o.Kept(ctx, uid)
 }
 
-func (o outlived) Kept(_ context.Context, uid uuid.UUID) (*deliver.Event, error) {
+func (o outlived) Kept(_ context.Context, uid uuid.UUID) (*event.Event, error) {
 	o.UID = uid
 	return &o.Event, nil
 }
@@ -110,7 +110,7 @@ func (o outlived) Kept(_ context.Context, uid uuid.UUID) (*deliver.Event, error)
 func TestAReplayTakesNobodyForANamedReceiver(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
-	h.bytes = outlived{deliver.Event{ID: "e", Tenant: "acme", Type: "order.created", Data: []byte(`{}`)}}
+	h.bytes = outlived{event.Event{ID: "e", Tenant: "acme", Type: "order.created", Data: []byte(`{}`)}}
 	stop := h.Run()
 	named, other := h.Subscribe("acme", "order.*"), h.Subscribe("acme", "order.*")
 	gone := []uint64{

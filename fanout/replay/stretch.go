@@ -5,9 +5,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -67,7 +67,7 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 			of.gone = append(of.gone, again(row.Recorded))
 		}
 	}
-	var remember func(*deliver.Event)
+	var remember func(*event.Event)
 	if p.state == replayRunning {
 		remember = r.Remember
 	}

@@ -16,10 +16,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/terminal"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -146,7 +146,7 @@ func (b *bareLoop) run(ctx context.Context, order bareOrder) (r bareResult, err 
 func (b *bareLoop) attempt(n int) webhook.Attempt {
 	now := time.Now()
 	return webhook.Attempt{
-		Event: &deliver.Event{
+		Event: &event.Event{
 			ID: "bare-" + strconv.Itoa(n), Tenant: benchTenant, Type: benchType(1, n),
 			Time: now, AcceptedAt: now, Data: b.data.event(n, now),
 		},

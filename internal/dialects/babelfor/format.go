@@ -1,9 +1,9 @@
 package babelfor
 
 import (
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects"
+	published "github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Format is the webhook that Babelfor sends: the data as it was published, signed where there is a secret.
@@ -18,6 +18,6 @@ func Format(cfg Config) webhook.Format {
 	}
 }
 
-func body(e *deliver.Event) ([]byte, error) {
+func body(e *published.Event) ([]byte, error) {
 	return e.Data, nil
 }

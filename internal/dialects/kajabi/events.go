@@ -10,13 +10,13 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// event is one of Kajabi's: what it means, and the scopes that a key needs to subscribe to it.
-type event struct {
+// eventType is one of Kajabi's: its meaning, and the scopes that a key needs to subscribe to it.
+type eventType struct {
 	description string
 	scopes      []string
 }
 
-var events = map[string]event{
+var events = map[string]eventType{
 	"purchase":          {"Customer makes a purchase", []string{"view:purchases"}},
 	"payment_succeeded": {"Payment transaction completes successfully", []string{"view:transactions"}},
 	"order_created":     {"New order is created", []string{"view:transactions", "view:orders"}},

@@ -5,8 +5,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Format is the webhook that Kajabi sends: {"id","event","payload":[...]}, unsigned. The id is that of the
@@ -16,7 +16,7 @@ func Format() webhook.Format {
 }
 
 // body copies the data as it was published.
-func body(e *deliver.Event) ([]byte, error) {
+func body(e *event.Event) ([]byte, error) {
 	id := e.ObjectID
 	if id == "" {
 		id = e.ID

@@ -3,9 +3,9 @@ package leat
 import (
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Format is the webhook that Leat sends: {"type","data"}, signed in X-Piggy-Signature where there is a secret.
@@ -19,7 +19,7 @@ func Format() webhook.Format {
 }
 
 // body copies the data as it was published.
-func body(e *deliver.Event) ([]byte, error) {
+func body(e *event.Event) ([]byte, error) {
 	out := make([]byte, 0, len(e.Type)+len(e.Data)+24)
 	out = append(out, `{"type":`...)
 	out, err := jsontext.AppendQuote(out, e.Type)

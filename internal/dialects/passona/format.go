@@ -1,8 +1,8 @@
 package passona
 
 import (
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Format is the webhook that Passona sends: the data as it was published, with the subscription's own
@@ -11,6 +11,6 @@ func Format() webhook.Format {
 	return webhook.Format{Name: Name, ContentType: "application/json", Body: webhook.OfJSON(body), Signer: webhook.NoSigner}
 }
 
-func body(e *deliver.Event) ([]byte, error) {
+func body(e *event.Event) ([]byte, error) {
 	return e.Data, nil
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -27,7 +27,7 @@ func format(t *testing.T, name string) webhook.Format {
 func TestFormatsKeepData(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{`{"b":1.50,"a":1e3, "c":"<é\u00e9>"}`, `[1, 2]`, ` {"a":1} `, `"text"`, `null`, `12345678901234567890`} {
-		e := &deliver.Event{ID: "evt_1", Type: "tag_added", ObjectID: `o"1\`, Data: []byte(data)}
+		e := &event.Event{ID: "evt_1", Type: "tag_added", ObjectID: `o"1\`, Data: []byte(data)}
 		list := data
 		if !strings.HasPrefix(strings.TrimSpace(data), "[") {
 			list = "[" + data + "]"
@@ -50,7 +50,7 @@ func TestFormatsKeepData(t *testing.T) {
 		}
 	}
 	for _, f := range vendors.Formats(vendors.DefaultConfig()) {
-		if got, err := f.Body(&deliver.Event{Type: "a"}); err == nil {
+		if got, err := f.Body(&event.Event{Type: "a"}); err == nil {
 			t.Errorf("%s makes %q of nothing", f.Name, got)
 		}
 	}
@@ -59,7 +59,7 @@ func TestFormatsKeepData(t *testing.T) {
 // Vectors by openssl: printf '{"a":1}' | openssl dgst -sha256 -hmac 's3cret'.
 func TestFormatsSign(t *testing.T) {
 	t.Parallel()
-	m := webhook.Message{Event: &deliver.Event{ID: "evt_1", Type: "a"}, Body: []byte(`{"a":1}`)}
+	m := webhook.Message{Event: &event.Event{ID: "evt_1", Type: "a"}, Body: []byte(`{"a":1}`)}
 	const want = "5910e62016ef5034272c926c27071992a465c2335cecf41851bda071577f4f6d"
 	for _, test := range []struct {
 		format  string

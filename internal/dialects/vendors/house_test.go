@@ -207,8 +207,8 @@ func (h *house) run(parts ...func(context.Context) error) {
 }
 
 // readEvents is as in the binary.
-func readEvents(from *fanout.Reader) func(context.Context, uint64) (*deliver.Event, error) {
-	return func(ctx context.Context, seq uint64) (*deliver.Event, error) {
+func readEvents(from *fanout.Reader) func(context.Context, uint64) (*event.Event, error) {
+	return func(ctx context.Context, seq uint64) (*event.Event, error) {
 		e, err := from.Read(ctx, seq)
 		if errors.Is(err, fanout.ErrGone) {
 			return nil, event.ErrGone
