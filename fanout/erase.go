@@ -102,13 +102,13 @@ func (e *Eraser) eraseEvent(ctx context.Context, row Recorded) error {
 		return fmt.Errorf("erase event %s: %w", row.ID, err)
 	}
 	// The place may be another event's, if the stream was lost and made anew.
-	raw, err := stream.GetMsg(ctx, row.Seq)
+	raw, err := stored(ctx, stream, row.Seq)
 	if err == nil {
 		if found, refusal := event.Decode(event.Stored(raw)); refusal == nil && found.As(row.UID) != nil {
 			err = stream.SecureDeleteMsg(ctx, row.Seq)
 		}
 	}
-	if err != nil && !errors.Is(err, natsjs.ErrMsgNotFound) {
+	if err != nil && !errors.Is(err, ErrGone) && !errors.Is(err, natsjs.ErrMsgNotFound) {
 		return fmt.Errorf("erase event %s: %w", row.ID, err)
 	}
 	if err := e.ledger.SetErased(ctx, row.UID); err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
 // ErrGone says that the stream does not hold the event's bytes: too old, deleted, or not yet there.
@@ -44,14 +46,32 @@ func (r *Reader) Message(ctx context.Context, seq uint64) (event.Wire, error) {
 	if err != nil {
 		return event.Wire{}, err
 	}
-	raw, err := stream.GetMsg(ctx, seq)
-	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return event.Wire{}, fmt.Errorf("read event %d: %w", seq, ErrGone)
-	}
+	raw, err := stored(ctx, stream, seq)
 	if err != nil {
 		return event.Wire{}, fmt.Errorf("read event %d: %w", seq, err)
 	}
 	return event.Stored(raw), nil
+}
+
+// stored reads a message; ErrGone: there is none. Any server that has a copy of the stream may answer, and one that
+// lost its disk, or is behind, does not have the message: only the leader knows what is gone.
+func stored(ctx context.Context, stream natsjs.Stream, seq uint64) (*natsjs.RawStreamMsg, error) {
+	raw, err := stream.GetMsg(ctx, seq)
+	if !errors.Is(err, natsjs.ErrMsgNotFound) {
+		return raw, err
+	}
+	info, err := stream.Info(ctx)
+	if err == nil && info.State.NumDeleted > 0 {
+		info, err = stream.Info(ctx, natsjs.WithDeletedDetails(true))
+	}
+	switch {
+	case err != nil:
+		return nil, jetstream.Classify(err)
+	case seq < info.State.FirstSeq, seq > info.State.LastSeq, slices.Contains(info.State.Deleted, seq):
+		return nil, ErrGone
+	default:
+		return nil, fmt.Errorf("%w: the server that was asked does not have the message yet", jetstream.ErrUnavailable)
+	}
 }
 
 // open binds to the stream once.
