@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -155,15 +156,19 @@ func startPostgres(t *testing.T, s types.ServiceConfig) (from, to, superuser str
 	return "@postgres:5432/fanfare?", "@" + where + "&", "postgres://" + where + "&user=postgres"
 }
 
-// freeAddress is one that nobody listens at. Another process may take it before it is used: rare enough for a test.
+// freeAddress is one that nobody listens at, below the ports that the kernel hands out by itself: a connection of any process might
+// take one of those before it is used.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("there is no free port")
+	return ""
 }
 
 // child is a service that runs.
@@ -287,10 +292,9 @@ func up(t *testing.T) *stack {
 	return s
 }
 
-// call asks the API and returns the answer.
-func (s *stack) call(route string, in any) map[string]any {
+// call asks the API and returns the answer. A 503 asks to repeat the request.
+func (s *stack) call(route string, in any) (got map[string]any) {
 	s.t.Helper()
-	method, path, _ := strings.Cut(route, " ")
 	var body []byte
 	if in != nil {
 		var err error
@@ -298,12 +302,34 @@ func (s *stack) call(route string, in any) map[string]any {
 			s.t.Fatal(err)
 		}
 	}
+	await(s.t, route+" is answered", func() bool {
+		status, answer := s.ask(route, body)
+		if status == http.StatusServiceUnavailable {
+			s.t.Logf("%s: %d %s", route, status, answer)
+			return false
+		}
+		if status/100 != 2 {
+			s.t.Fatalf("%s: %d %s", route, status, answer)
+		}
+		if len(answer) > 0 {
+			if err := json.Unmarshal(answer, &got); err != nil {
+				s.t.Fatalf("%s: %v: %s", route, err, answer)
+			}
+		}
+		return true
+	})
+	return got
+}
+
+func (s *stack) ask(route string, body []byte) (status int, answer []byte) {
+	s.t.Helper()
+	method, path, _ := strings.Cut(route, " ")
 	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.apis["api"]+path, bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+secrets(s.t)["FANFARE_ADMIN_KEY"])
-	if in != nil {
+	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -311,20 +337,10 @@ func (s *stack) call(route string, in any) map[string]any {
 		s.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if answer, err = io.ReadAll(resp.Body); err != nil {
 		s.t.Fatal(err)
 	}
-	if resp.StatusCode/100 != 2 {
-		s.t.Fatalf("%s: %s %s", route, resp.Status, answer)
-	}
-	var got map[string]any
-	if len(answer) > 0 {
-		if err := json.Unmarshal(answer, &got); err != nil {
-			s.t.Fatalf("%s: %v: %s", route, err, answer)
-		}
-	}
-	return got
+	return resp.StatusCode, answer
 }
 
 // What docker-compose.yml describes works: each service's own command, environment, mounted files and health check, in order,
@@ -357,13 +373,15 @@ func TestComposeRuns(t *testing.T) {
 	s.scalable(roles)
 	s.handbook("backup", roles[2])
 	for _, c := range roles {
-		check := exec.Command(c.cmd.Path, "health", "--ready")
-		check.Env = c.env
-		if out, err := check.CombinedOutput(); err != nil || !strings.Contains(string(out), `"durability":"synced"`) {
-			t.Errorf("%s: %v, %s", c.name, err, out)
-		}
+		await(t, c.name+" is ready and its events are synced", func() bool {
+			check := exec.Command(c.cmd.Path, "health", "--ready")
+			check.Env = c.env
+			out, err := check.CombinedOutput()
+			return err == nil && strings.Contains(string(out), `"durability":"synced"`)
+		})
 	}
-	for _, c := range append(roles, receiver) {
+	s.audited(roles[3:])
+	for _, c := range append(roles[:3], receiver) {
 		s.stop(c)
 	}
 	if seen := s.nats.seen(); len(seen) > 0 {
@@ -372,6 +390,41 @@ func TestComposeRuns(t *testing.T) {
 	output(t, "psql", "--no-psqlrc", "--quiet", "--command", "DROP SCHEMA fanfare CASCADE; CREATE SCHEMA fanfare AUTHORIZATION fanfare", s.superuser)
 	s.handbook("restore", roles[2])
 	s.refused()
+}
+
+// audited stops the workers and has an event audited whose delivery waits for them: its task is looked at.
+func (s *stack) audited(workers []*child) {
+	s.t.Helper()
+	for _, c := range workers {
+		s.stop(c)
+	}
+	s.call("POST /v1/subscriptions?tenant=beta", map[string]any{
+		"name": "x", "url": s.local.Replace("http://receiver:9000") + "/beta", "event_types": []string{"*"},
+	})
+	id := s.call("POST /v1/events?tenant=beta", map[string]any{"type": "order.created", "data": map[string]any{}})["id"]
+	await(s.t, "the event is matched", func() bool {
+		status, answer := s.ask(fmt.Sprintf("GET /v1/events/%v?tenant=beta", id), nil)
+		return status == http.StatusOK && bytes.Contains(answer, []byte(`"matched":1`))
+	})
+	s.call("GET /v1/audit?since="+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), nil)
+	s.tool("fanout", "audit", "--span", "1h")
+}
+
+// tool runs a command with the environment of a role: `docker compose run --rm fanout audit --repair`.
+func (s *stack) tool(role string, args ...string) {
+	s.t.Helper()
+	path, err := fanfare()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.t.Context(), path, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "FANFARE_DATA_DIR=" + filepath.Join(s.t.TempDir(), "none")}
+	for variable, value := range s.project.Services[role].Environment {
+		cmd.Env = append(cmd.Env, variable+"="+s.local.Replace(*value))
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Errorf("%s %v: %v\n%s", role, args, err, out)
+	}
 }
 
 // handbook runs a block of docs/operations.md with the environment of a service, in a folder of the test's own.
@@ -419,29 +472,37 @@ func (s *stack) everything(receiver *child) {
 	s.call("GET /v1/events/"+id+"?tenant=acme", nil)
 	s.call("GET /v1/events/"+id+"/explain?tenant=acme", nil)
 	s.call("POST /v1/subscriptions/preview?tenant=acme", map[string]any{"event_types": []string{"*"}})
-	before := strings.Count(receiver.out.String(), "/acme")
-	s.call(fmt.Sprintf("POST /v1/deliveries/%v/retry?tenant=acme", first["id"]), nil)
-	s.call(fmt.Sprintf("POST /v1/subscriptions/%v/test?tenant=acme", sub["id"]), map[string]any{})
-	s.call(fmt.Sprintf("POST /v1/subscriptions/%v/replay?tenant=acme", sub["id"]), map[string]any{
+	// One after the other: a replay leaves out what is being sent again.
+	again := func(route string, body any) {
+		s.t.Helper()
+		before := strings.Count(receiver.out.String(), "/acme")
+		s.call(route, body)
+		await(s.t, route+" sends", func() bool { return strings.Count(receiver.out.String(), "/acme") > before })
+		await(s.t, "nothing is under way", func() bool {
+			list, _ := s.call("GET /v1/deliveries?tenant=acme&state=pending", nil)["data"].([]any)
+			return len(list) == 0
+		})
+	}
+	again(fmt.Sprintf("POST /v1/subscriptions/%v/test?tenant=acme", sub["id"]), map[string]any{})
+	again(fmt.Sprintf("POST /v1/deliveries/%v/retry?tenant=acme", first["id"]), nil)
+	await(s.t, "the second delivery is in the ledger", func() bool {
+		list, _ := s.call("GET /v1/deliveries?tenant=acme&event="+id, nil)["data"].([]any)
+		return len(list) == 2
+	})
+	again(fmt.Sprintf("POST /v1/subscriptions/%v/replay?tenant=acme", sub["id"]), map[string]any{
 		"since": time.Now().Add(-time.Hour), "until": time.Now(), "only": "all",
 	})
-	await(s.t, "what was sent again is delivered", func() bool { return strings.Count(receiver.out.String(), "/acme") >= before+3 })
 	s.call("GET /v1/audit?since="+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)+"&until="+time.Now().UTC().Format(time.RFC3339), nil)
 	s.call("DELETE /v1/events/"+id+"/data?tenant=acme", nil)
 	s.call("DELETE /v1/tenants/acme", nil)
+	await(s.t, "the tenant is erased", func() bool {
+		status, _ := s.ask("GET /v1/tenants/acme", nil)
+		return status == http.StatusNotFound
+	})
 
-	for _, name := range []string{"api", "fanout"} { // The tools run with a role's user: `docker compose run --rm fanout audit --repair`.
-		p := s.project.Services[name]
-		for _, args := range [][]string{{"topology", "check"}, {"audit", "--span", "1h"}} {
-			cmd := exec.CommandContext(s.t.Context(), receiver.cmd.Path, args...)
-			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "FANFARE_DATA_DIR=" + filepath.Join(s.t.TempDir(), "none")}
-			for variable, value := range p.Environment {
-				cmd.Env = append(cmd.Env, variable+"="+s.local.Replace(*value))
-			}
-			if out, err := cmd.CombinedOutput(); err != nil {
-				s.t.Errorf("%s %v: %v\n%s", name, args, err, out)
-			}
-		}
+	for _, role := range []string{"api", "fanout"} {
+		s.tool(role, "topology", "check")
+		s.tool(role, "audit", "--span", "1h")
 	}
 }
 
