@@ -185,6 +185,17 @@ func checkDuplicates(x *index) (bad []string) {
 	if total > bound {
 		bad = append(bad, fmt.Sprintf("%d requests beyond the recorded attempts, at most %d were in flight", total, bound))
 	}
+	// Repeats may come after the next fault has begun, never before their own.
+	total, bound = 0, 0
+	for i, list := range x.repeats() {
+		if x.faults[i].mayDuplicate {
+			bound += x.faults[i].worksInFlight
+		}
+		if total += len(list); total > bound {
+			bad = append(bad, fmt.Sprintf("%d requests beyond the recorded attempts after %s, at most %d may have been repeated up to then", total, x.faults[i].name, bound))
+			break
+		}
+	}
 	for d, list := range x.arrived {
 		extra := x.extra(d)
 		if extra <= 0 {

@@ -32,6 +32,13 @@ func TestCluster(t *testing.T) {
 		urls[i] = b.url()
 	}
 	all := strings.Join(urls, ",")
+	t.Cleanup(func() {
+		for _, b := range servers {
+			if t.Failed() {
+				t.Logf("%s printed, at the end:\n%s", b.name, b.out.tail())
+			}
+		}
+	})
 	nc, err := nats.Connect(all, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +63,7 @@ func TestCluster(t *testing.T) {
 	for round := range 6 {
 		time.Sleep(5 * time.Second)
 		victim := leader(t, js, servers)
-		f := fault{name: "kill the leader", bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * 4 * inFlight, injected: time.Now()}
+		f := fault{name: "kill the leader", bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * inHand, injected: time.Now()}
 		victim.kill()
 		if round == 3 { // Its disk is lost as well.
 			f.name = "lose the leader's disk"

@@ -163,7 +163,7 @@ func failOver(t *testing.T, synchronous bool) {
 		publishing.Go(func() { p.run(ctx, t.Context()) })
 	}
 	time.Sleep(5 * time.Second)
-	f := fault{name: "promote the standby", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * 4 * inFlight}
+	f := fault{name: "promote the standby", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * inHand}
 	if !synchronous { // The standby falls behind.
 		f.forgotten, f.worksInFlight = 5, 2000
 		wire.partition(true, true)

@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -23,46 +24,46 @@ func (s step) String() string {
 // breakage is a way to break something.
 type breakage struct {
 	name string
-	// workers is in how many workers deliveries are in flight that may be repeated. A fan-out that is not told that its tasks
-	// are on disk hands them over again: those in flight at all workers are then not in the ledger yet.
-	workers int
-	longest time.Duration
+	// workers is how many workers repeat deliveries, and each how many: those in hand, whose outcomes are not on disk. A fan-out
+	// that is not told that its tasks are on disk hands them over again: the requests in flight at all workers may then be repeated.
+	workers, each int
+	longest       time.Duration
 	// inflict breaks it and returns what heals it.
 	inflict func(w *world, s step) (heal func())
 }
 
 // breakages are all ways. The plan takes each before any is repeated.
 var breakages = []breakage{
-	{"kill deliver", 1, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "deliver")) }},
-	{"kill all of deliver", 9, 3 * time.Second, func(w *world, _ step) func() { return killing(w.of("deliver")...) }},
-	{"kill fanout", 9, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "fanout")) }},
-	{"kill api", 0, 3 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "api")) }},
-	{"kill ingest", 0, 3 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "ingest")) }},
-	{"kill everything", 9, 3 * time.Second, killEverything},
-	{"terminate deliver", 0, 5 * time.Second, func(w *world, s step) func() { return ending(pick(w, s, "deliver")) }},
-	{"terminate fanout", 0, 5 * time.Second, func(w *world, s step) func() { return ending(pick(w, s, "fanout")) }},
-	{"stop deliver", 1, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "deliver")) }},
-	{"stop fanout", 9, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "fanout")) }},
-	{"stop ingest", 0, 20 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "ingest")) }},
-	{"kill NATS", 9, 10 * time.Second, func(w *world, _ step) func() { w.nats.kill(); return w.nats.start }},
-	{"restart NATS", 9, 3 * time.Second, func(w *world, _ step) func() { w.nats.stop(); return w.nats.start }},
-	{"stop NATS", 9, 30 * time.Second, func(w *world, _ step) func() { w.nats.freeze(); return w.nats.thaw }},
-	{"kill Postgres", 0, 10 * time.Second, func(w *world, _ step) func() { w.pg.Kill(); return w.pg.Start }},
-	{"restart Postgres", 0, 3 * time.Second, func(w *world, _ step) func() { w.pg.Stop(); return w.pg.Start }},
-	{"stop Postgres", 0, 30 * time.Second, func(w *world, _ step) func() { w.pg.Freeze(); return w.pg.Thaw }},
-	{"kill both servers", 9, 10 * time.Second, killBoth},
-	{"read-only Postgres", 0, 15 * time.Second, readOnly},
-	{"end all sessions of Postgres", 0, 5 * time.Second, endSessions},
-	{"lock the ledger", 0, 15 * time.Second, lockLedger},
-	{"partition deliver from NATS", 1, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "deliver").nats, s) }},
-	{"partition deliver from Postgres", 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "deliver").pg, s) }},
-	{"partition fanout from NATS", 9, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").nats, s) }},
-	{"partition fanout from Postgres", 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").pg, s) }},
-	{"partition ingest from NATS", 0, 20 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "ingest").nats, s) }},
-	{"half partition of deliver from NATS", 1, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "deliver").nats, s) }},
-	{"half partition of fanout from NATS", 9, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "fanout").nats, s) }},
-	{"reset connections of deliver", 1, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "deliver")) }},
-	{"reset connections of fanout", 9, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "fanout")) }},
+	{"kill deliver", 1, inHand, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "deliver")) }},
+	{"kill all of deliver", 9, inHand, 3 * time.Second, func(w *world, _ step) func() { return killing(w.of("deliver")...) }},
+	{"kill fanout", 9, inFlight, 8 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "fanout")) }},
+	{"kill api", 0, 0, 3 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "api")) }},
+	{"kill ingest", 0, 0, 3 * time.Second, func(w *world, s step) func() { return killing(pick(w, s, "ingest")) }},
+	{"kill everything", 9, inHand, 3 * time.Second, killEverything},
+	{"terminate deliver", 0, 0, 5 * time.Second, func(w *world, s step) func() { return ending(pick(w, s, "deliver")) }},
+	{"terminate fanout", 0, 0, 5 * time.Second, func(w *world, s step) func() { return ending(pick(w, s, "fanout")) }},
+	{"stop deliver", 1, inHand, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "deliver")) }},
+	{"stop fanout", 9, inFlight, 40 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "fanout")) }},
+	{"stop ingest", 0, 0, 20 * time.Second, func(w *world, s step) func() { return stopping(pick(w, s, "ingest")) }},
+	{"kill NATS", 9, inHand, 10 * time.Second, func(w *world, _ step) func() { w.nats.kill(); return w.nats.start }},
+	{"restart NATS", 9, inHand, 3 * time.Second, func(w *world, _ step) func() { w.nats.stop(); return w.nats.start }},
+	{"stop NATS", 9, inHand, 30 * time.Second, func(w *world, _ step) func() { w.nats.freeze(); return w.nats.thaw }},
+	{"kill Postgres", 0, 0, 10 * time.Second, func(w *world, _ step) func() { w.pg.Kill(); return w.pg.Start }},
+	{"restart Postgres", 0, 0, 3 * time.Second, func(w *world, _ step) func() { w.pg.Stop(); return w.pg.Start }},
+	{"stop Postgres", 0, 0, 30 * time.Second, func(w *world, _ step) func() { w.pg.Freeze(); return w.pg.Thaw }},
+	{"kill both servers", 9, inHand, 10 * time.Second, killBoth},
+	{"read-only Postgres", 0, 0, 15 * time.Second, readOnly},
+	{"end all sessions of Postgres", 0, 0, 5 * time.Second, endSessions},
+	{"lock the ledger", 0, 0, 15 * time.Second, lockLedger},
+	{"partition deliver from NATS", 1, inHand, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "deliver").nats, s) }},
+	{"partition deliver from Postgres", 0, 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "deliver").pg, s) }},
+	{"partition fanout from NATS", 9, inFlight, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").nats, s) }},
+	{"partition fanout from Postgres", 0, 0, 40 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "fanout").pg, s) }},
+	{"partition ingest from NATS", 0, 0, 20 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "ingest").nats, s) }},
+	{"half partition of deliver from NATS", 1, inHand, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "deliver").nats, s) }},
+	{"half partition of fanout from NATS", 9, inFlight, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "fanout").nats, s) }},
+	{"reset connections of deliver", 1, inHand, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "deliver")) }},
+	{"reset connections of fanout", 9, inFlight, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "fanout")) }},
 }
 
 // plan follows from the seed alone. It is longer than any run needs.
@@ -97,7 +98,7 @@ func by(name string) breakage {
 func (w *world) strike(s step, bound time.Duration) fault {
 	b := by(s.breaks)
 	workers := min(b.workers, len(w.of("deliver")))
-	f := fault{name: s.breaks, bound: bound, mayDuplicate: workers > 0, worksInFlight: workers * 4 * inFlight, injected: time.Now()}
+	f := fault{name: s.breaks, bound: bound, mayDuplicate: workers > 0, worksInFlight: workers * b.each, injected: time.Now()}
 	heal := b.inflict(w, s)
 	time.Sleep(s.lasts)
 	w.measure("during")
@@ -226,11 +227,17 @@ func endSessions(w *world, s step) func() {
 // lockLedger locks the tables as a careless migration does.
 func lockLedger(w *world, _ step) func() {
 	db := w.open()
-	tx, err := db.Begin()
-	if err == nil {
-		_, err = tx.Exec("LOCK TABLE deliveries, deferrals IN ACCESS EXCLUSIVE MODE")
-	}
-	if err != nil {
+	var tx *sql.Tx
+	var err error
+	locked := eventually(30*time.Second, func() bool { // A deadlock with those that write at that moment ends one of both.
+		if tx, err = db.Begin(); err == nil {
+			if _, err = tx.Exec("LOCK TABLE deliveries, deferrals IN ACCESS EXCLUSIVE MODE"); err != nil {
+				_ = tx.Rollback() // It failed.
+			}
+		}
+		return err == nil
+	})
+	if !locked {
 		w.t.Errorf("lock the ledger: %v", err)
 	}
 	return func() {

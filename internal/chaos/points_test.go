@@ -58,7 +58,7 @@ func visit(t *testing.T, actions ...string) {
 	producers := w.populate(2, 10, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	f := fault{name: strings.Join(actions, ", ") + " at every crash point", injected: time.Now(), bound: 2 * time.Minute, mayDuplicate: true, worksInFlight: 7 * 4 * inFlight}
+	f := fault{name: strings.Join(actions, ", ") + " at every crash point", injected: time.Now(), bound: 2 * time.Minute, mayDuplicate: true, worksInFlight: 7 * inHand}
 	var publishing sync.WaitGroup
 	for _, p := range producers {
 		publishing.Go(func() { p.run(ctx, t.Context()) })

@@ -65,7 +65,7 @@ func TestPowerCut(t *testing.T) {
 	}
 	for round := range 5 {
 		time.Sleep(time.Duration(2+round) * time.Second)
-		f := fault{name: "power cut", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: 4 * inFlight}
+		f := fault{name: "power cut", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: inHand}
 		w.nats.kill()
 		w.pg.Kill()
 		lostJS, lostPG := js.cut(t), pg.cut(t)

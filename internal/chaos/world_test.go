@@ -24,8 +24,9 @@ import (
 const (
 	adminKey = "the-admin-key-of-the-chaos-suite-0123456789"
 	ringKey  = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-	// inFlight is the requests that a worker has in flight; it takes on four times as many deliveries.
-	inFlight = 64
+	// inFlight is the requests that a worker has in flight. inHand is the deliveries that it has in hand: of tasks (512 at least,
+	// see maxTargets of package deliver), and leased ones.
+	inFlight, inHand = 64, 512 + 64
 )
 
 // world is an installation that can be broken: processes of each role, each with a way of its own to NATS and Postgres.
