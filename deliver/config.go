@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -34,6 +35,11 @@ type Config struct {
 	// DisableFailures times. Subscriptions of dialects never are.
 	DisableAfter    time.Duration `envconfig:"DELIVER_DISABLE_AFTER" default:"120h" desc:"a subscription that only failed for so long is disabled; a negative value: never"`
 	DisableFailures int           `envconfig:"DELIVER_DISABLE_FAILURES" default:"50" desc:"and no sooner than after so many failed attempts"`
+	// FailingAfter and FailingAttempts are when the tenant of a subscription is told that it fails: whichever comes first.
+	FailingAfter    time.Duration `envconfig:"FAILING_AFTER" default:"10m" desc:"fanfare.subscription.failing is published once a subscription has failed for so long without a success"`
+	FailingAttempts int           `envconfig:"FAILING_ATTEMPTS" default:"20" desc:"or after so many failed attempts without a success"`
+	// OperatorTenant receives the notices of all tenants; empty: none does.
+	OperatorTenant string `envconfig:"OPERATOR_TENANT" desc:"tenant whose subscriptions receive the notices (fanfare.*) of all tenants (empty: none)"`
 	// EventsMaxAge is how long the stream of events keeps an event; a delivery that waits longer keeps a copy of its own.
 	EventsMaxAge time.Duration `ignored:"true"`
 }
@@ -44,6 +50,7 @@ func DefaultConfig() Config {
 		InFlight: 1024, Messages: 1024, HandOff: time.Second, Lease: time.Minute, DrainTimeout: 25 * time.Second,
 		TasksMaxBytes: 1 << 30, BacklogMaxBytes: 1 << 30, AttemptsMaxBytes: 1 << 30, AttemptsKeep: 10 * time.Minute, EventsMaxAge: 7 * 24 * time.Hour,
 		BreakerAfter: 10, DisableAfter: 5 * 24 * time.Hour, DisableFailures: 50,
+		FailingAfter: 10 * time.Minute, FailingAttempts: 20,
 	}
 }
 
@@ -62,6 +69,8 @@ func (c Config) or(d Config) Config {
 	set(&c.BreakerAfter, d.BreakerAfter)
 	set(&c.DisableAfter, d.DisableAfter)
 	set(&c.DisableFailures, d.DisableFailures)
+	set(&c.FailingAfter, d.FailingAfter)
+	set(&c.FailingAttempts, d.FailingAttempts)
 	return c
 }
 
@@ -91,6 +100,9 @@ func (c Config) Validate() error {
 	bad(c.AttemptsMaxBytes < 16<<20, "FANFARE_ATTEMPTS_MAX_BYTES must be 16 MiB or more")
 	bad(c.DisableAfter > 0 && c.DisableAfter < time.Hour, "FANFARE_DELIVER_DISABLE_AFTER must be 1h or more, or negative")
 	bad(c.DisableFailures < 1, "FANFARE_DELIVER_DISABLE_FAILURES must be 1 or more")
+	bad(c.FailingAfter < time.Second, "FANFARE_FAILING_AFTER must be 1s or more")
+	bad(c.FailingAttempts < 1, "FANFARE_FAILING_ATTEMPTS must be 1 or more")
+	bad(c.OperatorTenant != "" && event.CheckTenant(c.OperatorTenant) != nil, "FANFARE_OPERATOR_TENANT must be the name of a tenant")
 	bad(c.AttemptsKeep < 0, "FANFARE_ATTEMPTS_KEEP must not be negative")
 	return errors.Join(errs...)
 }

@@ -41,7 +41,22 @@ type streak struct {
 	sub         *subscriptions.Subscription
 	since       time.Time
 	failures    int64
+	told        bool // the tenant was told that it fails
+	last        sample
 	operational bool // the last of them was of an operational event, of which no more is told
+}
+
+// sample is an attempt that stands for those of a streak.
+type sample struct {
+	reason   outcome.Reason
+	status   int // 0 where none came
+	err      string
+	delivery uuid.UUID
+}
+
+func sampleOf(f *flight, r webhook.Result) sample {
+	m := made(r, 0)
+	return sample{reason: r.Reason, status: m.Status, err: m.Error, delivery: f.Delivery}
 }
 
 func newFailing(w *Worker, db *sql.DB) *failing {
@@ -60,7 +75,7 @@ func (k *failing) note(f *flight, sub *subscriptions.Subscription, r webhook.Res
 	if r.Reason == outcome.ReasonOK {
 		if k.known[sub.ID] || counted != nil {
 			delete(k.counts, sub.ID)
-			k.mended[sub.ID] = &streak{sub: sub, operational: isOperational(f.EventType)}
+			k.mended[sub.ID] = &streak{sub: sub, last: sampleOf(f, r), operational: isOperational(f.EventType)}
 		}
 		return
 	}
@@ -68,7 +83,7 @@ func (k *failing) note(f *flight, sub *subscriptions.Subscription, r webhook.Res
 		counted = &streak{since: k.worker.now()}
 		k.counts[sub.ID] = counted
 	}
-	counted.sub, counted.operational = sub, isOperational(f.EventType)
+	counted.sub, counted.last, counted.operational = sub, sampleOf(f, r), isOperational(f.EventType)
 	counted.failures++
 }
 
@@ -105,8 +120,9 @@ func (k *failing) flush(ctx context.Context) error {
 		return err
 	}
 	for id, s := range over {
-		if s.failures >= recoveringAfter && !mended[id].operational {
-			k.worker.tellRecovering(mended[id].sub, s)
+		s.sub, s.last = mended[id].sub, mended[id].last
+		if (s.told || s.failures >= recoveringAfter) && !mended[id].operational {
+			k.worker.tellRecovering(s)
 		}
 	}
 	rows, err := k.store.fail(ctx, counts)
@@ -121,12 +137,26 @@ func (k *failing) flush(ctx context.Context) error {
 	k.mu.Unlock()
 	var errs []error
 	for id, s := range rows {
-		s.sub, s.operational = counts[id].sub, counts[id].operational
+		s.sub, s.last, s.operational = counts[id].sub, counts[id].last, counts[id].operational
+		errs = append(errs, k.warn(ctx, s))
 		if k.worker.givenUp(s) {
-			errs = append(errs, k.worker.disable(ctx, s.sub, outcome.ReasonFailing, s.operational))
+			errs = append(errs, k.worker.disable(ctx, s, outcome.ReasonFailing))
 		}
 	}
 	return errors.Join(append(errs, k.learn(ctx))...)
+}
+
+// warn tells a tenant once that a subscription fails, before anything is disabled.
+func (k *failing) warn(ctx context.Context, s *streak) error {
+	w := k.worker
+	if s.told || s.operational || w.now().Sub(s.since) < w.cfg.FailingAfter && s.failures < int64(w.cfg.FailingAttempts) {
+		return nil
+	}
+	first, err := k.store.told(ctx, s.sub.ID)
+	if first {
+		w.tellFailing(s)
+	}
+	return err
 }
 
 func (k *failing) take() (mended, counts map[uuid.UUID]*streak) {
@@ -197,17 +227,23 @@ func (w *Worker) givenUp(s *streak) bool {
 
 // disable disables a subscription and tells its tenant. The follower cancels its pending deliveries. If the subscription was
 // changed since, nothing happens: the verdict is about what it was. The next attempt gets a verdict of its own.
-func (w *Worker) disable(ctx context.Context, sub *subscriptions.Subscription, reason outcome.Reason, operational bool) error {
+func (w *Worker) disable(ctx context.Context, s *streak, reason outcome.Reason) error {
+	sub := s.sub
 	done, err := w.disabler.Disable(ctx, sub.ID, sub.Revision, string(reason))
 	if err != nil || !done {
 		return err
 	}
 	w.metrics.limits.disabled.WithLabelValues(string(reason)).Inc()
 	w.log.InfoContext(ctx, "subscription disabled", "subscription", sub.ID, "tenant", sub.Tenant, "reason", reason)
-	if !operational {
-		w.tellDisabled(sub, reason)
+	if !s.operational {
+		w.tellDisabled(s, reason)
 	}
 	return nil
+}
+
+// disablesAt is when the failure rule disables the subscription of a streak; false if it never does.
+func (w *Worker) disablesAt(s *streak) (time.Time, bool) {
+	return s.since.Add(w.cfg.DisableAfter), w.cfg.DisableAfter > 0 && s.sub.Dialect == subscriptions.Native
 }
 
 // recovered lets what a breaker held back go on.

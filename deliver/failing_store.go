@@ -19,7 +19,7 @@ type failingStore struct{ db *sql.DB }
 const mend = `
 DELETE FROM failing f USING unnest($1::uuid[], $2::text[], $3::bigint[]) AS o (id, endpoint, revision)
 WHERE f.subscription_id = o.id AND (f.endpoint IN ('', o.endpoint) OR f.revision < o.revision)
-RETURNING f.subscription_id, f.since, f.failures`
+RETURNING f.subscription_id, f.since, f.failures, f.told_at IS NOT NULL`
 
 // A row that is locked first by another worker is read as that one leaves it. A later URL begins another streak; failures at
 // an earlier one are not counted.
@@ -29,9 +29,23 @@ SELECT o.* FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], 
 ON CONFLICT (subscription_id) DO UPDATE SET
     failures = excluded.failures + CASE WHEN f.endpoint IN ('', excluded.endpoint) THEN f.failures ELSE 0 END,
     since = CASE WHEN f.endpoint IN ('', excluded.endpoint) THEN least(f.since, excluded.since) ELSE excluded.since END,
+    told_at = CASE WHEN f.endpoint IN ('', excluded.endpoint) THEN f.told_at END,
     endpoint = excluded.endpoint, revision = greatest(f.revision, excluded.revision)
 WHERE f.endpoint IN ('', excluded.endpoint) OR f.revision < excluded.revision
-RETURNING subscription_id, since, failures`
+RETURNING subscription_id, since, failures, told_at IS NOT NULL`
+
+// told notes that a tenant is told of a failing subscription. Of several workers, one succeeds.
+const told = `UPDATE failing SET told_at = now() WHERE subscription_id = $1 AND told_at IS NULL`
+
+// told reports whether this worker is the one to tell.
+func (l failingStore) told(ctx context.Context, subscription uuid.UUID) (bool, error) {
+	result, err := l.db.ExecContext(ctx, told, subscription)
+	if err != nil {
+		return false, fmt.Errorf("note that subscription %s is told of: %w", subscription, err)
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
 
 // mend ends the streaks of subscriptions that had a success and returns what they came to. Of several workers, one
 // gets each.
@@ -76,7 +90,7 @@ func (l failingStore) streaks(ctx context.Context, query string, args ...any) (m
 	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
 		s := new(streak)
-		if err := rows.Scan(&id, &s.since, &s.failures); err != nil {
+		if err := rows.Scan(&id, &s.since, &s.failures, &s.told); err != nil {
 			return err
 		}
 		list[id] = s

@@ -75,7 +75,7 @@ func (w *Worker) judge(f *flight, s *seat, result webhook.Result) *outcome.Recor
 	r.Attempt = made(result, r.Attempts)
 	w.keepBytes(f, r)
 	if v.Disable {
-		w.goodbye(f, s.sub)
+		w.goodbye(f, s.sub, result)
 	}
 	return r
 }

@@ -36,7 +36,7 @@ func (a *listener) Announce(_ context.Context, n Notice) error {
 	if a.list == nil {
 		a.list = make(map[string]Notice)
 	}
-	a.list[n.ID] = n
+	a.list[n.Tenant+" "+n.ID] = n
 	return nil
 }
 

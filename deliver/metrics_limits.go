@@ -32,7 +32,7 @@ func newLimitMetrics() limitMetrics {
 		disabled: counters("subscriptions_disabled_total", "Subscriptions disabled by Fanfare.", "reason",
 			string(outcome.ReasonGone), string(outcome.ReasonFailing)),
 		told: counters("operational_events_total", "Operational events published.", "type",
-			TypeDisabled, TypeRecovering, TypeDead),
+			TypeFailing, TypeDisabled, TypeRecovering, TypeDead),
 		untold:    counter("operational_events_dropped_total", "Operational events that could not be published."),
 		recovered: counter("deliveries_hurried_total", "Deliveries that went on because their endpoint was back."),
 	}

@@ -33,7 +33,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 			e.Targets = append(e.Targets, s.ID)
 		}
 	}
-	if len(e.Targets) == 0 && n.Type != deliver.TypeDisabled {
+	if len(e.Targets) == 0 && (n.Type != deliver.TypeDisabled || n.Copy) {
 		return nil
 	}
 	a.marks.Sign(e)
