@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
@@ -74,9 +75,9 @@ func fill(h *fanouttest.House, n int) {
 	for w := range 8 {
 		wg.Go(func() {
 			for from := w * 100; from < n; from += 800 {
-				var events []*fanout.Event
+				var events []*event.Event
 				for range min(100, n-from) {
-					events = append(events, &fanout.Event{
+					events = append(events, &event.Event{
 						ID: uuid.Must(uuid.NewV7()).String(), Tenant: "acme", Type: "order.created", Time: accepted, Data: kilobyte, Made: true, Checked: true,
 					})
 				}

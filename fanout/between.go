@@ -25,8 +25,8 @@ const (
 )
 
 // between iterates over a tenant's events of the stream from one place to another, both included.
-func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) iter.Seq2[*Event, error] {
-	return func(yield func(*Event, error) bool) {
+func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) iter.Seq2[*event.Event, error] {
+	return func(yield func(*event.Event, error) bool) {
 		for low = max(low, 1); low <= high; {
 			next, err := r.piece(ctx, tenant, low, high, yield)
 			if err != nil {
@@ -43,7 +43,7 @@ func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) i
 
 // piece yields the events of one read between two places, and returns where the next one begins: 0 at the end, or when
 // the reader has enough.
-func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yield func(*Event, error) bool) (next uint64, err error) {
+func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yield func(*event.Event, error) bool) (next uint64, err error) {
 	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, int(min(ReadMessages, high-low+1)),
 		jetstreamext.GetBatchSeq(low), jetstreamext.GetBatchMaxBytes(ReadBytes))
 	if err != nil {

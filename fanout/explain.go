@@ -47,7 +47,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	e, err := r.event(ctx, row)
 	gone := errors.Is(err, event.ErrGone)
 	if gone {
-		e, err = &Event{ID: row.ID, Tenant: row.Tenant, Type: row.Type, Time: row.Time, Data: []byte("null")}, nil
+		e, err = &event.Event{ID: row.ID, Tenant: row.Tenant, Type: row.Type, Time: row.Time, Data: []byte("null")}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func viewOf(ctx context.Context) subscriptions.View {
 }
 
 // steps takes the event through the matching. What is known of the subscription's past is said of its status.
-func (r Routes) steps(row Recorded, e *Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
+func (r Routes) steps(row Recorded, e *event.Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
 	matched, steps, ok := r.Directory.Explain(e, id, view)
 	if !ok {
 		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
@@ -135,7 +135,7 @@ func withoutData(steps []subscriptions.Step) (matched bool) {
 
 // toExplain are the subscriptions that are asked for: one of the event's tenant, which may be gone if it has a delivery,
 // or those that match, those that have one, and the tenant's others.
-func (r Routes) toExplain(ctx context.Context, row Recorded, e *Event, asked string) ([]uuid.UUID, error) {
+func (r Routes) toExplain(ctx context.Context, row Recorded, e *event.Event, asked string) ([]uuid.UUID, error) {
 	received, err := r.Deliveries.Receivers(ctx, row.UID, explained)
 	if err != nil {
 		return nil, err

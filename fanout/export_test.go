@@ -3,10 +3,12 @@ package fanout
 import (
 	"context"
 	"iter"
+
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Between reads the events of a tenant between two places.
-func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) iter.Seq2[*Event, error] {
+func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) iter.Seq2[*event.Event, error] {
 	return r.between(ctx, tenant, low, high)
 }
 

@@ -138,8 +138,8 @@ func TestAForgedMadeLosesNoEvent(t *testing.T) {
 func TestTwoEventsOfOneIDAndMillisecond(t *testing.T) {
 	t.Parallel()
 	// other is another event in the place of one.
-	other := func(tenant, id string, at time.Time, seq uint64) *fanout.Event {
-		return &fanout.Event{ID: id, Tenant: tenant, Type: "order", Time: at, AcceptedAt: at, UID: event.UID(tenant, id, at), Seq: seq + 1000, Data: []byte(`{"other":true}`)}
+	other := func(tenant, id string, at time.Time, seq uint64) *event.Event {
+		return &event.Event{ID: id, Tenant: tenant, Type: "order", Time: at, AcceptedAt: at, UID: event.UID(tenant, id, at), Seq: seq + 1000, Data: []byte(`{"other":true}`)}
 	}
 	t.Run("it is in the ledger before", func(t *testing.T) {
 		t.Parallel()

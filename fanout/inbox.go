@@ -11,9 +11,6 @@ import (
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
-// Event is what upstream published: the inbox of fan-out.
-type Event = event.Event
-
 // Stream holds the accepted events, with their bytes; Durable is fan-out's place in it.
 const (
 	Stream  = "EVENTS"
@@ -62,7 +59,7 @@ func Inbox(maxAge time.Duration, maxBytes int64) jetstream.Inbox {
 
 // Send puts the event on disk and returns its place in the stream. Duplicate means that the stream has seen
 // this tenant and id within its window; seq is then the first one's.
-func Send(ctx context.Context, to *jetstream.Publisher, e *Event) (seq uint64, duplicate bool, err error) {
+func Send(ctx context.Context, to *jetstream.Publisher, e *event.Event) (seq uint64, duplicate bool, err error) {
 	ack, err := to.Send(ctx, e.Subject(), e.Encode())
 	if err != nil {
 		return 0, false, fmt.Errorf("publish event %s: %w", e.ID, err)
@@ -71,7 +68,7 @@ func Send(ctx context.Context, to *jetstream.Publisher, e *Event) (seq uint64, d
 }
 
 // SendRenewed is Send with a message id that the stream has not seen.
-func SendRenewed(ctx context.Context, to *jetstream.Publisher, e *Event) Sent {
+func SendRenewed(ctx context.Context, to *jetstream.Publisher, e *event.Event) Sent {
 	msg := e.Encode()
 	e.Renew(msg)
 	ack, err := to.Send(ctx, e.Subject(), msg)
@@ -89,7 +86,7 @@ type Sent struct {
 }
 
 // SendAll is Send for several events at once. They are stored in their order.
-func SendAll(ctx context.Context, to *jetstream.Publisher, events []*Event) []Sent {
+func SendAll(ctx context.Context, to *jetstream.Publisher, events []*event.Event) []Sent {
 	out := make([]jetstream.Outgoing, len(events))
 	for i, e := range events {
 		out[i] = jetstream.Outgoing{Subject: e.Subject(), Message: e.Encode()}

@@ -36,7 +36,7 @@ type Ledger struct {
 
 // row is an event in the ledger.
 type row struct {
-	event   *Event
+	event   *event.Event
 	uid     uuid.UUID
 	matched int
 	err     error // of this row alone
@@ -44,7 +44,7 @@ type row struct {
 
 // lookup asks whether the ledger has an event.
 type lookup struct {
-	event   *Event
+	event   *event.Event
 	verdict verdict
 	err     error // of this lookup alone
 }
@@ -89,7 +89,7 @@ func (l *Ledger) SealWith(keys *tenantkeys.Keys) { l.keys = keys }
 
 // Record writes that an event was fanned out, with the number of subscriptions that matched. It may be repeated. It fails
 // with errOther where another event is in its place.
-func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
+func (l *Ledger) Record(ctx context.Context, e *event.Event, matched int) error {
 	r := &row{event: e, uid: e.UID, matched: matched}
 	if err := l.rows.Do(ctx, r); err != nil {
 		return fmt.Errorf("record event %s: %w", e.ID, err)
@@ -102,7 +102,7 @@ func (l *Ledger) Record(ctx context.Context, e *Event, matched int) error {
 
 // judge says whether the event was fanned out before: an event of its tenant and id that was accepted within the
 // idempotency window before or after it. After it, as events are not fanned out in the order they came.
-func (l *Ledger) judge(ctx context.Context, e *Event) (verdict, error) {
+func (l *Ledger) judge(ctx context.Context, e *event.Event) (verdict, error) {
 	q := &lookup{event: e}
 	err := l.lookups.Do(ctx, q)
 	if err == nil {
@@ -168,7 +168,7 @@ func (l *Ledger) lookUp(ctx context.Context, lookups []*lookup) error {
 }
 
 // verdictOf judges an event by the entries of its id.
-func verdictOf(e *Event, entries []Entry) verdict {
+func verdictOf(e *event.Event, entries []Entry) verdict {
 	v := unknown
 	for _, entry := range entries {
 		switch {
@@ -183,7 +183,7 @@ func verdictOf(e *Event, entries []Entry) verdict {
 }
 
 // same reports whether the entry is that of an event: of its very message, or of one with the same content.
-func (n *Entry) same(e *Event) bool {
+func (n *Entry) same(e *event.Event) bool {
 	return n.UID == e.UID && n.Seq == e.Seq || n.Hash == e.Hash()
 }
 

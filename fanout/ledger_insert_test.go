@@ -18,7 +18,7 @@ func TestEventsAreRecordedOnce(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 2, 3}, {3, 4}, {4, 4, 0, 5}} {
 		ledger := fanout.NewLedger(db)
 		for _, n := range order {
-			e := &fanout.Event{
+			e := &event.Event{
 				ID: fmt.Sprint("e", n), Tenant: "acme", Type: "größe.geändert", Time: at, AcceptedAt: at, Seq: uint64(n), Data: []byte(`{}`),
 				UID: event.UID("acme", fmt.Sprint("e", n), at),
 			}

@@ -16,7 +16,7 @@ import (
 type job struct {
 	*Stage
 	patience patience
-	event    *Event
+	event    *event.Event
 	// suspect says that the event may have been fanned out before.
 	suspect bool
 	counted bool // its message is counted by internal/suspect
@@ -145,7 +145,7 @@ func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, ref
 }
 
 // TasksOf splits an event's targets into tasks, which are else like one.
-func TasksOf(e *Event, targets []deliver.Target, like deliver.Task) []deliver.Task {
+func TasksOf(e *event.Event, targets []deliver.Target, like deliver.Task) []deliver.Task {
 	list := make([]deliver.Task, (len(targets)+deliver.MaxTargets-1)/deliver.MaxTargets)
 	for i := range list {
 		n := min(len(targets), deliver.MaxTargets)

@@ -29,7 +29,7 @@ type Receivers struct {
 func (r Receivers) Count() int { return len(r.Targets) + len(r.Turns) }
 
 // ReceiversOf sorts them out. A test goes at once.
-func ReceiversOf(e *Event, matched subscriptions.Received) Receivers {
+func ReceiversOf(e *event.Event, matched subscriptions.Received) Receivers {
 	to := Receivers{Targets: make([]deliver.Target, len(matched.IDs)), Revision: matched.Revision}
 	for i, id := range matched.IDs {
 		to.Targets[i].Subscription = id

@@ -28,7 +28,7 @@ type Reader struct {
 func NewReader(js natsjs.JetStream) *Reader { return &Reader{js: js} }
 
 // Read returns the event at a sequence. ErrGone: there is none, or none that is valid.
-func (r *Reader) Read(ctx context.Context, seq uint64) (*Event, error) {
+func (r *Reader) Read(ctx context.Context, seq uint64) (*event.Event, error) {
 	w, err := r.Message(ctx, seq)
 	if err != nil {
 		return nil, err

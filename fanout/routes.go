@@ -199,7 +199,7 @@ type cloudJSON struct {
 	Extensions      map[string]string `json:"extensions,omitempty" doc:"The other attributes"`
 }
 
-func cloudOf(e *Event) *cloudJSON {
+func cloudOf(e *event.Event) *cloudJSON {
 	c := e.Cloud
 	if c == nil {
 		return nil
@@ -271,12 +271,12 @@ func (r Routes) find(ctx context.Context, id string) (Recorded, error) {
 }
 
 // event returns the whole event: from the stream, or its kept copy, without its targets then.
-func (r Routes) event(ctx context.Context, row Recorded) (*Event, error) {
+func (r Routes) event(ctx context.Context, row Recorded) (*event.Event, error) {
 	return ReadEvent(ctx, r.Reader, r.Bytes, row)
 }
 
 // ReadEvent reads the event of a row; deliver.ErrEventGone if it is nowhere any more.
-func ReadEvent(ctx context.Context, from *Reader, bytes Bytes, row Recorded) (*Event, error) {
+func ReadEvent(ctx context.Context, from *Reader, bytes Bytes, row Recorded) (*event.Event, error) {
 	if row.Erased {
 		return bytes.Kept(ctx, row.UID)
 	}

@@ -51,7 +51,7 @@ func (r *Rules) Marks() event.Marks { return r.marks }
 
 // Check judges all of an event but whether its data is JSON at all: its parts, its type, the type's schema, its
 // targets. The caller has made the directory fresh. The error is the context's.
-func (r *Rules) Check(ctx context.Context, e *Event) (*event.Refusal, error) {
+func (r *Rules) Check(ctx context.Context, e *event.Event) (*event.Refusal, error) {
 	if refusal := event.CheckShape(e); refusal != nil {
 		return refusal, nil
 	}
@@ -76,7 +76,7 @@ func checkSize(data []byte, most int) *event.Refusal {
 func (r *Rules) CheckData(data []byte) *event.Refusal { return checkData(data, r.maxData) }
 
 // Admit judges of a message of the stream what no header that anybody can write makes good.
-func (r *Rules) Admit(w event.Wire, e *Event) *event.Refusal {
+func (r *Rules) Admit(w event.Wire, e *event.Event) *event.Refusal {
 	if refusal := event.CheckMessageID(w, e); refusal != nil {
 		return refusal
 	}
@@ -88,7 +88,7 @@ func (r *Rules) Admit(w event.Wire, e *Event) *event.Refusal {
 
 // checkStored judges the data of a message of the stream. What comes after fan-out relies on it to be JSON and to fit into
 // a message, so a header alone is not taken for it. But ingest may have answered for more than the bound is here and now.
-func (r *Rules) checkStored(e *Event) *event.Refusal {
+func (r *Rules) checkStored(e *event.Event) *event.Refusal {
 	most := r.maxData
 	if e.Checked {
 		most = mostData
@@ -125,7 +125,7 @@ func syntaxError(data []byte) string {
 }
 
 // checkType judges whether the type may be published, and the data by the type's schema.
-func (r *Rules) checkType(ctx context.Context, e *Event) (*event.Refusal, error) {
+func (r *Rules) checkType(ctx context.Context, e *event.Event) (*event.Refusal, error) {
 	declared, ok := r.dir.EventType(e.Tenant, e.Type)
 	switch {
 	case !ok && r.strict:
@@ -143,7 +143,7 @@ func (r *Rules) checkType(ctx context.Context, e *Event) (*event.Refusal, error)
 
 // checkSchema judges data by the schema of its type. Not more small events at once than there are cores are judged, and half as many
 // large ones, so that memory is bounded and a core is left to others; tenants take turns.
-func (r *Rules) checkSchema(ctx context.Context, e *Event, declared *subscriptions.EventType) (*event.Refusal, error) {
+func (r *Rules) checkSchema(ctx context.Context, e *event.Event, declared *subscriptions.EventType) (*event.Refusal, error) {
 	places := r.small
 	if len(e.Data) > largeData {
 		places = r.large
@@ -178,7 +178,7 @@ func checkNoSchema(declared *subscriptions.EventType) *event.Refusal {
 }
 
 // checkTargets judges whether the targets are the tenant's.
-func (r *Rules) checkTargets(e *Event) *event.Refusal {
+func (r *Rules) checkTargets(e *event.Event) *event.Refusal {
 	var refusal *event.Refusal
 	if e.Test && len(e.Targets) == 0 {
 		return event.Refuse(event.BadTarget, "targets", "are required of a test")

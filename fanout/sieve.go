@@ -61,7 +61,7 @@ func (s Sieve) Matching(ctx context.Context, tenant string, rows []Recorded, sub
 // of events may be hundreds of megabytes.
 func (s Sieve) hits(ctx context.Context, tenant string, rows []Recorded, candidate *subscriptions.Candidate) (map[uuid.UUID]bool, error) {
 	hits := make(map[uuid.UUID]bool)
-	err := s.read(ctx, tenant, rows, func(uid uuid.UUID, e *Event) {
+	err := s.read(ctx, tenant, rows, func(uid uuid.UUID, e *event.Event) {
 		if e.Test || !candidate.Would(e) {
 			return
 		}
@@ -75,7 +75,7 @@ func (s Sieve) hits(ctx context.Context, tenant string, rows []Recorded, candida
 
 // read reads the events of rows, once each: in one go where they lie close together, else one by one. Those whose bytes are
 // gone are left out.
-func (s Sieve) read(ctx context.Context, tenant string, rows []Recorded, take func(uuid.UUID, *Event)) error {
+func (s Sieve) read(ctx context.Context, tenant string, rows []Recorded, take func(uuid.UUID, *event.Event)) error {
 	if len(rows) == 0 {
 		return nil
 	}

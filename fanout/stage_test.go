@@ -219,7 +219,7 @@ func TestAnIDIsFreeAgainAfterItsWindow(t *testing.T) {
 	h := fanouttest.New(t)
 	s := h.Subscribe("acme", "*")
 	for id, ago := range map[string]time.Duration{"old": fanout.IdempotencyWindow + time.Minute, "young": fanout.IdempotencyWindow - time.Minute} {
-		e := fanout.Event{ID: id, Tenant: "acme", Type: "order", Time: time.Now(), AcceptedAt: time.Now().Add(-ago), Data: []byte(`{}`)}
+		e := event.Event{ID: id, Tenant: "acme", Type: "order", Time: time.Now(), AcceptedAt: time.Now().Add(-ago), Data: []byte(`{}`)}
 		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 		if err := h.Ledger.Record(t.Context(), &e, 0); err != nil {
 			t.Fatal(err)

@@ -101,7 +101,7 @@ func (in *Ingest) unjudged(items []*item, err error) {
 }
 
 // reserved refuses events of the types that are Fanfare's own. Only the test event is sent from here.
-func (in *Ingest) reserved(e *fanout.Event) *event.Refusal {
+func (in *Ingest) reserved(e *event.Event) *event.Refusal {
 	if e.Test && e.Type == testType {
 		in.rules.Marks().Sign(e)
 	}
@@ -155,7 +155,7 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 	if len(live) == 0 {
 		return
 	}
-	events := make([]*fanout.Event, len(live))
+	events := make([]*event.Event, len(live))
 	for i, it := range live {
 		events[i] = &it.event
 	}
@@ -190,7 +190,7 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 // authenticate looks whether the message, of which the stream takes an event for a repeat, is of the same event. A
 // NATS client can use another tenant's message ids. Then the event is sent with a message id that nobody can know.
 func (in *Ingest) authenticate(ctx context.Context, it *item) {
-	first, err := within(ctx, func() (*fanout.Event, error) { return in.stored.Read(ctx, it.event.Seq) })
+	first, err := within(ctx, func() (*event.Event, error) { return in.stored.Read(ctx, it.event.Seq) })
 	if err == nil && first.Key() == it.event.Key() {
 		if first.Hash() != it.event.Hash() {
 			it.conflict()

@@ -4,12 +4,12 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // Read reads a request's events, for tests from outside.
-func Read(h http.Header, body []byte, maxEvents int) (events []fanout.Event, problems []*api.Problem, err error) {
+func Read(h http.Header, body []byte, maxEvents int) (events []event.Event, problems []*api.Problem, err error) {
 	req, err := read(h, body, maxEvents)
 	if err != nil {
 		return nil, nil, err

@@ -130,7 +130,7 @@ func TestTheLedgerKnowsWhatTheStreamForgot(t *testing.T) {
 	}
 	// The stream is gone, and with it what it remembers of ids; fan-out has recorded the event.
 	h.forget()
-	e := fanout.Event{ID: "e", Tenant: "acme", Type: "a", Data: []byte("1"), Time: time.Now(), AcceptedAt: time.Now()}
+	e := event.Event{ID: "e", Tenant: "acme", Type: "a", Data: []byte("1"), Time: time.Now(), AcceptedAt: time.Now()}
 	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
 	if err := h.ledger.Record(t.Context(), &e, 0); err != nil {
 		t.Fatal(err)

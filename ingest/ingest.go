@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/telemetry"
@@ -95,7 +96,7 @@ type Result struct {
 
 // Publish takes events in that were not read from a request of the native API: those of dialects and of tests.
 // The tenant is the caller's business; an empty id is made. The results are in the order of the events.
-func (in *Ingest) Publish(ctx context.Context, events ...fanout.Event) []Result {
+func (in *Ingest) Publish(ctx context.Context, events ...event.Event) []Result {
 	ctx, cancel := context.WithTimeout(ctx, in.cfg.Timeout)
 	defer cancel()
 	items := make([]*item, len(events))

@@ -5,14 +5,13 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // item is one event of a request on its way through ingest, with its answer.
 type item struct {
-	event fanout.Event
+	event event.Event
 	at    string // where it stands in the request: "body", "body[3]"
 	// unread says that the data was not part of the JSON that was parsed, so that it must be judged by itself.
 	unread bool

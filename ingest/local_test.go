@@ -133,7 +133,7 @@ func TestLocalPublishersCannotUseOthersIDs(t *testing.T) {
 	t.Parallel()
 	h := newLocal(t, 0)
 	forged := h.publish("events.evil.x", `1`, "Nats-Msg-Id", "acme.e1")
-	e := &fanout.Event{ID: "e1", Tenant: "acme", Type: "order", Data: []byte("1"), Time: time.Now()}
+	e := &event.Event{ID: "e1", Tenant: "acme", Type: "order", Data: []byte("1"), Time: time.Now()}
 	if _, duplicate, err := fanout.Send(t.Context(), h.to, e); err != nil || duplicate {
 		t.Errorf("the event of the id's owner: duplicate %t, %v", duplicate, err)
 	}

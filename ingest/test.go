@@ -100,8 +100,8 @@ func (in *Ingest) subscription(ctx context.Context, input *testInput) (*subscrip
 }
 
 // testEvent makes the event of a test.
-func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *testBody) fanout.Event {
-	e := fanout.Event{
+func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *testBody) event.Event {
+	e := event.Event{
 		Tenant: sub.Tenant, Type: testType, Data: []byte(testData), Targets: []uuid.UUID{sub.ID}, Test: true,
 	}
 	for _, pattern := range sub.EventTypes {
@@ -124,7 +124,7 @@ func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *testBody) fan
 
 // await reads an event that was just stored: only the stream knows when it was. A replica may learn of it a moment
 // later than the leader, who answered for it.
-func (in *Ingest) await(ctx context.Context, seq uint64) (*fanout.Event, error) {
+func (in *Ingest) await(ctx context.Context, seq uint64) (*event.Event, error) {
 	for wait := time.Millisecond; ; wait *= 2 {
 		e, err := in.stored.Read(ctx, seq)
 		if !errors.Is(err, fanout.ErrGone) {

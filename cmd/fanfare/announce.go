@@ -24,7 +24,7 @@ func (a announcer) Announce(ctx context.Context, n deliver.Notice) error {
 	if _, err := a.directory.Fresh(ctx); err != nil {
 		return err
 	}
-	e := &fanout.Event{
+	e := &event.Event{
 		ID: n.ID, Tenant: n.Tenant, Type: n.Type, Time: n.Time, Data: n.Data, ObjectID: n.Subscription.String(), Checked: true,
 	}
 	wanted, _ := a.directory.Match(e)

@@ -212,7 +212,7 @@ func (a *Auditor) nameMissing(ctx context.Context, s history.Shortage, got map[u
 		return err
 	}
 	if gone {
-		e = &fanout.Event{Tenant: row.Tenant, ID: row.ID, Type: row.Type, Time: row.Time, Data: []byte("null")}
+		e = &event.Event{Tenant: row.Tenant, ID: row.ID, Type: row.Type, Time: row.Time, Data: []byte("null")}
 	}
 	known, err := a.Books.Known(ctx, s.EventUID)
 	if err != nil {
@@ -259,7 +259,7 @@ func candidates(matched []*subscriptions.Subscription, known map[uuid.UUID]bool,
 }
 
 // refusal judges an event as fan-out would.
-func (a *Auditor) refusal(ctx context.Context, e *fanout.Event, w event.Wire) (*event.Refusal, error) {
+func (a *Auditor) refusal(ctx context.Context, e *event.Event, w event.Wire) (*event.Refusal, error) {
 	if refusal := a.Rules.Admit(w, e); refusal != nil || e.Checked {
 		return refusal, nil
 	}
@@ -267,7 +267,7 @@ func (a *Auditor) refusal(ctx context.Context, e *fanout.Event, w event.Wire) (*
 }
 
 // refan fans an event out that the ledger does not have, as fan-out would: deliver skips deliveries that were made.
-func (a *Auditor) refan(ctx context.Context, e *fanout.Event, w event.Wire) error {
+func (a *Auditor) refan(ctx context.Context, e *event.Event, w event.Wire) error {
 	refusal, err := a.refusal(ctx, e, w)
 	if err != nil {
 		return err
@@ -292,7 +292,7 @@ func (a *Auditor) refan(ctx context.Context, e *fanout.Event, w event.Wire) erro
 }
 
 // receivers sorts subscriptions out that an event goes to.
-func (a *Auditor) receivers(e *fanout.Event, list []*subscriptions.Subscription, revision int64) fanout.Receivers {
+func (a *Auditor) receivers(e *event.Event, list []*subscriptions.Subscription, revision int64) fanout.Receivers {
 	matched := subscriptions.Received{Revision: revision}
 	for _, sub := range list {
 		if key, ok := a.Directory.OrderingKey(e, sub); ok {
@@ -305,7 +305,7 @@ func (a *Auditor) receivers(e *fanout.Event, list []*subscriptions.Subscription,
 }
 
 // send sends missing deliveries; deliver skips those that were made.
-func (a *Auditor) send(ctx context.Context, e *fanout.Event, to fanout.Receivers) error {
+func (a *Auditor) send(ctx context.Context, e *event.Event, to fanout.Receivers) error {
 	if len(to.Targets) > 0 {
 		if err := a.Outbox.Send(ctx, fanout.TasksOf(e, to.Targets, deliver.Task{Revision: to.Revision, Suspect: true, Counted: true})...); err != nil {
 			return err

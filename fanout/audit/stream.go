@@ -17,7 +17,7 @@ import (
 // seen is a message of the stream as an audit sees it, without its bytes.
 type seen struct {
 	wire    event.Wire
-	event   *fanout.Event
+	event   *event.Event
 	refusal *event.Refusal
 }
 
@@ -201,7 +201,7 @@ func (s *streamAudit) refused(ctx context.Context, m seen) (bool, error) {
 }
 
 // repeat reports whether the ledger has another event of the same id near in time.
-func (s *streamAudit) repeat(ctx context.Context, e *fanout.Event) (bool, error) {
+func (s *streamAudit) repeat(ctx context.Context, e *event.Event) (bool, error) {
 	known, err := s.Ledger.Known(ctx, e.AcceptedAt.Add(-fanout.IdempotencyWindow), []event.Key{e.Key()})
 	if err != nil {
 		return false, err

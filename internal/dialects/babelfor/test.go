@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
+	published "github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -44,7 +45,7 @@ func (b *babelfor) test(c *dialects.Call) error {
 		return err
 	}
 	ctx := c.R.Context()
-	result := b.deps.Ingest.Publish(ctx, fanout.Event{
+	result := b.deps.Ingest.Publish(ctx, published.Event{
 		Tenant: s.Tenant, Type: exactType(s), Data: data, Targets: []uuid.UUID{s.ID}, Test: true,
 	})[0]
 	if result.Err != nil {
