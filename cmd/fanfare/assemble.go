@@ -143,6 +143,9 @@ func newSuspects(g ground) suspects {
 // assemble makes the parts of a role; nothing runs yet when it returns. This file is the one place that knows them all.
 func assemble(ctx context.Context, s *settings, r role, g ground) (*assembly, error) {
 	g.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := postgres.Measure(g.db, g.metrics); err != nil {
+		return nil, err
+	}
 	sh, err := share(ctx, s, g)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ type guardedConn struct {
 	pqConn
 	net *boundedConn
 
+	transactions *transactions // of its pool; nil without one
+
 	stale  *staleness // of its pool; nil while it is set up
 	opened time.Time
 	broken bool // the session has answered that it is of no more use
@@ -95,6 +97,9 @@ func (c *guardedConn) ResetSession(ctx context.Context) error {
 func (c *guardedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	defer c.watch(ctx)()
 	tx, err := c.pqConn.BeginTx(ctx, opts)
+	if err == nil && c.transactions != nil {
+		tx = c.transactions.begin(tx)
+	}
 	return tx, c.judge(err)
 }
 

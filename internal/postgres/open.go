@@ -132,6 +132,8 @@ type connector struct {
 	target
 	setup string // sent on each new connection
 	stale staleness
+
+	transactions transactions
 }
 
 // Connect opens one connection whose reads and writes cannot hang.
@@ -140,7 +142,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.stale, conn.opened = &c.stale, time.Now()
+	conn.stale, conn.opened, conn.transactions = &c.stale, time.Now(), &c.transactions
 	if c.setup == "" {
 		return conn, nil
 	}
