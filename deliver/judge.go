@@ -73,6 +73,7 @@ func (w *Worker) judge(f *flight, s *seat, result webhook.Result) *outcome.Recor
 	r := f.record(v.Outcome, v.Reason, v.At)
 	r.Attempts++
 	r.Attempt = made(result, r.Attempts)
+	r.Attempt.Revision = s.sub.Revision
 	w.keepBytes(f, r)
 	if v.Disable {
 		w.goodbye(f, s.sub, result)

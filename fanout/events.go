@@ -27,6 +27,8 @@ type Recorded struct {
 	Matched    int
 	Erased     bool           // its bytes are not in the stream any more, by intent
 	Targeted   sql.Null[bool] // see Event.targeted; null in rows of former versions
+	// Revision is that of the subscriptions that it was matched against; 0 in rows of former versions.
+	Revision int64
 }
 
 // filter selects the rows of a list; zero fields do not bind.
@@ -82,13 +84,13 @@ func (f filter) where(key, at string) (clause string, args []any) {
 }
 
 // RecordedColumns are the columns of the table events that ScanRecorded reads.
-const RecordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted"
+const RecordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted, coalesce(revision, 0) AS revision"
 
 // ScanRecorded reads RecordedColumns of a row.
 func ScanRecorded(row interface{ Scan(...any) error }) (Recorded, error) {
 	var r Recorded
 	var seq int64
-	err := row.Scan(&r.UID, &r.Tenant, &r.ID, &r.Type, &r.Time, &r.AcceptedAt, &seq, &r.Matched, &r.Erased, &r.Targeted)
+	err := row.Scan(&r.UID, &r.Tenant, &r.ID, &r.Type, &r.Time, &r.AcceptedAt, &seq, &r.Matched, &r.Erased, &r.Targeted, &r.Revision)
 	r.Seq, r.Time, r.AcceptedAt = uint64(seq), r.Time.UTC(), r.AcceptedAt.UTC()
 	return r, err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -33,9 +32,18 @@ type explainJSON struct {
 
 type explanationJSON struct {
 	SubscriptionID uuid.UUID            `json:"subscription_id"`
-	Matched        bool                 `json:"matched" doc:"Whether the event matches the subscription as it is now, and that was there"`
-	Steps          []subscriptions.Step `json:"steps" doc:"Each step of matching with its verdict"`
+	Matched        bool                 `json:"matched" doc:"Whether the event matched the subscription as it was defined then"`
+	Steps          []subscriptions.Step `json:"steps" doc:"Each step of matching with its verdict, by the definition of then"`
+	Then           judgedJSON           `json:"then" doc:"By the definition that the event was matched against"`
+	Now            judgedJSON           `json:"now" doc:"By the definition of today"`
 	Delivery       json.RawMessage      `json:"delivery" doc:"The delivery with its attempts, or null"`
+}
+
+// judgedJSON is an event judged by one definition of a subscription.
+type judgedJSON struct {
+	Revision *int64               `json:"revision" doc:"The revision of the subscription; null where it did not exist, and where it is older than the history of changes" example:"42"`
+	Matched  bool                 `json:"matched"`
+	Steps    []subscriptions.Step `json:"steps" nullable:"false"`
 }
 
 // explain says of an event why it goes to a subscription, or does not.
@@ -60,12 +68,16 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 		return nil, err
 	}
 	out := &explainOutput{Body: explainJSON{Event: row.json(), Results: []explanationJSON{}}}
+	past := &past{Routes: r, row: row, event: e, view: viewOf(ctx)}
 	for _, id := range ids {
-		x := explanationJSON{SubscriptionID: id, Delivery: json.RawMessage("null")}
-		x.Matched, x.Steps = r.steps(row, e, id, viewOf(ctx))
-		if gone {
-			x.Matched = withoutData(x.Steps)
+		x := explanationJSON{SubscriptionID: id, Delivery: json.RawMessage("null"), Now: r.now(e, id, past.view)}
+		if x.Then, err = past.judge(ctx, id); err != nil {
+			return nil, err
 		}
+		if gone {
+			x.Then.Matched, x.Now.Matched = withoutData(x.Then.Steps), withoutData(x.Now.Steps)
+		}
+		x.Matched, x.Steps = x.Then.Matched, x.Then.Steps
 		delivery, err := r.Deliveries.DescribeLast(ctx, row.UID, id)
 		if err != nil {
 			return nil, err
@@ -85,40 +97,6 @@ func viewOf(ctx context.Context) subscriptions.View {
 		return subscriptions.View{Scopes: []string{subscriptions.AllScopes}, Data: true}
 	}
 	return subscriptions.View{Scopes: caller.Scopes, Data: caller.Has("events:read")}
-}
-
-// steps takes the event through the matching. What is known of the subscription's past is said of its status.
-func (r Routes) steps(row Recorded, e *event.Event, id uuid.UUID, view subscriptions.View) (matched bool, steps []subscriptions.Step) {
-	matched, steps, ok := r.Directory.Explain(e, id, view)
-	if !ok {
-		return false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: "the subscription was deleted since"}}
-	}
-	sub, ok := r.Directory.Get(id)
-	if !ok {
-		return matched, steps
-	}
-	for i := range steps {
-		if steps[i].Step != "status" {
-			continue
-		}
-		switch {
-		case sub.CreatedAt.After(row.AcceptedAt):
-			matched = false
-			steps[i].Verdict = subscriptions.Fail
-			steps[i].Detail = "the subscription was created after the event, at " + sub.CreatedAt.UTC().Format(time.RFC3339)
-			skip(steps[i+1:])
-		case sub.UpdatedAt.After(row.AcceptedAt):
-			steps[i].Detail += "; the subscription was changed after the event, at " + sub.UpdatedAt.UTC().Format(time.RFC3339)
-		}
-	}
-	return matched, steps
-}
-
-// skip takes back the steps after one that failed.
-func skip(steps []subscriptions.Step) {
-	for i := range steps {
-		steps[i].Verdict, steps[i].Detail = subscriptions.Skipped, "a step before it failed"
-	}
 }
 
 // withoutData takes back what cannot be told of an event whose data is gone, and reports whether the rest passes.

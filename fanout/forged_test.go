@@ -150,7 +150,7 @@ func TestTwoEventsOfOneIDAndMillisecond(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Ledger.Record(t.Context(), other("acme", "e", stored.AcceptedAt, seq), 0); err != nil {
+		if err := h.Ledger.Record(t.Context(), other("acme", "e", stored.AcceptedAt, seq), 0, 0); err != nil {
 			t.Fatal(err)
 		}
 		h.Run()
@@ -168,7 +168,7 @@ func TestTwoEventsOfOneIDAndMillisecond(t *testing.T) {
 			if e.ID != "e" {
 				return nil
 			}
-			return h.Ledger.Record(t.Context(), other(e.Tenant, e.ID, e.AcceptedAt, e.Seq), 0)
+			return h.Ledger.Record(t.Context(), other(e.Tenant, e.ID, e.AcceptedAt, e.Seq), 0, 0)
 		})
 		h.Run()
 		seq := h.Publish("events.acme.order", `{}`, "Fanfare-Id", "e")

@@ -39,7 +39,9 @@ type row struct {
 	event   *event.Event
 	uid     uuid.UUID
 	matched int
-	err     error // of this row alone
+	// revision is that of the subscriptions that the event was matched against.
+	revision int64
+	err      error // of this row alone
 }
 
 // lookup asks whether the ledger has an event.
@@ -87,10 +89,10 @@ func NewLedger(db *sql.DB) *Ledger {
 // SealWith has quarantined messages sealed with the keys of their tenants. It is called before the Ledger is used.
 func (l *Ledger) SealWith(keys *tenantkeys.Keys) { l.keys = keys }
 
-// Record writes that an event was fanned out, with the number of subscriptions that matched. It may be repeated. It fails
-// with errOther where another event is in its place.
-func (l *Ledger) Record(ctx context.Context, e *event.Event, matched int) error {
-	r := &row{event: e, uid: e.UID, matched: matched}
+// Record writes that an event was fanned out, with the number of subscriptions that matched and the revision that it was matched
+// against. It may be repeated. It fails with errOther where another event is in its place.
+func (l *Ledger) Record(ctx context.Context, e *event.Event, matched int, revision int64) error {
+	r := &row{event: e, uid: e.UID, matched: matched, revision: revision}
 	if err := l.rows.Do(ctx, r); err != nil {
 		return fmt.Errorf("record event %s: %w", e.ID, err)
 	}

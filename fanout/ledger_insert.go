@@ -16,9 +16,9 @@ import (
 
 // insertEvents unnests in the select list, where arrays are read in place; in FROM, each would first be copied into a table.
 const insertEvents = `
-INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash, targeted)
+INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash, targeted, revision)
 SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::timestamptz[]),
-    unnest($6::timestamptz[]), unnest($7::bigint[]), unnest($8::integer[]), unnest($9::bytea[]), unnest($10::boolean[])`
+    unnest($6::timestamptz[]), unnest($7::bigint[]), unnest($8::integer[]), unnest($9::bytea[]), unnest($10::boolean[]), unnest($11::bigint[])`
 
 // inserts are the statements that write events. Rows come again after a crash, then many in a row, and hardly ever
 // otherwise: bearing them costs every row a second look at the key. So a group is inserted as if it was all new, unless the
@@ -105,7 +105,7 @@ INSERT INTO event_refs (uid, ref) SELECT * FROM unnest($1::uuid[], $2::uuid[]) O
 }
 
 func eventColumns(rows []*row) []postgres.Column {
-	c := postgres.Columns(10, len(rows))
+	c := postgres.Columns(11, len(rows))
 	for _, r := range rows {
 		e := r.event
 		hash := e.Hash()
@@ -121,6 +121,7 @@ func eventColumns(rows []*row) []postgres.Column {
 		c[7].Int32(r.matched)
 		c[8].Bytes(hash[:])
 		c[9].Bool(e.Targeted())
+		c[10].Int64(r.revision)
 	}
 	return c
 }

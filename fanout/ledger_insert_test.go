@@ -22,7 +22,7 @@ func TestEventsAreRecordedOnce(t *testing.T) {
 				ID: fmt.Sprint("e", n), Tenant: "acme", Type: "größe.geändert", Time: at, AcceptedAt: at, Seq: uint64(n), Data: []byte(`{}`),
 				UID: event.UID("acme", fmt.Sprint("e", n), at),
 			}
-			if err := ledger.Record(t.Context(), e, 3); err != nil {
+			if err := ledger.Record(t.Context(), e, 3, 1); err != nil {
 				t.Errorf("event %d: %v", n, err)
 			}
 		}

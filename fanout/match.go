@@ -69,7 +69,7 @@ func (j *job) run() (*event.Refusal, error) {
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
 	err := j.persist(j.patience, func(ctx context.Context) error {
-		return j.ledger.Record(ctx, j.event, to.Count())
+		return j.ledger.Record(ctx, j.event, to.Count(), to.Revision)
 	})
 	if errors.Is(err, errOther) {
 		return refuseID(), nil

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -44,6 +45,7 @@ type Routes struct {
 	Bytes      Bytes
 	Deliveries Deliveries
 	Directory  *subscriptions.Directory
+	Changes    *changes.Log     // the history of subscriptions and event types
 	Quotas     *quota.Quotas    // nil bounds nothing
 	Now        func() time.Time // nil means time.Now
 

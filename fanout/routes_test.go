@@ -20,6 +20,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/quota"
 )
@@ -93,7 +94,7 @@ func serveWith(h *fanouttest.House, f *fates, quotas *quota.Quotas) (ask func(ke
 	h.T.Helper()
 	mux := http.NewServeMux()
 	a := api.New(mux, api.Config{Title: "Fanfare", Version: "1"}, callers)
-	fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: f, Deliveries: f, Directory: h.Directory, Quotas: quotas}.Register(a)
+	fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: f, Deliveries: f, Directory: h.Directory, Changes: changes.NewLog(h.DB), Quotas: quotas}.Register(a)
 	return func(key, method, path, body string, status int) map[string]any {
 		h.T.Helper()
 		req := httptest.NewRequestWithContext(h.T.Context(), method, path, strings.NewReader(body))
@@ -295,14 +296,36 @@ func TestAnEventIsExplained(t *testing.T) {
 		}
 	}
 	late := h.Subscribe("acme", "order.*")
-	if got := result("?subscription=" + late.ID.String()); got["matched"] != false ||
-		!strings.Contains(got["steps"].([]any)[1].(map[string]any)["detail"].(string), "created after the event") {
+	if got := result("?subscription=" + late.ID.String()); got["matched"] != false || got["now"].(map[string]any)["matched"] != true ||
+		len(got["steps"].([]any)) != 1 || got["then"].(map[string]any)["revision"] != nil ||
+		!strings.Contains(got["steps"].([]any)[0].(map[string]any)["detail"].(string), "created after the event") {
 		t.Errorf("a subscription that was made later is explained as %v", got)
+	}
+	// Changes since: by the definition of then it matched.
+	changed, err := h.Store.Get(t.Context(), "acme", hit.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed.EventTypes, changed.Scopes = []string{"invoice.*"}, nil
+	if err := h.Store.Update(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	h.Declare("acme", "order.created", "", false)
+	if _, err := h.Store.Disable(t.Context(), hit.ID, changed.Revision, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	got = result("?subscription=" + hit.ID.String())
+	then, now := got["then"].(map[string]any), got["now"].(map[string]any)
+	if got["matched"] != true || then["matched"] != true || then["revision"] != float64(hit.Revision) ||
+		now["matched"] != false || now["revision"].(float64) <= float64(changed.Revision) ||
+		now["steps"].([]any)[1].(map[string]any)["detail"] != "disabled: gone" {
+		t.Errorf("a subscription that was changed since is explained as %v", got)
 	}
 	if err := h.Store.Delete(t.Context(), "acme", hit.ID); err != nil {
 		t.Fatal(err)
 	}
-	if got := result("?subscription=" + hit.ID.String()); got["matched"] != false || got["delivery"] == nil || len(got["steps"].([]any)) != 1 {
+	if got := result("?subscription=" + hit.ID.String()); got["matched"] != true || got["delivery"] == nil || len(got["steps"].([]any)) != 8 ||
+		got["now"].(map[string]any)["matched"] != false || len(got["now"].(map[string]any)["steps"].([]any)) != 1 {
 		t.Errorf("a subscription that is gone is explained as %v", got)
 	}
 	ask("acme", "GET", "/v1/events/e1/explain?subscription="+foreign.ID.String(), "", 404)

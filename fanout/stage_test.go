@@ -221,7 +221,7 @@ func TestAnIDIsFreeAgainAfterItsWindow(t *testing.T) {
 	for id, ago := range map[string]time.Duration{"old": fanout.IdempotencyWindow + time.Minute, "young": fanout.IdempotencyWindow - time.Minute} {
 		e := event.Event{ID: id, Tenant: "acme", Type: "order", Time: time.Now(), AcceptedAt: time.Now().Add(-ago), Data: []byte(`{}`)}
 		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-		if err := h.Ledger.Record(t.Context(), &e, 0); err != nil {
+		if err := h.Ledger.Record(t.Context(), &e, 0, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -344,7 +344,7 @@ func recordLast(h *fanouttest.House, id string) {
 		h.T.Errorf("the last event is %v (%v), want %s", e, err, id)
 		return
 	}
-	if err := h.Ledger.Record(h.T.Context(), e, 1); err != nil {
+	if err := h.Ledger.Record(h.T.Context(), e, 1, 0); err != nil {
 		h.T.Error(err)
 	}
 }

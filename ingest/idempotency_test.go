@@ -132,7 +132,7 @@ func TestTheLedgerKnowsWhatTheStreamForgot(t *testing.T) {
 	h.forget()
 	e := event.Event{ID: "e", Tenant: "acme", Type: "a", Data: []byte("1"), Time: time.Now(), AcceptedAt: time.Now()}
 	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-	if err := h.ledger.Record(t.Context(), &e, 0); err != nil {
+	if err := h.ledger.Record(t.Context(), &e, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	if r := h.post("acme", "/v1/events", `{"type":"a","data":1,"id":"e"}`).result(t); !r.Duplicate {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/changes"
 )
 
 // callers knows keys by their name.
@@ -31,7 +32,7 @@ func (c callers) Authenticate(_ context.Context, credential string) (api.Caller,
 
 var someCallers = callers{
 	"admin":  {Admin: true},
-	"acme":   {Tenant: "acme", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read"}},
+	"acme":   {Tenant: "acme", KeyID: "1", Name: "A", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read"}},
 	"viewer": {Tenant: "acme", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read", "view:purchases"}},
 	"reader": {Tenant: "acme", Scopes: []string{"subscriptions:read"}},
 	"globex": {Tenant: "globex", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read"}},
@@ -50,6 +51,7 @@ func serve(t testing.TB) *site {
 	mux := http.NewServeMux()
 	s.api = api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("key")}, someCallers)
 	Routes(s.api, s.store)
+	changes.Routes(s.api, changes.NewLog(s.db))
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s

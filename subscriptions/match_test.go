@@ -141,7 +141,7 @@ func TestMatchAgreesWithAScan(t *testing.T) {
 			return rapid.SampledFrom(ids).Draw(t, "id")
 		}
 		if rapid.Bool().Draw(t, "scoped types") {
-			d.known.applyTypes(&changes{types: []*EventType{
+			d.known.applyTypes(&delta{types: []*EventType{
 				{Tenant: "", Name: "a.b", Scopes: []string{"view:a"}}, {Tenant: "acme", Name: "a.b", Scopes: []string{"view:a", "view:b"}},
 				{Tenant: "globex", Name: "b", Scopes: []string{"view:b"}},
 			}})
@@ -233,7 +233,7 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 	s := example(t)
 	s.ID, s.Status = uuid.Must(uuid.NewV7()), Paused
 	d.known.apply(rowOf(s))
-	d.known.applyTypes(&changes{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
+	d.known.applyTypes(&delta{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
 	explain := func(change func(*event.Event)) string {
 		e := orderEvent()
 		change(e)
@@ -297,7 +297,7 @@ func TestExplainShowsEachReaderWhatItMaySee(t *testing.T) {
 	s.ID, s.Status, s.ResourceID, s.Changed, s.Scopes = uuid.Must(uuid.NewV7()), Active, "", nil, []string{AllScopes}
 	s.EventTypes, s.Filter = []string{"*"}, `event.data.card != "zzz"`
 	d.known.apply(rowOf(s))
-	d.known.applyTypes(&changes{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
+	d.known.applyTypes(&delta{types: []*EventType{{Name: "order.secret", Scopes: []string{"view:secrets"}}}})
 	for _, tt := range []struct {
 		eventType, card string
 		view            View

@@ -99,7 +99,7 @@ func (d *Directory) load(ctx context.Context, value int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	k.applyTypes(&changes{types: types})
+	k.applyTypes(&delta{types: types})
 	changed, err := readChanges(ctx, d.db, value, take)
 	if err != nil {
 		return 0, err
@@ -136,7 +136,7 @@ func (k *known) apply(r *row) {
 }
 
 // applyTypes takes over event types, and with them the revision that is known from now on.
-func (k *known) applyTypes(c *changes) {
+func (k *known) applyTypes(c *delta) {
 	for _, t := range c.types {
 		if t.Deleted {
 			delete(k.types, typeKey{t.Tenant, t.Name})

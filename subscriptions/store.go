@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/seal"
@@ -67,11 +68,14 @@ func (s *Store) Create(ctx context.Context, sub *Subscription) error {
 
 // insert writes a new subscription, if its tenant may have it.
 func (s *Store) insert(ctx context.Context, tx *sql.Tx, sub *Subscription, args []any) error {
-	if err := s.room(ctx, tx, sub.Tenant, args[len(args)-1].(int64)); err != nil {
+	if err := s.room(ctx, tx, sub.Tenant, args[sizeArg].(int64)); err != nil {
 		return err
 	}
 	return tx.QueryRowContext(ctx, insertSubscription, args...).Scan(&sub.Number, &sub.Revision)
 }
+
+// sizeArg is the place of a new subscription's size among the arguments of insertSubscription.
+const sizeArg = 27
 
 // birthArgs judges a new subscription, fills in what it left open and returns the arguments of insertSubscription.
 func (s *Store) birthArgs(ctx context.Context, sub *Subscription) ([]any, error) {
@@ -85,7 +89,11 @@ func (s *Store) birthArgs(ctx context.Context, sub *Subscription) ([]any, error)
 	if err != nil {
 		return nil, err
 	}
-	return append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size(sealed)+int64(len(sealed))), nil
+	change, err := changeOf(nil, sub, changes.Create).Args(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(writtenArgs(sub, sealed), sub.Dialect, sub.CreatedAt, sub.size(sealed)+int64(len(sealed))), change...), nil
 }
 
 // prepare judges a new subscription and fills in what it left open.
@@ -147,7 +155,10 @@ func (s *Store) open(r *row) (*Subscription, error) {
 // Update saves a subscription that was read before; its Revision must still be the current one, else the error
 // is ErrChanged. Tenant, Dialect, Number and CreatedAt stay what they are. Scopes that newly added event types
 // demand must be among sub.Scopes. Secrets that could not be opened stay as they are.
-func (s *Store) Update(ctx context.Context, sub *Subscription) error {
+func (s *Store) Update(ctx context.Context, sub *Subscription) error { return s.update(ctx, sub, "") }
+
+// update saves a subscription; its history names the action, which follows from the fields if it is empty.
+func (s *Store) update(ctx context.Context, sub *Subscription, action string) error {
 	sub.fill()
 	if err := s.validate(sub); err != nil {
 		return err
@@ -176,7 +187,11 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 	}
 	sub.UpdatedAt = s.now()
 	size := sub.size(sealed)
-	args := append(writtenArgs(sub, sealed), sub.Revision, size)
+	change, err := changeOf(before, sub, action).Args(ctx)
+	if err != nil {
+		return err
+	}
+	args := append(append(writtenArgs(sub, sealed), sub.Revision, size), change...)
 	err = s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.grow(ctx, tx, sub, size+int64(len(sealed))); err != nil {
 			return err
@@ -195,8 +210,26 @@ func (s *Store) Update(ctx context.Context, sub *Subscription) error {
 // Delete removes a subscription; what remains is a tombstone without its contents, by which every Directory
 // learns of it. Deleting a missing subscription is ErrNotFound and changes nothing.
 func (s *Store) Delete(ctx context.Context, tenant string, id uuid.UUID) error {
-	return s.touch(ctx, `UPDATE subscriptions SET `+wiped+` FROM r
-WHERE id = $2 AND ($3 = '' OR tenant = $3) AND NOT deleted`, id, tenant)
+	return s.again(ctx, tenant, id, func(sub *Subscription) error {
+		return s.touch(ctx, changeOf(sub, nil, changes.Delete), `UPDATE subscriptions SET `+wiped+` FROM r
+WHERE id = $2 AND subscriptions.revision = $3 AND NOT deleted`, id, sub.Revision)
+	})
+}
+
+// again reads a subscription and changes it, and does so again if it was changed in between.
+func (s *Store) again(ctx context.Context, tenant string, id uuid.UUID, change func(*Subscription) error) error {
+	for try := 1; ; try++ {
+		sub, err := s.Get(ctx, tenant, id)
+		if err != nil {
+			return err
+		}
+		if err = change(sub); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if try == patchTries {
+			return ErrChanged
+		}
+	}
 }
 
 // wiped are the columns set on deletion; $1 is now.
@@ -204,15 +237,18 @@ const wiped = `deleted = true, name = '', description = '', url = '', filter = '
 	secrets = '', settings = '{}', resource_id = '', changed = '{}', event_types = '{}', scopes = '{}',
 	updated_at = $1, revision = r.value`
 
-// touch runs an UPDATE that must change one row; its first argument is now.
-func (s *Store) touch(ctx context.Context, update string, args ...any) error {
-	result, err := s.db.ExecContext(ctx, nextRevision+update, append([]any{s.now()}, args...)...)
+// touch runs an UPDATE that must change one row, and records the change. The first argument is now.
+func (s *Store) touch(ctx context.Context, c *changes.Change, update string, args ...any) error {
+	c.At = s.now()
+	recorded, err := c.Args(ctx)
 	if err != nil {
-		return fmt.Errorf("change subscription: %w", err)
+		return err
 	}
-	n, err := result.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("change subscription: %w", err)
+	args = append([]any{c.At}, args...)
+	statement := nextRevision + `, u AS (` + update + ` RETURNING r.value AS revision), c AS (` + changes.Insert(len(args)+1, "") + `) SELECT count(*) FROM u`
+	var n int
+	if err := s.db.QueryRowContext(ctx, statement, append(args, recorded...)...).Scan(&n); err != nil {
+		return fmt.Errorf("change %s: %w", c.Resource, err)
 	}
 	if n == 0 {
 		return ErrNotFound

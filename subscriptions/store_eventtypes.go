@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
 )
 
 // wipedType are the columns set on an event type's deletion; $1 is now.
@@ -25,17 +27,21 @@ func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
 	}
 	t.CreatedAt = s.now()
 	t.UpdatedAt = t.CreatedAt
+	change, err := typeChangeOf(nil, t, changes.Create).Args(ctx)
+	if err != nil {
+		return err
+	}
 	// What was deleted may come back; its tombstone is the row.
-	err := s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.roomForType(ctx, tx, t.Tenant); err != nil {
 			return err
 		}
-		return tx.QueryRowContext(ctx, nextRevision+`
+		return tx.QueryRowContext(ctx, nextRevision+`, u AS (
 INSERT INTO event_types AS e (tenant, name, description, schema, sample, scopes, archived, created_at, updated_at, revision)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, r.value FROM r
 ON CONFLICT (tenant, name) DO UPDATE SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7,
 	created_at = $8, updated_at = $8, deleted = false, revision = excluded.revision WHERE e.deleted
-RETURNING revision`, t.args()...).Scan(&t.Revision)
+RETURNING revision), c AS (`+changes.Insert(9, "")+`) SELECT revision FROM u`, append(t.args(), change...)...).Scan(&t.Revision)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrExists
@@ -149,11 +155,22 @@ func (s *Store) UpdateEventType(ctx context.Context, t *EventType) error {
 	if err := t.validate(ctx); err != nil {
 		return err
 	}
+	before, err := s.GetEventType(ctx, t.Tenant, t.Name)
+	if err != nil {
+		return err
+	}
+	if before.Revision != t.Revision {
+		return ErrChanged
+	}
 	t.UpdatedAt = s.now()
-	err := s.db.QueryRowContext(ctx, nextRevision+`
+	change, err := typeChangeOf(before, t, changes.Update).Args(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.db.QueryRowContext(ctx, nextRevision+`, u AS (
 UPDATE event_types SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7, updated_at = $8, revision = r.value
-FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $9 AND NOT deleted RETURNING event_types.revision`,
-		append(t.args(), t.Revision)...).Scan(&t.Revision)
+FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $9 AND NOT deleted RETURNING event_types.revision), c AS (`+changes.Insert(10, "")+`) SELECT revision FROM u`,
+		append(append(t.args(), t.Revision), change...)...).Scan(&t.Revision)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrChanged
 	}
@@ -165,7 +182,12 @@ FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $9 AND NOT del
 
 // DeleteEventType removes an event type of exactly this tenant, or with an empty tenant the one that is every tenant's.
 func (s *Store) DeleteEventType(ctx context.Context, tenant, name string) error {
-	return s.touch(ctx, `UPDATE event_types SET `+wipedType+` FROM r WHERE tenant = $2 AND name = $3 AND NOT deleted`, tenant, name)
+	before, err := s.GetEventType(ctx, tenant, name)
+	if err != nil {
+		return err
+	}
+	return s.touch(ctx, typeChangeOf(before, nil, changes.Delete), `UPDATE event_types SET `+wipedType+` FROM r
+WHERE tenant = $2 AND name = $3 AND NOT deleted`, tenant, name)
 }
 
 // validate judges an event type; its error is an *Invalid.

@@ -67,20 +67,20 @@ func readRows(ctx context.Context, q querier, take func(*row) error, where strin
 	return nil
 }
 
-// changes are the event types that changed up to a revision.
-type changes struct {
+// delta is the event types that changed up to a revision.
+type delta struct {
 	revision, horizon int64
 	types             []*EventType
 }
 
 // readChanges reads what changed after a revision, all as of one moment; rows go to take.
-func readChanges(ctx context.Context, db *sql.DB, after int64, take func(*row) error) (*changes, error) {
+func readChanges(ctx context.Context, db *sql.DB, after int64, take func(*row) error) (*delta, error) {
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("begin to read changes: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // it only reads
-	c := &changes{}
+	c := &delta{}
 	if c.revision, c.horizon, err = readRevision(ctx, tx); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
 )
 
 // Manual is the disabled_reason of a subscription that somebody disabled.
@@ -21,20 +23,25 @@ func (s *Store) Resume(ctx context.Context, tenant string, id uuid.UUID) (*Subsc
 	return s.switchTo(ctx, tenant, id, Active)
 }
 
-// switchTo pauses or resumes. Between reading and writing somebody may disable the subscription: the
-// statement looks again.
+// switchTo pauses or resumes. The statement changes nothing if the subscription was changed since it was read.
 func (s *Store) switchTo(ctx context.Context, tenant string, id uuid.UUID, to Status) (*Subscription, error) {
-	sub, err := s.Get(ctx, tenant, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case sub.Status == Disabled:
-		return nil, ErrDisabled
-	case sub.Status == to:
-		return sub, nil
+	action := changes.Resume
+	if to == Paused {
+		action = changes.Pause
 	}
-	if err := s.touch(ctx, `UPDATE subscriptions SET status = $2, updated_at = $1, revision = r.value FROM r
-WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, string(to), id); err != nil {
+	err := s.again(ctx, tenant, id, func(sub *Subscription) error {
+		switch sub.Status {
+		case Disabled:
+			return ErrDisabled
+		case to:
+			return nil
+		}
+		after := *sub
+		after.Status = to
+		return s.touch(ctx, changeOf(sub, &after, action), `UPDATE subscriptions SET status = $2, updated_at = $1, revision = r.value FROM r
+WHERE id = $3 AND subscriptions.revision = $4 AND status <> 'disabled' AND NOT deleted`, string(to), id, sub.Revision)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return s.Get(ctx, tenant, id)
@@ -44,7 +51,17 @@ WHERE id = $3 AND status <> 'disabled' AND NOT deleted`, string(to), id); err !=
 // One that was changed since, by anybody, stays as it is: the reason may be a fault that the change has mended. Its
 // callers are the stages, so the tenant does not matter.
 func (s *Store) Disable(ctx context.Context, id uuid.UUID, revision int64, reason string) (bool, error) {
-	err := s.touch(ctx, `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2, updated_at = $1, revision = r.value
+	sub, err := s.Get(ctx, "", id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	after := *sub
+	after.Status, after.DisabledReason = Disabled, reason
+	err = s.touch(changes.By(ctx, reason), changeOf(sub, &after, changes.Disable), `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2,
+updated_at = $1, revision = r.value
 FROM r WHERE id = $3 AND subscriptions.revision = $4 AND status <> 'disabled' AND NOT deleted`, reason, id, revision)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -59,7 +76,7 @@ func (s *Store) Enable(ctx context.Context, tenant string, id uuid.UUID) (*Subsc
 		return sub, err
 	}
 	sub.Status, sub.DisabledReason = Active, ""
-	return sub, s.Update(ctx, sub)
+	return sub, s.update(ctx, sub, changes.Enable)
 }
 
 // Rotate puts a new secret in front of the others; a zero fresh one is generated. The one before it signs as
@@ -75,7 +92,7 @@ func (s *Store) Rotate(ctx context.Context, sub *Subscription, fresh Secret, ove
 	// A new secret also mends one that could not be opened. Auth and certificate are then lost, and must be given again.
 	before, broken := sub.Secrets, sub.Err
 	sub.Secrets, sub.Err = secrets, nil
-	if err = s.Update(ctx, sub); err != nil {
+	if err = s.update(ctx, sub, changes.RotateSecret); err != nil {
 		sub.Secrets, sub.Err = before, broken
 	}
 	return err

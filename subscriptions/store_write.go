@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
 )
 
 // written are the columns that Create and Update both write, writtenValues their places after id and tenant.
@@ -16,14 +18,17 @@ const (
 	updatedValues = `$3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, coalesce($18, secrets), $19, $20, $21, $22, $23, $24`
 )
 
-const insertSubscription = nextRevision + `INSERT INTO subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, bytes, revision)
-SELECT $1, $2, ` + writtenValues + `, $25, $26, $27, $28, r.value FROM r RETURNING number, revision`
+// insertSubscription and updateSubscription take the arguments of a change after their own.
+var insertSubscription = nextRevision + `, u AS (INSERT INTO subscriptions (id, tenant, ` + written + `, settings, dialect, created_at, bytes, revision)
+SELECT $1, $2, ` + writtenValues + `, $25, $26, $27, $28, r.value FROM r RETURNING number, revision),
+c AS (` + changes.Insert(29, "jsonb_build_object('number', u.number)") + `) SELECT number, revision FROM u`
 
 // Settings are merged, so that those of another version of Fanfare stay. What is left out where there is none goes first.
-const updateSubscription = nextRevision + `UPDATE subscriptions
+var updateSubscription = nextRevision + `, u AS (UPDATE subscriptions
 SET (` + written + `, settings, bytes, revision) = (` + updatedValues + `, subscriptions.settings - 'ordering' - 'content_type' || $25,
 	$27 + octet_length(coalesce($18, secrets)), r.value) FROM r
-WHERE id = $1 AND tenant = $2 AND subscriptions.revision = $26 AND NOT deleted RETURNING subscriptions.revision`
+WHERE id = $1 AND tenant = $2 AND subscriptions.revision = $26 AND NOT deleted RETURNING subscriptions.revision),
+c AS (` + changes.Insert(28, "") + `) SELECT revision FROM u`
 
 // writtenArgs are the arguments of both statements, up to settings. A nil sealed leaves the sealed values as they are.
 func writtenArgs(s *Subscription, sealed []byte) []any {

@@ -50,7 +50,7 @@ func (m *apiMetrics) around(next http.Handler) http.Handler {
 			if route == "" || route == "/" {
 				route = noRoute
 			}
-			if changes(r.Method, route) && answer.status/100 == 2 {
+			if isChange(r.Method, route) && answer.status/100 == 2 {
 				m.log.Info("changed over the API", "route", route, "path", r.URL.Path, "status", answer.status)
 			}
 			m.requests.WithLabelValues(route, strconv.Itoa(answer.status/100)+"xx").Inc()
@@ -62,9 +62,9 @@ func (m *apiMetrics) around(next http.Handler) http.Handler {
 	})
 }
 
-// changes says whether a route changes something that a person may ask about later: subscriptions, keys, tenants, replays. What a
+// isChange says whether a route changes something that a person may ask about later: subscriptions, keys, tenants, replays. What a
 // publisher or a receiver does all day is not among them.
-func changes(method, route string) bool {
+func isChange(method, route string) bool {
 	if method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions || route == noRoute {
 		return false
 	}

@@ -19,7 +19,7 @@ const module = "github.com/fanfarehq/fanfare/"
 
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
-	"internal/api", "internal/cbor", "internal/crashpoint", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
+	"internal/api", "internal/cbor", "internal/changes", "internal/crashpoint", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
 	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/telemetry", "internal/tenantkeys", "internal/trouble",
 }
 
@@ -44,16 +44,17 @@ func arrows() map[string][]string {
 		"deliver/throttle":  {"internal/group", "internal/postgres", "subscriptions"},
 		"subscriptions": {
 			"subscriptions/filter",
-			"internal/api", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal",
+			"internal/api", "internal/changes", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal",
 		},
 		"subscriptions/filter": {"internal/event"},
 
 		"internal/attack":     {}, // tests alone, which run the binary
-		"internal/access":     {"internal/api", "internal/egress", "internal/group", "internal/postgres", "internal/quota", "internal/survive"},
+		"internal/access":     {"internal/api", "internal/changes", "internal/egress", "internal/group", "internal/postgres", "internal/quota", "internal/survive"},
 		"internal/chaos":      {"internal/crashpoint"}, // tests alone, which run the binary
 		"internal/api":        {},
 		"internal/egress":     {},
 		"internal/cbor":       {},
+		"internal/changes":    {"internal/api", "internal/postgres"},
 		"internal/crashpoint": {},
 		"internal/event":      {"internal/cbor", "internal/tenantkeys"},
 		"internal/embedded":   {},

@@ -21,6 +21,7 @@ import (
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/embedded"
@@ -271,7 +272,7 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	subscriptions.Routes(routes, sh.store)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.db), Directory: sh.directory,
-		Quotas: sh.quotas,
+		Changes: changes.NewLog(sh.db), Quotas: sh.quotas,
 	}.Register(routes)
 	history.Routes(routes, history.RoutesDeps{DB: sh.db, Events: sh.events})
 	a.operations(sh, keys, routes)

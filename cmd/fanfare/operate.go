@@ -18,6 +18,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout/audit"
 	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/running"
 )
@@ -43,7 +44,8 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	})
 	eraser.Register(to)
 	// Its subscriptions first, so that nothing new is made.
-	keys.OnErase(sh.store, eraser, sh.keys)
+	keys.OnErase(sh.store, eraser, sh.keys, changes.NewLog(sh.db))
+	changes.Routes(to, changes.NewLog(sh.db))
 	tail := history.NewTail(sh.js, sh.log)
 	tail.Limit(sh.quotas)
 	tail.SealWith(sh.keys)
@@ -84,7 +86,8 @@ func (sh *shared) sweep(ctx context.Context) error {
 		Name: "tombstones", Every: time.Hour,
 		Do: func(ctx context.Context, _ time.Time) (time.Time, error) {
 			_, err := sh.store.Sweep(ctx, tombstoneAge)
-			return time.Now(), err
+			// As long as deliveries, which refer to them.
+			return time.Now(), errors.Join(err, changes.NewLog(sh.db).Sweep(ctx, sh.s.retain.Deliveries))
 		},
 	})
 }

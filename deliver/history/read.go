@@ -148,15 +148,15 @@ type attemptEntry struct {
 func (l *Reader) Attempts(ctx context.Context, tenant string, id uuid.UUID) ([]attemptEntry, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT number, started_at, duration_us, status, error, response, reason,
-    CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END
+    CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END, coalesce(subscription_revision, 0)
 FROM attempts WHERE delivery_id = $1
 UNION ALL
-SELECT attempts, started_at, duration_us, status, error, response, reason, state FROM deliveries
+SELECT attempts, started_at, duration_us, status, error, response, reason, state, coalesce(subscription_revision, 0) FROM deliveries
 WHERE id = $1 AND started_at IS NOT NULL
 ORDER BY 1`, id)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (attemptEntry, error) {
 		var a attemptEntry
-		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome); err != nil {
+		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome, &a.Revision); err != nil {
 			return a, err
 		}
 		if err := a.Open(ctx, l.keys, tenant, id); err != nil {

@@ -121,6 +121,7 @@ type deliveryJSON struct {
 	NextAttemptAt    *time.Time `json:"next_attempt_at" doc:"the same as due_at"`
 	SubscriptionName string     `json:"subscription_name"`
 	URLHost          string     `json:"url_host" doc:"the host of the subscription's URL, with its port where that is not the scheme's own"`
+	Revision         *int64     `json:"subscription_revision" doc:"the revision of the subscription that the last attempt was sent by; null before the first"`
 	ResolvedAt       *time.Time `json:"resolved_at" doc:"of a dead one: when a retry or a replay delivered the event after all; else null"`
 }
 
@@ -141,6 +142,7 @@ type attemptJSON struct {
 	Error      *string         `json:"error"`
 	Response   *string         `json:"response" doc:"the beginning of the response's body, at most 16 KiB; a data: URL where it is no text"`
 	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
+	Revision   *int64          `json:"subscription_revision" doc:"the revision of the subscription that it was sent by; null for attempts of earlier versions"`
 }
 
 // entry is a delivery without its last attempt and its subscription.
@@ -148,6 +150,9 @@ func entry(e ledger.Entry) deliveryJSON {
 	d := deliveryJSON{
 		ID: e.ID, Number: e.Number, EventID: e.EventID, EventType: e.EventType, Subscription: e.Subscription, Generation: e.Generation,
 		State: e.State, Reason: outcome.Reason(e.Reason), Attempts: e.Attempts, CreatedAt: e.CreatedAt.UTC(),
+	}
+	if e.Revision.Valid {
+		d.Revision = &e.Revision.V
 	}
 	if e.DueAt.Valid && !e.Held {
 		at := e.DueAt.Time.UTC()
@@ -159,6 +164,9 @@ func entry(e ledger.Entry) deliveryJSON {
 
 func (a attemptEntry) json() attemptJSON {
 	j := attemptJSON{Number: a.Number, StartedAt: a.StartedAt.UTC(), DurationMS: (a.Micros + 500) / 1000, Outcome: a.Outcome}
+	if a.Revision != 0 {
+		j.Revision = &a.Revision
+	}
 	if a.Status != 0 {
 		j.Status = &a.Status
 	}

@@ -61,12 +61,12 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 const CancelOne = `
 WITH gone AS (
     DELETE FROM deferrals WHERE id = $1
-    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status
+    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
 )
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, duration_us, status, error)
+    attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
 SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $2,
-    attempts, created_at, now(), 0, status, '' FROM gone
+    attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
 ON CONFLICT DO NOTHING`
 
 // Cancel ends a pending delivery.

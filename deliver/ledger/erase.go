@@ -133,12 +133,12 @@ done AS (UPDATE attempts a SET response = NULL, error = '' FROM chunk WHERE a.de
 SELECT count(*) FROM chunk`,
 		`WITH gone AS (
     DELETE FROM deferrals WHERE id IN (SELECT id FROM deferrals WHERE ` + of.pending + ` LIMIT $2)
-    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status
+    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
 ), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, duration_us, status, error)
+    attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
 SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', 'cancelled',
-    attempts, created_at, now(), 0, status, '' FROM gone
+    attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
 ON CONFLICT DO NOTHING)
 SELECT count(*) FROM gone`, // Some may have ended meanwhile: a chunk is counted by what it removed.
 		`WITH chunk AS (

@@ -108,12 +108,12 @@ WITH gone AS (
     DELETE FROM deferrals WHERE id IN (
         SELECT id FROM deferrals WHERE subscription_id = $1 AND (worker = '' OR claim_at <= now())
         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status
+    ) RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
 ), ended AS (
     INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-        attempts, created_at, ended_at, duration_us, status, error)
+        attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
     SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $3,
-        attempts, created_at, now(), 0, status, '' FROM gone
+        attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
     ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM gone`

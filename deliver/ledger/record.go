@@ -27,18 +27,19 @@ const endDeferred = `
 WITH o AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
         $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::smallint[],
-        $17::text[], $18::bytea[], $19::int[])
+        $17::text[], $18::bytea[], $19::bigint[], $20::int[])
     AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-        attempts, created_at, ended_at, started_at, duration_us, status, error, response, step)
+        attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision, step)
 ), gone AS (
     DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
-    RETURNING d.id, d.number, d.order_key, d.attempts, d.status
+    RETURNING d.id, d.number, d.order_key, d.attempts, d.status, d.subscription_revision
 ), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error, response)
+    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision)
 SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
     o.subscription_id, o.generation, o.state, o.reason, greatest(o.attempts, g.attempts), o.created_at, o.ended_at, o.started_at,
-    o.duration_us, CASE WHEN o.started_at IS NULL THEN coalesce(g.status, o.status) ELSE o.status END, o.error, o.response
+    o.duration_us, CASE WHEN o.started_at IS NULL THEN coalesce(g.status, o.status) ELSE o.status END, o.error, o.response,
+    coalesce(o.subscription_revision, g.subscription_revision)
 FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
 WHERE g.id IS NOT NULL OR d.id IS NULL
 ON CONFLICT DO NOTHING
@@ -49,15 +50,17 @@ SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o O
 // attempt was made.
 const putOff = `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, excused, status, claim_at)
+    test, held, created_at, due_at, excused, status, subscription_revision, claim_at)
 SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
-    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[], $16::smallint[], $17::smallint[])
+    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[], $16::smallint[], $17::smallint[],
+    $18::bigint[])
     AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-        test, held, created_at, due_at, excused, status)
+        test, held, created_at, due_at, excused, status, subscription_revision)
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
     held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '', lapses = 0, excused = excluded.excused,
     status = CASE WHEN excluded.attempts + excluded.excused > deferrals.attempts + deferrals.excused THEN excluded.status ELSE deferrals.status END,
+    subscription_revision = coalesce(excluded.subscription_revision, deferrals.subscription_revision),
     by_hand = deferrals.by_hand AND NOT excluded.held AND deferrals.attempts = excluded.attempts
 WHERE deferrals.step < excluded.step`
 
@@ -189,7 +192,7 @@ func sortOut(records []*outcome.Record) batch {
 }
 
 func laterColumns(records []*outcome.Record, paused map[uuid.UUID]bool) []postgres.Column {
-	c := postgres.Columns(17, len(records))
+	c := postgres.Columns(18, len(records))
 	for _, r := range records {
 		c[0].UUID(r.Delivery)
 		c[1].Text(r.Tenant)
@@ -209,8 +212,10 @@ func laterColumns(records []*outcome.Record, paused map[uuid.UUID]bool) []postgr
 		c[15].Int16(r.Excused)
 		if r.Attempt != nil {
 			c[16].Int16(r.Attempt.Status)
+			c[17].Int64OrNull(r.Attempt.Revision)
 		} else {
 			c[16].Int16(0)
+			c[17].Int64OrNull(0)
 		}
 	}
 	return c

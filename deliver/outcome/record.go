@@ -56,6 +56,8 @@ type Made struct {
 	Response  []byte
 	// Reason is the attempt's own; the Record's may be another, such as retry_after.
 	Reason Reason
+	// Revision is that of the subscription that the attempt was sent by; 0 where it is not known.
+	Revision int64
 
 	// stored are Error and Response as they are written. What is read from the stream or the ledger has them in place of
 	// Error and Response, until it is opened.
@@ -66,7 +68,8 @@ type Made struct {
 // which readers skip.
 const (
 	recordFields = 17
-	madeFields   = 7
+	leastMade    = 7 // of earlier versions
+	madeFields   = leastMade + 1
 	moreFields   = 16      // at most so many are skipped
 	maxRecords   = 1 << 14 // in one message
 
@@ -112,6 +115,7 @@ func (r *Record) Append(buf []byte) []byte {
 		w.Text(said.Err)
 		w.Bytes(said.Response)
 		w.Text(string(a.Reason))
+		w.Int(a.Revision)
 	}
 	w.Bytes(r.Event)
 	return w.Buf
@@ -165,7 +169,7 @@ func (r *Record) read(in *cbor.Reader, before *Record, room *Made) {
 	r.Held, r.Test = flags&flagHeld != 0, flags&flagTest != 0
 	r.Excused = int(min(flags>>excusedShift, math.MaxInt16))
 	if !in.Null() {
-		more := in.Array(madeFields, madeFields+moreFields) - madeFields
+		fields := in.Array(leastMade, madeFields+moreFields)
 		room.Number = int(in.Int())
 		room.StartedAt = time.UnixMicro(in.Int()).UTC()
 		room.Micros = in.Int()
@@ -173,8 +177,11 @@ func (r *Record) read(in *cbor.Reader, before *Record, room *Made) {
 		room.Error = in.Text("")
 		room.Response = in.Bytes()
 		room.Reason = Reason(in.Text(string(r.Reason)))
+		if fields > leastMade {
+			room.Revision = in.Int()
+		}
 		r.Attempt = room
-		in.Skipped(more)
+		in.Skipped(fields - madeFields)
 	}
 	r.Event = in.Bytes()
 	in.Skipped(fields - recordFields)

@@ -24,42 +24,62 @@ func goldenRecords() []outcome.Record {
 	return []outcome.Record{{
 		Delivery: id, EventUID: id, EventID: "evt_17", EventType: "order.created", Tenant: "acme", Seq: 42, Subscription: id, Generation: 1,
 		Step: 2, Outcome: outcome.Later, Reason: outcome.ReasonRetryAfter, Attempts: 1, CreatedAt: at, At: at.Add(time.Hour), Held: true, Test: true,
-		Attempt: &outcome.Made{Number: 1, StartedAt: at, Micros: 1500, Status: 503, Error: "e", Response: []byte("oops"), Reason: outcome.ReasonServer},
+		Attempt: &outcome.Made{Number: 1, StartedAt: at, Micros: 1500, Status: 503, Error: "e", Response: []byte("oops"), Reason: outcome.ReasonServer, Revision: 7},
 		Event:   []byte{1, 2, 3},
 	}, {Delivery: id, EventUID: id, Subscription: id, Step: 1, Outcome: outcome.Cancelled, Reason: outcome.ReasonDeleted, CreatedAt: at, At: at}}
 }
 
 func TestGoldenRecords(t *testing.T) {
 	t.Parallel()
-	const file = "testdata/attempts_v1.hex"
+	const file = "testdata/attempts_v1_revision.hex"
 	var raw []byte
 	for _, r := range goldenRecords() {
 		raw = r.Append(raw)
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := readHex(t, file)
 	if got := cbor.Wrap(len(goldenRecords()), raw); !bytes.Equal(got, want) {
 		t.Errorf("%s: the wire format changed; got\n%x", file, got)
 	}
-	records, err := outcome.Unpack(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, r := range records {
-		if want := goldenRecords()[i]; !reflect.DeepEqual(*r, want) {
-			t.Errorf("record %d: got %+v, want %+v", i, *r, want)
-		}
-	}
+	unpacked(t, want, goldenRecords())
 	// Any tool can read it.
 	var shown any
 	if err := library.Unmarshal(want, &shown); err != nil {
 		t.Error(err)
+	}
+}
+
+// Records of earlier versions lack the fields that were appended since.
+func TestGoldenRecordsOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	records := goldenRecords()
+	records[0].Attempt.Revision = 0
+	unpacked(t, readHex(t, "testdata/attempts_v1.hex"), records)
+}
+
+func readHex(t *testing.T, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// unpacked wants a message to hold records.
+func unpacked(t *testing.T, message []byte, want []outcome.Record) {
+	t.Helper()
+	records, err := outcome.Unpack(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range records {
+		if !reflect.DeepEqual(*r, want[i]) {
+			t.Errorf("record %d: got %+v, want %+v", i, *r, want[i])
+		}
 	}
 }
 

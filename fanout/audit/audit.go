@@ -288,7 +288,7 @@ func (a *Auditor) refan(ctx context.Context, e *event.Event, w event.Wire) error
 	if err := a.send(ctx, e, to); err != nil {
 		return err
 	}
-	return a.Ledger.Record(ctx, e, len(got)+to.Count())
+	return a.Ledger.Record(ctx, e, len(got)+to.Count(), revision)
 }
 
 // receivers sorts subscriptions out that an event goes to.

@@ -9,6 +9,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
+	"github.com/fanfarehq/fanfare/internal/changes"
 )
 
 // holdings puts responses, kept bytes and a pending delivery beside the deliveries of an event.
@@ -48,7 +49,7 @@ func TestAnEventsDataIsErasedAndTheCountsStay(t *testing.T) {
 	h.holdings("e2")
 	eraser := h.eraser()
 	d := fanouttest.NewDesk(t, eraser.Register, func(to huma.API) {
-		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: history.NewCounts(h.DB), Directory: h.Directory}.Register(to)
+		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: history.NewCounts(h.DB), Directory: h.Directory, Changes: changes.NewLog(h.DB)}.Register(to)
 	})
 	d.Call("globex", "DELETE", "/v1/events/e2/data", nil, 404, nil)
 	if h.left() == 0 {

@@ -384,8 +384,11 @@ func (h *House) Declare(tenant, name, schema string, archived bool) {
 // Status changes a subscription's status.
 func (h *House) Status(s *subscriptions.Subscription, status subscriptions.Status) {
 	h.T.Helper()
-	_, err := h.DB.ExecContext(h.T.Context(), `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
-		UPDATE subscriptions SET status = $2, revision = r.value FROM r WHERE id = $1`, s.ID, status)
+	current, err := h.Store.Get(h.T.Context(), "", s.ID)
+	if err == nil {
+		current.Status, current.DisabledReason = status, ""
+		err = h.Store.Update(h.T.Context(), current)
+	}
 	if err != nil {
 		h.T.Fatal(err)
 	}

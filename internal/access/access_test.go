@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -75,7 +76,9 @@ func start(t testing.TB, db *sql.DB, change ...func(*access.Config, *access.Deps
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	p.Routes(api.New(mux, api.Config{Title: "t", Version: "1", CursorKey: []byte("k")}, p.Access))
+	routes := api.New(mux, api.Config{Title: "t", Version: "1", CursorKey: []byte("k")}, p.Access)
+	p.Routes(routes)
+	changes.Routes(routes, changes.NewLog(db))
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	p.url = server.URL

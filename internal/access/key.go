@@ -27,7 +27,7 @@ type Key struct {
 }
 
 func (k *Key) caller() api.Caller {
-	return api.Caller{Tenant: k.Tenant, Scopes: k.Scopes, Admin: k.Admin, KeyID: k.ID, ExpiresAt: k.ExpiresAt}
+	return api.Caller{Tenant: k.Tenant, Scopes: k.Scopes, Admin: k.Admin, KeyID: k.ID, Name: k.Name, ExpiresAt: k.ExpiresAt}
 }
 
 // ended reports whether the key was revoked or has expired.

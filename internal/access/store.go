@@ -10,6 +10,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
 )
@@ -128,7 +129,7 @@ func insertKey(ctx context.Context, tx *sql.Tx, k *Key) error {
 	if n, err := result.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(err, errErased)
 	}
-	return nil
+	return changes.Record(ctx, tx, keyChange(k, changes.Create))
 }
 
 // keyPage is which keys to list.
@@ -159,14 +160,24 @@ func (s store) listKeys(ctx context.Context, p keyPage) ([]*Key, error) {
 }
 
 // revokeKey says whether there was such a key; an empty tenant is any, and the admins.
-func (s store) revokeKey(ctx context.Context, tenant, id string) (bool, error) {
-	result, err := s.db.ExecContext(ctx,
-		`UPDATE keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL AND ($2 = '' OR tenant = $2 AND NOT admin)`, id, tenant)
+func (s store) revokeKey(ctx context.Context, tenant, id string) (found bool, err error) {
+	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		found = false
+		k, err := scanKey(tx.QueryRowContext(ctx, `UPDATE keys SET revoked_at = now()
+			WHERE id = $1 AND revoked_at IS NULL AND ($2 = '' OR tenant = $2 AND NOT admin) RETURNING `+keyColumns, id, tenant))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		found = true
+		return changes.Record(ctx, tx, keyChange(k, changes.Delete))
+	})
 	if err != nil {
 		return false, fmt.Errorf("revoke key: %w", err)
 	}
-	n, err := result.RowsAffected()
-	return n > 0, err
+	return found, nil
 }
 
 // writeUses writes last uses, which only grow, and new hashes, where the old one is still there.
@@ -306,12 +317,24 @@ func (s store) putTenant(ctx context.Context, t *Tenant) (*Tenant, error) {
 		}
 		limits = sql.Null[string]{V: string(text), Valid: true}
 	}
-	put, err := scanTenant(s.db.QueryRowContext(ctx, `INSERT INTO tenants (tenant, name, metadata, limits, limits_at)
-		VALUES ($1, $2, $3, $4::jsonb, CASE WHEN $4::jsonb IS NOT NULL THEN now() END)
-		ON CONFLICT (tenant) DO UPDATE SET name = $2, metadata = $3, updated_at = now(),
-			limits = coalesce(excluded.limits, tenants.limits), limits_at = coalesce(excluded.limits_at, tenants.limits_at)
-		WHERE tenants.deleted_at IS NULL RETURNING `+tenantColumns, t.Tenant, t.Name, string(metadata), limits))
-	if errors.Is(err, sql.ErrNoRows) {
+	var put *Tenant
+	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) (err error) {
+		before, err := scanTenant(tx.QueryRowContext(ctx, `SELECT `+tenantColumns+` FROM tenants WHERE tenant = $1 FOR UPDATE`, t.Tenant))
+		if errors.Is(err, sql.ErrNoRows) {
+			before = nil
+		} else if err != nil {
+			return err
+		}
+		if put, err = describeTenant(ctx, tx, t, described{string(metadata), limits}); err != nil {
+			return err
+		}
+		change, err := tenantChange(before, put)
+		if err != nil {
+			return err
+		}
+		return changes.Record(ctx, tx, change)
+	})
+	if errors.Is(err, errErased) {
 		return nil, errErased
 	}
 	if err != nil {
@@ -320,12 +343,41 @@ func (s store) putTenant(ctx context.Context, t *Tenant) (*Tenant, error) {
 	return put, nil
 }
 
+// described are the encoded fields of a tenant.
+type described struct {
+	metadata string
+	limits   sql.Null[string]
+}
+
+func describeTenant(ctx context.Context, tx *sql.Tx, t *Tenant, as described) (*Tenant, error) {
+	put, err := scanTenant(tx.QueryRowContext(ctx, `INSERT INTO tenants (tenant, name, metadata, limits, limits_at)
+		VALUES ($1, $2, $3, $4::jsonb, CASE WHEN $4::jsonb IS NOT NULL THEN now() END)
+		ON CONFLICT (tenant) DO UPDATE SET name = $2, metadata = $3, updated_at = now(),
+			limits = coalesce(excluded.limits, tenants.limits), limits_at = coalesce(excluded.limits_at, tenants.limits_at)
+		WHERE tenants.deleted_at IS NULL RETURNING `+tenantColumns, t.Tenant, t.Name, as.metadata, as.limits))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, errErased
+	}
+	return put, err
+}
+
 // deleteTenant marks the tenant and revokes its keys, whose ids it returns. The rest is the job of erase.
 func (s store) deleteTenant(ctx context.Context, tenant string) (ids []string, err error) {
 	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
 		ids = nil
-		if _, err := tx.ExecContext(ctx, `UPDATE tenants SET deleted_at = now() WHERE tenant = $1 AND deleted_at IS NULL`, tenant); err != nil {
+		t, err := scanTenant(tx.QueryRowContext(ctx,
+			`UPDATE tenants SET deleted_at = now() WHERE tenant = $1 AND deleted_at IS NULL RETURNING `+tenantColumns, tenant))
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // Another request was faster.
+		}
+		if err != nil {
 			return fmt.Errorf("delete tenant: %w", err)
+		}
+		// Erasing the tenant keeps this change, so it says nothing of the tenant but its name.
+		if err := changes.Record(ctx, tx, &changes.Change{
+			Tenant: t.Tenant, Resource: changes.Tenant, ResourceID: t.Tenant, Action: changes.Delete, At: time.Now(),
+		}); err != nil {
+			return err
 		}
 		rows, err := tx.QueryContext(ctx,
 			`UPDATE keys SET revoked_at = now() WHERE tenant = $1 AND revoked_at IS NULL RETURNING id`, tenant)

@@ -17,6 +17,7 @@ type Caller struct {
 	Scopes []string // nil for an admin, who holds every scope
 	Admin  bool
 	KeyID  string // empty for the admin key of the environment; the subject of a token
+	Name   string // of the key; empty for a token and for the admin key of the environment
 	// Token says that the caller shows a token of the identity provider, and KeyID is its subject.
 	Token bool
 	// ExpiresAt is when the caller's key or token ends; zero for keys that do not.

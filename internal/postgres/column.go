@@ -135,6 +135,15 @@ func (c *Column) int64(t oid.Oid, n int64) {
 	c.buf = binary.BigEndian.AppendUint64(c.buf, uint64(n))
 }
 
+// Int64OrNull adds a number; 0 is null.
+func (c *Column) Int64OrNull(n int64) {
+	if n == 0 {
+		c.null(oid.T_int8)
+		return
+	}
+	c.Int64(n)
+}
+
 // TimeOrNull adds a time; the zero time is null.
 func (c *Column) TimeOrNull(t time.Time) {
 	if t.IsZero() {

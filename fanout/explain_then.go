@@ -1,0 +1,112 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// now judges an event by a subscription as it is.
+func (r Routes) now(e *event.Event, id uuid.UUID, view subscriptions.View) judgedJSON {
+	matched, steps, ok := r.Directory.Explain(e, id, view)
+	sub, there := r.Directory.Get(id)
+	if !ok || !there {
+		return absent("the subscription was deleted since")
+	}
+	return judgedJSON{Revision: &sub.Revision, Matched: matched, Steps: steps}
+}
+
+// absent is the judgement by a subscription that does not exist.
+func absent(detail string) judgedJSON {
+	return judgedJSON{Steps: []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: detail}}}
+}
+
+// past judges an event by the definitions that it was matched against.
+type past struct {
+	Routes
+	row   Recorded
+	event *event.Event
+	view  subscriptions.View
+
+	demanded *[]string // scopes that the event's type demanded; nil until they are read
+}
+
+// as is the revision that the event was matched against. Events of earlier versions have none, and are judged by time.
+func (p *past) as() changes.As { return changes.As{Revision: p.row.Revision, At: p.row.AcceptedAt} }
+
+// judge judges by a subscription as it was.
+func (p *past) judge(ctx context.Context, id uuid.UUID) (judgedJSON, error) {
+	sub, err := p.subscription(ctx, id)
+	if errors.Is(err, changes.ErrNone) {
+		return p.missing(id), nil
+	}
+	if err != nil {
+		return judgedJSON{}, err
+	}
+	if p.demanded == nil {
+		scopes, err := p.scopes(ctx)
+		if err != nil {
+			return judgedJSON{}, err
+		}
+		p.demanded = &scopes
+	}
+	var out judgedJSON
+	out.Matched, out.Steps = p.Directory.ExplainAs(p.event, subscriptions.Former{Subscription: sub, Demanded: *p.demanded}, p.view)
+	if sub.Revision > 0 {
+		out.Revision = &sub.Revision
+	}
+	return out, nil
+}
+
+// missing says why a subscription did not exist then.
+func (p *past) missing(id uuid.UUID) judgedJSON {
+	if sub, ok := p.Directory.Get(id); ok {
+		return absent("the subscription was created after the event, at " + sub.CreatedAt.UTC().Format(time.RFC3339))
+	}
+	return absent("the subscription did not exist when the event was matched")
+}
+
+// subscription reads a subscription as it was. One without a history has not changed since the history began.
+func (p *past) subscription(ctx context.Context, id uuid.UUID) (*subscriptions.Subscription, error) {
+	d, err := p.Changes.At(ctx, p.row.Tenant, changes.Subscription, id.String(), p.as())
+	if errors.Is(err, changes.ErrUnknown) {
+		sub, ok := p.Directory.Get(id)
+		if !ok || sub.CreatedAt.After(p.row.AcceptedAt) {
+			return nil, changes.ErrNone
+		}
+		return sub, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	sub, err := subscriptions.Restore(d)
+	if err == nil && sub.CreatedAt.After(p.row.AcceptedAt) && d.Revision == 0 {
+		err = changes.ErrNone
+	}
+	return sub, err
+}
+
+// scopes are those that the event's type demanded: the tenant's own type, or the one of all tenants.
+func (p *past) scopes(ctx context.Context) ([]string, error) {
+	for _, tenant := range []string{p.row.Tenant, ""} {
+		d, err := p.Changes.At(ctx, tenant, changes.EventType, p.row.Type, p.as())
+		switch {
+		case err == nil:
+			return subscriptions.DemandedBy(d)
+		case errors.Is(err, changes.ErrNone):
+		case errors.Is(err, changes.ErrUnknown):
+			if t, ok := p.Directory.EventType(tenant, p.row.Type); ok && t.Tenant == tenant {
+				return t.Scopes, nil
+			}
+		default:
+			return nil, err
+		}
+	}
+	return nil, nil
+}

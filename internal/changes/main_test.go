@@ -1,0 +1,9 @@
+package changes_test
+
+import (
+	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
+)
+
+func TestMain(m *testing.M) { servertest.Main(m) }

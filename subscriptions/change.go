@@ -1,0 +1,144 @@
+package subscriptions
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/internal/event"
+)
+
+// definition is a subscription as its history keeps it: as readers without write access see it, so nothing of it is
+// confidential, with the scopes that events are matched within.
+type definition struct {
+	subscriptionJSON
+	Scopes []string `json:"granted_scopes"`
+}
+
+func definitionOf(s *Subscription) any {
+	if s == nil {
+		return nil
+	}
+	return definition{present(s.Masked()), notNil(s.Scopes)}
+}
+
+// changeOf is the change from one definition of a subscription to the next; nil is none. An empty action follows from the
+// fields.
+func changeOf(before, after *Subscription, action string) *changes.Change {
+	one := after
+	if one == nil {
+		one = before
+	}
+	c := &changes.Change{
+		Tenant: one.Tenant, Resource: changes.Subscription, ResourceID: one.ID.String(), Action: action, At: one.UpdatedAt,
+		Before: definitionOf(before), After: definitionOf(after),
+	}
+	if before == nil || after == nil {
+		return c
+	}
+	c.Changed = changedFields(before, after)
+	if c.Action == "" {
+		c.Action = actionOf(c.Changed, after.Status)
+	}
+	return c
+}
+
+// actionOf names a change of the status alone after the new status.
+func actionOf(changed []string, status Status) string {
+	fields := slices.DeleteFunc(slices.Clone(changed), func(name string) bool { return name == "disabled_reason" })
+	if len(fields) != 1 || fields[0] != "status" {
+		return changes.Update
+	}
+	switch status {
+	case Disabled:
+		return changes.Disable
+	case Paused:
+		return changes.Pause
+	}
+	return changes.Enable
+}
+
+// changedFields names the fields in which two states of a subscription differ, confidential ones included.
+func changedFields(before, after *Subscription) []string {
+	names, err := changes.Diff(present(before), present(after))
+	if err != nil { // What the API shows can be encoded.
+		panic(err)
+	}
+	for _, secret := range []struct {
+		field string
+		same  bool
+	}{
+		{"auth", reflect.DeepEqual(before.Auth, after.Auth)},
+		{"client_certificate", reflect.DeepEqual(before.Certificate, after.Certificate)},
+		{"secret", before.Err != nil || reflect.DeepEqual(before.Secrets, after.Secrets)},
+	} {
+		if !secret.same && !slices.Contains(names, secret.field) {
+			names = append(names, secret.field)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// typeChangeOf is the change from one definition of an event type to the next; nil is none.
+func typeChangeOf(before, after *EventType, action string) *changes.Change {
+	one := after
+	if one == nil {
+		one = before
+	}
+	c := &changes.Change{Tenant: one.Tenant, Resource: changes.EventType, ResourceID: one.Name, Action: action, At: one.UpdatedAt}
+	if before != nil {
+		c.Before = presentType(before)
+	}
+	if after != nil {
+		c.After = presentType(after)
+	}
+	if before == nil || after == nil {
+		return c
+	}
+	names, err := changes.Diff(c.Before, c.After)
+	if err != nil { // What the API shows can be encoded.
+		panic(err)
+	}
+	c.Changed = names
+	return c
+}
+
+// Former is a subscription as it was, and the scopes that an event's type demanded then.
+type Former struct {
+	*Subscription
+	Demanded []string
+}
+
+// ExplainAs takes an event through the steps of matching against a subscription as it was.
+func (d *Directory) ExplainAs(e *event.Event, as Former, view View) (matched bool, steps []Step) {
+	j := d.judgement(e)
+	j.demanded = as.Demanded
+	return j.explain(entryOf(as.Subscription), view)
+}
+
+// Restore reads a subscription from its history, without what is confidential.
+func Restore(d changes.Definition) (*Subscription, error) {
+	var was definition
+	if err := json.Unmarshal(d.JSON, &was); err != nil {
+		return nil, fmt.Errorf("read a former definition: %w", err)
+	}
+	return &Subscription{
+		ID: was.ID, Number: was.Number, Tenant: was.Tenant, Dialect: was.Dialect, Name: was.Name, URL: was.URL,
+		EventTypes: was.EventTypes, ResourceID: deref(was.ResourceID), Changed: was.Changed, Filter: deref(was.Filter),
+		Headers: was.Headers, PayloadFormat: was.PayloadFormat, ContentType: deref(was.ContentType), Signing: was.Signing,
+		Status: was.Status, DisabledReason: deref(was.DisabledReason), Metadata: was.Metadata, Scopes: was.Scopes,
+		CreatedAt: was.CreatedAt, UpdatedAt: was.UpdatedAt, Revision: d.Revision,
+	}, nil
+}
+
+// DemandedBy reads the scopes of an event type from its history.
+func DemandedBy(d changes.Definition) ([]string, error) {
+	var was eventTypeJSON
+	if err := json.Unmarshal(d.JSON, &was); err != nil {
+		return nil, fmt.Errorf("read a former event type: %w", err)
+	}
+	return was.Scopes, nil
+}

@@ -1,0 +1,144 @@
+package subscriptions
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
+)
+
+// history reads a list of changes, oldest first.
+func (s *site) history(t *testing.T, what string) []changes.Shown {
+	t.Helper()
+	r := s.want(t, 200, what+"order=asc", "")
+	var list struct{ Data []changes.Shown }
+	if err := json.Unmarshal([]byte(r.text), &list); err != nil {
+		t.Fatal(err)
+	}
+	return list.Data
+}
+
+// inBrief is a change in one line.
+func inBrief(c changes.Shown) string {
+	return fmt.Sprintf("%s by %s %s%s %s", c.Action, c.Actor.Kind, c.Actor.ID, c.Actor.Name, strings.Join(c.Changed, ","))
+}
+
+func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	id, _ := s.post(t, "acme", `{"name":"n","url":"https://example.com/hook?token=hidden","event_types":["a"],"headers":{"X-Env":"hidden"},
+		"auth":{"type":"bearer","token":"hidden"}}`)
+	one := "/v1/subscriptions/" + id
+	s.want(t, 200, "acme PATCH "+one, `{"name":"m","url":"https://example.com/other?token=hidden"}`)
+	s.want(t, 200, "acme PATCH "+one, `{"auth":{"type":"bearer","token":"hidden-too"}}`)
+	s.want(t, 202, "acme POST "+one+"/pause", "")
+	s.want(t, 202, "admin POST "+one+"/resume", "")
+	s.want(t, 202, "acme POST "+one+"/rotate-secret", "{}")
+	s.want(t, 200, "acme PATCH "+one, `{"status":"disabled"}`)
+	s.want(t, 200, "acme PATCH "+one, `{"status":"active"}`)
+	sub, err := s.store.Get(t.Context(), "", uuid.MustParse(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := s.store.Disable(t.Context(), sub.ID, sub.Revision, "gone"); err != nil || !done {
+		t.Fatalf("got %v, error %v", done, err)
+	}
+	// What changes nothing leaves nothing.
+	if done, err := s.store.Disable(t.Context(), sub.ID, sub.Revision, "gone"); err != nil || done {
+		t.Fatalf("got %v, error %v", done, err)
+	}
+	s.want(t, 204, "acme DELETE "+one, "")
+
+	list := s.history(t, "acme GET "+one+"/changes?")
+	want := []string{
+		"create by key 1A ", "update by key 1A name,url", "update by key 1A auth", "pause by key 1A status", "resume by admin  status",
+		"rotate_secret by key 1A secret", "disable by key 1A disabled_reason,status", "enable by key 1A disabled_reason,status",
+		"disable by system gone disabled_reason,status", "delete by key 1A ",
+	}
+	var got []string
+	for _, c := range list {
+		got = append(got, inBrief(c))
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Fatalf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for i, c := range list {
+		text, _ := json.Marshal(c)
+		switch {
+		case strings.Contains(string(text), "hidden") || strings.Contains(string(text), "whsec_"):
+			t.Errorf("a secret is shown: %s", text)
+		case (c.Before == nil) != (i == 0) || (c.After == nil) != (i == len(list)-1):
+			t.Errorf("%s: before %v, after %v", inBrief(c), c.Before, c.After)
+		case i > 0 && (string(c.Before["name"]) != string(list[i-1].After["name"]) || c.Revision <= list[i-1].Revision):
+			t.Errorf("%s does not follow %s", inBrief(c), inBrief(list[i-1]))
+		case *c.Tenant != "acme" || c.ResourceID != id || c.After["granted_scopes"] != nil:
+			t.Errorf("got %s", text)
+		}
+	}
+	if number := string(list[0].After["number"]); number == "0" || number == "" {
+		t.Errorf("the first definition has the number %q", number)
+	}
+	if name := string(list[1].After["name"]) + string(list[1].After["url"]); name != `"m""https://example.com/other?token=***"` {
+		t.Errorf("the second definition has %s", name)
+	}
+
+	s.want(t, 404, "globex GET "+one+"/changes", "")
+	if seen := s.history(t, "globex GET /v1/changes?"); len(seen) > 0 {
+		t.Errorf("another tenant sees %v", seen)
+	}
+	// Filters.
+	for query, n := range map[string]int{
+		"id=" + id + "&": 10, "resource=event_type&": 0, "actor=1&": 8, "since=2100-01-01T00:00:00Z&": 0, "until=2100-01-01T00:00:00Z&": 10,
+		"resource=subscription&id=" + uuid.NewString() + "&": 0,
+	} {
+		if got := len(s.history(t, "acme GET /v1/changes?"+query)); got != n {
+			t.Errorf("%s: got %d changes, want %d", query, got, n)
+		}
+	}
+	s.want(t, http.StatusForbidden, "acme GET /v1/changes?resource=key", "")
+	s.want(t, http.StatusForbidden, "acme GET /v1/changes?resource=tenant", "")
+	// Pages.
+	r := s.want(t, 200, "acme GET /v1/changes?limit=4", "")
+	next := s.want(t, 200, "acme GET /v1/changes?limit=4&cursor="+fmt.Sprint(r.body["next_cursor"]), "")
+	if n := len(next.body["data"].([]any)); n != 4 || strings.Contains(next.text, list[9].ID.String()) {
+		t.Errorf("the second page is %s", next.text)
+	}
+}
+
+// A subscription that is older than the history has its definition before the first change.
+func TestTheFirstChangeKeepsTheFormerDefinition(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	id, _ := s.post(t, "acme", least)
+	if _, err := s.db.Exec(`DELETE FROM changes`); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, 200, "acme GET /v1/subscriptions/"+id+"/changes", "")
+	s.want(t, 200, "acme PATCH /v1/subscriptions/"+id, `{"name":"m"}`)
+	list := s.history(t, "acme GET /v1/subscriptions/"+id+"/changes?")
+	if len(list) != 1 || string(list[0].Before["name"]) != `"n"` || string(list[0].After["name"]) != `"m"` {
+		t.Errorf("got %v", list)
+	}
+}
+
+func TestEachChangeOfAnEventTypeIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	s.want(t, 201, "admin POST /v1/event-types?tenant=acme", `{"name":"a.b","schema":{"type":"object","properties":{"z":{},"a":{}}}}`)
+	s.want(t, 200, "admin PATCH /v1/event-types/a.b?tenant=acme", `{"description":"x"}`)
+	s.want(t, 204, "admin DELETE /v1/event-types/a.b?tenant=acme", "")
+	s.want(t, 201, "admin POST /v1/event-types?tenant=acme", `{"name":"a.b"}`)
+	var got []string
+	for _, c := range s.history(t, "acme GET /v1/changes?resource=event_type&id=a.b&") {
+		got = append(got, inBrief(c))
+	}
+	want := "create by admin  \nupdate by admin  description\ndelete by admin  \ncreate by admin  "
+	if strings.Join(got, "\n") != want {
+		t.Errorf("got %s, want %s", strings.Join(got, "\n"), want)
+	}
+}
