@@ -32,6 +32,7 @@ func (d *deployment) lists(t *testing.T, tenant string) map[string]listed {
 		"Keys":       created("/v1/keys", "id", 201, func() any { return map[string]any{"name": "k", "scopes": []string{"events:read"}} }),
 		"Events":     created("/v1/events", "id", 202, func() any { return map[string]any{"type": "list.event", "id": unique("list_"), "data": 1} }),
 	}
+	lists["Changes"] = listed{"/v1/changes" + query + "&resource=event_type", lists["EventTypes"].grow, "id"}
 	// The tenant has others, of the lists below.
 	events := lists["Events"]
 	events.path += "&type=list.event"

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/api"
 )
 
 // maker makes what a call of an operation needs, all of one tenant, and returns a call that must succeed.
@@ -60,6 +62,7 @@ func makers() map[string]maker {
 			d.call(t, testAdminKey, "POST /v1/replays/"+r.path["id"]+"/pause", nil, http.StatusAccepted)
 			return r
 		},
+		"list-changes": none, "list-subscription-changes": someSubscription,
 		"audit": none, "list-tenants": ofTenant,
 	}
 }
@@ -342,6 +345,11 @@ func testScopes(t *testing.T, d *deployment) {
 		}
 		expect("", "no key", valid, http.StatusUnauthorized)
 		expect("ff_aaaaaaaaaaaa_"+strings.Repeat("a", 43), "an unknown key", valid, http.StatusUnauthorized)
+		if o.Scope == api.AnyScope { // What it shows is judged by tests of its own.
+			expect(every, "every scope", valid, http.StatusOK)
+			expect(every, "another tenant in the query", valid.asking("tenant", other), http.StatusForbidden)
+			return
+		}
 		for scope, key := range keys {
 			if scope != o.Scope {
 				expect(key, scope, valid, http.StatusForbidden)

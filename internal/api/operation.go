@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"reflect"
@@ -20,8 +21,11 @@ const (
 // ScopeExtension is the field of an operation in the document that names its scope, for tools that test rights.
 const ScopeExtension = "x-scope"
 
+// AnyScope is the scope in the document of operations that any key may call: what it may see depends on its scopes.
+const AnyScope = "any"
+
 // Scope demands a scope of the caller, or several with blanks between: 403 without one. Admin demands an admin key. Admin
-// keys hold every scope.
+// keys hold every scope. An empty name demands a known caller and no scope.
 func Scope(name string) func(*huma.Operation) {
 	return func(op *huma.Operation) { setMetadata(op, scopeKey, name) }
 }
@@ -55,7 +59,7 @@ func (a *adapter) document(op *huma.Operation) {
 		if op.Extensions == nil {
 			op.Extensions = map[string]any{}
 		}
-		op.Extensions[ScopeExtension] = scope
+		op.Extensions[ScopeExtension] = cmp.Or(scope, AnyScope)
 		errs = append(errs, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 		documentTenant(op)
 	} else {
