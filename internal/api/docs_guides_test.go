@@ -52,8 +52,12 @@ func TestGuides(t *testing.T) {
 			t.Errorf("%s holds the guide's own HTML", tc.path)
 		}
 		policy := a.header.Get("Content-Security-Policy")
-		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+		if !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") ||
+			!strings.Contains(policy, "form-action 'none'") || strings.Contains(policy, "unsafe") {
 			t.Errorf("%s has the policy %q", tc.path, policy)
+		}
+		if cookie := a.header.Get("Set-Cookie"); cookie != "" {
+			t.Errorf("%s sets the cookie %q", tc.path, cookie)
 		}
 		if again := h.call(t, "", "GET "+tc.path, "", "If-None-Match", a.header.Get("ETag")); again.status != 304 {
 			t.Errorf("%s: %d for a page that is cached", tc.path, again.status)

@@ -138,17 +138,67 @@ func (b *broker) wipe() {
 func (b *broker) freeze() { _ = b.cmd.Process.Signal(syscall.SIGSTOP) }
 func (b *broker) thaw()   { _ = b.cmd.Process.Signal(syscall.SIGCONT) }
 
-// cluster makes servers that form a cluster; none runs yet. Its routes go through no proxy.
-func cluster(t testing.TB, n int, more string) (all []*broker) {
+// ring is a cluster of servers. Their routes to each other, and the way of clients to each, go through proxies.
+type ring struct {
+	servers []*broker
+	routes  [][]*proxy // from one to the other; nil to itself
+	doors   []*proxy   // of clients
+}
+
+// cluster makes servers that form a cluster; none runs yet.
+func cluster(t testing.TB, n int) *ring {
 	t.Helper()
-	var routes []string
-	for range n {
-		routes = append(routes, freeAddress(t))
+	r := &ring{}
+	listen := make([]string, n)
+	for i := range listen {
+		listen[i] = freeAddress(t)
 	}
 	for i := range n {
-		config := fmt.Sprintf("cluster { name: fanfare, listen: %q, no_advertise: true, routes: [%s] }\n%s",
-			routes[i], `"nats-route://`+strings.Join(routes, `", "nats-route://`)+`"`, more)
-		all = append(all, makeBroker(t, fmt.Sprint("n", i), freeAddress(t), config))
+		ways, urls := make([]*proxy, n), []string(nil)
+		for j := range n {
+			if i != j {
+				ways[j] = newProxy(t, "tcp", listen[j])
+				urls = append(urls, "nats-route://"+ways[j].addr())
+			}
+		}
+		r.routes = append(r.routes, ways)
+		config := fmt.Sprintf("cluster { name: fanfare, listen: %q, no_advertise: true, routes: [%s] }", listen[i], `"`+strings.Join(urls, `", "`)+`"`)
+		b := makeBroker(t, fmt.Sprint("n", i), freeAddress(t), config)
+		r.servers = append(r.servers, b)
+		r.doors = append(r.doors, newProxy(t, "tcp", b.addr))
 	}
-	return all
+	return r
+}
+
+// urls is the list of all servers, through their doors.
+func (r *ring) urls() string {
+	var all []string
+	for _, d := range r.doors {
+		all = append(all, "nats://fanfare:"+natsPassword+"@"+d.addr())
+	}
+	return strings.Join(all, ",")
+}
+
+// isolate drops what a server sends and is sent, and returns what ends that.
+func (r *ring) isolate(b *broker) (heal func()) {
+	var cut []*proxy
+	for i, s := range r.servers {
+		if s != b {
+			continue
+		}
+		cut = append(cut, r.doors[i])
+		for j := range r.servers {
+			if j != i {
+				cut = append(cut, r.routes[i][j], r.routes[j][i])
+			}
+		}
+	}
+	for _, p := range cut {
+		p.partition(true, true)
+	}
+	return func() {
+		for _, p := range cut {
+			p.heal()
+		}
+	}
 }

@@ -43,6 +43,7 @@ func (r run) perform(t *testing.T) {
 	began := time.Now()
 	time.Sleep(3 * time.Second) // Calm times come first: nothing may be duplicated in them.
 	w.measure("before")
+	t.Log(w.resources())
 	calm := interval{from: began}
 	for i, s := range r.steps {
 		if time.Since(began) > r.until {
@@ -53,6 +54,9 @@ func (r run) perform(t *testing.T) {
 		f := w.strike(s, r.bound)
 		t.Logf("%3d of %d: %-40s %6.1fs  resumed after %5.1fs", i+1, len(r.steps), f.name, f.healed.Sub(f.injected).Seconds(), f.recovered.Sub(f.healed).Seconds())
 		calm.from = time.Now()
+		if i%10 == 9 {
+			t.Log(w.resources())
+		}
 	}
 	stop()
 	timer := time.AfterFunc(time.Minute, giveUp)
@@ -63,6 +67,7 @@ func (r run) perform(t *testing.T) {
 		t.Errorf("not all has ended; %d deliveries have not arrived, such as %s", n, one)
 	}
 	w.measure("after")
+	t.Log(w.resources())
 	report(t, w.collect())
 }
 

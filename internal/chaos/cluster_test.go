@@ -2,7 +2,7 @@ package chaos_test
 
 import (
 	"context"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,8 +13,9 @@ import (
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// TestCluster kills the leader of the events' stream again and again on three servers with three copies of each stream, one
-// server that loses its disk included: nothing that was accepted is lost. It belongs to `make chaos`.
+// TestCluster strikes the leader of the events' stream again and again, on three servers with three copies of each stream: it is
+// killed, loses its disk, and is cut off from the others and from all clients, as a follower is. Nothing that was accepted is
+// lost. It belongs to `make chaos`.
 func TestCluster(t *testing.T) {
 	if *minutes == 0 {
 		return
@@ -23,23 +24,19 @@ func TestCluster(t *testing.T) {
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
-	servers := cluster(t, 3, "")
-	for _, b := range servers {
+	r := cluster(t, 3)
+	for _, b := range r.servers {
 		b.start()
 	}
-	urls := make([]string, len(servers))
-	for i, b := range servers {
-		urls[i] = b.url()
-	}
-	all := strings.Join(urls, ",")
+	all := r.urls()
 	t.Cleanup(func() {
-		for _, b := range servers {
+		for _, b := range r.servers {
 			if t.Failed() {
 				t.Logf("%s printed, at the end:\n%s", b.name, b.out.tail())
 			}
 		}
 	})
-	nc, err := nats.Connect(all, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	nc, err := nats.Connect(all, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.PingInterval(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +48,7 @@ func TestCluster(t *testing.T) {
 	if !eventually(time.Minute, func() bool { _, err := js.AccountInfo(t.Context()); return err == nil }) {
 		t.Fatal("the cluster has no leader")
 	}
-	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 2, deliver: 2}, servers[0], servertest.NewRestartablePostgres(t),
+	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 2, deliver: 2}, r.servers[0], servertest.NewRestartablePostgres(t),
 		"FANFARE_NATS_URL="+all, "FANFARE_STREAM_REPLICAS=3")
 	producers := w.populate(2, 10, *seed)
 	ctx, stop := context.WithCancel(t.Context())
@@ -60,14 +57,24 @@ func TestCluster(t *testing.T) {
 	for _, p := range producers {
 		publishing.Go(func() { p.run(ctx, t.Context()) })
 	}
-	for round := range 6 {
+	for round, name := range []string{
+		"kill the leader", "kill the leader", "lose the leader's disk", "kill the leader", "partition the leader", "partition a follower", "kill the leader",
+	} {
 		time.Sleep(5 * time.Second)
-		victim := leader(t, js, servers)
-		f := fault{name: "kill the leader", bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * inHand, injected: time.Now()}
-		victim.kill()
-		if round == 3 { // Its disk is lost as well.
-			f.name = "lose the leader's disk"
+		victim := leader(t, js, r.servers)
+		if name == "partition a follower" {
+			victim = r.servers[(slices.Index(r.servers, victim)+1)%len(r.servers)]
+		}
+		f := fault{name: name, bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * inHand, injected: time.Now()}
+		heal := victim.start
+		switch name {
+		case "partition the leader", "partition a follower":
+			heal = r.isolate(victim)
+		case "lose the leader's disk":
+			victim.kill()
 			victim.wipe()
+		default:
+			victim.kill()
 		}
 		// With one server away the others go on.
 		if !eventually(f.bound, func() bool { n, _ := w.rec.missing(true, f.injected); return n == 0 && w.allReady() }) {
@@ -75,7 +82,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("two servers of three do not go on: %d deliveries have not arrived, such as %s", n, one)
 		}
 		resumed := time.Now()
-		victim.start()
+		heal()
 		f.healed = f.injected
 		f.recovered = resumed
 		t.Logf("%d: %s: resumed after %.1fs", round+1, f.name, resumed.Sub(f.injected).Seconds())

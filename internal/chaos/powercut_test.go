@@ -86,3 +86,59 @@ func TestPowerCut(t *testing.T) {
 	}
 	report(t, w.collect())
 }
+
+// TestSlow has every sync of both disks take 200 ms, and then every read of a connection to NATS and Postgres 250 ms, with what
+// comes cut into pieces: all is delivered, and nothing twice. It belongs to `make chaos`, and needs root.
+func TestSlow(t *testing.T) {
+	if *minutes == 0 {
+		return
+	}
+	checkDisk(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatalf("build: %v", err)
+	}
+	js, pg := newDisk(t), newDisk(t)
+	b := brokerIn(t, "n0", freeAddress(t), js.path, "")
+	b.start()
+	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 1, deliver: 2}, b,
+		servertest.NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: pg.path}))
+	producers := w.populate(2, 5, *seed)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var publishing sync.WaitGroup
+	for _, p := range producers {
+		publishing.Go(func() { p.run(ctx, t.Context()) })
+	}
+	for _, slow := range []struct {
+		name string
+		set  func(d time.Duration)
+		by   time.Duration
+	}{
+		{"slow disks", func(d time.Duration) { js.delay.Store(int64(d)); pg.delay.Store(int64(d)) }, 200 * time.Millisecond},
+		{"slow connections", func(d time.Duration) {
+			for _, p := range w.processes {
+				p.nats.latency.Store(int64(d))
+				p.pg.latency.Store(int64(d))
+			}
+		}, 250 * time.Millisecond},
+	} {
+		f := fault{name: slow.name, injected: time.Now(), bound: time.Minute}
+		slow.set(slow.by)
+		time.Sleep(20 * time.Second)
+		slow.set(0)
+		f.healed = time.Now()
+		if eventually(f.bound, func() bool { n, _ := w.rec.missing(true, f.healed); return n == 0 && w.allReady() }) {
+			f.recovered = time.Now()
+		}
+		t.Logf("%s: resumed after %.1fs", f.name, f.recovered.Sub(f.healed).Seconds())
+		w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
+	}
+	stop()
+	publishing.Wait()
+	if !w.settled(3 * time.Minute) {
+		n, one := w.rec.missing(false, time.Now())
+		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
+	}
+	report(t, w.collect())
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type disk struct {
 	path   string // where it is mounted
 	below  string
 	server *fuse.Server
+	delay  atomic.Int64 // nanoseconds that each sync takes longer
 
 	mu      sync.Mutex
 	written map[uint64]*written // by inode
@@ -208,14 +210,15 @@ func (n *node) wrap(h fs.FileHandle, path string, flags uint32) (fs.FileHandle, 
 	if err != nil {
 		return nil, fs.ToErrno(err)
 	}
-	return &handle{f, w, flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0}, 0
+	return &handle{f, w, n.disk, flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0}, 0
 }
 
 // handle is an open file of a disk.
 type handle struct {
 	*fs.LoopbackFile
 	written *written
-	sync    bool // each write is synced
+	disk    *disk // nil of a file that is only read
+	sync    bool  // each write is synced
 }
 
 // PassthroughFd has the kernel ask for each read and write.
@@ -235,6 +238,7 @@ func (h *handle) Write(ctx context.Context, data []byte, at int64) (uint32, sysc
 func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
 	if h.written != nil {
 		h.written.synced()
+		time.Sleep(time.Duration(h.disk.delay.Load()))
 	}
 	return h.LoopbackFile.Fsync(ctx, flags)
 }

@@ -3,8 +3,11 @@ package chaos_test
 import (
 	"io"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // proxy stands between a process and a server that it uses. It partitions the two.
@@ -12,6 +15,7 @@ type proxy struct {
 	network, server string
 	listener        net.Listener
 	done            sync.WaitGroup
+	latency         atomic.Int64 // nanoseconds that each read takes longer
 
 	mu     sync.Mutex
 	open   map[net.Conn]bool
@@ -103,10 +107,9 @@ func (p *proxy) copy(to, from net.Conn, g *gate) {
 	for {
 		n, err := from.Read(buf)
 		g.pass()
-		if n > 0 {
-			if _, failed := to.Write(buf[:n]); failed != nil {
-				err = failed
-			}
+		time.Sleep(time.Duration(p.latency.Load()))
+		if failed := p.write(to, buf[:n]); failed != nil {
+			err = failed
 		}
 		if err != nil {
 			if err != io.EOF {
@@ -118,6 +121,20 @@ func (p *proxy) copy(to, from net.Conn, g *gate) {
 			return
 		}
 	}
+}
+
+// write forwards what was read at once, in small pieces while the proxy is slow.
+func (p *proxy) write(to net.Conn, data []byte) error {
+	piece := len(data)
+	if p.latency.Load() > 0 {
+		piece = 100
+	}
+	for part := range slices.Chunk(data, max(piece, 1)) {
+		if _, err := to.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *proxy) keep(c net.Conn) bool {

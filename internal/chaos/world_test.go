@@ -266,6 +266,32 @@ func (w *world) measure(phase string) {
 	}
 }
 
+// resources says what the processes of each role use at most, and what the tables that are written and deleted from hold.
+func (w *world) resources() string {
+	var text strings.Builder
+	for _, role := range []string{"api", "ingest", "fanout", "deliver"} {
+		var most sample
+		for _, p := range w.of(role) {
+			if s, ok := p.sample("now"); ok {
+				most = sample{megabytes: max(most.megabytes, s.megabytes), routines: max(most.routines, s.routines), files: max(most.files, s.files)}
+			}
+		}
+		fmt.Fprintf(&text, "%s %d MB, %d goroutines, %d files; ", role, most.megabytes, most.routines, most.files)
+	}
+	db := w.open()
+	defer db.Close()
+	for _, table := range []string{"deferrals", "processes", "event_keys"} {
+		var kilobytes, live, dead int
+		err := db.QueryRow(`SELECT pg_total_relation_size(oid)/1024, pg_stat_get_live_tuples(oid), pg_stat_get_dead_tuples(oid) FROM pg_class
+WHERE relname = $1 AND relkind = 'r'`, table).Scan(&kilobytes, &live, &dead)
+		if err != nil {
+			continue // Partitioned, or Postgres is away.
+		}
+		fmt.Fprintf(&text, "%s %d KB, %d rows, %d dead; ", table, kilobytes, live, dead)
+	}
+	return strings.TrimSuffix(text.String(), "; ")
+}
+
 // settled waits until nothing is on its way any more.
 func (w *world) settled(most time.Duration) bool {
 	db := w.open()

@@ -3,9 +3,13 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -49,6 +53,41 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("got %v, want an error that names %s", err, variable)
 			}
 		})
+	}
+}
+
+// A collector that takes requests and never answers holds up neither the steps that are traced nor, beyond its time, the end.
+func TestACollectorThatHangs(t *testing.T) {
+	release := make(chan struct{})
+	asked := make(chan struct{}, 1)
+	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-release
+	}))
+	defer collector.Close()
+	defer close(release)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+	tracer, err := Open(t.Context(), Process{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func() {
+		_, span := tracer.Begin(t.Context(), Step{Name: Publish, Parent: sampled})
+		span.End()
+	}
+	step()
+	<-asked
+	for range 10_000 { // Several times what the queue holds.
+		step()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := tracer.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that the time is over", err)
 	}
 }
 
