@@ -53,10 +53,10 @@ func makers() map[string]maker {
 		"update-event-type": having(typeOfTenant, map[string]any{"description": "changed"}),
 		"publish-events":    having(none, map[string]any{"type": "matrix.published", "data": map[string]any{}}),
 		"list-events":       none, "list-quarantine": none, "get-event": someEvent, "explain-event": someEvent, "erase-event-data": someEvent,
-		"list-deliveries": none, "list-dead-letters": none, "list-reasons": none, "tail": none,
+		"list-deliveries": none, "list-dead-letters": none, "list-reasons": none, "list-failures": none, "tail": none,
 		"get-delivery": someDelivery, "retry-delivery": someDelivery, "cancel-delivery": someDelivery,
 		"replay-dead-letters": having(none, map[string]any{"dry_run": true}),
-		"get-replay":          someReplay, "pause-replay": someReplay, "cancel-replay": someReplay,
+		"list-replays":        none, "get-replay": someReplay, "pause-replay": someReplay, "cancel-replay": someReplay,
 		"resume-replay": func(t *testing.T, d *deployment, tenant string) request {
 			r := someReplay(t, d, tenant)
 			d.call(t, testAdminKey, "POST /v1/replays/"+r.path["id"]+"/pause", nil, http.StatusAccepted)

@@ -174,7 +174,7 @@ func (b *Books) byHour(ctx context.Context, span ledger.Span, do func(ledger.Spa
 		if to.After(span.Until) {
 			to = span.Until
 		}
-		if err := do(ledger.Span{Since: from, Until: to}); err != nil {
+		if err := do(ledger.Span{Since: from, Until: to, Tenant: span.Tenant}); err != nil {
 			return err
 		}
 		from = to

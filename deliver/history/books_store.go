@@ -52,13 +52,14 @@ func (l *Reader) tally(ctx context.Context, span ledger.Span) (t Tally, err erro
 WITH ended AS (
     SELECT count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'dead') AS dead,
         count(*) FILTER (WHERE state = 'cancelled') AS cancelled, count(*) FILTER (WHERE generation > 0) AS later
-    FROM deliveries WHERE `+ofSpan+`
+    FROM deliveries WHERE `+ofSpan+` AND ($3 = '' OR tenant = $3)
 ), waiting AS (
     SELECT count(*) AS pending, count(*) FILTER (WHERE held AND NOT waits) AS held, count(*) FILTER (WHERE generation > 0) AS later
-    FROM deferrals p WHERE event_uid >= $1 AND event_uid < $2 AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
+    FROM deferrals p WHERE event_uid >= $1 AND event_uid < $2 AND ($3 = '' OR tenant = $3)
+        AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
 )
 SELECT delivered, dead, cancelled, pending, held, ended.later + waiting.later FROM ended, waiting`,
-		outcome.FirstID(span.Since), outcome.FirstID(span.Until)).Scan(&t.Delivered, &t.Dead, &t.Cancelled, &t.Pending, &t.Held, &t.Later)
+		outcome.FirstID(span.Since), outcome.FirstID(span.Until), span.Tenant).Scan(&t.Delivered, &t.Dead, &t.Cancelled, &t.Pending, &t.Held, &t.Later)
 	if err != nil {
 		return t, fmt.Errorf("count deliveries: %w", err)
 	}
@@ -77,8 +78,8 @@ WITH found AS (
 )
 SELECT e.uid, e.tenant, e.id, e.seq, e.matched, coalesce(found.n, 0)
 FROM events e LEFT JOIN found ON found.event_uid = e.uid
-WHERE e.uid >= $1 AND e.uid < $2 AND e.matched <> coalesce(found.n, 0)
-ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
+WHERE e.uid >= $1 AND e.uid < $2 AND ($4 = '' OR e.tenant = $4) AND e.matched <> coalesce(found.n, 0)
+ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit, span.Tenant)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Shortage, error) {
 		var s Shortage
 		if err := rows.Scan(&s.EventUID, &s.Tenant, &s.EventID, &s.Seq, &s.Matched, &s.Found); err != nil {
@@ -135,10 +136,10 @@ func (l *Reader) faults(ctx context.Context, kind Kind, query string, args ...an
 func (l *Reader) duplicates(ctx context.Context, span ledger.Span, limit int) ([]Fault, error) {
 	return l.faults(ctx, KindDuplicate, `
 SELECT min(event_id), event_uid, subscription_id, generation, (min(id::text))::uuid, 0, false FROM (
-    SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE `+ofSpan+`
+    SELECT event_id, event_uid, subscription_id, generation, id FROM deliveries WHERE `+ofSpan+` AND ($4 = '' OR tenant = $4)
     UNION
-    SELECT event_id, event_uid, subscription_id, generation, id FROM deferrals WHERE event_uid >= $1 AND event_uid < $2
-) d GROUP BY event_uid, subscription_id, generation HAVING count(*) > 1 LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
+    SELECT event_id, event_uid, subscription_id, generation, id FROM deferrals WHERE event_uid >= $1 AND event_uid < $2 AND ($4 = '' OR tenant = $4)
+) d GROUP BY event_uid, subscription_id, generation HAVING count(*) > 1 LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit, span.Tenant)
 }
 
 // miscounted finds deliveries whose attempts are not as many as they say. The one that ended a delivery is part of
@@ -149,14 +150,14 @@ WITH made AS (
     SELECT delivery_id, count(*) AS n, max(number) AS last FROM attempts WHERE delivery_id >= $1 AND delivery_id < $2 GROUP BY delivery_id
 ), said AS (
     SELECT id, event_id, event_uid, subscription_id, generation, attempts - CASE WHEN started_at IS NULL THEN 0 ELSE 1 END AS n
-    FROM deliveries WHERE id >= $1 AND id < $2
+    FROM deliveries WHERE id >= $1 AND id < $2 AND ($4 = '' OR tenant = $4)
     UNION ALL
-    SELECT id, event_id, event_uid, subscription_id, generation, attempts FROM deferrals p WHERE id >= $1 AND id < $2
+    SELECT id, event_id, event_uid, subscription_id, generation, attempts FROM deferrals p WHERE id >= $1 AND id < $2 AND ($4 = '' OR tenant = $4)
         AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id)
 )
 SELECT event_id, event_uid, subscription_id, generation, id, said.n, coalesce(made.last, 0) > said.n
 FROM said LEFT JOIN made ON made.delivery_id = id
-WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
+WHERE coalesce(made.n, 0) <> said.n OR coalesce(made.last, 0) <> said.n LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit, span.Tenant)
 }
 
 // astray finds held deliveries of subscriptions that are not paused. A minute is left for the follower to set them free.
@@ -165,7 +166,7 @@ func (l *Reader) astray(ctx context.Context, span ledger.Span, limit int) ([]Fau
 SELECT d.event_id, d.event_uid, d.subscription_id, d.generation, d.id, 0, false
 FROM deferrals d JOIN subscriptions s ON s.id = d.subscription_id
 WHERE d.held AND NOT d.waits AND d.event_uid >= $1 AND d.event_uid < $2 AND s.status = 'active' AND NOT s.deleted
-    AND s.updated_at < now() - interval '1 minute' LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit)
+    AND s.updated_at < now() - interval '1 minute' AND ($4 = '' OR d.tenant = $4) LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit, span.Tenant)
 }
 
 // dropDuplicates leaves one row of a generation: the one with the id that the delivery has, else the oldest.

@@ -46,7 +46,10 @@ type Repeater struct {
 func NewRepeater(db *sql.DB) *Repeater { return &Repeater{ledger: New(db)} }
 
 // Span is a span of time over the acceptance of events: since is part of it, until is not.
-type Span struct{ Since, Until time.Time }
+type Span struct {
+	Since, Until time.Time
+	Tenant       string // empty: events of all tenants
+}
 
 // Dead says which dead letters are listed. Zero fields ask nothing.
 type Dead struct {

@@ -96,7 +96,7 @@ type Gap struct {
 
 // Audit looks at the events that were accepted in a span, by whole milliseconds.
 func (a *Auditor) Audit(ctx context.Context, span ledger.Span) (*Audit, error) {
-	span = ledger.Span{Since: span.Since.UTC().Truncate(time.Millisecond), Until: span.Until.UTC().Truncate(time.Millisecond)}
+	span = ledger.Span{Since: span.Since.UTC().Truncate(time.Millisecond), Until: span.Until.UTC().Truncate(time.Millisecond), Tenant: span.Tenant}
 	r := &Audit{Since: span.Since, Until: span.Until, Gaps: []Gap{}}
 	if _, err := a.Directory.Fresh(ctx); err != nil {
 		return nil, err

@@ -262,5 +262,13 @@ func TestTheAuditIsTheAdmins(t *testing.T) {
 		if a.Accepted != 4 || a.Matched != 6 || a.Pending != 6 || !a.Balanced || a.Gaps == nil {
 			t.Errorf("the audit of %s is %+v", span, a)
 		}
+		d.Call("admin", "GET", "/v1/audit?tenant=acme&"+span, nil, 200, &a)
+		if a.Accepted != 4 || a.Matched != 6 || a.Pending != 6 || !a.Balanced {
+			t.Errorf("the audit of acme is %+v", a)
+		}
+		d.Call("admin", "GET", "/v1/audit?tenant=globex&"+span, nil, 200, &a)
+		if a.Accepted != 0 || a.Matched != 0 || a.Pending != 0 || !a.Balanced {
+			t.Errorf("the audit of globex is %+v", a)
+		}
 	}
 }

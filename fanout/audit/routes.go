@@ -17,6 +17,8 @@ const auditSpan = 24 * time.Hour
 type auditInput struct {
 	Since time.Time `query:"since" doc:"Accepted at this time or later; by default, 24 hours before until" example:"2026-11-20T10:00:00Z"`
 	Until time.Time `query:"until" doc:"Accepted before this time; by default, now" example:"2026-11-21T00:00:00Z"`
+
+	Tenant string `query:"tenant" maxLength:"64" doc:"Events of this tenant alone" example:"acme"`
 }
 
 type auditOutput struct{ Body *Audit }
@@ -33,7 +35,11 @@ func (a *Auditor) Register(to huma.API) {
 }
 
 func (a *Auditor) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
-	span := ledger.Span{Since: api.Instant(in.Since), Until: api.Instant(in.Until)}
+	tenant, err := api.TenantOrAny(ctx, in.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	span := ledger.Span{Since: api.Instant(in.Since), Until: api.Instant(in.Until), Tenant: tenant}
 	if span.Until.IsZero() {
 		span.Until = time.Now()
 	}

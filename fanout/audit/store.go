@@ -24,13 +24,13 @@ type auditStore struct {
 func (s *auditStore) window(ctx context.Context, span ledger.Span, first uint64) (map[uuid.UUID]fanout.Recorded, int64, error) {
 	low, high := event.FirstUID(span.Since), event.FirstUID(span.Until)
 	var aged int64
-	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM events WHERE uid >= $1 AND uid < $2 AND (seq < $3 OR erased_at IS NOT NULL)`,
-		low, high, int64(first)).Scan(&aged)
+	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM events WHERE uid >= $1 AND uid < $2 AND (seq < $3 OR erased_at IS NOT NULL)
+    AND ($4 = '' OR tenant = $4)`, low, high, int64(first), span.Tenant).Scan(&aged)
 	if err != nil {
 		return nil, 0, fmt.Errorf("count events: %w", err)
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT `+fanout.RecordedColumns+` FROM events
-WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL`, low, high, int64(first))
+WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL AND ($4 = '' OR tenant = $4)`, low, high, int64(first), span.Tenant)
 	found := map[uuid.UUID]fanout.Recorded{}
 	err = postgres.Each(rows, err, func() error {
 		r, err := fanout.ScanRecorded(rows)
@@ -105,8 +105,8 @@ func sequences(rows *sql.Rows) (map[uint64]bool, error) {
 
 // matched is how many subscriptions the events of a span matched.
 func (s *auditStore) matched(ctx context.Context, span ledger.Span) (n int64, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT coalesce(sum(matched), 0) FROM events WHERE uid >= $1 AND uid < $2`,
-		event.FirstUID(span.Since), event.FirstUID(span.Until)).Scan(&n)
+	err = s.db.QueryRowContext(ctx, `SELECT coalesce(sum(matched), 0) FROM events WHERE uid >= $1 AND uid < $2 AND ($3 = '' OR tenant = $3)`,
+		event.FirstUID(span.Since), event.FirstUID(span.Until), span.Tenant).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count matches: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,6 +84,9 @@ func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) 
 		if w.At.Before(s.span.Since) { // The clock of the broker was set back.
 			continue
 		}
+		if of := s.span.Tenant; of != "" && !strings.HasPrefix(w.Subject, event.SubjectPrefix+of+".") {
+			continue
+		}
 		m := seen{wire: w}
 		m.event, m.refusal = event.Decode(w)
 		m.wire.Data, m.event.Data = nil, nil // a window of whole events may be hundreds of megabytes
@@ -105,7 +109,7 @@ func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 		n++
 	}
 	window := s.seen[:n]
-	rows, aged, err := s.store.window(ctx, ledger.Span{Since: s.from, Until: to}, s.first)
+	rows, aged, err := s.store.window(ctx, ledger.Span{Since: s.from, Until: to, Tenant: s.span.Tenant}, s.first)
 	if err != nil {
 		return err
 	}

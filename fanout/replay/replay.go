@@ -91,6 +91,9 @@ func (r Routes) Register(to huma.API) {
 			"`only` says which: `dead` ones, all that were `undelivered`, or `all`. A dry run only counts."))
 	api.Register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
 		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
+	api.Register(to, r.list, "deliveries:read", op(http.MethodGet, "/v1/replays", "list-replays", "List replays",
+		"Replays and backfills, newest first; see the single replay for what the numbers mean. With `subscription` or `state`, a page may be shorter "+
+			"than `limit`, even empty, while `next_cursor` is not null: go on until it is null."))
 	api.Register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
 		"`matched` grows while it is counting; `sent` counts the deliveries that it has made. It ends with less sent than matched "+
 			"if some were sent otherwise meanwhile, or their bytes left the stream. `unreachable` counts those whose bytes had left it before."))

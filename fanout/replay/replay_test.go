@@ -334,3 +334,37 @@ func TestDeadLettersAreSentAgainOnce(t *testing.T) {
 	}
 	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"tenant": "globex"}, 403, nil)
 }
+
+// Replays are listed by tenant, subscription and state, page by page.
+func TestReplaysAreListed(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	one, other, foreign := h.Subscribe("acme", "order.*"), h.Subscribe("acme", "order.*"), h.Subscribe("globex", "order.*")
+	first := h.start(one, map[string]any{"only": "all"}).ID
+	second := h.start(other, map[string]any{"only": "all"}).ID
+	h.desk.Call("globex", "POST", "/v1/subscriptions/"+foreign.ID.String()+"/replay", map[string]any{"since": "2026-01-01T00:00:00Z"}, 202, nil)
+	h.desk.Call("acme", "POST", "/v1/replays/"+first.String()+"/cancel", nil, 202, nil)
+	for query, want := range map[string][]uuid.UUID{
+		"": {second, first}, "order=asc": {first, second}, "state=cancelled": {first}, "state=counting": {second}, "state=done": nil,
+		"subscription=" + other.ID.String(): {second}, "subscription=" + foreign.ID.String(): nil,
+	} {
+		var list struct{ Data []replayView }
+		h.desk.Call("acme", "GET", "/v1/replays?"+query, nil, 200, &list)
+		var got []uuid.UUID
+		for _, p := range list.Data {
+			got = append(got, p.ID)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", query, got, want)
+		}
+	}
+	var page struct {
+		Data []replayView
+		Next string `json:"next_cursor"`
+	}
+	h.desk.Call("admin", "GET", "/v1/replays?limit=2", nil, 200, &page)
+	if len(page.Data) != 2 || page.Next == "" {
+		t.Errorf("an admin's first page is %+v", page)
+	}
+	h.desk.Call("acme", "GET", "/v1/replays?subscription=x", nil, 422, nil)
+}

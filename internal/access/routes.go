@@ -28,6 +28,9 @@ func (a *Access) Routes(to huma.API) {
 		"Ends the key in every process within 5 seconds.", http.StatusNoContent))
 
 	tag = huma.OperationTags("Tenants")
+	huma.Get(to, "/v1/tenants", a.listTenants, tag, api.Scope(api.Admin), describe("list-tenants", "List tenants",
+		"Every tenant that is not deleted, with the number of its subscriptions by status. With `q`, a page may be shorter than `limit`, even empty, "+
+			"while `next_cursor` is not null: go on until it is null.", http.StatusOK))
 	huma.Get(to, "/v1/tenants/{tenant}", a.getTenant, tag, api.Scope(api.Admin), describe("get-tenant", "Read a tenant",
 		"A tenant exists from its first use. While it is erased, the answer says how far that is; then it is gone (404).", http.StatusOK))
 	huma.Put(to, "/v1/tenants/{tenant}", a.putTenant, tag, api.Scope(api.Admin), describe("put-tenant", "Describe a tenant",
