@@ -23,7 +23,7 @@ const (
 	// previewPage is how many events are looked at together at most.
 	previewPage = 200
 	// previewFirst is how many there are in the first page, and each has twice as many: one of large events must end in time,
-	// as what is not seen of a page when the time is over does not count.
+	// as events of a page that were not seen when the time is over do not count.
 	previewFirst = 10
 	// previewSamples is how many of the events that match are told.
 	previewSamples = 10

@@ -105,7 +105,7 @@ func (p *Purger) turn(ctx context.Context) error {
 	return err
 }
 
-// Purge removes what is settled beyond the bound, and reports whether the stream has so much that it should be called again soon.
+// Purge removes settled events beyond the bound, and reports whether the stream has so much that it should be called again soon.
 // What becomes settled meanwhile is left to the next call.
 func (p *Purger) Purge(ctx context.Context) (busy bool, err error) {
 	stream, err := p.JetStream.Stream(ctx, Stream)
@@ -196,7 +196,7 @@ func (p *Purger) follow(ctx context.Context) error {
 	return nil
 }
 
-// audited returns a place up to which the reconciler has looked at all events; until then, it may send what is missing.
+// audited returns a place up to which the reconciler has looked at all events; until then, it may send missing tasks.
 func (p *Purger) audited(ctx context.Context) (seq uint64, err error) {
 	var place sql.NullTime
 	err = p.DB.QueryRowContext(ctx, `SELECT place FROM chores WHERE name = 'reconcile'`).Scan(&place)

@@ -54,7 +54,7 @@ func (r *Reader) Message(ctx context.Context, seq uint64) (event.Wire, error) {
 }
 
 // stored reads a message; ErrGone: there is none. Any server that has a copy of the stream may answer, and one that
-// lost its disk, or is behind, does not have the message: only the leader knows what is gone.
+// lost its disk, or is behind, does not have the message: only the leader knows which are gone.
 func stored(ctx context.Context, stream natsjs.Stream, seq uint64) (*natsjs.RawStreamMsg, error) {
 	raw, err := stream.GetMsg(ctx, seq)
 	if !errors.Is(err, natsjs.ErrMsgNotFound) {

@@ -119,7 +119,7 @@ func (d *Directory) ExplainAs(e *event.Event, as Former, view View) (matched boo
 	return j.explain(entryOf(as.Subscription), view)
 }
 
-// Restore reads a subscription from its history, without what is confidential.
+// Restore reads a subscription from its history, without secrets.
 func Restore(d changes.Definition) (*Subscription, error) {
 	var was definition
 	if err := json.Unmarshal(d.JSON, &was); err != nil {

@@ -19,7 +19,7 @@ import (
 
 // auditCmd proves that nothing is lost. Its exit code is 1 if something is.
 type auditCmd struct {
-	Repair bool          `help:"Make good what is found: send what is missing, and correct the ledger."`
+	Repair bool          `help:"Mend each gap: send missing deliveries, and correct the ledger."`
 	Span   time.Duration `name:"span" default:"24h" help:"How far back to look."`
 	JSON   bool          `name:"json" help:"Print JSON."`
 }

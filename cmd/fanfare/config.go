@@ -11,7 +11,7 @@ import (
 
 // configCmd prints the settings.
 type configCmd struct {
-	Env  bool `xor:"format" help:"Print a file of variables to start from; what is not set is commented out."`
+	Env  bool `xor:"format" help:"Print a file of variables to start from; unset ones are commented out."`
 	JSON bool `xor:"format" name:"json" help:"Print JSON."`
 }
 

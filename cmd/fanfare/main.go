@@ -41,7 +41,7 @@ type cli struct {
 
 	Config   configCmd   `cmd:"" group:"Operate" help:"Print every setting, its default, where its value comes from and what it does."`
 	Topology topologyCmd `cmd:"" group:"Operate" help:"Print, apply or check the streams and consumers."`
-	Audit    auditCmd    `cmd:"" group:"Operate" help:"Prove that nothing is lost, or name what is; --repair sends it."`
+	Audit    auditCmd    `cmd:"" group:"Operate" help:"Prove that nothing is lost, or name each loss; --repair sends it."`
 	Tail     tailCmd     `cmd:"" group:"Operate" help:"Watch outcomes as they happen."`
 	Rekey    rekeyCmd    `cmd:"" group:"Operate" help:"Encrypt every stored secret anew with the first key of FANFARE_SECRET_KEYS."`
 	Health   healthCmd   `cmd:"" group:"Operate" help:"Ask a process of this machine whether it is alive, or with --ready whether it is ready."`
@@ -55,7 +55,7 @@ type cli struct {
 type benches struct {
 	Throughput bench.Throughput `cmd:"" default:"withargs" help:"Measure the whole pipeline against a bare loop of the same POSTs."`
 	Isolation  bench.Isolation  `cmd:"" help:"Measure whether endpoints in trouble slow the others."`
-	Replay     bench.Replay     `cmd:"" help:"Measure whether a replay of the past slows what is live."`
+	Replay     bench.Replay     `cmd:"" help:"Measure whether a replay of the past slows live deliveries."`
 	Soak       bench.Soak       `cmd:"" help:"Hold the whole pipeline at a rate on a small budget of event bytes, and show whether anything grows."`
 	Ledger     bench.Ledger     `cmd:"" help:"Measure the lists of the ledger over ten million deliveries, and its size."`
 }

@@ -19,7 +19,7 @@ import (
 // topologyCmd is about the streams and consumers. Only `apply` and `fanfare all` change them.
 type topologyCmd struct {
 	Print topologyPrintCmd `cmd:"" help:"Print the streams and consumers that the stages need."`
-	Apply topologyApplyCmd `cmd:"" help:"Create what is missing in NATS and update what differs; without --shrink nothing becomes smaller."`
+	Apply topologyApplyCmd `cmd:"" help:"Create missing streams and consumers in NATS and update those that differ; without --shrink nothing becomes smaller."`
 	Check topologyCheckCmd `cmd:"" help:"Fail if something in NATS is missing or differs."`
 }
 

@@ -82,7 +82,7 @@ const (
 	journalMany  = 16
 )
 
-// Waits says what waits for an outcome to be on disk.
+// Waits says who waits for an outcome to be on disk.
 type Waits int
 
 // An outcome whose task waits is written at once: until then its delivery may be made again.

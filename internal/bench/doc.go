@@ -7,6 +7,6 @@
 // their own (Receiver and Bare are their commands), and the windows of all sides take turns, so that what the machine does
 // meanwhile hits all.
 //
-// A benchmark asserts nothing but that the ledger holds what was sent. When the context ends, every process that it
+// A benchmark asserts nothing but that the ledger holds all deliveries. When the context ends, every process that it
 // started is stopped and its files are removed.
 package bench

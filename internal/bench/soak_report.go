@@ -47,7 +47,7 @@ type flatness struct {
 
 func (f flatness) flat() bool { return f.last <= f.most*f.middle+f.slack }
 
-// flatnesses are what must not grow.
+// flatnesses are the figures that must not grow.
 func (r *soakReport) flatnesses() []flatness {
 	third := len(r.Samples) / 3
 	middle, last := r.Samples[third:2*third], r.Samples[2*third:]

@@ -25,7 +25,7 @@ type soakSample struct {
 	Events    int64   `json:"events_bytes"` // in EVENTS, of which FANFARE_EVENTS_MAX_BYTES is the bound
 	NATS      int64   `json:"nats_bytes"`   // on disk, all streams
 	WAL       int64   `json:"wal_bytes"`
-	Ledger    int64   `json:"ledger_bytes"` // grows by what is recorded, until it is as old as it may be
+	Ledger    int64   `json:"ledger_bytes"` // grows until its oldest rows reach their age
 	Waiting   int64   `json:"deferrals"`
 	Deferrals int64   `json:"deferrals_bytes"`
 	Copies    int64   `json:"copied_events"`

@@ -15,7 +15,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// Log reads the history, and drops what is too old.
+// Log reads the history, and drops old rows.
 type Log struct{ db *sql.DB }
 
 // NewLog makes a Log.

@@ -1,5 +1,5 @@
-// Package running tells where the process of a data directory can be reached: a Process comes in when it is ready, and whoever has
-// the directory reads it.
+// Package running tells where the process of a data directory can be reached: a Process comes in when it is ready, and any process that may
+// read the directory finds it.
 package running
 
 import (
