@@ -133,14 +133,21 @@ func (e *Events) keep(event *event.Event) *stored {
 	return s
 }
 
+// copiesAsked is how often a place of the stream is read that holds another event: any of the servers that have a copy
+// answers, and one whose copy went astray must not make an event count as gone.
+const copiesAsked = 5
+
 // read asks the stream, then the ledger. A place in the stream may hold another event, if the stream was lost
 // and made anew; the uid tells.
 func (e *Events) read(ctx context.Context, uid uuid.UUID, seq uint64) (*event.Event, error) {
-	read, err := e.cfg.Read(ctx, seq)
-	if err != nil && !errors.Is(err, event.ErrGone) {
-		return nil, err
-	}
-	if err == nil {
+	for range copiesAsked {
+		read, err := e.cfg.Read(ctx, seq)
+		if errors.Is(err, event.ErrGone) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
 		if found := read.As(uid); found != nil {
 			return found, nil
 		}

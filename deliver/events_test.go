@@ -84,3 +84,24 @@ func TestEventsCachedTwiceCountOnce(t *testing.T) {
 		t.Errorf("%d events of %d bytes are cached, want at least a quarter of the %d that fit, and no more", kept, size, bound/size)
 	}
 }
+
+// A server whose copy of the stream went astray answers with another event: the place is read again.
+func TestAnotherServerIsAskedForAnEvent(t *testing.T) {
+	t.Parallel()
+	at := time.Now().UTC()
+	want := &event.Event{ID: "want", Tenant: "acme", AcceptedAt: at, UID: event.UID("acme", "want", at)}
+	other := &event.Event{ID: "other", Tenant: "acme", AcceptedAt: at, UID: event.UID("acme", "other", at)}
+	asked := 0
+	events, err := NewEvents(EventsConfig{Read: func(context.Context, uint64) (*event.Event, error) {
+		if asked++; asked < 3 {
+			return other, nil
+		}
+		return want, nil
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := events.Get(t.Context(), want.UID, 1); err != nil || got.ID != want.ID {
+		t.Errorf("got %+v, %v, want event %s", got, err, want.ID)
+	}
+}

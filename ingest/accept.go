@@ -187,6 +187,20 @@ func (in *Ingest) send(ctx context.Context, live []*item) {
 	}
 }
 
+// copiesAsked is how often the stream is read before an event counts as another one's: any of the servers that have a copy of
+// the stream answers, and the copy of one may have gone astray.
+const copiesAsked = 5
+
+// first returns the event of which the stream takes another one for a repeat.
+func (in *Ingest) first(ctx context.Context, e *event.Event) (first *event.Event, err error) {
+	for range copiesAsked {
+		if first, err = in.stored.Read(ctx, e.Seq); err != nil || first.Key() == e.Key() {
+			break
+		}
+	}
+	return first, err
+}
+
 // authenticate looks whether the message, of which the stream takes an event for a repeat, is of the same event. A
 // NATS client can use another tenant's message ids. Then the event is sent with a message id that nobody can know.
 func (in *Ingest) authenticate(ctx context.Context, it *item) {

@@ -24,6 +24,7 @@ type Throughput struct {
 	Publishers []int   `default:"1,16,64,256" help:"How many publishers there are that each wait for their answer; 0 leaves that out."`
 	Posters    int     `default:"64" help:"How many POSTs the bare loop has in flight."`
 	Steady     float64 `default:"20" help:"For how many seconds the end-to-end latency is measured."`
+	NATS       string  `name:"nats" placeholder:"URL" help:"NATS servers to use instead of one in the pipeline; their streams must exist (fanfare topology apply) and be empty."`
 	Profile    string  `placeholder:"DIR" help:"Write CPU profiles of the pipeline into this directory, one for each fan-out; they cost a little."`
 }
 
@@ -103,7 +104,7 @@ func (b *bench) start(ctx context.Context) (err error) {
 	}
 	b.endpoints = where.Endpoints
 	b.progress("Starting the pipeline in %s ...", b.dir)
-	b.pipeline, err = startPipeline(ctx, b.dir, "FANFARE_ADMIN_KEY="+benchKey,
+	b.pipeline, err = startPipeline(ctx, b.dir, "FANFARE_ADMIN_KEY="+benchKey, "FANFARE_NATS_URL="+b.cmd.NATS,
 		fmt.Sprintf("FANFARE_OPS_PPROF=%t", b.cmd.Profile != ""))
 	if err != nil {
 		return err

@@ -13,13 +13,24 @@ import (
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// TestCluster strikes the leader of the events' stream again and again, on three servers with three copies of each stream: it is
-// killed, loses its disk, and is cut off from the others and from all clients, as a follower is. Nothing that was accepted is
-// lost. It belongs to `make chaos`.
+// TestCluster kills the leader of the events' stream again and again on three servers with three copies of each stream, one
+// server that loses its disk included: nothing that was accepted is lost. It belongs to `make chaos`.
 func TestCluster(t *testing.T) {
-	if *minutes == 0 {
-		return
+	if *minutes > 0 {
+		strikeCluster(t, "kill the leader", "kill the leader", "kill the leader", "lose the leader's disk", "kill the leader", "kill the leader")
 	}
+}
+
+// TestMinority cuts one of three servers off from the others and from all clients: first the leader of the events' stream, then
+// one that follows. It belongs to `make chaos`.
+func TestMinority(t *testing.T) {
+	if *minutes > 0 {
+		strikeCluster(t, "partition the leader", "partition a follower")
+	}
+}
+
+// strikeCluster strikes three servers under load, and has the history judged.
+func strikeCluster(t *testing.T, strikes ...string) {
 	path, err := binary()
 	if err != nil {
 		t.Fatalf("build: %v", err)
@@ -28,7 +39,6 @@ func TestCluster(t *testing.T) {
 	for _, b := range r.servers {
 		b.start()
 	}
-	all := r.urls()
 	t.Cleanup(func() {
 		for _, b := range r.servers {
 			if t.Failed() {
@@ -36,7 +46,7 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	})
-	nc, err := nats.Connect(all, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.PingInterval(2*time.Second))
+	nc, err := nats.Connect(r.urls(), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.PingInterval(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +59,7 @@ func TestCluster(t *testing.T) {
 		t.Fatal("the cluster has no leader")
 	}
 	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 2, deliver: 2}, r.servers[0], servertest.NewRestartablePostgres(t),
-		"FANFARE_NATS_URL="+all, "FANFARE_STREAM_REPLICAS=3")
+		"FANFARE_NATS_URL="+r.urls(), "FANFARE_STREAM_REPLICAS=3")
 	producers := w.populate(2, 10, *seed)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -57,35 +67,22 @@ func TestCluster(t *testing.T) {
 	for _, p := range producers {
 		publishing.Go(func() { p.run(ctx, t.Context()) })
 	}
-	for round, name := range []string{
-		"kill the leader", "kill the leader", "lose the leader's disk", "kill the leader", "partition the leader", "partition a follower", "kill the leader",
-	} {
+	for i, name := range strikes {
 		time.Sleep(5 * time.Second)
-		victim := leader(t, js, r.servers)
-		if name == "partition a follower" {
-			victim = r.servers[(slices.Index(r.servers, victim)+1)%len(r.servers)]
-		}
-		f := fault{name: name, bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * inHand, injected: time.Now()}
-		heal := victim.start
-		switch name {
-		case "partition the leader", "partition a follower":
-			heal = r.isolate(victim)
-		case "lose the leader's disk":
-			victim.kill()
-			victim.wipe()
-		default:
-			victim.kill()
-		}
+		// Processes notice after 30 s that a server is silent.
+		f := fault{name: name, bound: 90 * time.Second, mayDuplicate: true, worksInFlight: 2 * inHand, injected: time.Now()}
+		heal := r.strike(name, leader(t, js, r.servers))
 		// With one server away the others go on.
 		if !eventually(f.bound, func() bool { n, _ := w.rec.missing(true, f.injected); return n == 0 && w.allReady() }) {
 			n, one := w.rec.missing(true, f.injected)
 			t.Errorf("two servers of three do not go on: %d deliveries have not arrived, such as %s", n, one)
+			for _, p := range w.processes {
+				t.Logf("%s %+v", p.name, p.readiness())
+			}
 		}
-		resumed := time.Now()
+		f.healed, f.recovered = f.injected, time.Now()
 		heal()
-		f.healed = f.injected
-		f.recovered = resumed
-		t.Logf("%d: %s: resumed after %.1fs", round+1, f.name, resumed.Sub(f.injected).Seconds())
+		t.Logf("%d: %s: resumed after %.1fs", i+1, f.name, f.recovered.Sub(f.injected).Seconds())
 		w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
 		if !eventually(2*time.Minute, func() bool { return current(t, js) }) {
 			t.Error("the server that came back does not catch up")
@@ -98,6 +95,21 @@ func TestCluster(t *testing.T) {
 		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
 	}
 	report(t, w.collect())
+}
+
+// strike strikes the leader of the events' stream, or another server, and returns what heals it.
+func (r *ring) strike(name string, leader *broker) (heal func()) {
+	switch name {
+	case "partition the leader":
+		return r.isolate(leader)
+	case "partition a follower":
+		return r.isolate(r.servers[(slices.Index(r.servers, leader)+1)%len(r.servers)])
+	}
+	leader.kill()
+	if name == "lose the leader's disk" {
+		leader.wipe()
+	}
+	return leader.start
 }
 
 // leader is the server that leads the stream of events.
