@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -39,4 +40,22 @@ func (b *backing) refuseLostDatabase(ctx context.Context, s *settings, log *slog
 	}
 	return fmt.Errorf("FANFARE_POSTGRES_URL: the database is empty, and events up to %d of stream %s were matched before: restore the database, or set "+
 		"FANFARE_EMPTY_DATABASE=%s once, and subscriptions, keys and the ledger begin anew", matched, fanout.Stream, acceptEmpty)
+}
+
+// lostEvents says whether the stream of events ends before the newest event of the ledger: it was made again, or restored from an
+// older state. It is empty if not, where that cannot be asked, and once the ledger has newer events.
+func (b *backing) lostEvents(ctx context.Context) string {
+	var seq uint64
+	var at time.Time
+	err := b.db.QueryRowContext(ctx, `SELECT seq, accepted_at FROM events ORDER BY uid DESC LIMIT 1`).Scan(&seq, &at)
+	if err != nil { // The ledger is empty or away, which other checks report.
+		return ""
+	}
+	stream, err := b.js.Stream(ctx, fanout.Stream)
+	if err != nil || stream.CachedInfo().State.LastSeq >= seq {
+		return ""
+	}
+	return fmt.Sprintf("stream %s ends at place %d, and the ledger has events up to place %d, accepted at %s: NATS was lost or is older than Postgres. "+
+		"Pending deliveries of events that are gone end as expired; fanfare audit names those events", fanout.Stream, stream.CachedInfo().State.LastSeq, seq,
+		at.UTC().Format(time.RFC3339))
 }

@@ -157,6 +157,9 @@ func (m *monitor) tell(now readiness) {
 		}
 		m.log.Log(context.Background(), level, "durability changed", "from", m.last.Durability, "to", now.Durability, "detail", now.Detail)
 	}
+	if now.Lost != "" && m.last.Lost == "" {
+		m.log.Warn("NATS lost events that the ledger knows of", "detail", now.Lost)
+	}
 	m.last = now
 }
 

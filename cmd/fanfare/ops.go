@@ -33,6 +33,8 @@ type ops struct {
 type asks struct {
 	checks  []check
 	durable func(context.Context) (synced bool, detail string, err error)
+	// lost says what one of NATS and Postgres lost that the other one still knows of; empty if nothing.
+	lost func(context.Context) string
 }
 
 // up says that the start is over.
@@ -64,6 +66,8 @@ type readiness struct {
 	// NATS cannot be asked. A degraded process is ready.
 	Durability string `json:"durability"`
 	Detail     string `json:"durability_detail,omitempty"`
+	// Lost is what NATS does not have any more although the ledger knows of it. The process is ready: it works on what there is.
+	Lost string `json:"lost,omitempty"`
 }
 
 func (o *ops) handler() http.Handler {
@@ -111,6 +115,7 @@ func (o *ops) readiness(ctx context.Context) readiness {
 		asked.Go(func() { errs[i] = survive.Do(func() error { return c.ask(ctx) }) })
 	}
 	synced, detail, err := o.asks.durable(ctx)
+	answer.Lost = o.asks.lost(ctx)
 	asked.Wait()
 	for i, c := range o.asks.checks {
 		answer.Dependencies[c.name] = "ok"

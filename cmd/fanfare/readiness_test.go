@@ -23,7 +23,7 @@ func awaitReadiness(t *testing.T, ops string, code int, words ...string) {
 		if get(t, ops+"/readyz", &got) != code {
 			return false
 		}
-		text := got.Durability + got.Detail
+		text := got.Durability + got.Detail + got.Lost
 		for name, is := range got.Dependencies {
 			text += "\n" + name + ": " + is
 		}

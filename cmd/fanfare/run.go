@@ -135,6 +135,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 		durable: func(ctx context.Context) (bool, string, error) {
 			return jetstream.Durability(ctx, back.nc, back.js, names(needed(s, r))...)
 		},
+		lost: back.lostEvents,
 	})
 
 	p.loop("monitor", newMonitor(o, p.ground, p.ring).run)

@@ -88,7 +88,7 @@ type Gap struct {
 	Kind           history.Kind `json:"kind" enum:"event_not_in_ledger,event_not_in_stream,delivery_missing,delivery_unmatched,delivery_duplicated,attempt_duplicated,attempt_missing,held_without_a_pause"`
 	EventID        string       `json:"event_id"`
 	SubscriptionID *uuid.UUID   `json:"subscription_id" doc:"Null where the gap is the event's, or nobody can tell the subscription any more"`
-	Detail         string       `json:"detail,omitempty" doc:"What can be said where the event or the subscription has no name"`
+	Detail         string       `json:"detail,omitempty" doc:"What else can be said: of an event or subscription without a name, or why bytes are gone"`
 
 	mend func(context.Context) error
 	lost bool // mend only writes down that the bytes are gone

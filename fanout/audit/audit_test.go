@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -179,6 +180,9 @@ func TestEachSeededViolationIsNamedAndMended(t *testing.T) {
 			a := h.audit()
 			if a.Balanced || len(a.Gaps) != 1 || a.Gaps[0].Kind != tt.want || a.Gaps[0].EventID != "e2" {
 				t.Fatalf("the audit is %+v, want the one gap %s of e2", a, tt.want)
+			}
+			if tt.seed == "" && !strings.Contains(a.Gaps[0].Detail, "place 2 of stream EVENTS is empty") {
+				t.Errorf("the gap says %q", a.Gaps[0].Detail)
 			}
 			if id := a.Gaps[0].SubscriptionID; !tt.whole && (id == nil || *id != h.subs[0].ID) {
 				t.Errorf("the gap names %v, want %s", id, h.subs[0].ID)

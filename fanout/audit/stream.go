@@ -57,8 +57,9 @@ type streamAudit struct {
 	*Auditor
 	report *Audit
 	span   ledger.Span
-	first  uint64 // of the stream's messages
-	done   uint64 // up to here fan-out has done its work
+	first  uint64    // of the stream's messages
+	made   time.Time // when the stream was created
+	done   uint64    // up to here fan-out has done its work
 	from   time.Time
 	seen   []seen
 }
@@ -255,7 +256,20 @@ func (s *streamAudit) leftSince(ctx context.Context, seq uint64) (bool, error) {
 		return false, fmt.Errorf("look at stream %s: %w", fanout.Stream, err)
 	}
 	s.first = max(s.first, stream.CachedInfo().State.FirstSeq)
+	s.made = stream.CachedInfo().Created
 	return seq < s.first, nil
+}
+
+// whyGone says what became of the bytes of an event, as far as the stream tells. There is what is at the event's place, or nil.
+func (s *streamAudit) whyGone(row fanout.Recorded, there *event.Event) string {
+	switch {
+	case row.AcceptedAt.Before(s.made):
+		return fmt.Sprintf("stream %s was made after the event was accepted: the former stream was lost", fanout.Stream)
+	case there != nil:
+		return fmt.Sprintf("another event is at place %d of stream %s: the stream is older than the ledger, as after a restore", row.Seq, fanout.Stream)
+	default:
+		return fmt.Sprintf("place %d of stream %s is empty", row.Seq, fanout.Stream)
+	}
 }
 
 // rowAlone judges a row whose message did not come by: it may have been erased, or its bytes are kept elsewhere.
@@ -273,7 +287,7 @@ func (s *streamAudit) rowAlone(ctx context.Context, uid uuid.UUID, row fanout.Re
 	if left, err := s.leftSince(ctx, row.Seq); err != nil || left || len(s.report.Gaps) >= maxGaps {
 		return err
 	}
-	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.ID, lost: true, mend: func(ctx context.Context) error {
+	s.report.Gaps = append(s.report.Gaps, Gap{Kind: gapNoBytes, EventID: row.ID, Detail: s.whyGone(row, e), lost: true, mend: func(ctx context.Context) error {
 		s.Logger.WarnContext(ctx, "an event's bytes are gone before their time", "event", row.ID, "tenant", row.Tenant)
 		return s.Ledger.SetErased(ctx, uid)
 	}})
