@@ -32,7 +32,7 @@ const maxResponseHeader = 64 << 10
 // transport is what a client sends through, and what another of its kind is made of; see Identify.
 type transport struct {
 	pools   *pools
-	http1   *http1 // nil with a proxy, with a certificate, which has few receivers, and where there is no seesPulse
+	http1   *http1 // of Routes; nil with a proxy, with a certificate, which has few receivers, and where there is no seesPulse
 	policy  Policy
 	cfg     Config
 	options options
@@ -58,21 +58,14 @@ func newClient(p Policy, cfg Config, o options) *http.Client {
 	if cfg.ProxyURL != "" {
 		client.Transport = throughProxy(t, template)
 	} else if o.certificate == nil && seesPulse {
-		t.http1 = newHTTP1(template, t, cfg)
+		t.http1 = newHTTP1(template, cfg)
 	}
 	t.pools = newPools(template, cfg)
 	return client
 }
 
-// RoundTrip sends a request by http1 where that will do.
+// RoundTrip sends a request by net/http. It notes which receivers with TLS chose HTTP/1.1, so that a Route may reach them.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if t.http1 != nil && t.http1.takes(r) {
-		return t.http1.RoundTrip(r)
-	}
-	return t.byNetHTTP(r)
-}
-
-func (t *transport) byNetHTTP(r *http.Request) (*http.Response, error) {
 	resp, err := t.pools.of(tenantOf(r.Context())).RoundTrip(r)
 	if t.http1 != nil && err == nil && resp.TLS != nil && resp.ProtoMajor == 1 && t.http1.chosen != nil {
 		t.http1.chosen.remember(r.URL.Host)

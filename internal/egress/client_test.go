@@ -353,6 +353,24 @@ func TestRedactURL(t *testing.T) {
 // receivers, and to each.
 func TestUnusedConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
+	for name, send := range map[string]func(*testing.T, *http.Client, string) error{
+		"by the client": func(t *testing.T, c *http.Client, to string) error {
+			_, _, err := post(t, c, to)
+			return err
+		},
+		"by a route": func(t *testing.T, c *http.Client, to string) error {
+			_, _, err := byRoute(t, routeTo(t, c, to, nil), &egress.Post{})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unusedConnectionsAreBounded(t, send)
+		})
+	}
+}
+
+func unusedConnectionsAreBounded(t *testing.T, send func(*testing.T, *http.Client, string) error) {
 	const most, each, together = 6, 4, 12
 	var waiting sync.WaitGroup
 	var mu sync.Mutex
@@ -395,7 +413,7 @@ func TestUnusedConnectionsAreBounded(t *testing.T) {
 		var requests sync.WaitGroup
 		for range together {
 			requests.Go(func() {
-				if _, _, err := post(t, c, urls[i]); err != nil {
+				if err := send(t, c, urls[i]); err != nil {
 					t.Error(err)
 				}
 			})

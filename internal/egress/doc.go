@@ -8,12 +8,12 @@
 // redirect, inflates nothing, and bounds connecting, handshake and response header. The time of the whole
 // exchange and the size of the body are the caller's to bound: by the request's context and an io.LimitReader.
 //
-// POSTs of up to 32 KiB over HTTP/1.1 are written and their responses read by http1, in the goroutine of the caller: net/http, which
-// does the rest (HTTP/2, larger bodies, proxies, client certificates), hands each to two others. Over TLS a receiver is
-// offered HTTP/2 first, by net/http, and again each hour. A kept connection is used again only if nothing but responses was ever on
-// it; a POST is made again only if nothing of it was written, or HTTP/2 said that it was not taken up. Either way keeps as many
-// unused connections as the configuration says, and never another's. Who makes many POSTs to one URL may make them by a Route, over the
-// same connections: a deadline of the connection bounds their time, so that none needs a context, timer and http.Request of its own.
+// The client sends by net/http. A Route sends POSTs of up to 32 KiB to one URL by HTTP/1.1 itself, in the goroutine of the caller:
+// net/http hands each request to two others. A deadline of the connection bounds the time of such a POST, so that it needs no
+// context, timer or http.Request of its own. Over TLS a receiver is offered HTTP/2 first, by the client, and again each hour. A kept
+// connection is used again only if nothing but responses was ever on it; a POST is made again only if nothing of it was written,
+// or HTTP/2 said that it was not taken up. Client and Routes each keep as many unused connections as the configuration says, and
+// never another tenant's.
 //
 // It promises that no connection is opened to an address that the policy forbids, and that the error
 // for such an address is ErrBlocked, the same text after the same work, whichever rule forbade it and

@@ -1,10 +1,8 @@
 package egress
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,10 +10,9 @@ import (
 	"time"
 )
 
-// http1 makes POSTs by HTTP/1.1 in the goroutine of whoever asks for them: it writes the request in one piece and waits for the
-// response. The transport of net/http hands each request to two goroutines of its connection, and that is half of what a small
-// POST costs. Reading and judging the response is left to http.ReadResponse. What is out of the ordinary is
-// left to the transport of net/http altogether; see takes.
+// http1 makes the POSTs of Routes by HTTP/1.1 in the goroutine of the caller: it writes the request in one piece and waits for
+// the response. The transport of net/http hands each request to two goroutines of its connection, which is half the cost of a
+// small POST. Reading and judging the response is left to http.ReadResponse.
 type http1 struct {
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 	tls       *tls.Config
@@ -23,14 +20,13 @@ type http1 struct {
 	idle      *idleConns
 	chosen    *chosen // which receivers speak HTTP/1.1 over TLS; nil if they are not offered anything else
 	age       time.Duration
-	otherwise *transport
 }
 
-func newHTTP1(t *http.Transport, otherwise *transport, cfg Config) *http1 {
+func newHTTP1(t *http.Transport, cfg Config) *http1 {
 	secure := t.TLSClientConfig.Clone()
 	secure.NextProtos = []string{"http/1.1"}
 	h := &http1{
-		dial: t.DialContext, tls: secure, handshake: cfg.TLSHandshakeTimeout, age: cfg.MaxConnAge, otherwise: otherwise,
+		dial: t.DialContext, tls: secure, handshake: cfg.TLSHandshakeTimeout, age: cfg.MaxConnAge,
 		idle: newIdleConns(cfg.MaxIdleConns, cfg.MaxIdleConnsPerHost, cfg.IdleConnTimeout),
 	}
 	if cfg.HTTP2 {
@@ -39,43 +35,27 @@ func newHTTP1(t *http.Transport, otherwise *transport, cfg Config) *http1 {
 	return h
 }
 
-// post is a POST as http1 makes it.
-type post struct {
-	ctx   context.Context
-	to    recipient
-	write func(w *bytes.Buffer) error // all of it; called again if nothing of it was sent
-	terms *Post                       // of one by a Route, whose time is that of its connection instead of a context's; else nil
+// reaches says whether a receiver speaks HTTP/1.1: over TLS, once it was seen to choose it.
+func (h *http1) reaches(to recipient) bool {
+	return !to.secure || h.chosen == nil || h.chosen.has(to.host)
 }
 
-// post makes a POST. It makes it again only if nothing of it was written to a connection that had been kept.
-func (h *http1) post(p *post) (*http.Response, error) {
-	for {
-		c, err := h.connection(p)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := c.exchange(p)
-		if err == nil {
-			return resp, nil
-		}
-		if c.to.secure && h.chosen != nil && ClassOf(err) == Protocol {
-			h.chosen.forget(p.to.host) // it may speak HTTP/2 by now, whatever it chose in the handshake
-		}
-		if !c.kept || !errors.Is(err, errNothingWritten) || !p.terms.mayRepeat() {
-			return nil, err
-		}
+// doubt forgets that a receiver chose HTTP/1.1: it may speak HTTP/2 by now, whatever it chose in the handshake.
+func (h *http1) doubt(to recipient) {
+	if h.chosen != nil {
+		h.chosen.forget(to.host)
 	}
 }
 
 // connection returns one that was kept and still lives, or else a new one.
-func (h *http1) connection(p *post) (*http1Conn, error) {
-	if p.ctx.Err() != nil {
-		return nil, context.Cause(p.ctx)
+func (h *http1) connection(ctx context.Context, to recipient, p *Post) (*http1Conn, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	for {
-		c := h.idle.take(p.to.destination)
+		c := h.idle.take(to.destination)
 		if c == nil {
-			return h.newConnection(p)
+			return h.newConnection(ctx, to, p)
 		}
 		if c.alive() && time.Now().Before(c.until) {
 			c.kept = true
@@ -85,23 +65,15 @@ func (h *http1) connection(p *post) (*http1Conn, error) {
 	}
 }
 
-func (h *http1) newConnection(p *post) (*http1Conn, error) {
-	ctx := p.ctx
-	if p.terms != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(WithProgress(ctx, &p.terms.Progress), p.terms.Until)
-		defer cancel()
-	}
-	c, err := h.connect(ctx, p.to)
+func (h *http1) newConnection(ctx context.Context, to recipient, p *Post) (*http1Conn, error) {
+	ctx, cancel := context.WithDeadline(WithProgress(ctx, &p.Progress), p.Until)
+	defer cancel()
+	c, err := h.connect(ctx, to)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	return c, err
 }
-
-// errChooseAgain says that a receiver which had chosen HTTP/1.1 does not agree to a connection for nothing else any
-// more. Nothing was sent.
-var errChooseAgain = errors.New("the receiver may have to choose its protocol again")
 
 func (h *http1) connect(ctx context.Context, to recipient) (*http1Conn, error) {
 	conn, err := h.dial(ctx, "tcp", to.address)
@@ -120,16 +92,16 @@ func (h *http1) connect(ctx context.Context, to recipient) (*http1Conn, error) {
 	if err := h.secure(ctx, c, to.name); err != nil {
 		_ = conn.Close()
 		if h.chosen != nil && !isTimeout(err) {
-			h.chosen.forget(to.host)
-			return nil, errChooseAgain
+			h.doubt(to)
+			return nil, ErrOffRoute
 		}
 		return nil, err
 	}
 	return c, nil
 }
 
-// secure lays TLS over a plain connection. It leaves errors as they are, since http.Client looks for the one of a receiver
-// that answers in plain HTTP.
+// secure lays TLS over a plain connection. It leaves errors as they are: callers look for the one of a receiver that answers in
+// plain HTTP.
 func (h *http1) secure(ctx context.Context, c *http1Conn, host string) error {
 	ctx, cancel := context.WithTimeout(ctx, h.handshake)
 	defer cancel()

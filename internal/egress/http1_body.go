@@ -13,7 +13,6 @@ type http1Body struct {
 	from     io.Reader
 	conn     *http1Conn
 	ctx      context.Context
-	lasting  bool // the context is not only this request's
 	reusable bool
 	over     atomic.Bool // the connection is no longer this body's
 	err      error       // how reading ended
@@ -58,7 +57,7 @@ func (b *http1Body) end(reusable bool) {
 	if !b.over.CompareAndSwap(false, true) {
 		return
 	}
-	if reusable && (b.lasting || b.conn.leave()) && b.conn.spent() {
+	if reusable && b.conn.spent() {
 		b.conn.idle.put(b.conn)
 		return
 	}

@@ -39,7 +39,6 @@ type http1Conn struct {
 	left    int64 // bytes that may yet be read
 	written int   // bytes of the request
 	kept    bool  // it was idle before
-	limited bool  // it has a deadline
 }
 
 func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn, error) {
@@ -52,12 +51,12 @@ func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn,
 	return c, nil
 }
 
-// exchange writes a request and reads the header of its response. The connection is given back, or closed, when the
-// response's body has been read or is closed, and closed when the request's context ends before that.
-func (c *http1Conn) exchange(p *post) (*http.Response, error) {
-	c.watch(p.ctx)
-	c.limit(p.terms)
-	sendErr := c.send(p)
+// exchange writes a POST and reads the header of its response. The connection is given back, or closed, when the response's body
+// has been read or is closed, and closed when ctx ends before that.
+func (c *http1Conn) exchange(ctx context.Context, r *Route, p *Post) (*http.Response, error) {
+	c.watch(ctx)
+	_ = c.socket.SetDeadline(p.Until) // It fails where writing does.
+	sendErr := c.send(r, p)
 	var resp *http.Response
 	err := sendErr
 	// Where some of it was written a receiver may say, before it has read the rest, why it wants none.
@@ -67,43 +66,32 @@ func (c *http1Conn) exchange(p *post) (*http.Response, error) {
 	if err != nil {
 		_ = c.Close()
 		switch {
-		case p.ctx.Err() != nil:
-			err = context.Cause(p.ctx)
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
 		case sendErr != nil:
 			err = sendErr
 		}
 		return nil, err
 	}
 	body := &http1Body{
-		from: resp.Body, conn: c, ctx: p.ctx, lasting: p.terms != nil,
-		// A status below 200 that is not the last is none that is known: so is what follows it.
+		from: resp.Body, conn: c, ctx: ctx,
+		// A status below 200 that is not the last is unknown, and so is the form of the bytes after it.
 		reusable: sendErr == nil && !resp.Close && resp.StatusCode > 199,
 	}
 	if resp.Body, resp.TLS = body, c.state; resp.ContentLength == 0 {
 		body.end(body.reusable)
-	} else if p.terms != nil {
-		c.hurry(resp.ContentLength, p.terms)
+	} else {
+		c.hurry(resp.ContentLength, p)
 	}
 	return resp, nil
 }
 
-// limit bounds the time of a request by its terms, or not at all if it has none. Setting a deadline fails where writing does.
-func (c *http1Conn) limit(terms *Post) {
-	if terms != nil {
-		c.limited = true
-		_ = c.socket.SetDeadline(terms.Until)
-	} else if c.limited {
-		c.limited = false
-		_ = c.socket.SetDeadline(time.Time{})
-	}
-}
-
 // hurry bounds the time for a body of so many bytes, unknown if negative, unless all of it is there already.
-func (c *http1Conn) hurry(length int64, terms *Post) {
+func (c *http1Conn) hurry(length int64, p *Post) {
 	if length >= 0 && length <= int64(c.in.Buffered()) {
 		return
 	}
-	if end := time.Now().Add(terms.BodyTime); end.Before(terms.Until) {
+	if end := time.Now().Add(p.BodyTime); end.Before(p.Until) {
 		_ = c.socket.SetReadDeadline(end)
 	}
 }
@@ -120,13 +108,12 @@ func (c *http1Conn) watch(ctx context.Context) {
 	}
 }
 
-// leave ends the watching. It returns false if the connection is being closed.
-func (c *http1Conn) leave() bool {
-	if c.watched == nil {
-		return true
+// leave ends the watching.
+func (c *http1Conn) leave() {
+	if c.watched != nil {
+		c.watched = nil
+		c.unwatch()
 	}
-	c.watched = nil
-	return c.unwatch()
 }
 
 // abort ends all use of the connection, at once. Close may wait a moment.
@@ -138,16 +125,12 @@ func (c *http1Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// send writes a request in one piece, or nothing of one that is not whole.
-func (c *http1Conn) send(p *post) error {
+// send writes a POST in one piece.
+func (c *http1Conn) send(r *Route, p *Post) (err error) {
 	w := outgoing.Get().(*bytes.Buffer)
 	defer outgoing.Put(w)
 	w.Reset()
-	c.written = 0
-	err := p.write(w)
-	if err != nil {
-		return err
-	}
+	r.write(w, p)
 	if c.written, err = c.Write(w.Bytes()); err != nil && c.written == 0 {
 		return fmt.Errorf("%w: %w", errNothingWritten, err)
 	}

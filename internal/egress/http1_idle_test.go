@@ -27,8 +27,9 @@ func TestHTTP1IdleTimeout(t *testing.T) {
 	cfg := egress.DefaultConfig()
 	cfg.IdleConnTimeout = time.Millisecond
 	c := egress.NewClient(mustPolicy(t, "127.0.0.0/8"), cfg)
-	for range 2 { // whoever looks, looks again
-		posted(t, c, s.url, "200 OK ok")
+	r := routeTo(t, c, s.url, nil)
+	for range 2 { // the timer is set again
+		routed(t, r, "200 OK ok")
 		<-ended
 	}
 }
@@ -41,15 +42,16 @@ func TestHTTP1CloseIdleConnections(t *testing.T) {
 			c.CloseIdleConnections()
 		}
 	})
-	posted(t, c, s.url, "200 OK ok")
+	r := routeTo(t, c, s.url, nil)
+	routed(t, r, "200 OK ok")
 	c.CloseIdleConnections()
 	<-ended
 
-	posted(t, c, s.url+"/meanwhile", "200 OK ok")
+	routed(t, routeTo(t, c, s.url+"/meanwhile", nil), "200 OK ok")
 	<-ended // since it came back only then
 
-	posted(t, c, s.url, "200 OK ok")
-	posted(t, c, s.url, "200 OK ok")
+	routed(t, r, "200 OK ok")
+	routed(t, r, "200 OK ok")
 	if n := s.connections.Load(); n != 3 {
 		t.Errorf("%d connections, want that the third is used again", n)
 	}

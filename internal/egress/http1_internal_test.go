@@ -2,14 +2,12 @@ package egress
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -37,17 +35,20 @@ func (b *brittle) Write(p []byte) (int, error) {
 	return b.TCPConn.Write(p)
 }
 
-// A request is made again if and only if nothing of it was written to a connection that had been kept.
-func TestHTTP1MakesARequestAgain(t *testing.T) {
+// A POST is made again if and only if nothing of it was written to a connection that had been kept, as often as its sender
+// agrees to.
+func TestHTTP1MakesAPostAgain(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		taken, kept, again, dials int
-		answered                  bool
+		taken, kept, resends, again, dials int
+		answered                           bool
 	}{
-		"nothing written":      {taken: 0, kept: 1, again: 1, dials: 2, answered: true},
-		"a byte written":       {taken: 1, kept: 1, again: 0, dials: 1, answered: false},
-		"all but a byte":       {taken: -1, kept: 1, again: 0, dials: 1, answered: true},
-		"nothing written, new": {taken: 0, kept: 0, again: 0, dials: 1, answered: false},
+		"nothing written":        {taken: 0, kept: 1, resends: 1, again: 1, dials: 2, answered: true},
+		"nothing written, again": {taken: 0, kept: 1, resends: 2, again: 1, dials: 2, answered: true},
+		"nothing written, once":  {taken: 0, kept: 1, resends: 0, again: 0, dials: 1, answered: false},
+		"nothing written, new":   {taken: 0, kept: 0, resends: 1, again: 0, dials: 1, answered: false},
+		"a byte written":         {taken: 1, kept: 1, resends: 1, again: 0, dials: 1, answered: false},
+		"all but a byte":         {taken: -1, kept: 1, resends: 1, again: 0, dials: 1, answered: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -57,7 +58,8 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 				arrived.Add(1)
 			}))
 			t.Cleanup(server.Close)
-			h := newHTTP1(newTransport(Policy{}, DefaultConfig(), options{}), nil, DefaultConfig())
+			client := newClient(Policy{}, DefaultConfig(), options{})
+			h := client.Transport.(*transport).http1
 			t.Cleanup(h.idle.closeAll)
 			dials := 0
 			h.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -68,28 +70,25 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 				}
 				return &brittle{TCPConn: conn.(*net.TCPConn), taken: tc.taken, writes: 1 - tc.kept}, nil
 			}
-			again := 0
-			send := func() error {
-				req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, strings.NewReader("{}"))
-				req.GetBody = func() (io.ReadCloser, error) {
-					again++
-					return io.NopCloser(strings.NewReader("{}")), nil
-				}
-				resp, err := h.RoundTrip(req)
+			to, err := url.Parse(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			route := NewRoute(client.Transport, "", to, nil)
+			send := func() (again int, err error) {
+				p := Post{Body: []byte("{}"), Until: time.Now().Add(time.Minute), BodyTime: time.Minute, Resends: tc.resends}
+				resp, err := route.Post(t.Context(), &p)
 				if err == nil {
-					if resp.Request != req {
-						t.Error("the response is another request's")
-					}
 					err = resp.Body.Close()
 				}
-				return err
+				return p.Resent, err
 			}
 			for range tc.kept {
-				if err := send(); err != nil {
-					t.Fatal(err)
+				if again, err := send(); err != nil || again != 0 {
+					t.Fatalf("made again %d times, %v", again, err)
 				}
 			}
-			err := send()
+			again, err := send()
 			if (err == nil) != tc.answered || err != nil && ClassOf(err) != Reset {
 				t.Errorf("got %v", err)
 			}
@@ -104,102 +103,6 @@ func TestHTTP1MakesARequestAgain(t *testing.T) {
 				t.Errorf("made again %d times over %d connections, %d arrived", again, dials, arrived.Load())
 			}
 		})
-	}
-}
-
-// A POST by a route is made again as often as its sender agrees to.
-func TestRouteMakesAPostAgain(t *testing.T) {
-	t.Parallel()
-	for resends := range 2 {
-		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-		t.Cleanup(server.Close)
-		client := newClient(Policy{}, DefaultConfig(), options{})
-		h := client.Transport.(*transport).http1
-		t.Cleanup(h.idle.closeAll)
-		h.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &brittle{TCPConn: conn.(*net.TCPConn)}, nil
-		}
-		to, err := url.Parse(server.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := NewRoute(client.Transport, "", to, nil)
-		for n, want := range []struct {
-			resent int
-			class  Class
-		}{{0, ""}, {resends, []Class{Reset, ""}[resends]}} {
-			p := Post{Body: []byte("{}"), Until: time.Now().Add(time.Minute), Resends: resends}
-			resp, err := r.Post(t.Context(), &p)
-			if err == nil {
-				_ = resp.Body.Close()
-			}
-			if p.Resent != want.resent || (err == nil) != (want.class == "") || err != nil && ClassOf(err) != want.class {
-				t.Errorf("%d resends, POST %d: made again %d times, %v", resends, n, p.Resent, err)
-			}
-		}
-	}
-}
-
-// What is out of the ordinary is net/http's.
-func TestHTTP1Takes(t *testing.T) {
-	t.Parallel()
-	h := newHTTP1(newTransport(Policy{}, DefaultConfig(), options{}), nil, DefaultConfig())
-	h.chosen.remember("chose.example")
-	for name, tc := range map[string]struct {
-		change func(r *http.Request)
-		taken  bool
-	}{
-		"an ordinary one":   {func(*http.Request) {}, true},
-		"IPv6 and a port":   {func(r *http.Request) { r.URL.Host, r.Host = "[::1]:80", "[::1]:80" }, true},
-		"no header":         {func(r *http.Request) { r.Header = nil }, true},
-		"the largest":       {func(r *http.Request) { r.ContentLength = maxInline }, true},
-		"chose HTTP/1.1":    {func(r *http.Request) { r.URL.Scheme, r.URL.Host = "https", "chose.example" }, true},
-		"not chosen yet":    {func(r *http.Request) { r.URL.Scheme = "https" }, false},
-		"larger":            {func(r *http.Request) { r.ContentLength = maxInline + 1 }, false},
-		"unknown length":    {func(r *http.Request) { r.ContentLength = -1 }, false},
-		"no body":           {func(r *http.Request) { r.ContentLength = 0 }, false},
-		"a body for once":   {func(r *http.Request) { r.GetBody = nil }, false},
-		"GET":               {func(r *http.Request) { r.Method = http.MethodGet }, false},
-		"close":             {func(r *http.Request) { r.Close = true }, false},
-		"chunked":           {func(r *http.Request) { r.TransferEncoding = []string{"chunked"} }, false},
-		"trailer":           {func(r *http.Request) { r.Trailer = http.Header{"X": nil} }, false},
-		"opaque":            {func(r *http.Request) { r.URL.Opaque = "//x" }, false},
-		"another scheme":    {func(r *http.Request) { r.URL.Scheme = "ftp" }, false},
-		"nowhere":           {func(r *http.Request) { r.URL.Host = "" }, false},
-		"a port of nowhere": {func(r *http.Request) { r.URL.Host = ":80" }, false},
-		"zone":              {func(r *http.Request) { r.URL.Host = "[fe80::1%25eth0]" }, false},
-		"not ASCII":         {func(r *http.Request) { r.URL.Host = "müller.example" }, false},
-		"odd Host":          {func(r *http.Request) { r.Host = "a\r\nb: c" }, false},
-		"odd name":          {func(r *http.Request) { r.Header["a b"] = nil }, false},
-		"odd value":         {func(r *http.Request) { r.Header["A"] = []string{"b\nc"} }, false},
-		"framing":           {func(r *http.Request) { r.Header["content-length"] = []string{"1"} }, false},
-		"another protocol":  {func(r *http.Request) { r.Header["Upgrade"] = []string{"h2c"} }, false},
-	} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://receiver.example/", strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		tc.change(r)
-		if got := h.takes(r); got != tc.taken {
-			t.Errorf("%s: got %v", name, got)
-		}
-	}
-	cfg := DefaultConfig()
-	cfg.ProxyURL = "http://proxy.example:3128"
-	for name, c := range map[string]*http.Client{
-		"proxy":       newClient(Policy{}, cfg, options{}),
-		"certificate": newClient(Policy{}, DefaultConfig(), options{certificate: new(tls.Certificate)}),
-	} {
-		if got, ok := transportOf(c); !ok || got.http1 != nil {
-			t.Errorf("%s: got %v", name, got)
-		}
-	}
-	if got, ok := transportOf(NewClient(Policy{}, DefaultConfig())); !ok || got.http1 == nil {
-		t.Error("an ordinary client has none")
 	}
 }
 

@@ -2,10 +2,6 @@ package egress
 
 import (
 	"bytes"
-	"cmp"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,24 +10,11 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// maxInline is the longest body that http1 sends, in bytes: what the buffers of two sockets hold, so that writing it
-// does not wait for a receiver that answers without reading.
+// maxInline is the longest body that http1 sends, in bytes. The buffers of two sockets hold as much, so that writing it does not
+// wait for a receiver that answers without reading.
 const maxInline = 32 << 10
 
-var errTarget = errors.New("the URL's path or query holds a space or a control character")
-
-// takes says whether a request is one for http1: a POST of a small body that is in memory, with headers of the usual kind.
-func (h *http1) takes(r *http.Request) bool {
-	return r.Method == http.MethodPost && r.Body != nil && r.GetBody != nil && r.ContentLength > 0 && r.ContentLength <= maxInline &&
-		!r.Close && r.TransferEncoding == nil && r.Trailer == nil && plainURL(r.URL) &&
-		(r.Host == r.URL.Host || r.Host == "" || plainHost(r.Host)) && plainHeader(r.Header) && h.reaches(r.URL.Scheme == "https", r.URL.Host)
-}
-
-// reaches says whether a receiver speaks HTTP/1.1: over TLS, once it was seen to choose it.
-func (h *http1) reaches(secure bool, host string) bool {
-	return !secure || h.chosen == nil || h.chosen.has(host)
-}
-
+// plainURL leaves to net/http the URLs of other forms.
 func plainURL(u *url.URL) bool {
 	return (u.Scheme == "http" || u.Scheme == "https") && u.Opaque == "" && plainHost(u.Host)
 }
@@ -69,66 +52,6 @@ func onOneLine(target string) bool {
 		}
 	}
 	return true
-}
-
-// RoundTrip makes a request that takes agreed to. It makes it again, with the body of GetBody, where post does.
-func (h *http1) RoundTrip(r *http.Request) (*http.Response, error) {
-	a := &asked{Request: r, target: r.URL.RequestURI()}
-	if !onOneLine(a.target) {
-		_ = r.Body.Close()
-		return nil, errTarget
-	}
-	resp, err := h.post(&post{ctx: r.Context(), to: recipientOf(tenantOf(r.Context()), r.URL), write: a.write})
-	if errors.Is(err, errChooseAgain) {
-		next := *r
-		if next.Body, err = a.open(); err != nil {
-			return nil, err
-		}
-		return h.otherwise.byNetHTTP(&next)
-	}
-	if err != nil {
-		if !a.opened {
-			_ = r.Body.Close()
-		}
-		return nil, err
-	}
-	resp.Request = r
-	return resp, nil
-}
-
-// asked is a request that somebody asked for.
-type asked struct {
-	*http.Request
-	target string
-	opened bool // the body
-}
-
-// open returns the request's body; from the second time on, that of GetBody.
-func (a *asked) open() (io.ReadCloser, error) {
-	if a.opened {
-		return a.GetBody()
-	}
-	a.opened = true
-	return a.Body, nil
-}
-
-// write writes all of the request, whose body must be as long as it says.
-func (a *asked) write(w *bytes.Buffer) error {
-	body, err := a.open()
-	if err != nil {
-		return err
-	}
-	writeHead(w, a.target, cmp.Or(a.Host, a.URL.Host), a.Header)
-	writeLength(w, a.ContentLength)
-	n, err := io.Copy(w, io.LimitReader(body, a.ContentLength+1))
-	closeErr := body.Close()
-	switch {
-	case err != nil:
-		return fmt.Errorf("read the request's body: %w", err)
-	case n != a.ContentLength:
-		return fmt.Errorf("the request's body is not %d bytes long", a.ContentLength)
-	}
-	return closeErr
 }
 
 // writeHead writes the first lines of a request.

@@ -58,9 +58,9 @@ func TestHTTP1Responses(t *testing.T) {
 					w.say(tc.answer)
 				}
 			})
-			c := newClient(t, "127.0.0.0/8")
+			r := routeTo(t, newClient(t, "127.0.0.0/8"), s.url, nil)
 			for range 3 {
-				posted(t, c, s.url, tc.want)
+				routed(t, r, tc.want)
 			}
 			want := int64(3)
 			if tc.again {
@@ -80,9 +80,9 @@ func TestHTTP1BodyUntilClose(t *testing.T) {
 		w.request()
 		w.say("HTTP/1.1 200 OK\r\n\r\nok")
 	})
-	c := newClient(t, "127.0.0.0/8")
-	posted(t, c, s.url, "200 OK ok")
-	posted(t, c, s.url, "200 OK ok")
+	r := routeTo(t, newClient(t, "127.0.0.0/8"), s.url, nil)
+	routed(t, r, "200 OK ok")
+	routed(t, r, "200 OK ok")
 }
 
 // However it ends while nobody uses it, a connection carries no other request, and each request arrives once.
@@ -113,11 +113,11 @@ func TestHTTP1SpoiledWhileIdle(t *testing.T) {
 				}
 			})
 			c := newClient(t, "127.0.0.0/8")
-			posted(t, c, s.url+"/1", "200 OK ok")
+			routed(t, routeTo(t, c, s.url+"/1", nil), "200 OK ok")
 			close(read)
 			<-spoiled
-			posted(t, c, s.url+"/2", "200 OK ok")
-			posted(t, c, s.url+"/3", "200 OK ok")
+			routed(t, routeTo(t, c, s.url+"/2", nil), "200 OK ok")
+			routed(t, routeTo(t, c, s.url+"/3", nil), "200 OK ok")
 			for _, want := range []string{"/1", "/2", "/3"} {
 				if got := <-arrived; got != want {
 					t.Errorf("%s arrived, want %s", got, want)
@@ -139,7 +139,7 @@ func TestHTTP1HeaderIsBounded(t *testing.T) {
 		"HTTP/1.1 200 " + strings.Repeat("a", 70<<10),
 	} {
 		s := script(t, nil, func(_ int, w *wire) { w.request(); w.say(answer); w.ended() })
-		_, _, err := post(t, newClient(t, "127.0.0.0/8"), s.url)
+		_, _, err := byRoute(t, routeTo(t, newClient(t, "127.0.0.0/8"), s.url, nil), &egress.Post{})
 		if egress.ClassOf(err) != egress.Protocol || !strings.Contains(err.Error(), "header exceeds") {
 			t.Errorf("got %v", err)
 		}
@@ -154,13 +154,10 @@ func TestHTTP1EarlyRefusal(t *testing.T) {
 			w.say("HTTP/1.1 413 Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
 		}
 	})
-	resp, err := newClient(t, "127.0.0.0/8").Post(s.url, "text/plain", strings.NewReader(strings.Repeat("a", 32<<10)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); resp.StatusCode != 413 || string(body) != "no" {
-		t.Errorf("got %s %q, %v", resp.Status, body, err)
+	r := routeTo(t, newClient(t, "127.0.0.0/8"), s.url, nil)
+	resp, body, err := byRoute(t, r, &egress.Post{Body: make([]byte, 32<<10)})
+	if err != nil || resp.StatusCode != 413 || body != "no" {
+		t.Errorf("got %v %q, %v", resp, body, err)
 	}
 }
 
@@ -190,12 +187,9 @@ func TestHTTP1Cancelled(t *testing.T) {
 				}
 			})
 			c := newClient(t, "127.0.0.0/8")
-			posted(t, c, s.url, "200 OK ok")
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/stop", strings.NewReader("{}"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := c.Do(req)
+			quick := routeTo(t, c, s.url, nil)
+			routed(t, quick, "200 OK ok")
+			resp, err := routeTo(t, c, s.url+"/stop", nil).Post(ctx, patient())
 			if (err == nil) != strings.Contains(begin, "\r\n\r\n") {
 				t.Errorf("the header: %v", err)
 			}
@@ -209,7 +203,7 @@ func TestHTTP1Cancelled(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			<-ended
-			posted(t, c, s.url, "200 OK ok")
+			routed(t, quick, "200 OK ok")
 			if n := s.connections.Load(); n != 2 {
 				t.Errorf("%d connections, want 2", n)
 			}
@@ -235,17 +229,14 @@ func TestHTTP1CancelledBeforeThereIsAConnection(t *testing.T) {
 		}
 	})
 	c := newClient(t, "127.0.0.0/8", egress.WithResolver(resolver))
-	posted(t, c, s.url, "200 OK ok")
-	for _, to := range []string{"http://receiver.example/", s.url} {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Do(req); !errors.Is(err, enough) {
-			t.Errorf("%s: got %v", to, err)
+	r := routeTo(t, c, s.url, nil)
+	routed(t, r, "200 OK ok")
+	for i, to := range []*egress.Route{routeTo(t, c, "http://receiver.example/", nil), r} {
+		if resp, err := to.Post(ctx, patient()); !errors.Is(err, enough) {
+			t.Errorf("route %d: got %v, %v", i, resp, err)
 		}
 	}
-	posted(t, c, s.url, "200 OK ok")
+	routed(t, r, "200 OK ok")
 	if n := s.connections.Load(); n != 1 || len(requests) != 2 {
 		t.Errorf("%d connections and %d requests, want 1 and 2", n, len(requests))
 	}
@@ -259,9 +250,9 @@ func TestHTTP1BrokenBody(t *testing.T) {
 			w.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 		}
 	})
-	c := newClient(t, "127.0.0.0/8")
+	r := routeTo(t, newClient(t, "127.0.0.0/8"), s.url, nil)
 	for range 2 {
-		if _, _, err := post(t, c, s.url); egress.ClassOf(err) != egress.Protocol {
+		if _, _, err := byRoute(t, r, &egress.Post{}); egress.ClassOf(err) != egress.Protocol {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -280,9 +271,9 @@ func TestHTTP1BodyIsClosedEarly(t *testing.T) {
 		w.ended()
 		ended <- struct{}{}
 	})
-	c := newClient(t, "127.0.0.0/8")
+	r := routeTo(t, newClient(t, "127.0.0.0/8"), s.url, nil)
 	for range 2 {
-		resp, err := c.Post(s.url, "text/plain", strings.NewReader("{}"))
+		resp, err := r.Post(t.Context(), patient())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,27 +293,27 @@ func TestHTTP1BodyIsClosedEarly(t *testing.T) {
 	}
 }
 
-// Nothing that a URL, a header or a body holds becomes a line of its own, a header that frames the request, or another request.
+// Nothing in a URL, a header or a body becomes a line of its own, a header that frames the request, or another request.
 func TestHTTP1SendsOneRequest(t *testing.T) {
 	t.Parallel()
 	const smuggled = "x HTTP/1.1\r\nX-Smuggled: y\r\n\r\n"
 	for name, tc := range map[string]struct {
-		spoil func(r *http.Request)
-		sent  bool // net/http may refuse it
+		spoil func(u *url.URL, fixed, own http.Header)
+		sent  bool
 	}{
-		"nothing":           {func(*http.Request) {}, true},
-		"no host":           {func(r *http.Request) { r.Host = "" }, true},
-		"a user":            {func(r *http.Request) { r.URL.User = url.UserPassword("a", "b\r\nX-Smuggled: y") }, true},
-		"path":              {func(r *http.Request) { r.URL.Path = "/" + smuggled }, true},
-		"raw path":          {func(r *http.Request) { r.URL.Path, r.URL.RawPath = "/x", "/"+smuggled }, true},
-		"query":             {func(r *http.Request) { r.URL.RawQuery = smuggled }, false},
-		"space in query":    {func(r *http.Request) { r.URL.RawQuery = "a b" }, false},
-		"value":             {func(r *http.Request) { r.Header["X"] = []string{smuggled} }, false},
-		"name":              {func(r *http.Request) { r.Header["X: a\r\nX-Smuggled"] = []string{"y"} }, false},
-		"content length":    {func(r *http.Request) { r.Header["Content-Length"] = []string{"1"} }, true},
-		"transfer encoding": {func(r *http.Request) { r.Header["Transfer-Encoding"] = []string{"chunked"} }, true},
-		"longer body":       {func(r *http.Request) { r.ContentLength = 1 }, false},
-		"shorter body":      {func(r *http.Request) { r.ContentLength = 3 }, false},
+		"nothing":           {func(*url.URL, http.Header, http.Header) {}, true},
+		"a user":            {func(u *url.URL, _, _ http.Header) { u.User = url.UserPassword("a", "b\r\nX-Smuggled: y") }, true},
+		"path":              {func(u *url.URL, _, _ http.Header) { u.Path = "/" + smuggled }, true},
+		"raw path":          {func(u *url.URL, _, _ http.Header) { u.Path, u.RawPath = "/x", "/"+smuggled }, true},
+		"query":             {func(u *url.URL, _, _ http.Header) { u.RawQuery = smuggled }, false},
+		"space in query":    {func(u *url.URL, _, _ http.Header) { u.RawQuery = "a b" }, false},
+		"host":              {func(u *url.URL, _, _ http.Header) { u.Host += "\r\nX-Smuggled: y" }, false},
+		"fixed value":       {func(_ *url.URL, fixed, _ http.Header) { fixed["X"] = []string{smuggled} }, false},
+		"value":             {func(_ *url.URL, _, own http.Header) { own["X"] = []string{smuggled} }, false},
+		"fixed name":        {func(_ *url.URL, fixed, _ http.Header) { fixed["X: a\r\nX-Smuggled"] = []string{"y"} }, false},
+		"name":              {func(_ *url.URL, _, own http.Header) { own["X: a\r\nX-Smuggled"] = []string{"y"} }, false},
+		"content length":    {func(_ *url.URL, _, own http.Header) { own["content-length"] = []string{"1"} }, false},
+		"transfer encoding": {func(_ *url.URL, fixed, _ http.Header) { fixed["Transfer-Encoding"] = []string{"chunked"} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -334,28 +325,33 @@ func TestHTTP1SendsOneRequest(t *testing.T) {
 				}
 				close(got)
 			})
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url, strings.NewReader("{}"))
+			u, err := url.Parse(s.url)
 			if err != nil {
 				t.Fatal(err)
 			}
-			tc.spoil(req)
+			fixed, own := make(http.Header), make(http.Header)
+			tc.spoil(u, fixed, own)
 			c := newClient(t, "127.0.0.0/8")
-			resp, err := c.Do(req)
-			if tc.sent != (err == nil) {
-				t.Fatalf("got %v", err)
+			r := egress.NewRoute(c.Transport, "", u, fixed)
+			p := patient()
+			p.Header = own
+			if taken := r.Takes(p); taken != tc.sent {
+				t.Fatalf("taken: %v", taken)
 			}
-			if err == nil {
-				_, _ = io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				r := <-got
-				if r.Host != s.url[len("http://"):] || r.ContentLength != 2 || r.TransferEncoding != nil ||
-					r.Header.Get("X-Smuggled") != "" || r.UserAgent() == "" {
-					t.Errorf("got %+v", r)
-				}
+			if !tc.sent {
+				return
+			}
+			if _, _, err := byRoute(t, r, p); err != nil {
+				t.Fatal(err)
 			}
 			c.CloseIdleConnections()
-			if len(got) != 0 {
-				t.Errorf("got %+v", <-got)
+			first := <-got
+			if first.Host != s.url[len("http://"):] || first.ContentLength != 2 || first.TransferEncoding != nil ||
+				first.Header.Get("X-Smuggled") != "" || first.UserAgent() == "" {
+				t.Errorf("got %+v", first)
+			}
+			if next := <-got; next != nil {
+				t.Errorf("got one more: %+v", next)
 			}
 		})
 	}
@@ -372,8 +368,9 @@ func TestHTTP1IPv6Literal(t *testing.T) {
 	_ = r.Listener.Close()
 	r.Listener = l
 	r.Start()
-	posted(t, newClient(t, "::1/128"), "http://"+l.Addr().String(), "200 OK "+l.Addr().String())
-	if _, _, err := post(t, newClient(t, ""), "http://"+l.Addr().String()); !errors.Is(err, egress.ErrBlocked) {
+	to := "http://" + l.Addr().String()
+	routed(t, routeTo(t, newClient(t, "::1/128"), to, nil), "200 OK "+l.Addr().String())
+	if _, _, err := byRoute(t, routeTo(t, newClient(t, ""), to, nil), &egress.Post{}); !errors.Is(err, egress.ErrBlocked) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -41,47 +40,11 @@ func choosy(t *testing.T, protocol *atomic.Pointer[string]) (*receiver, *x509.Ce
 	return r, pool
 }
 
-// A receiver that chose HTTP/1.1 gets what follows over one connection that is used again; once it insists on HTTP/2, it
-// is reached by that with the very next request.
-func TestHTTP1AfterTheReceiverChoseIt(t *testing.T) {
-	t.Parallel()
-	one, two := "http/1.1", "h2"
-	var protocol atomic.Pointer[string]
-	protocol.Store(&one)
-	r, pool := choosy(t, &protocol)
-	dns := newNameServer(t, map[string][][]netip.Addr{"example.com.": {addrs("127.0.0.1")}})
-	c := newClient(t, "127.0.0.0/8", egress.WithRootCAs(pool), egress.WithResolver(dns.resolver()))
-	to := "https://example.com:" + r.port()
-	for i := range 6 {
-		resp, body, err := post(t, c, to)
-		if err != nil || body != "HTTP/1.1 example.com" || resp.TLS == nil || resp.TLS.ServerName != "example.com" {
-			t.Fatalf("request %d: %v %q, %v", i, resp, body, err)
-		}
-	}
-	if n := r.connections.Load(); n != 2 { // net/http made the first one
-		t.Errorf("%d connections, want 2", n)
-	}
-	protocol.Store(&two)
-	c.CloseIdleConnections()
-	for range 2 {
-		posted(t, c, to, "200 OK HTTP/2.0 example.com")
-	}
-	protocol.Store(&one)
-	c.CloseIdleConnections()
-	before := r.connections.Load()
-	for range 4 {
-		posted(t, c, to, "200 OK HTTP/1.1 example.com")
-	}
-	if n := r.connections.Load() - before; n != 2 {
-		t.Errorf("%d connections, want 2", n)
-	}
-}
-
 // onlyHTTP1 is a client that offers receivers nothing else.
-func onlyHTTP1(t *testing.T, opts ...egress.Option) *http.Client {
+func onlyHTTP1(t *testing.T, handshake time.Duration, opts ...egress.Option) *http.Client {
 	t.Helper()
 	cfg := egress.DefaultConfig()
-	cfg.HTTP2, cfg.TLSHandshakeTimeout = false, 200*time.Millisecond
+	cfg.HTTP2, cfg.TLSHandshakeTimeout = false, handshake
 	c := egress.NewClient(mustPolicy(t, "127.0.0.0/8"), cfg, opts...)
 	t.Cleanup(c.CloseIdleConnections)
 	return c
@@ -112,9 +75,9 @@ func TestHTTP1MoreThanTheResponseOverTLS(t *testing.T) {
 					c.uncork()
 				}
 			})
-			c := onlyHTTP1(t, egress.WithRootCAs(pool))
+			r := routeTo(t, onlyHTTP1(t, time.Minute, egress.WithRootCAs(pool)), s.url, nil)
 			for range 3 {
-				posted(t, c, s.url, "200 OK ok")
+				routed(t, r, "200 OK ok")
 			}
 			want := int64(3)
 			if name == "nothing" {
@@ -139,15 +102,11 @@ func TestHTTP1HandshakeEnds(t *testing.T) {
 		}
 		w.ended()
 	})
-	c, to := onlyHTTP1(t), strings.Replace(s.url, "http:", "https:", 1)
-	if _, _, err := post(t, c, to); egress.ClassOf(err) != egress.Timeout || !strings.Contains(err.Error(), "TLS handshake") {
+	r := routeTo(t, onlyHTTP1(t, 200*time.Millisecond), strings.Replace(s.url, "http:", "https:", 1), nil)
+	if _, _, err := byRoute(t, r, &egress.Post{}); egress.ClassOf(err) != egress.Timeout || !strings.Contains(err.Error(), "TLS handshake") {
 		t.Errorf("got %v", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Do(req); !errors.Is(err, enough) {
+	if _, err := r.Post(ctx, patient()); !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -159,19 +118,12 @@ func TestHTTP1HandshakeErrors(t *testing.T) {
 	plain.Start()
 	secure := newReceiver(t, nil)
 	secure.StartTLS()
-	c := onlyHTTP1(t)
-	if _, _, err := post(t, c, strings.Replace(plain.URL, "http:", "https:", 1)); !errors.Is(err, http.ErrSchemeMismatch) {
+	c := onlyHTTP1(t, time.Minute)
+	_, _, err := byRoute(t, routeTo(t, c, strings.Replace(plain.URL, "http:", "https:", 1), nil), &egress.Post{})
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); !ok || egress.ClassOf(err) != egress.TLS {
 		t.Errorf("got %v", err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, strings.Replace(plain.URL, "http:", "https:", 1), strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.Transport.RoundTrip(req)
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); !ok {
-		t.Errorf("got %v, want what http.Client and deliver look for", err)
-	}
-	if _, _, err := post(t, c, secure.URL); egress.ClassOf(err) != egress.TLS {
+	if _, _, err := byRoute(t, routeTo(t, c, secure.URL, nil), &egress.Post{}); egress.ClassOf(err) != egress.TLS {
 		t.Errorf("got %v", err)
 	}
 }

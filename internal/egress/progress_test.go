@@ -12,7 +12,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
-// late makes a request whose deadline passes, and returns on what the time was spent.
+// late makes a request whose deadline passes, by the client and by a route, and returns on what the time was spent.
 func late(t *testing.T, c *http.Client, to string) egress.Class {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -26,6 +26,14 @@ func late(t *testing.T, c *http.Client, to string) egress.Class {
 	if err == nil {
 		resp.Body.Close()
 		t.Fatalf("%s: got %s, want that the time passes", to, resp.Status)
+	}
+	byRoute := egress.Post{Body: []byte("{}"), Until: time.Now().Add(200 * time.Millisecond), BodyTime: time.Minute}
+	if resp, err := routeTo(t, c, to, nil).Post(t.Context(), &byRoute); err == nil {
+		resp.Body.Close()
+		t.Fatalf("%s by a route: got %s, want that the time passes", to, resp.Status)
+	}
+	if got := byRoute.Class(); got != p.Class() {
+		t.Errorf("%s by a route: got %s, by the client %s", to, got, p.Class())
 	}
 	return p.Class()
 }
@@ -53,9 +61,8 @@ func TestProgressTellsASlowReceiverFromNone(t *testing.T) {
 	if got := late(t, c, r.URL+"/slow"); got != egress.Timeout {
 		t.Errorf("a receiver that does not answer: got %s, want %s", got, egress.Timeout)
 	}
-	if _, _, err := post(t, c, r.URL); err != nil {
-		t.Fatal(err)
-	}
+	posted(t, c, r.URL, "200 OK ok")
+	routed(t, routeTo(t, c, r.URL, nil), "200 OK ok")
 	before := r.connections.Load()
 	if got := late(t, c, r.URL+"/slow"); got != egress.Timeout || r.connections.Load() != before {
 		t.Errorf("over a connection that was there: got %s, want %s", got, egress.Timeout)

@@ -12,8 +12,8 @@ import (
 // ErrOffRoute says that a Route cannot make a POST: it is for the client. Nothing was sent.
 var ErrOffRoute = errors.New("the POST is not one for a route")
 
-// Route is the way of small POSTs that go to one URL again and again, if they go by HTTP/1.1: what they have in common is judged
-// and written once, and no context, timer or http.Request is made for each. Many goroutines may use one.
+// Route sends small POSTs to one URL, again and again, by HTTP/1.1: their common part is judged and written once, and none needs a
+// context, timer or http.Request of its own. Many goroutines may use one.
 type Route struct {
 	http1 *http1
 	to    recipient
@@ -48,7 +48,7 @@ func NewRoute(by http.RoundTripper, tenant string, u *url.URL, header http.Heade
 
 // Takes says whether a POST is one for the Route. Of nil it is none.
 func (r *Route) Takes(p *Post) bool {
-	if r == nil || len(p.Body) == 0 || len(p.Body) > maxInline || !r.http1.reaches(r.to.secure, r.to.host) || !plainHeader(p.Header) {
+	if r == nil || len(p.Body) == 0 || len(p.Body) > maxInline || !r.http1.reaches(r.to) || !plainHeader(p.Header) {
 		return false
 	}
 	for name := range p.Header {
@@ -59,35 +59,33 @@ func (r *Route) Takes(p *Post) bool {
 	return true
 }
 
-// Post makes a POST that Takes agreed to. Its error is ErrOffRoute if the receiver may speak another protocol by now. When ctx
-// ends so do the POST and, though it may be kept for others already, its connection: ctx should last for many POSTs.
+// Post makes a POST that Takes agreed to, and again, as often as its Resends allow, where nothing of it was written to a
+// connection that had been kept. Its error is ErrOffRoute if the receiver may speak another protocol by now. When ctx ends so do
+// the POST and, though it may be kept for others already, its connection: ctx should last for many POSTs.
 func (r *Route) Post(ctx context.Context, p *Post) (*http.Response, error) {
-	resp, err := r.http1.post(&post{
-		ctx: ctx, to: r.to, terms: p, write: func(w *bytes.Buffer) error { return r.write(w, p) },
-	})
-	if errors.Is(err, errChooseAgain) {
-		return nil, ErrOffRoute
+	for {
+		c, err := r.http1.connection(ctx, r.to, p)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := c.exchange(ctx, r, p)
+		if err == nil {
+			return resp, nil
+		}
+		if r.to.secure && ClassOf(err) == Protocol {
+			r.http1.doubt(r.to)
+		}
+		if !c.kept || !errors.Is(err, errNothingWritten) || p.Resent == p.Resends {
+			return nil, err
+		}
+		p.Resent++
 	}
-	return resp, err
 }
 
 // write writes all of a POST.
-func (r *Route) write(w *bytes.Buffer, p *Post) error {
+func (r *Route) write(w *bytes.Buffer, p *Post) {
 	w.Write(r.head)
 	_ = p.Header.Write(w) // a buffer takes it all
 	writeLength(w, int64(len(p.Body)))
 	w.Write(p.Body)
-	return nil
-}
-
-// mayRepeat says whether a POST may be made again, and counts it. Those of nobody's terms always may.
-func (p *Post) mayRepeat() bool {
-	if p == nil {
-		return true
-	}
-	if p.Resent == p.Resends {
-		return false
-	}
-	p.Resent++
-	return true
 }

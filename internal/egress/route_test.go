@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -34,17 +35,23 @@ func newRoute(t testing.TB, c *http.Client, to string, header http.Header) *egre
 	return egress.NewRoute(c.Transport, "", u, header)
 }
 
-// byRoute makes a POST with plenty of time.
+// patient is a small POST with plenty of time.
+func patient() *egress.Post {
+	return &egress.Post{Body: []byte("{}"), Until: time.Now().Add(time.Minute), BodyTime: time.Minute}
+}
+
+// byRoute makes a POST, with plenty of time and a small body where it says nothing else.
 func byRoute(t testing.TB, r *egress.Route, p *egress.Post) (*http.Response, string, error) {
 	t.Helper()
+	usual := patient()
 	if p.Until.IsZero() {
-		p.Until = time.Now().Add(10 * time.Second)
+		p.Until = usual.Until
 	}
 	if p.BodyTime == 0 {
-		p.BodyTime = 10 * time.Second
+		p.BodyTime = usual.BodyTime
 	}
 	if p.Body == nil {
-		p.Body = []byte("{}")
+		p.Body = usual.Body
 	}
 	if !r.Takes(p) {
 		t.Fatal("it is none for the route")
@@ -58,7 +65,16 @@ func byRoute(t testing.TB, r *egress.Route, p *egress.Post) (*http.Response, str
 	return resp, string(body), err
 }
 
-// What arrives by a route is what the client would have sent, over the same connections.
+// routed makes a POST by a route that must succeed.
+func routed(t testing.TB, r *egress.Route, want string) {
+	t.Helper()
+	resp, body, err := byRoute(t, r, &egress.Post{})
+	if err != nil || resp.Status+" "+body != want {
+		t.Fatalf("got %v %q, %v, want %q", resp, body, err, want)
+	}
+}
+
+// A route sends the bytes that the client would have sent.
 func TestRouteSendsWhatTheClientSends(t *testing.T) {
 	t.Parallel()
 	got := make(chan *http.Request, 2)
@@ -87,9 +103,6 @@ func TestRouteSendsWhatTheClientSends(t *testing.T) {
 	if one, other := dumped(t, <-got), dumped(t, <-got); one != other {
 		t.Errorf("by a route %q, by the client %q", one, other)
 	}
-	if n := s.connections.Load(); n != 1 {
-		t.Errorf("%d connections, want 1", n)
-	}
 }
 
 // dumped is a request with its headers in order.
@@ -111,7 +124,11 @@ func TestRouteTakes(t *testing.T) {
 		"http:opaque":                  nil,
 		"http://müller.example/":       nil,
 		"http://receiver.example/?a b": nil,
+		"http:///nowhere":              nil,
+		"http://:80/":                  nil,
+		"http://[fe80::1%25eth0]/":     nil,
 		"http://framed.example/":       {"Transfer-Encoding": {"chunked"}},
+		"http://upgraded.example/":     {"Upgrade": {"h2c"}},
 		"http://split.example/":        {"X": {"a\r\nb"}},
 	} {
 		if newRoute(t, c, to, header) != nil {
@@ -120,10 +137,18 @@ func TestRouteTakes(t *testing.T) {
 	}
 	cfg := egress.DefaultConfig()
 	cfg.ProxyURL = "http://proxy.example:3128"
-	proxied := egress.NewClient(mustPolicy(t, ""), cfg)
-	if newRoute(t, proxied, "http://receiver.example/", nil) != nil || newRoute(t, &http.Client{Transport: new(http.Transport)}, "http://receiver.example/", nil) != nil {
-		t.Error("there is a route around the transport")
+	identified, err := egress.Identify(c, tls.Certificate{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	for name, client := range map[string]*http.Client{
+		"a proxy": egress.NewClient(mustPolicy(t, ""), cfg), "a certificate": identified, "no guard": {Transport: new(http.Transport)},
+	} {
+		if newRoute(t, client, "http://receiver.example/", nil) != nil {
+			t.Errorf("there is a route around a client with %s", name)
+		}
+	}
+	routeTo(t, c, "http://[::1]:80/", nil)
 	r := routeTo(t, c, "http://receiver.example/", http.Header{"X-Fixed": {"a"}})
 	small := []byte("{}")
 	for name, tc := range map[string]struct {
@@ -136,6 +161,8 @@ func TestRouteTakes(t *testing.T) {
 		"no body":         {&egress.Post{}, false},
 		"another value":   {&egress.Post{Body: small, Header: http.Header{"X-Fixed": {"b"}}}, false},
 		"framing":         {&egress.Post{Body: small, Header: http.Header{"Content-Length": {"9"}}}, false},
+		"odd framing":     {&egress.Post{Body: small, Header: http.Header{"content-length": {"9"}}}, false},
+		"odd name":        {&egress.Post{Body: small, Header: http.Header{"a b": nil}}, false},
 		"odd value":       {&egress.Post{Body: small, Header: http.Header{"X-Own": {"a\nb"}}}, false},
 	} {
 		if got := r.Takes(tc.post); got != tc.taken {
@@ -204,7 +231,7 @@ func TestRouteTimeIsItsOwn(t *testing.T) {
 	if _, _, err := byRoute(t, routeTo(t, c, s.url, nil), &egress.Post{Until: over}); err != nil && egress.ClassOf(err) != egress.Timeout {
 		t.Error(err)
 	}
-	posted(t, c, s.url+"/later", "200 OK ok")
+	routed(t, routeTo(t, c, s.url+"/later", nil), "200 OK ok")
 	if _, _, err := byRoute(t, routeTo(t, c, s.url, nil), &egress.Post{}); err != nil {
 		t.Error(err)
 	}
@@ -256,11 +283,12 @@ func TestRouteCancelled(t *testing.T) {
 	if err := post("/quick"); !errors.Is(err, enough) {
 		t.Errorf("afterwards: got %v", err)
 	}
-	posted(t, c, s.url+"/quick", "200 OK ok")
+	routed(t, routeTo(t, c, s.url+"/quick", nil), "200 OK ok")
 }
 
-// A receiver that chose HTTP/1.1 and does not agree to it any more is for the client, which asks it again.
-func TestRouteIsLeftWhereTheReceiverChangedItsMind(t *testing.T) {
+// Once a receiver chose HTTP/1.1 from the client's offer a route reaches it, over one connection. When it insists on HTTP/2
+// the route says that the POST is for the client, which asks again.
+func TestRouteAfterTheReceiverChoseIt(t *testing.T) {
 	t.Parallel()
 	one, two := "http/1.1", "h2"
 	var protocol atomic.Pointer[string]
@@ -269,19 +297,32 @@ func TestRouteIsLeftWhereTheReceiverChangedItsMind(t *testing.T) {
 	dns := newNameServer(t, map[string][][]netip.Addr{"example.com.": {addrs("127.0.0.1")}})
 	c := newClient(t, "127.0.0.0/8", egress.WithRootCAs(pool), egress.WithResolver(dns.resolver()))
 	to := "https://example.com:" + receiver.port()
-	posted(t, c, to, "200 OK HTTP/1.1 example.com")
 	r := routeTo(t, c, to, nil)
 	for range 2 {
-		if resp, body, err := byRoute(t, r, &egress.Post{}); err != nil || body != "HTTP/1.1 example.com" || resp.TLS == nil {
-			t.Fatalf("got %v %q, %v", resp, body, err)
+		protocol.Store(&one)
+		if r.Takes(patient()) {
+			t.Error("taken before the receiver chose")
 		}
-	}
-	protocol.Store(&two)
-	c.CloseIdleConnections()
-	if _, _, err := byRoute(t, r, &egress.Post{}); !errors.Is(err, egress.ErrOffRoute) {
-		t.Errorf("got %v", err)
-	}
-	if r.Takes(&egress.Post{Body: []byte("{}")}) {
-		t.Error("taken again")
+		posted(t, c, to, "200 OK HTTP/1.1 example.com")
+		before := receiver.connections.Load()
+		for range 3 {
+			resp, body, err := byRoute(t, r, &egress.Post{})
+			if err != nil || body != "HTTP/1.1 example.com" || resp.TLS == nil || resp.TLS.ServerName != "example.com" {
+				t.Fatalf("got %v %q, %v", resp, body, err)
+			}
+		}
+		if n := receiver.connections.Load() - before; n != 1 {
+			t.Errorf("%d connections of the route, want 1", n)
+		}
+		protocol.Store(&two)
+		c.CloseIdleConnections()
+		if _, _, err := byRoute(t, r, &egress.Post{}); !errors.Is(err, egress.ErrOffRoute) {
+			t.Errorf("got %v", err)
+		}
+		if r.Takes(patient()) {
+			t.Error("taken again")
+		}
+		posted(t, c, to, "200 OK HTTP/2.0 example.com")
+		c.CloseIdleConnections()
 	}
 }

@@ -103,7 +103,7 @@ func (c *corked) uncork() {
 	c.held = nil
 }
 
-// posted makes a POST that must succeed.
+// posted makes a POST by the client that must succeed.
 func posted(t testing.TB, c *http.Client, to, want string) {
 	t.Helper()
 	resp, body, err := post(t, c, to)
