@@ -27,6 +27,21 @@ type Reader struct {
 // NewReader makes a Reader. It asks nothing of the broker until something is read.
 func NewReader(js natsjs.JetStream) *Reader { return &Reader{js: js} }
 
+// followed reports whether the server that answered leads a majority. One that was cut off from the others takes itself for the leader
+// for a while, and does not know what the new leader stored.
+func followed(info *natsjs.StreamInfo) bool {
+	if info.Config.Replicas <= 1 || info.Cluster == nil {
+		return true
+	}
+	n := 1
+	for _, r := range info.Cluster.Replicas {
+		if r.Current && !r.Offline {
+			n++
+		}
+	}
+	return n > info.Config.Replicas/2
+}
+
 // Read returns the event at a sequence. ErrGone: there is none, or none that is valid.
 func (r *Reader) Read(ctx context.Context, seq uint64) (*event.Event, error) {
 	w, err := r.Message(ctx, seq)
@@ -67,6 +82,8 @@ func stored(ctx context.Context, stream natsjs.Stream, seq uint64) (*natsjs.RawS
 	switch {
 	case err != nil:
 		return nil, jetstream.Classify(err)
+	case !followed(info):
+		return nil, fmt.Errorf("%w: the server that was asked leads too few others to know", jetstream.ErrUnavailable)
 	case seq < info.State.FirstSeq, seq > info.State.LastSeq, slices.Contains(info.State.Deleted, seq):
 		return nil, ErrGone
 	default:

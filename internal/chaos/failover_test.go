@@ -165,7 +165,7 @@ func failOver(t *testing.T, synchronous bool) {
 	time.Sleep(5 * time.Second)
 	f := fault{name: "promote the standby", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: 2 * inHand}
 	if !synchronous { // The standby falls behind.
-		f.forgotten, f.worksInFlight = 5, 2000
+		f.forgotten, f.worksInFlight = 5, 512
 		wire.partition(true, true)
 		time.Sleep(2 * time.Second)
 	}
