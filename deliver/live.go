@@ -80,6 +80,9 @@ func liveBatch(
 // TasksPlace is a moment of the streams of tasks: the last message of each.
 type TasksPlace [2]uint64
 
+// Before reports whether a stream of tasks ends earlier here than there.
+func (p TasksPlace) Before(other TasksPlace) bool { return p[0] < other[0] || p[1] < other[1] }
+
 // TasksEnd returns the place after all tasks that are on disk now.
 func TasksEnd(ctx context.Context, js natsjs.JetStream) (place TasksPlace, err error) {
 	for i, name := range []string{Stream, BacklogStream} {

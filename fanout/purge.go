@@ -163,37 +163,41 @@ func (p *Purger) removeSettled(ctx context.Context, stream natsjs.Stream) error 
 
 // follow moves the settled place on, as far as tasks and recorders have come since it was called last.
 func (p *Purger) follow(ctx context.Context) error {
-	if p.next != nil {
-		done, err := deliver.TasksDone(ctx, p.JetStream, p.next.tasks)
-		if err != nil {
-			return err
-		}
-		if !done {
-			return nil
-		}
-		wait, cancel := context.WithTimeout(ctx, purgePatience)
-		defer cancel()
-		if err := ledger.CaughtUp(wait, p.JetStream); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-				return nil // The recorder is behind: the next turn asks again.
-			}
-			return err
-		}
-		p.settled, p.next = p.next.seq, nil
-	}
 	floor, err := Floor(p.JetStream)(ctx)
 	if err != nil {
 		return err
 	}
-	if !floor.Since.Equal(p.since) { // The stream was made again.
-		p.since, p.settled = floor.Since, 0
-	}
-	tasks, err := deliver.TasksEnd(ctx, p.JetStream)
+	end, err := deliver.TasksEnd(ctx, p.JetStream) // After the floor: the tasks of all events up to there are on disk.
 	if err != nil {
 		return err
 	}
-	p.next = &settling{floor.Seq, tasks}
+	if !floor.Since.Equal(p.since) || floor.Seq < p.settled || p.next != nil && end.Before(p.next.tasks) {
+		// A stream was made again or restored from an older state: places of before mean nothing there.
+		p.since, p.settled, p.next = floor.Since, 0, nil
+	}
+	if p.next != nil {
+		if done, err := p.done(ctx); err != nil || !done {
+			return err
+		}
+		p.settled = p.next.seq
+	}
+	p.next = &settling{floor.Seq, end}
 	return nil
+}
+
+// done reports whether the next place is settled.
+func (p *Purger) done(ctx context.Context) (bool, error) {
+	done, err := deliver.TasksDone(ctx, p.JetStream, p.next.tasks)
+	if err != nil || !done {
+		return false, err
+	}
+	wait, cancel := context.WithTimeout(ctx, purgePatience)
+	defer cancel()
+	err = ledger.CaughtUp(wait, p.JetStream)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return false, nil // The recorder is behind: the next look asks again.
+	}
+	return err == nil, err
 }
 
 // audited returns a place up to which the reconciler has looked at all events; until then, it may send missing tasks.

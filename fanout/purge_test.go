@@ -174,6 +174,29 @@ func TestUnsettledEventsStay(t *testing.T) {
 	}
 }
 
+// A stream that was made again has other events at the places that were settled: those stay.
+func TestPlacesOfALostStreamSettleNothing(t *testing.T) {
+	t.Parallel()
+	h := newPurging(t)
+	stop := h.Run()
+	h.publish(32)
+	h.Settled()
+	if at := h.purge(); at.FirstSeq < 6 {
+		t.Errorf("settled events are there still: %+v", at)
+	}
+	stop()
+	if err := h.JS.DeleteStream(t.Context(), fanout.Stream); err != nil {
+		t.Fatal(err)
+	}
+	if err := jetstream.Apply(t.Context(), h.JS, fanout.Inbox(24*time.Hour, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	h.publish(32) // No fan-out runs.
+	if at := h.purge(); at.FirstSeq != 1 {
+		t.Errorf("events that were not matched are gone: %+v", at)
+	}
+}
+
 // done acknowledges all tasks.
 func (h *purging) done() {
 	h.T.Helper()

@@ -14,6 +14,7 @@ type soakReport struct {
 	Rate        int          `json:"rate"`
 	EventsBytes int64        `json:"events_max_bytes"`
 	Failing     int          `json:"failing_percent"`
+	WALMax      int64        `json:"max_wal_size"`
 	Samples     []soakSample `json:"samples"`
 	// Of the whole run, in events: those for healthy endpoints, those for the other one, and those that were refused.
 	Accepted    int64  `json:"accepted_healthy"`
@@ -69,7 +70,8 @@ func (r *soakReport) flatnesses() []flatness {
 		{"memory", func(s soakSample) float64 { return float64(s.Memory) }, slices.Max[[]float64], 1.2, 64 << 20},
 		{"EVENTS", func(s soakSample) float64 { return float64(s.Events) }, slices.Max[[]float64], 1.2, 4 << 20},
 		{"files of NATS", func(s soakSample) float64 { return float64(s.NATS) }, slices.Max[[]float64], 1.2, 64 << 20},
-		{"WAL", func(s soakSample) float64 { return float64(s.WAL) }, slices.Max[[]float64], 1.2, 256 << 20},
+		// WAL grows up to max_wal_size between two checkpoints.
+		{"WAL", func(s soakSample) float64 { return float64(s.WAL) }, slices.Max[[]float64], 0, 1.2 * float64(r.WALMax)},
 		{"bytes of a deferral", func(s soakSample) float64 { return float64(s.Deferrals) / float64(max(s.Waiting, 1000)) }, median, 1.2, 500},
 	} {
 		list = append(list, flatness{f.what, f.join(of(middle, f.figure)), f.join(of(last, f.figure)), f.most, f.slack})

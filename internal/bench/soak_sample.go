@@ -71,8 +71,9 @@ func (x *soak) state(ctx context.Context, s *soakSample) (err error) {
 		return err
 	}
 	err = x.db.QueryRowContext(ctx, `SELECT (SELECT sum(size) FROM pg_ls_waldir()), pg_database_size(current_database()),
-    (SELECT count(*) FROM deferrals), pg_total_relation_size('deferrals'), (SELECT count(*) FROM event_data)`).
-		Scan(&s.WAL, &s.Ledger, &s.Waiting, &s.Deferrals, &s.Copies)
+    (SELECT count(*) FROM deferrals), pg_total_relation_size('deferrals'), (SELECT count(*) FROM event_data),
+    pg_size_bytes(current_setting('max_wal_size'))`).
+		Scan(&s.WAL, &s.Ledger, &s.Waiting, &s.Deferrals, &s.Copies, &x.report.WALMax)
 	if err != nil {
 		return fmt.Errorf("measure Postgres: %w", err)
 	}
