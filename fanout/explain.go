@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
@@ -23,20 +25,31 @@ type explainInput struct {
 	Subscription string `query:"subscription" doc:"The subscription; without it, those that match, those that have a delivery, and the tenant's others" format:"uuid"`
 }
 
-type explainOutput struct{ Body explainJSON }
+type explainOutput struct{ Body eventExplanation }
 
-type explainJSON struct {
-	Event   eventJSON         `json:"event"`
-	Results []explanationJSON `json:"results"`
+type eventExplanation struct {
+	Event   eventJSON     `json:"event"`
+	Results []explanation `json:"results" nullable:"false"`
 }
 
-type explanationJSON struct {
+type explanation struct {
 	SubscriptionID uuid.UUID            `json:"subscription_id"`
 	Matched        bool                 `json:"matched" doc:"Whether the event matched the subscription as it was defined then"`
-	Steps          []subscriptions.Step `json:"steps" doc:"Each step of matching with its verdict, by the definition of then"`
+	Steps          []subscriptions.Step `json:"steps" nullable:"false" doc:"Each step of matching with its verdict, by the definition of then"`
 	Then           judgedJSON           `json:"then" doc:"By the definition that the event was matched against"`
 	Now            judgedJSON           `json:"now" doc:"By the definition of today"`
-	Delivery       json.RawMessage      `json:"delivery" doc:"The delivery with its attempts, or null"`
+	Delivery       shownDelivery        `json:"delivery" doc:"The delivery with its attempts, or null"`
+}
+
+// shownDelivery is a delivery as GET /v1/deliveries/{id} shows it, or null.
+type shownDelivery json.RawMessage
+
+// MarshalJSON implements json.Marshaler.
+func (d shownDelivery) MarshalJSON() ([]byte, error) { return d, nil }
+
+// Schema is that of the delivery.
+func (shownDelivery) Schema(r huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{history.DeliverySchema(r), {Type: "null"}}}
 }
 
 // judgedJSON is an event judged by one definition of a subscription.
@@ -67,10 +80,10 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	if err != nil {
 		return nil, err
 	}
-	out := &explainOutput{Body: explainJSON{Event: row.json(), Results: []explanationJSON{}}}
+	out := &explainOutput{Body: eventExplanation{Event: row.json(), Results: []explanation{}}}
 	past := &past{Routes: r, row: row, event: e, view: viewOf(ctx)}
 	for _, id := range ids {
-		x := explanationJSON{SubscriptionID: id, Delivery: json.RawMessage("null"), Now: r.now(e, id, past.view)}
+		x := explanation{SubscriptionID: id, Delivery: shownDelivery("null"), Now: r.now(e, id, past.view)}
 		if x.Then, err = past.judge(ctx, id); err != nil {
 			return nil, err
 		}
@@ -83,7 +96,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 			return nil, err
 		}
 		if delivery != nil {
-			x.Delivery = delivery
+			x.Delivery = shownDelivery(delivery)
 		}
 		out.Body.Results = append(out.Body.Results, x)
 	}

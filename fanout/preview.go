@@ -31,9 +31,9 @@ const (
 	previewSpan = time.Minute
 )
 
-type previewInput struct{ Body previewBody }
+type previewInput struct{ Body newPreview }
 
-type previewBody struct {
+type newPreview struct {
 	EventTypes []string `json:"event_types" minItems:"1" maxItems:"100" doc:"Types and patterns, as those of a subscription" example:"[\"order.*\"]"`
 	ResourceID *string  `json:"resource_id,omitempty" maxLength:"256" nullable:"true"`
 	Changed    []string `json:"changed,omitempty" maxItems:"100"`
@@ -45,14 +45,14 @@ type previewBody struct {
 type previewOutput struct{ Body previewJSON }
 
 type previewJSON struct {
-	Examined int          `json:"examined" doc:"Events of the stream that were looked at"`
-	Matched  int          `json:"matched"`
-	PerDay   int          `json:"per_day" doc:"What that makes in a day"`
-	Samples  []sampleJSON `json:"samples" doc:"The last ones that match, newest first"`
-	Oldest   *time.Time   `json:"oldest_replayable_at" doc:"Events accepted before this time have left the stream and were not examined; null if there is none"`
+	Examined int             `json:"examined" doc:"Events of the stream that were looked at"`
+	Matched  int             `json:"matched"`
+	PerDay   int             `json:"per_day" doc:"What that makes in a day"`
+	Samples  []previewSample `json:"samples" nullable:"false" doc:"The last ones that match, newest first"`
+	Oldest   *time.Time      `json:"oldest_replayable_at" doc:"Events accepted before this time have left the stream and were not examined; null if there is none"`
 }
 
-type sampleJSON struct {
+type previewSample struct {
 	ID   string    `json:"id"`
 	Type string    `json:"type"`
 	Time time.Time `json:"time"`
@@ -93,7 +93,7 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 // sift looks at the last events of a tenant that are in the stream, newest first, until it has seen so many, there are no more
 // or ctx ends.
 func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscriptions.Subscription) (previewJSON, error) {
-	p := previewJSON{Samples: []sampleJSON{}}
+	p := previewJSON{Samples: []previewSample{}}
 	from, err := r.Reader.Oldest(ctx)
 	if err != nil {
 		return p, err
@@ -119,7 +119,7 @@ func (r Routes) sift(ctx context.Context, tenant string, last int, sub *subscrip
 		newest = newestOf(append(newest, matching...))
 	}
 	for _, row := range newest {
-		p.Samples = append(p.Samples, sampleJSON{ID: row.ID, Type: row.Type, Time: row.Time})
+		p.Samples = append(p.Samples, previewSample{ID: row.ID, Type: row.Type, Time: row.Time})
 	}
 	if p.Matched > 0 {
 		span := max(r.Now().Sub(oldest), previewSpan)
@@ -154,7 +154,7 @@ func (r Routes) look(ctx context.Context, page *filter, first uint64, sub *subsc
 }
 
 // subscription makes one of the fields that matter for matching, or names their faults.
-func (b *previewBody) subscription(ctx context.Context, tenant string) (*subscriptions.Subscription, error) {
+func (b *newPreview) subscription(ctx context.Context, tenant string) (*subscriptions.Subscription, error) {
 	var faults []error
 	for i, pattern := range b.EventTypes {
 		if err := subscriptions.ValidPattern(pattern); err != nil {

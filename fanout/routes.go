@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -179,20 +180,38 @@ type getInput struct {
 
 type getOutput struct{ Body eventDetail }
 
+// EventJSON is exported only because huma skips embedded fields of unexported types.
+type EventJSON = eventJSON
+
 type eventDetail struct {
-	eventJSON
-	Data        json.RawMessage `json:"data,omitempty" doc:"Absent if it is no longer kept, if it is not JSON, or if the key lacks a scope of the type"`
-	DataBase64  []byte          `json:"data_base64,omitempty" doc:"Data that is not JSON"`
-	CloudEvent  *cloudJSON      `json:"cloudevent,omitempty" doc:"What a CloudEvent said of itself; absent for other events"`
-	ResourceIDs []string        `json:"resource_ids"`
-	ObjectID    string          `json:"object_id"`
-	Changed     []string        `json:"changed"`
-	Targets     []uuid.UUID     `json:"targets" doc:"Where not empty, only these subscriptions got the event"`
-	Deliveries  map[string]int  `json:"deliveries" doc:"Deliveries by state: pending, delivered, dead, cancelled"`
+	EventJSON
+	Data        json.RawMessage  `json:"data,omitempty" doc:"Absent if it is no longer kept, if it is not JSON, or if the key lacks a scope of the type"`
+	DataBase64  []byte           `json:"data_base64,omitempty" doc:"Data that is not JSON"`
+	CloudEvent  *cloudAttributes `json:"cloudevent,omitempty" doc:"What a CloudEvent said of itself; absent for other events"`
+	ResourceIDs []string         `json:"resource_ids" nullable:"false"`
+	ObjectID    string           `json:"object_id"`
+	Changed     []string         `json:"changed" nullable:"false"`
+	Targets     []uuid.UUID      `json:"targets" nullable:"false" doc:"Where not empty, only these subscriptions got the event"`
+	Deliveries  stateCounts      `json:"deliveries" doc:"Deliveries by state: pending, delivered, dead, cancelled"`
 }
 
-// cloudJSON is a CloudEvent's attributes.
-type cloudJSON struct {
+// stateCounts counts deliveries by state.
+type stateCounts map[string]int
+
+// Schema names the states, all of which are always there.
+func (stateCounts) Schema(r huma.Registry) *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false,
+		Required: []string{"pending", "delivered", "dead", "cancelled"},
+	}
+	for _, state := range s.Required {
+		s.Properties[state] = r.Schema(reflect.TypeFor[int](), true, "")
+	}
+	return s
+}
+
+// cloudAttributes is a CloudEvent's attributes.
+type cloudAttributes struct {
 	ID              string            `json:"id,omitempty" doc:"As its producer gave it; unique within the source" example:"partition:0/offset:1"`
 	Source          string            `json:"source" example:"/shop"`
 	Subject         string            `json:"subject,omitempty"`
@@ -201,12 +220,12 @@ type cloudJSON struct {
 	Extensions      map[string]string `json:"extensions,omitempty" doc:"The other attributes"`
 }
 
-func cloudOf(e *event.Event) *cloudJSON {
+func cloudOf(e *event.Event) *cloudAttributes {
 	c := e.Cloud
 	if c == nil {
 		return nil
 	}
-	shown := &cloudJSON{ID: c.ID, Source: c.Source, Subject: c.Subject, DataSchema: c.DataSchema, DataContentType: e.ContentType}
+	shown := &cloudAttributes{ID: c.ID, Source: c.Source, Subject: c.Subject, DataSchema: c.DataSchema, DataContentType: e.ContentType}
 	for _, x := range c.Extensions {
 		if shown.Extensions == nil {
 			shown.Extensions = make(map[string]string, len(c.Extensions))
@@ -222,8 +241,8 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 		return nil, err
 	}
 	out := &getOutput{Body: eventDetail{
-		eventJSON: row.json(), ResourceIDs: []string{}, Changed: []string{}, Targets: []uuid.UUID{},
-		Deliveries: map[string]int{"pending": 0, "delivered": 0, "dead": 0, "cancelled": 0},
+		EventJSON: row.json(), ResourceIDs: []string{}, Changed: []string{}, Targets: []uuid.UUID{},
+		Deliveries: stateCounts{"pending": 0, "delivered": 0, "dead": 0, "cancelled": 0},
 	}}
 	counts, err := r.Deliveries.CountByState(ctx, row.UID)
 	if err != nil {
@@ -296,17 +315,29 @@ type quarantineInput struct {
 	Until time.Time `query:"until" doc:"Received before this time" example:"2026-11-21T00:00:00Z"`
 }
 
-type quarantinedJSON struct {
-	ID         uuid.UUID    `json:"id"`
-	StreamSeq  uint64       `json:"stream_seq" doc:"The message's place in the stream EVENTS"`
-	Subject    string       `json:"subject" example:"events.acme.order.created"`
-	ReceivedAt time.Time    `json:"received_at"`
-	Reason     event.Reason `json:"reason" example:"bad_data"`
-	Detail     string       `json:"detail" example:"data must be JSON"`
-	Data       []byte       `json:"data" doc:"The message's first 4 KiB"`
+type quarantinedMessage struct {
+	ID         uuid.UUID     `json:"id"`
+	StreamSeq  uint64        `json:"stream_seq" doc:"The message's place in the stream EVENTS"`
+	Subject    string        `json:"subject" example:"events.acme.order.created"`
+	ReceivedAt time.Time     `json:"received_at"`
+	Reason     refusalReason `json:"reason" example:"bad_data"`
+	Detail     string        `json:"detail" example:"data must be JSON"`
+	Data       []byte        `json:"data" doc:"The message's first 4 KiB"`
 }
 
-type quarantineOutput struct{ Body api.List[quarantinedJSON] }
+// refusalReason is an event.Reason in an answer.
+type refusalReason string
+
+// Schema lists the reasons.
+func (refusalReason) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, r := range event.Reasons() {
+		s.Enum = append(s.Enum, string(r))
+	}
+	return s
+}
+
+type quarantineOutput struct{ Body api.List[quarantinedMessage] }
 
 func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantineOutput, error) {
 	f, page, err := listFilter(ctx, &in.ListInput)
@@ -324,10 +355,10 @@ func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantin
 	}
 	out := &quarantineOutput{}
 	out.Body.NextCursor = list.NextCursor
-	out.Body.Data = make([]quarantinedJSON, 0, len(list.Data))
+	out.Body.Data = make([]quarantinedMessage, 0, len(list.Data))
 	for _, q := range list.Data {
-		out.Body.Data = append(out.Body.Data, quarantinedJSON{
-			ID: q.id, StreamSeq: q.seq, Subject: q.subject, ReceivedAt: q.receivedAt, Reason: q.reason, Detail: q.detail, Data: q.data,
+		out.Body.Data = append(out.Body.Data, quarantinedMessage{
+			ID: q.id, StreamSeq: q.seq, Subject: q.subject, ReceivedAt: q.receivedAt, Reason: refusalReason(q.reason), Detail: q.detail, Data: q.data,
 		})
 	}
 	return out, nil

@@ -29,12 +29,18 @@ func TestTheDocumentDescribesPublishing(t *testing.T) {
 		Description string
 		Parameters  []struct{ Name, In string }
 		RequestBody struct{ Content map[string]media }
-		Responses   map[string]struct{ Content map[string]media }
-		Scope       string `json:"x-scope"`
+		Responses   map[string]struct {
+			Ref     string `json:"$ref"`
+			Content map[string]media
+		}
+		Scope string `json:"x-scope"`
 	}
 	var doc struct {
 		Paths      map[string]map[string]operation
-		Components struct{ Schemas map[string]json.RawMessage }
+		Components struct {
+			Schemas   map[string]json.RawMessage
+			Responses map[string]struct{ Content map[string]media }
+		}
 	}
 	if err := json.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
@@ -68,6 +74,9 @@ func TestTheDocumentDescribesPublishing(t *testing.T) {
 	}
 	for _, status := range []string{"202", "400", "401", "403", "408", "409", "413", "415", "422", "503"} {
 		content := op.Responses[status].Content
+		if ref := op.Responses[status].Ref; ref != "" {
+			content = doc.Components.Responses[strings.TrimPrefix(ref, "#/components/responses/")].Content
+		}
 		want := "application/problem+json"
 		if status == "202" {
 			want = "application/json"

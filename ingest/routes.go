@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"net/http"
-	"reflect"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,7 +12,7 @@ import (
 
 // Routes adds the operations of ingest.
 func (in *Ingest) Routes(to huma.API) {
-	api.Mount(to, in.publishOperation(problemSchema(to)), in, api.Scope("events:write"))
+	api.Mount(to, in.publishOperation(to.OpenAPI().Components.Schemas), in, api.Scope("events:write"))
 	op := huma.Operation{
 		OperationID: "test-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/{id}/test",
 		Tags: []string{"Subscriptions"}, DefaultStatus: http.StatusAccepted, Summary: "Send a test event",
@@ -27,17 +26,9 @@ func (in *Ingest) Routes(to huma.API) {
 	huma.Register(to, op, in.test)
 }
 
-// problemSchema refers to the schema of problems, which all operations share.
-func problemSchema(to huma.API) *huma.Schema {
-	return to.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Problem](), true, "Problem")
-}
-
 // publishOperation describes POST /v1/events, which is read by hand.
-func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
-	native, cloud := in.eventSchema(), cloudSchema()
-	many := func(of *huma.Schema) *huma.Schema {
-		return &huma.Schema{Type: huma.TypeArray, Items: of, MaxItems: &in.cfg.MaxEvents}
-	}
+func (in *Ingest) publishOperation(schemas huma.Registry) huma.Operation {
+	in.components(schemas)
 	return huma.Operation{
 		OperationID: "publish-events", Method: http.MethodPost, Path: "/v1/events",
 		Tags: []string{"Events"}, Summary: "Publish events",
@@ -60,31 +51,37 @@ func (in *Ingest) publishOperation(problem *huma.Schema) huma.Operation {
 			Schema: idSchema(), Example: "evt_17",
 		}},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-			mediaJSON:       {Schema: &huma.Schema{OneOf: []*huma.Schema{native, many(native)}}, Example: exampleEvent()},
+			mediaJSON:       {Schema: component("PublishRequest"), Example: exampleEvent()},
 			mediaNDJSON:     {Schema: &huma.Schema{Type: huma.TypeString}, Example: exampleLines},
-			mediaCloud:      {Schema: cloud, Example: exampleCloud()},
-			mediaCloudBatch: {Schema: many(cloud), Example: []any{exampleCloud()}},
+			mediaCloud:      {Schema: component("CloudEvent"), Example: exampleCloud()},
+			mediaCloudBatch: {Schema: component("CloudEventBatch"), Example: []any{exampleCloud()}},
 		}},
 		Responses: map[string]*huma.Response{
 			"202": {
 				Description: "The events are on disk",
 				Content: map[string]*huma.MediaType{mediaJSON: {
-					Schema:  &huma.Schema{OneOf: []*huma.Schema{resultSchema(), resultsSchema(problem)}},
+					Schema:  component("PublishResult"),
 					Example: map[string]any{"id": "evt_17", "duplicate": false},
 				}},
 			},
 			"422": {
 				Description: "The event is not valid, or none of an array was accepted: then `accepted` is 0, and `events` say why",
-				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: problem}},
+				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: component("PublishProblem")}},
+			},
+			"429": {
+				Headers:     waitHeaders(),
+				Description: "The tenant published more than it may: nothing was stored. Of an array, `events` say so of each.",
+				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: component("PublishProblem")}},
 			},
 			"409": {
 				Description: "The id was used for other content within the last 24 hours",
-				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: problem}},
+				Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: component("PublishProblem")}},
 			},
 			"503": {
+				Headers: waitHeaders(),
 				Description: "Storage is away or full, or too many requests wait: send the events again after `Retry-After`. " +
 					"Of an array, `accepted` and `events` say what became of each.",
-				Content: map[string]*huma.MediaType{"application/problem+json": {Schema: problem}},
+				Content: map[string]*huma.MediaType{"application/problem+json": {Schema: component("PublishProblem")}},
 			},
 		},
 	}

@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -75,8 +77,46 @@ func cloudSchema() *huma.Schema {
 	}
 }
 
-// resultSchema is that of the answer for one event.
-func resultSchema() *huma.Schema {
+// component refers to one of the schemas that components adds.
+func component(name string) *huma.Schema { return &huma.Schema{Ref: "#/components/schemas/" + name} }
+
+// components adds the schemas of publishing to the document by their names, so that generated clients have a type for each.
+func (in *Ingest) components(to huma.Registry) {
+	many := func(of string) *huma.Schema {
+		return &huma.Schema{Type: huma.TypeArray, Items: component(of), MaxItems: &in.cfg.MaxEvents}
+	}
+	either := func(description string, of ...string) *huma.Schema {
+		s := &huma.Schema{Description: description}
+		for _, name := range of {
+			s.OneOf = append(s.OneOf, component(name))
+		}
+		return s
+	}
+	all := to.Map()
+	all["NewEvent"], all["NewEventBatch"] = in.eventSchema(), many("NewEvent")
+	all["PublishRequest"] = either("One event, or several", "NewEvent", "NewEventBatch")
+	all["CloudEvent"], all["CloudEventBatch"] = cloudSchema(), many("CloudEvent")
+	all["PublishedEvent"] = publishedSchema()
+	all["RefusedEvent"] = &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"error"}, Properties: map[string]*huma.Schema{"error": api.ProblemSchema(to)},
+	}
+	all["EventResult"] = either("What became of one event", "PublishedEvent", "RefusedEvent")
+	accepted := &huma.Schema{Type: huma.TypeInteger, Description: "How many are on disk, duplicates included"}
+	events := &huma.Schema{Type: huma.TypeArray, Description: "What became of each, in order", Items: component("EventResult")}
+	all["PublishedBatch"] = &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"accepted", "events"},
+		Properties: map[string]*huma.Schema{"accepted": accepted, "events": events},
+	}
+	all["PublishResult"] = either("As the request: of one event, or of several", "PublishedEvent", "PublishedBatch")
+	problem := *to.SchemaFromRef(api.ProblemSchema(to).Ref)
+	problem.Properties = maps.Clone(problem.Properties)
+	problem.Description = "A problem; of a batch with what became of each event"
+	problem.Properties["accepted"], problem.Properties["events"] = accepted, events
+	all["PublishProblem"] = &problem
+}
+
+// publishedSchema is that of the answer for one event.
+func publishedSchema() *huma.Schema {
 	return &huma.Schema{
 		Type: huma.TypeObject, Required: []string{"id", "duplicate"},
 		Properties: map[string]*huma.Schema{
@@ -86,18 +126,11 @@ func resultSchema() *huma.Schema {
 	}
 }
 
-// resultsSchema is that of the answer for an array.
-func resultsSchema(problem *huma.Schema) *huma.Schema {
-	failed := &huma.Schema{Type: huma.TypeObject, Required: []string{"error"},
-		Properties: map[string]*huma.Schema{"error": problem}}
-	return &huma.Schema{
-		Type: huma.TypeObject, Required: []string{"accepted", "events"},
-		Properties: map[string]*huma.Schema{
-			"accepted": {Type: huma.TypeInteger, Description: "How many are on disk, duplicates included"},
-			"events": {Type: huma.TypeArray, Description: "What became of each, in order",
-				Items: &huma.Schema{OneOf: []*huma.Schema{resultSchema(), failed}}},
-		},
-	}
+// waitHeaders are those of an answer that asks the caller to come back.
+func waitHeaders() map[string]*huma.Header {
+	return map[string]*huma.Header{"Retry-After": {
+		Description: "How many seconds to wait before the next request.", Schema: &huma.Schema{Type: huma.TypeString},
+	}}
 }
 
 func exampleEvent() map[string]any {

@@ -25,11 +25,11 @@ const testType = "fanfare.test"
 const testData = `{"message":"This is a test event."}`
 
 type testInput struct {
-	ID   string `path:"id" doc:"The subscription"`
-	Body *testBody
+	ID   string `path:"id" doc:"The subscription" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	Body *newTest
 }
 
-type testBody struct {
+type newTest struct {
 	Type string  `json:"type,omitempty" doc:"By default the subscription's first exact event type" example:"order.created"`
 	Data anyJSON `json:"data,omitempty" doc:"By default the sample of the event type"`
 }
@@ -41,10 +41,13 @@ type anyJSON struct{ json.RawMessage }
 func (anyJSON) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Description: "Any JSON"} }
 
 type testOutput struct {
-	Body struct {
-		DeliveryID uuid.UUID `json:"delivery_id" doc:"Of the delivery that was begun"`
-		EventID    string    `json:"event_id"`
-	}
+	Body testDelivery
+}
+
+// testDelivery names the delivery that was begun.
+type testDelivery struct {
+	DeliveryID uuid.UUID `json:"delivery_id" doc:"Of the delivery that was begun"`
+	EventID    string    `json:"event_id"`
 }
 
 // test sends an event to one subscription, whatever it subscribes to and although it is paused.
@@ -100,7 +103,7 @@ func (in *Ingest) subscription(ctx context.Context, input *testInput) (*subscrip
 }
 
 // testEvent makes the event of a test.
-func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *testBody) event.Event {
+func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *newTest) event.Event {
 	e := event.Event{
 		Tenant: sub.Tenant, Type: testType, Data: []byte(testData), Targets: []uuid.UUID{sub.ID}, Test: true,
 	}

@@ -7,8 +7,8 @@ import (
 
 // Step is one step of matching an event against a subscription, explained.
 type Step struct {
-	Step    string `json:"step"`    // tenant, status, targets, event_type, scopes, resource_id, changed or filter
-	Verdict string `json:"verdict"` // pass, fail or skipped
+	Step    string `json:"step" enum:"tenant,status,targets,event_type,scopes,resource_id,changed,filter"`
+	Verdict string `json:"verdict" enum:"pass,fail,skipped"`
 	Detail  string `json:"detail"`
 }
 

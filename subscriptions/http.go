@@ -73,8 +73,14 @@ type idInput struct {
 
 // subscriptionOutput is the response of most operations.
 type subscriptionOutput struct {
+	ETag string `header:"ETag"`
+	Body subscriptionJSON
+}
+
+// createdOutput is the response to a create.
+type createdOutput struct {
 	ETag     string `header:"ETag"`
-	Location string `header:"Location"` // of a created subscription
+	Location string `header:"Location" doc:"The path of the new subscription."`
 	Body     subscriptionJSON
 }
 
@@ -107,7 +113,7 @@ func held(ctx context.Context) []string {
 	return caller.Scopes
 }
 
-func (r routes) postSubscription(ctx context.Context, in *struct{ Body newSubscription }) (*subscriptionOutput, error) {
+func (r routes) postSubscription(ctx context.Context, in *struct{ Body newSubscription }) (*createdOutput, error) {
 	tenant, err := api.TenantOf(ctx, in.Body.Tenant)
 	if err != nil {
 		return nil, err
@@ -124,9 +130,8 @@ func (r routes) postSubscription(ctx context.Context, in *struct{ Body newSubscr
 	if err != nil {
 		return nil, problem(err)
 	}
-	out := output(sub)
+	out := &createdOutput{ETag: etag(sub), Location: "/v1/subscriptions/" + sub.ID.String(), Body: present(sub)}
 	out.Body.Backfill = backfill
-	out.Location = "/v1/subscriptions/" + sub.ID.String()
 	secret := presentSecret(sub)
 	out.Body.Secret, out.Body.PublicKey = deref(secret.Secret), deref(secret.PublicKey)
 	return out, nil

@@ -46,6 +46,9 @@ type settableType struct {
 	Archived    bool            `json:"archived,omitempty" doc:"Takes no new subscriptions and no new events."`
 }
 
+// PatchName is the name of a patch of it in the document.
+func (settableType) PatchName() string { return "EventTypePatch" }
+
 // SettableType is exported only because huma skips embedded fields of unexported types.
 type SettableType = settableType
 

@@ -20,10 +20,13 @@ func (r routes) getSecret(ctx context.Context, in *idInput) (*struct{ Body secre
 
 type rotateInput struct {
 	ID   string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
-	Body struct {
-		Overlap *span  `json:"overlap,omitempty" doc:"How long the old secret signs as well: 0s to 7d; 24h if omitted." example:"24h"`
-		Secret  string `json:"secret,omitempty" doc:"The new secret; generated if omitted." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
-	}
+	Body rotation
+}
+
+// rotation is the body of rotate-secret.
+type rotation struct {
+	Overlap *span  `json:"overlap,omitempty" doc:"How long the old secret signs as well: 0s to 7d; 24h if omitted." example:"24h"`
+	Secret  string `json:"secret,omitempty" doc:"The new secret; generated if omitted." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
 }
 
 func (r routes) rotateSecret(ctx context.Context, in *rotateInput) (*subscriptionOutput, error) {

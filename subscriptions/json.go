@@ -16,20 +16,23 @@ type settable struct {
 	Changed       []string          `json:"changed,omitempty" maxItems:"100" doc:"Only events that changed one of these attributes; empty for any." example:"[\"status\"]"`
 	Filter        *string           `json:"filter,omitempty" nullable:"true" doc:"A CEL expression over event (type id time data changed resource_ids) that must be true; null for none." example:"event.data.total > 100.0"`
 	Headers       map[string]string `json:"headers,omitempty" maxProperties:"50" nullable:"true" doc:"Sent with each delivery, beside Fanfare's own." example:"{\"X-Env\":\"prod\"}"`
-	PayloadFormat string            `json:"payload_format,omitempty" doc:"The form of the body: standard, cloudevents, raw, leat, kajabi, passona or babelfor." example:"standard"`
+	PayloadFormat string            `json:"payload_format,omitempty" enum:"standard,cloudevents,raw,leat,kajabi,passona,babelfor" doc:"The form of the body." example:"standard"`
 	ContentType   *string           `json:"content_type,omitempty" nullable:"true" doc:"The Content-Type of the requests; null for that of the payload format." example:"application/vnd.acme.events+json"`
-	Auth          *authJSON         `json:"auth,omitempty"`
-	Certificate   *certificateJSON  `json:"client_certificate,omitempty"`
-	Retry         *retryJSON        `json:"retry,omitempty"`
+	Auth          *newAuth          `json:"auth,omitempty"`
+	Certificate   *newCertificate   `json:"client_certificate,omitempty"`
+	Retry         *newRetry         `json:"retry,omitempty"`
 	Timeout       *span             `json:"timeout,omitempty" nullable:"true" doc:"Of one attempt, from DNS to the last byte: 1s to 30s; 15s if left out." example:"15s"`
 	MaxInFlight   *int              `json:"max_in_flight,omitempty" nullable:"true" doc:"Requests at once over all workers: 1 to 1000; 32 if left out." example:"32"`
 	RateLimit     *rateLimitJSON    `json:"rate_limit,omitempty"`
 	Ordering      *orderingJSON     `json:"ordering,omitempty"`
-	Status        Status            `json:"status,omitempty" doc:"active, paused (matches are held) or disabled (nothing is matched)." example:"active"`
+	Status        Status            `json:"status,omitempty" enum:"active,paused,disabled" doc:"active, paused (matches are held) or disabled (nothing is matched)." example:"active"`
 	Metadata      map[string]string `json:"metadata,omitempty" maxProperties:"50" nullable:"true" doc:"Whatever the caller wants to find again." example:"{\"team\":\"billing\"}"`
 }
 
-type retryJSON struct {
+// PatchName is the name of a patch of it in the document.
+func (settable) PatchName() string { return "SubscriptionPatch" }
+
+type newRetry struct {
 	_          struct{} `nullable:"true"`
 	Schedule   []span   `json:"schedule,omitempty" maxItems:"100" doc:"Delays before retry 1, 2, ...; the last repeats up to max_retries. 1ms to 7d each." example:"[\"5s\",\"5m\",\"30m\",\"2h\",\"5h\",\"10h\",\"14h\",\"20h\",\"24h\"]"`
 	MaxRetries *int     `json:"max_retries,omitempty" nullable:"true" doc:"How many retries follow the first attempt: 0 to 100; as many as the schedule has entries if left out." example:"9"`
@@ -61,15 +64,15 @@ type newSubscription struct {
 
 // backfillJSON says who sends the past.
 type backfillJSON struct {
-	ReplayID uuid.UUID `json:"replay_id" format:"uuid" doc:"The replay that sends the past" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5b"`
+	ReplayID uuid.UUID `json:"replay_id" doc:"The replay that sends the past" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5b"`
 }
 
 // subscriptionJSON is a subscription as it is shown.
 type subscriptionJSON struct {
-	ID             uuid.UUID         `json:"id" format:"uuid" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	ID             uuid.UUID         `json:"id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 	Number         int32             `json:"number" doc:"A small id beside the other, for dialects." example:"17"`
 	Tenant         string            `json:"tenant" example:"acme"`
-	Dialect        string            `json:"dialect" doc:"The API that it was made through: native, leat, kajabi, passona or babelfor." example:"native"`
+	Dialect        string            `json:"dialect" enum:"native,leat,kajabi,passona,babelfor" doc:"The API that it was made through." example:"native"`
 	Name           string            `json:"name" example:"Orders to ERP"`
 	Description    string            `json:"description" example:"New orders, for accounting"`
 	URL            string            `json:"url" example:"https://erp.example.com/hooks"`
@@ -78,17 +81,17 @@ type subscriptionJSON struct {
 	Changed        []string          `json:"changed" nullable:"false" example:"[\"status\"]"`
 	Filter         *string           `json:"filter" example:"event.data.total > 100.0"`
 	Headers        map[string]string `json:"headers" nullable:"false" example:"{\"X-Env\":\"prod\"}"`
-	PayloadFormat  string            `json:"payload_format" example:"standard"`
+	PayloadFormat  string            `json:"payload_format" enum:"standard,cloudevents,raw,leat,kajabi,passona,babelfor" example:"standard"`
 	ContentType    *string           `json:"content_type" doc:"Null: that of the payload format." example:"application/vnd.acme.events+json"`
-	Auth           *shownAuth        `json:"auth" doc:"How requests authenticate, without secrets; null: not at all."`
-	Certificate    *shownCertificate `json:"client_certificate" doc:"The certificate that is presented to receivers that ask for one; null: none."`
-	Retry          shownRetry        `json:"retry"`
+	Auth           *authJSON         `json:"auth" doc:"How requests authenticate, without secrets; null: not at all."`
+	Certificate    *certificateJSON  `json:"client_certificate" doc:"The certificate that is presented to receivers that ask for one; null: none."`
+	Retry          retryJSON         `json:"retry"`
 	Timeout        span              `json:"timeout" example:"15s"`
 	MaxInFlight    int               `json:"max_in_flight" example:"32"`
 	RateLimit      *rateLimitJSON    `json:"rate_limit"`
 	Ordering       *orderingJSON     `json:"ordering" doc:"Null where none is asked for."`
-	Signing        Signing           `json:"signing" example:"hmac"`
-	Status         Status            `json:"status" example:"active"`
+	Signing        Signing           `json:"signing" enum:"hmac,ed25519" example:"hmac"`
+	Status         Status            `json:"status" enum:"active,paused,disabled" example:"active"`
 	DisabledReason *string           `json:"disabled_reason" doc:"Why it is disabled: gone (it answered 410), manual, or the failure rule's; else null." example:"gone"`
 	Version        string            `json:"version" example:"V1"`
 	Metadata       map[string]string `json:"metadata" nullable:"false" example:"{\"team\":\"billing\"}"`
@@ -99,8 +102,8 @@ type subscriptionJSON struct {
 	PublicKey      string            `json:"public_key,omitempty" doc:"In the answers to its creation and to the rotation of its secret only, for ed25519." example:"whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="`
 }
 
-// shownRetry is the policy that holds, defaults included.
-type shownRetry struct {
+// retryJSON is the policy that holds, defaults included.
+type retryJSON struct {
 	Schedule   []span `json:"schedule" nullable:"false" example:"[\"5s\",\"5m\",\"30m\",\"2h\",\"5h\",\"10h\",\"14h\",\"20h\",\"24h\"]"`
 	MaxRetries int    `json:"max_retries" example:"9"`
 }
@@ -164,11 +167,11 @@ func settableOf(s *Subscription) settable {
 		Name: s.Name, Description: s.Description, URL: s.URL, EventTypes: notNil(s.EventTypes),
 		ResourceID: optional(s.ResourceID), Changed: s.Changed, Filter: optional(s.Filter), Headers: s.Headers,
 		PayloadFormat: s.PayloadFormat, ContentType: optional(s.ContentType), Timeout: new(span(s.Timeout)), MaxInFlight: &s.MaxInFlight,
-		Auth: authJSONOf(s.Auth), Certificate: certificateJSONOf(s.Certificate),
+		Auth: newAuthOf(s.Auth), Certificate: newCertificateOf(s.Certificate),
 		RateLimit: presentRate(s.RateLimit), Ordering: presentOrdering(s.Ordering), Status: s.Status, Metadata: s.Metadata,
 	}
 	if s.Retry.MaxRetries != nil || s.Retry.Schedule != nil {
-		out.Retry = &retryJSON{Schedule: spans(s.Retry.Schedule), MaxRetries: s.Retry.MaxRetries}
+		out.Retry = &newRetry{Schedule: spans(s.Retry.Schedule), MaxRetries: s.Retry.MaxRetries}
 	}
 	return out
 }
@@ -185,12 +188,12 @@ func present(s *Subscription) subscriptionJSON {
 	}
 }
 
-func presentRetry(r Retry) shownRetry {
+func presentRetry(r Retry) retryJSON {
 	schedule := r.Schedule
 	if len(schedule) == 0 {
 		schedule = DefaultSchedule
 	}
-	out := shownRetry{Schedule: spans(schedule), MaxRetries: len(schedule)}
+	out := retryJSON{Schedule: spans(schedule), MaxRetries: len(schedule)}
 	if r.MaxRetries != nil {
 		out.MaxRetries = *r.MaxRetries
 	}

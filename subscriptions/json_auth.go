@@ -7,8 +7,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// authJSON is Auth as it is given.
-type authJSON struct {
+// newAuth is Auth as it is given.
+type newAuth struct {
 	_            struct{} `nullable:"true"`
 	Type         AuthType `json:"type" enum:"basic,bearer,oauth2" doc:"basic: user name and password. bearer: a token. oauth2: a token from a token endpoint by the client credentials grant, kept until shortly before it expires, and asked for anew when the receiver answers 401."`
 	Username     string   `json:"username,omitempty" doc:"Of basic: up to 256 bytes, without a colon."`
@@ -21,37 +21,37 @@ type authJSON struct {
 }
 
 // TransformSchema gives an example of one type, where those of the fields would make a mixture of all.
-func (authJSON) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+func (newAuth) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	s.Examples = []any{map[string]any{"type": "basic", "username": "fanfare", "password": "a long password"}}
 	return s
 }
 
-// shownAuth is Auth as it is shown.
-type shownAuth struct {
+// authJSON is Auth as it is shown.
+type authJSON struct {
 	_        struct{} `nullable:"true"`
-	Type     AuthType `json:"type" example:"basic"`
+	Type     AuthType `json:"type" enum:"basic,bearer,oauth2" example:"basic"`
 	Username string   `json:"username,omitempty" example:"fanfare"`
 	TokenURL string   `json:"token_url,omitempty" example:"https://login.example.com/oauth2/token"`
 	ClientID string   `json:"client_id,omitempty" example:"fanfare"`
 	Scopes   []string `json:"scopes,omitempty" example:"[\"hooks.write\"]"`
 }
 
-// certificateJSON is a ClientCertificate as it is given.
-type certificateJSON struct {
+// newCertificate is a ClientCertificate as it is given.
+type newCertificate struct {
 	_           struct{} `nullable:"true"`
 	Certificate string   `json:"certificate" doc:"PEM: the certificate, then those that lead from it to an authority; up to 10. RSA of 2048 to 4096 bits, ECDSA or Ed25519."`
 	Key         string   `json:"key" writeOnly:"true" doc:"PEM: its private key, not encrypted. Never shown."`
 }
 
-// shownCertificate is a ClientCertificate as it is shown.
-type shownCertificate struct {
+// certificateJSON is a ClientCertificate as it is shown.
+type certificateJSON struct {
 	_           struct{}  `nullable:"true"`
 	Subject     string    `json:"subject" example:"CN=fanfare,O=Example"`
 	Fingerprint string    `json:"fingerprint" doc:"The certificate's SHA-256 in hexadecimal." example:"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	ExpiresAt   time.Time `json:"expires_at" doc:"From then on receivers refuse it; deliveries are retried, with reason tls."`
 }
 
-func (in *authJSON) auth() *Auth {
+func (in *newAuth) auth() *Auth {
 	if in == nil {
 		return nil
 	}
@@ -61,47 +61,47 @@ func (in *authJSON) auth() *Auth {
 	}
 }
 
-// authJSONOf is what a patch is merged into, secrets included; nobody sees it.
-func authJSONOf(a *Auth) *authJSON {
+// newAuthOf is what a patch is merged into, secrets included; nobody sees it.
+func newAuthOf(a *Auth) *newAuth {
 	if a == nil {
 		return nil
 	}
-	return &authJSON{
+	return &newAuth{
 		Type: a.Type, Username: a.Username, Password: a.Password, Token: a.Token,
 		TokenURL: a.TokenURL, ClientID: a.ClientID, ClientSecret: a.ClientSecret, Scopes: a.Scopes,
 	}
 }
 
-func presentAuth(a *Auth) *shownAuth {
+func presentAuth(a *Auth) *authJSON {
 	if a == nil {
 		return nil
 	}
-	return &shownAuth{Type: a.Type, Username: a.Username, TokenURL: a.TokenURL, ClientID: a.ClientID, Scopes: a.Scopes}
+	return &authJSON{Type: a.Type, Username: a.Username, TokenURL: a.TokenURL, ClientID: a.ClientID, Scopes: a.Scopes}
 }
 
-func (in *certificateJSON) certificate() *ClientCertificate {
+func (in *newCertificate) certificate() *ClientCertificate {
 	if in == nil {
 		return nil
 	}
 	return &ClientCertificate{Certificate: in.Certificate, Key: in.Key}
 }
 
-func certificateJSONOf(c *ClientCertificate) *certificateJSON {
+func newCertificateOf(c *ClientCertificate) *newCertificate {
 	if c == nil {
 		return nil
 	}
-	return &certificateJSON{Certificate: c.Certificate, Key: c.Key}
+	return &newCertificate{Certificate: c.Certificate, Key: c.Key}
 }
 
-func presentCertificate(c *ClientCertificate) *shownCertificate {
+func presentCertificate(c *ClientCertificate) *certificateJSON {
 	if c == nil {
 		return nil
 	}
 	leaf := c.leaf()
 	if leaf == nil {
-		return &shownCertificate{}
+		return &certificateJSON{}
 	}
-	return &shownCertificate{Subject: leaf.Subject.String(), Fingerprint: fingerprint(leaf), ExpiresAt: leaf.NotAfter.UTC()}
+	return &certificateJSON{Subject: leaf.Subject.String(), Fingerprint: fingerprint(leaf), ExpiresAt: leaf.NotAfter.UTC()}
 }
 
 // otherAuth says whether a patch of auth asks for another type than there is. Nothing of the old one is then merged with the new

@@ -30,7 +30,7 @@ func TestAPI(t *testing.T) {
 	t.Parallel()
 	d := launch(t, 2)
 	for name, test := range map[string]func(*testing.T, *deployment){
-		"Document": testDocument, "Docs": testDocs, "Guides": testGuides, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
+		"Document": testDocument, "Generators": testGenerators, "Docs": testDocs, "Guides": testGuides, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
 		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
 		"OperationalEvents": testOperationalEvents,
@@ -127,6 +127,7 @@ type operation struct {
 	Summary     string
 	Description string
 	Scope       string `json:"x-scope"`
+	Tags        []string
 	Parameters  []struct {
 		Name, In    string
 		Description string
@@ -135,7 +136,13 @@ type operation struct {
 		Schema      *schema
 	}
 	RequestBody *struct{ Content map[string]media } `json:"requestBody"`
-	Responses   map[string]struct{ Content map[string]media }
+	Responses   map[string]response
+}
+
+// response is one that an operation describes, or a reference to one of the components.
+type response struct {
+	Ref     string `json:"$ref"`
+	Content map[string]media
 }
 
 type media struct {
@@ -154,6 +161,7 @@ type schema struct {
 	Required   []string
 	Items      *schema
 	OneOf      []*schema `json:"oneOf"`
+	AnyOf      []*schema `json:"anyOf"`
 	Minimum    *float64
 	Maximum    *float64
 	MaxItems   *int `json:"maxItems"`
@@ -195,7 +203,10 @@ func readDocument(t *testing.T, base string) *document {
 	}
 	var parsed struct {
 		Paths      map[string]map[string]*operation
-		Components struct{ Schemas map[string]*schema }
+		Components struct {
+			Schemas   map[string]*schema
+			Responses map[string]response
+		}
 	}
 	if err := json.Unmarshal(raw, &parsed); err != nil {
 		t.Fatal(err)
@@ -204,6 +215,11 @@ func readDocument(t *testing.T, base string) *document {
 	for path, methods := range parsed.Paths {
 		for method, op := range methods {
 			op.Method, op.Path = strings.ToUpper(method), path
+			for status, r := range op.Responses {
+				if r.Ref != "" {
+					op.Responses[status] = parsed.Components.Responses[strings.TrimPrefix(r.Ref, "#/components/responses/")]
+				}
+			}
 			d.Operations = append(d.Operations, op)
 		}
 	}
@@ -232,7 +248,7 @@ func (d *document) bodyNames(o *operation) map[string]bool {
 		for name := range s.Properties {
 			names[name] = true
 		}
-		for _, other := range s.OneOf {
+		for _, other := range append(s.OneOf, s.AnyOf...) {
 			walk(other)
 		}
 	}

@@ -13,15 +13,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/fanfarehq/fanfare/deliver"
-	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
-	"github.com/fanfarehq/fanfare/docs"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
-	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/embedded"
@@ -260,22 +257,13 @@ func (a *assembly) serveHTTP(ctx context.Context, sh *shared, r role) error {
 	a.mux = http.NewServeMux()
 	routes := api.New(a.mux, apiConfig(sh.own, sh.log), keys)
 	a.document = routes.OpenAPI()
-	api.ServeGuides(routes, docs.Guides)
-	in.Routes(routes)
-	if !r.is(roleAPI) {
-		return nil
+	by := served{r, keys, in}
+	if r.is(roleAPI) {
+		if err := a.vendorAPIs(ctx, sh, by); err != nil {
+			return err
+		}
 	}
-	keys.Routes(routes)
-	if err := a.vendorAPIs(ctx, sh, vendorDeps{r, keys, in}); err != nil {
-		return err
-	}
-	subscriptions.Routes(routes, sh.store)
-	fanout.Routes{
-		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.db), Directory: sh.directory,
-		Changes: changes.NewLog(sh.db), Quotas: sh.quotas,
-	}.Register(routes)
-	history.Routes(routes, history.RoutesDeps{DB: sh.db, Events: sh.events})
-	a.operations(sh, keys, routes)
+	a.mount(sh, by, routes)
 	return nil
 }
 
@@ -371,11 +359,24 @@ func (a *assembly) send(sh *shared) error {
 	return nil
 }
 
+// tags are the groups of operations.
+var tags = map[string]string{
+	"Events":        "What happened: publishing it, reading it back, and why it went where it went.",
+	"Event types":   "What events look like: schemas, samples and the scopes that they demand.",
+	"Subscriptions": "Who wants which events, where and how they are sent.",
+	"Deliveries":    "One event on its way to one subscription, with its attempts.",
+	"Replays":       "Events of the past, sent again.",
+	"Keys":          "API keys and their scopes.",
+	"Tenants":       "The customers' accounts, which own all of the above.",
+	"Changes":       "Who changed what: the history of subscriptions, event types, keys and tenants.",
+	"Operations":    "What those who run Fanfare look at.",
+}
+
 // apiConfig is what the API says of itself.
 func apiConfig(own deploymentKeys, log *slog.Logger) api.Config {
 	return api.Config{
 		Title: "Fanfare", Version: "1", Logger: log, CursorKey: own.cursors,
-		Description: "Publish events, and manage who receives them as webhooks.",
+		Description: "Publish events, and manage who receives them as webhooks.", Tags: tags,
 		Unavailable: func(err error) bool {
 			return postgres.IsUnavailable(err) || errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrFull)
 		},

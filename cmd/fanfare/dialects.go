@@ -10,8 +10,6 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
-	"github.com/fanfarehq/fanfare/ingest"
-	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
@@ -19,15 +17,8 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// vendorDeps are what the APIs of vendors need of what the HTTP server is made of.
-type vendorDeps struct {
-	role role
-	keys *access.Access
-	in   *ingest.Ingest
-}
-
 // vendorAPIs makes the APIs of vendors that are served, and declares the event types that they bring with them.
-func (a *assembly) vendorAPIs(ctx context.Context, sh *shared, by vendorDeps) error {
+func (a *assembly) vendorAPIs(ctx context.Context, sh *shared, by served) error {
 	names := sh.s.dialects.Names(by.role == roleAll)
 	a.vendors = vendors.New(sh.s.dialects, names, vendors.Deps{
 		Deps:       dialects.Deps{Auth: by.keys.Grants(), Store: sh.store, Log: sh.log},

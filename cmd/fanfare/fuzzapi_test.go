@@ -153,8 +153,8 @@ func (g *generator) value(s *schema, depth int, careful bool) any {
 	if s == nil || depth > 6 || !careful && g.r.IntN(4) == 0 {
 		return g.anything(depth)
 	}
-	if len(s.OneOf) > 0 {
-		return g.value(s.OneOf[g.r.IntN(len(s.OneOf))], depth, careful)
+	if any := append(s.OneOf, s.AnyOf...); len(any) > 0 {
+		return g.value(any[g.r.IntN(len(any))], depth, careful)
 	}
 	if len(s.Enum) > 0 && (careful || g.r.IntN(2) == 0) {
 		return s.Enum[g.r.IntN(len(s.Enum))]
@@ -201,7 +201,7 @@ func (g *generator) value(s *schema, depth int, careful bool) any {
 func (g *generator) kind(s *schema) string {
 	switch t := s.Type.(type) {
 	case string:
-		return t
+		return t // "null" too: anything makes it.
 	case []any:
 		if len(t) > 0 {
 			return fmt.Sprint(t[g.r.IntN(len(t))])

@@ -43,6 +43,7 @@ type cli struct {
 	Topology topologyCmd `cmd:"" group:"Operate" help:"Print, apply or check the streams and consumers."`
 	Audit    auditCmd    `cmd:"" group:"Operate" help:"Prove that nothing is lost, or name each loss; --repair sends it."`
 	Tail     tailCmd     `cmd:"" group:"Operate" help:"Watch outcomes as they happen."`
+	OpenAPI  openapiCmd  `cmd:"" name:"openapi" group:"Operate" help:"Print the OpenAPI document of the API, as GET /openapi.json answers it."`
 	Rekey    rekeyCmd    `cmd:"" group:"Operate" help:"Encrypt every stored secret anew with the first key of FANFARE_SECRET_KEYS."`
 	Health   healthCmd   `cmd:"" group:"Operate" help:"Ask a process of this machine whether it is alive, or with --ready whether it is ready."`
 	Version  versionCmd  `cmd:"" group:"Operate" help:"Print the version."`

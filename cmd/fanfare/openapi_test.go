@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"regexp"
@@ -36,6 +37,9 @@ func testDocument(t *testing.T, d *deployment) {
 				t.Errorf("%s: the parameter %s has no description", o, p.Name)
 			}
 		}
+		if _, ok := o.Responses["default"].Content["application/problem+json"]; !ok {
+			t.Errorf("%s: other errors are not described as problems", o)
+		}
 		if !d.doc.exemplified(o) {
 			t.Errorf("%s: nothing of it has an example", o)
 		}
@@ -58,6 +62,66 @@ func testDocument(t *testing.T, d *deployment) {
 			if _, ok := o.Responses[status].Content["application/problem+json"]; !ok {
 				t.Errorf("%s: %s is not described as a problem", o, status)
 			}
+		}
+	}
+}
+
+// The document is what generators of clients need: named bodies with JSON first, closed sets, ids that are UUIDs, declared tags,
+// and components that are named as people speak of them, all of which something refers to.
+func testGenerators(t *testing.T, d *deployment) {
+	text := string(d.doc.Raw)
+	for name := range d.doc.Schemas {
+		for _, ending := range []string{"JSON", "Body", "Input", "Output", "Model", "Response"} {
+			if strings.HasSuffix(name, ending) {
+				t.Errorf("the component %s is named after Go code", name)
+			}
+		}
+		if !strings.Contains(text, `"#/components/schemas/`+name+`"`) {
+			t.Errorf("nothing refers to the component %s", name)
+		}
+	}
+	tags := map[string]bool{}
+	var parsed struct {
+		Tags []struct{ Name, Description string }
+	}
+	if err := json.Unmarshal(d.doc.Raw, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range parsed.Tags {
+		tags[tag.Name] = tag.Description != ""
+	}
+	for _, o := range d.doc.Operations {
+		for _, tag := range o.Tags {
+			if !tags[tag] {
+				t.Errorf("%s: the tag %s is not declared with a description", o, tag)
+			}
+		}
+		for _, p := range o.Parameters {
+			if p.In == "path" && p.Name == "id" && p.Schema.Format != "uuid" && !strings.HasPrefix(o.Path, "/v1/events/") && !strings.HasPrefix(o.Path, "/v1/keys/") {
+				t.Errorf("%s: the id in the path is no UUID", o)
+			}
+		}
+		if o.RequestBody == nil {
+			continue
+		}
+		if body := o.RequestBody.Content["application/json"].Schema; body == nil || body.Ref == "" {
+			t.Errorf("%s: the JSON body is no named component", o)
+		}
+	}
+	for _, body := range regexp.MustCompile(`"requestBody": \{\s+"content": \{\s+"([^"]+)"`).FindAllStringSubmatch(text, -1) {
+		if body[1] != "application/json" {
+			t.Errorf("the first media type of a body is %s", body[1])
+		}
+	}
+	for _, want := range []struct {
+		component, property string
+	}{
+		{"Subscription", "status"}, {"Subscription", "payload_format"}, {"Subscription", "dialect"}, {"Subscription", "signing"},
+		{"NewSubscription", "status"}, {"NewSubscription", "payload_format"}, {"NewSubscription", "signing"},
+		{"Delivery", "state"}, {"Delivery", "reason"}, {"QuarantinedMessage", "reason"}, {"Auth", "type"}, {"NewAuth", "type"},
+	} {
+		if s := d.doc.Schemas[want.component]; s == nil || s.Properties[want.property] == nil || len(d.doc.resolve(s.Properties[want.property]).Enum) == 0 {
+			t.Errorf("%s.%s has no enum", want.component, want.property)
 		}
 	}
 }
@@ -170,7 +234,7 @@ func (d *document) unboundedIn(s *schema, name string, depth int) (at []string) 
 		at = append(at, name)
 	}
 	at = append(at, d.unboundedIn(s.Items, name+"[]", depth+1)...)
-	for _, one := range s.OneOf {
+	for _, one := range append(s.OneOf, s.AnyOf...) {
 		at = append(at, d.unboundedIn(one, name, depth+1)...)
 	}
 	for property, below := range s.Properties {

@@ -4,12 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
+
+// DeliverySchema is the schema of what DescribeLast returns.
+func DeliverySchema(r huma.Registry) *huma.Schema {
+	return r.Schema(reflect.TypeFor[deliveryDetail](), true, "")
+}
 
 // DescribeLast returns the last generation of an event's delivery to a subscription, with its attempts, as the API shows
 // it; nil if there is none.

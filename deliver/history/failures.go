@@ -26,7 +26,7 @@ const (
 type failuresInput struct {
 	Since time.Time `query:"since" doc:"accepted at this time or later" example:"2026-11-20T10:00:00Z"`
 	Until time.Time `query:"until" doc:"accepted before this time" example:"2026-11-21T00:00:00Z"`
-	By    []string  `query:"by" enum:"reason,host,http_status,subscription" uniqueItems:"true" doc:"what they are grouped by, with commas between; reason, host and http_status if left out" example:"[\"reason\",\"host\"]"`
+	By    []string  `query:"by" enum:"reason,host,http_status,subscription" uniqueItems:"true" maxItems:"4" doc:"what they are grouped by, with commas between; reason, host and http_status if left out" example:"[\"reason\",\"host\"]"`
 }
 
 // failureJSON is a group of deliveries that failed alike.
@@ -34,7 +34,7 @@ type failureJSON struct {
 	Reason        *outcome.Reason `json:"reason" doc:"null unless grouped by it"`
 	HTTPStatus    *int            `json:"http_status" doc:"of the last attempt; null where none came, and unless grouped by it"`
 	Host          *string         `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it"`
-	Subscription  *uuid.UUID      `json:"subscription_id" doc:"null unless grouped by it"`
+	Subscription  *uuid.UUID      `json:"subscription_id" nullable:"true" doc:"null unless grouped by it"`
 	Count         int64           `json:"count"`
 	Tenants       int64           `json:"tenants" doc:"how many tenants have some"`
 	Subscriptions int64           `json:"subscriptions" doc:"how many subscriptions have some"`
@@ -44,10 +44,13 @@ type failureJSON struct {
 }
 
 type failuresOutput struct {
-	Body struct {
-		Data     []failureJSON `json:"data" nullable:"false"`
-		Complete bool          `json:"complete" doc:"false if only the newest 100,000 pending or dead deliveries were looked at"`
-	}
+	Body failureList
+}
+
+// failureList holds the groups.
+type failureList struct {
+	Data     []failureJSON `json:"data" nullable:"false"`
+	Complete bool          `json:"complete" doc:"false if only the newest 100,000 pending or dead deliveries were looked at"`
 }
 
 func (r *routes) failures(ctx context.Context, in *failuresInput) (*failuresOutput, error) {

@@ -15,9 +15,12 @@ type reasonJSON struct {
 }
 
 type reasonsOutput struct {
-	Body struct {
-		Data []reasonJSON `json:"data" nullable:"false"`
-	}
+	Body reasonList
+}
+
+// reasonList holds every reason.
+type reasonList struct {
+	Data []reasonJSON `json:"data" nullable:"false"`
 }
 
 // reasons lists the reasons of deliveries, then those of quarantine.

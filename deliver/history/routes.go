@@ -107,7 +107,7 @@ var descriptions = map[string]string{
 
 // deliveryJSON is a delivery as the API shows it.
 type deliveryJSON struct {
-	ID           uuid.UUID      `json:"id"`
+	ID           uuid.UUID      `json:"id" example:"0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69"`
 	Number       int64          `json:"number"`
 	EventID      string         `json:"event_id"`
 	EventType    string         `json:"event_type"`
@@ -130,12 +130,15 @@ type deliveryJSON struct {
 	ResolvedAt       *time.Time `json:"resolved_at" doc:"of a dead one: when a retry or a replay delivered the event after all; else null"`
 }
 
-// deliveryLogJSON is a delivery with its attempts.
-type deliveryLogJSON struct {
-	deliveryJSON
+// DeliveryJSON is exported only because huma skips embedded fields of unexported types.
+type DeliveryJSON = deliveryJSON
+
+// deliveryDetail is a delivery with its attempts.
+type deliveryDetail struct {
+	DeliveryJSON
 	Log []attemptJSON `json:"log" nullable:"false"`
 	// BlockedBy is shown of one delivery only: in a list it would take a question for each.
-	BlockedBy *uuid.UUID `json:"blocked_by" doc:"the delivery that this one waits for, of one that waits for its turn in the order of its key; else null"`
+	BlockedBy *uuid.UUID `json:"blocked_by" nullable:"true" doc:"the delivery that this one waits for, of one that waits for its turn in the order of its key; else null"`
 }
 
 // attemptJSON is an attempt as the API shows it.
@@ -228,7 +231,6 @@ type ofSubscriptionInput struct {
 	IDInput
 }
 
-// IDInput names the thing that the path is of.
 // IDInput is the path of one delivery, or of one subscription.
 type IDInput struct {
 	ID string `path:"id" doc:"the id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
@@ -236,7 +238,7 @@ type IDInput struct {
 
 type listOutput struct{ Body api.List[deliveryJSON] }
 
-type deliveryOutput struct{ Body deliveryLogJSON }
+type deliveryOutput struct{ Body deliveryDetail }
 
 func (r *routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	subscription, err := in.id()
@@ -363,7 +365,7 @@ func (r *routes) show(ctx context.Context, e ledger.Entry) (*deliveryOutput, err
 	if err != nil {
 		return nil, err
 	}
-	out := &deliveryOutput{Body: deliveryLogJSON{deliveryJSON: shown[0], Log: make([]attemptJSON, len(attempts))}}
+	out := &deliveryOutput{Body: deliveryDetail{DeliveryJSON: shown[0], Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
 	}

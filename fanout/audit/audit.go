@@ -78,7 +78,7 @@ type Audit struct {
 	Pending   int64     `json:"pending" doc:"Waiting for a time or an act, or on their way"`
 	Held      int64     `json:"held" doc:"Of the pending ones, those that wait for an act"`
 	Balanced  bool      `json:"balanced" doc:"Whether nothing is missing and nothing is there that should not be"`
-	Gaps      []Gap     `json:"gaps" doc:"What does not add up, at most 1000 of each kind"`
+	Gaps      []Gap     `json:"gaps" nullable:"false" doc:"What does not add up, at most 1000 of each kind"`
 	// Mended is how many of the gaps were made good.
 	Mended int `json:"-"`
 }
@@ -87,7 +87,7 @@ type Audit struct {
 type Gap struct {
 	Kind           history.Kind `json:"kind" enum:"event_not_in_ledger,event_not_in_stream,delivery_missing,delivery_unmatched,delivery_duplicated,attempt_duplicated,attempt_missing,held_without_a_pause"`
 	EventID        string       `json:"event_id"`
-	SubscriptionID *uuid.UUID   `json:"subscription_id" doc:"Null where the gap is the event's, or nobody can tell the subscription any more"`
+	SubscriptionID *uuid.UUID   `json:"subscription_id" nullable:"true" doc:"Null where the gap is the event's, or nobody can tell the subscription any more"`
 	Detail         string       `json:"detail,omitempty" doc:"What else can be said: of an event or subscription without a name, or why bytes are gone"`
 
 	mend func(context.Context) error

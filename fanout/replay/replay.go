@@ -120,7 +120,7 @@ type replayJSON struct {
 	Unreachable  int64       `json:"unreachable" doc:"How many deliveries it does not make because the bytes of their events have left the stream"`
 	Sent         int64       `json:"sent" doc:"How many it has made so far; each is a delivery of its own"`
 	Rate         int         `json:"rate" doc:"Deliveries per second"`
-	Subscription *uuid.UUID  `json:"subscription_id"`
+	Subscription *uuid.UUID  `json:"subscription_id" nullable:"true" doc:"Null for a replay of dead letters"`
 	Only         string      `json:"only" enum:"dead,undelivered,all,missing" doc:"missing: deliveries that were never made; the past of a subscription that was created with since"`
 	Since        time.Time   `json:"since"`
 	Until        time.Time   `json:"until" doc:"Of a backfill that has not begun to count, when it was asked for"`
@@ -146,14 +146,17 @@ func (r *replay) output() *replayOutput {
 
 type replayInput struct {
 	ID   string `path:"id" doc:"The subscription's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
-	Body struct {
-		Since  time.Time  `json:"since" doc:"Accepted at this time or later" example:"2026-11-20T10:00:00Z"`
-		Until  *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
-		Types  []string   `json:"types,omitempty" maxItems:"100" doc:"Only events of these types" example:"[\"order.created\"]"`
-		Only   string     `json:"only,omitempty" enum:"dead,undelivered,all" default:"undelivered"`
-		Rate   int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
-		DryRun bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
-	}
+	Body newReplay
+}
+
+// newReplay is what a replay of a subscription is asked for by.
+type newReplay struct {
+	Since  time.Time  `json:"since" doc:"Accepted at this time or later" example:"2026-11-20T10:00:00Z"`
+	Until  *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
+	Types  []string   `json:"types,omitempty" maxItems:"100" doc:"Only events of these types" example:"[\"order.created\"]"`
+	Only   string     `json:"only,omitempty" enum:"dead,undelivered,all" default:"undelivered"`
+	Rate   int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
+	DryRun bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
 }
 
 func (r Routes) start(ctx context.Context, in *replayInput) (*replayOutput, error) {
@@ -173,16 +176,19 @@ func (r Routes) start(ctx context.Context, in *replayInput) (*replayOutput, erro
 }
 
 type deadReplayInput struct {
-	Body struct {
-		Subscription string     `json:"subscription,omitempty" format:"uuid"`
-		Event        string     `json:"event,omitempty" maxLength:"128" doc:"The event's id"`
-		Type         string     `json:"type,omitempty" maxLength:"128"`
-		Since        *time.Time `json:"since,omitempty" doc:"Accepted at this time or later"`
-		Until        *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
-		Rate         int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
-		DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
-		Tenant       string     `json:"tenant,omitempty" doc:"For admin keys"`
-	}
+	Body newDeadLetterReplay
+}
+
+// newDeadLetterReplay is what a replay of dead letters is asked for by.
+type newDeadLetterReplay struct {
+	Subscription string     `json:"subscription,omitempty" format:"uuid"`
+	Event        string     `json:"event,omitempty" maxLength:"128" doc:"The event's id"`
+	Type         string     `json:"type,omitempty" maxLength:"128"`
+	Since        *time.Time `json:"since,omitempty" doc:"Accepted at this time or later"`
+	Until        *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
+	Rate         int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
+	DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
+	Tenant       string     `json:"tenant,omitempty" doc:"For admin keys"`
 }
 
 func (r Routes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutput, error) {

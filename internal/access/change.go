@@ -37,13 +37,13 @@ type tenantDefinition struct {
 	Metadata  map[string]string `json:"metadata"`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
-	Limits    limitsJSON        `json:"limits"`
+	Limits    tenantLimits        `json:"limits"`
 }
 
 func defineTenant(t *Tenant) tenantDefinition {
 	d := tenantDefinition{Tenant: t.Tenant, Name: t.Name, Metadata: t.Metadata, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt}
 	if t.Limits != nil {
-		d.Limits = limitsJSON(*t.Limits)
+		d.Limits = tenantLimits(*t.Limits)
 	}
 	return d
 }

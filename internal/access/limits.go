@@ -12,8 +12,8 @@ type Usage func(ctx context.Context, tenant string) (map[quota.Name]int64, error
 // OnUsage names who says how much a tenant has. Call it before the routes are served.
 func (a *Access) OnUsage(by ...Usage) { a.usage = append(a.usage, by...) }
 
-// limitsJSON are a tenant's own limits as they are shown. Null where the default holds.
-type limitsJSON struct {
+// tenantLimits are a tenant's own limits as they are shown. Null where the default holds.
+type tenantLimits struct {
 	Subscriptions       *int64 `json:"subscriptions" nullable:"true"`
 	SubscriptionBytes   *int64 `json:"subscription_bytes" nullable:"true"`
 	Keys                *int64 `json:"keys" nullable:"true"`
@@ -24,8 +24,8 @@ type limitsJSON struct {
 	DeliveriesPerSecond *int64 `json:"deliveries_per_second" nullable:"true"`
 }
 
-// usageJSON is how much a tenant has.
-type usageJSON struct {
+// tenantUsage is how much a tenant has.
+type tenantUsage struct {
 	Subscriptions       int64 `json:"subscriptions"`
 	SubscriptionBytes   int64 `json:"subscription_bytes" doc:"About what its subscriptions take in the memory of each process."`
 	Keys                int64 `json:"keys"`
@@ -37,23 +37,23 @@ type usageJSON struct {
 }
 
 // used is how much a tenant has of everything.
-func (a *Access) used(ctx context.Context, tenant string) (usageJSON, error) {
+func (a *Access) used(ctx context.Context, tenant string) (tenantUsage, error) {
 	all := map[quota.Name]int64{quota.Tails: a.store.quotas.Inside(tenant, quota.Tails)}
 	keys, err := countKeys(ctx, a.store.db, tenant)
 	if err != nil {
-		return usageJSON{}, away(err)
+		return tenantUsage{}, away(err)
 	}
 	all[quota.Keys] = keys
 	for _, usage := range a.usage {
 		some, err := usage(ctx, tenant)
 		if err != nil {
-			return usageJSON{}, away(err)
+			return tenantUsage{}, away(err)
 		}
 		for name, n := range some {
 			all[name] = n
 		}
 	}
-	return usageJSON{
+	return tenantUsage{
 		all[quota.Subscriptions], all[quota.SubscriptionBytes], all[quota.Keys], all[quota.EventTypes], all[quota.Replays], all[quota.Tails],
 		all[quota.EventsPerSecond], all[quota.DeliveriesPerSecond],
 	}, nil

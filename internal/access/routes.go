@@ -227,17 +227,17 @@ func (a *Access) revokeKey(ctx context.Context, in *struct {
 type tenantJSON struct {
 	Tenant    string            `json:"tenant" example:"acme"`
 	State     string            `json:"state,omitempty" enum:"erasing" doc:"erasing while a deleted tenant is erased; else left out"`
-	Progress  *erasingJSON      `json:"progress,omitempty" doc:"of the erasure; else left out"`
+	Progress  *erasureProgress  `json:"progress,omitempty" doc:"of the erasure; else left out"`
 	Name      string            `json:"name" example:"Acme Inc."`
 	Metadata  map[string]string `json:"metadata" nullable:"false"`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
-	Limits    limitsJSON        `json:"limits" doc:"What the tenant was given; null where the default of the settings holds."`
-	Usage     usageJSON         `json:"usage" doc:"What the tenant has of it."`
+	Limits    tenantLimits      `json:"limits" doc:"What the tenant was given; null where the default of the settings holds."`
+	Usage     tenantUsage       `json:"usage" doc:"What the tenant has of it."`
 }
 
-// erasingJSON counts rows and messages.
-type erasingJSON struct {
+// erasureProgress counts rows and messages.
+type erasureProgress struct {
 	Done  int64 `json:"done"`
 	Total int64 `json:"total" doc:"0 until it is counted"`
 }
@@ -248,11 +248,14 @@ type tenantPath struct {
 
 type putTenantInput struct {
 	Tenant string `path:"tenant" doc:"The tenant's name: 1-64 of [A-Za-z0-9_-]." example:"acme"`
-	Body   struct {
-		Name     string            `json:"name,omitempty" maxLength:"200" example:"Acme Inc."`
-		Metadata map[string]string `json:"metadata,omitempty" maxProperties:"50"`
-		Limits   *quota.Limits     `json:"limits,omitempty" doc:"What the tenant may have and do, in place of all its own limits before; each that is left out or null is the default. If limits is left out, they stay as they are."`
-	}
+	Body   tenantDescription
+}
+
+// tenantDescription is the body of put-tenant.
+type tenantDescription struct {
+	Name     string            `json:"name,omitempty" maxLength:"200" example:"Acme Inc."`
+	Metadata map[string]string `json:"metadata,omitempty" maxProperties:"50"`
+	Limits   *quota.Limits     `json:"limits,omitempty" doc:"What the tenant may have and do, in place of all its own limits before; each that is left out or null is the default. If limits is left out, they stay as they are."`
 }
 
 type tenantOutput struct{ Body tenantJSON }
@@ -266,7 +269,7 @@ func (a *Access) presentTenant(ctx context.Context, t *Tenant) (*tenantOutput, e
 		Tenant: t.Tenant, Name: t.Name, Metadata: t.Metadata, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, Usage: used,
 	}}
 	if t.Limits != nil {
-		out.Body.Limits = limitsJSON(*t.Limits)
+		out.Body.Limits = tenantLimits(*t.Limits)
 	}
 	if out.Body.Metadata == nil {
 		out.Body.Metadata = map[string]string{}
@@ -287,7 +290,7 @@ func (a *Access) getTenant(ctx context.Context, in *tenantPath) (*tenantOutput, 
 		if err != nil {
 			return nil, err
 		}
-		out.Body.State, out.Body.Progress = "erasing", &erasingJSON{Done: at.done, Total: at.total}
+		out.Body.State, out.Body.Progress = "erasing", &erasureProgress{Done: at.done, Total: at.total}
 		return out, nil
 	}
 	t, err := a.find(ctx, in.Tenant)
@@ -334,10 +337,13 @@ func (a *Access) putTenant(ctx context.Context, in *putTenantInput) (*tenantOutp
 
 // deletedTenantOutput is the erasing that has begun.
 type deletedTenantOutput struct {
-	Body struct {
-		Tenant string `json:"tenant" example:"acme"`
-		State  string `json:"state" enum:"erasing"`
-	}
+	Body erasure
+}
+
+// erasure names the tenant whose erasure has begun.
+type erasure struct {
+	Tenant string `json:"tenant" example:"acme"`
+	State  string `json:"state" enum:"erasing"`
 }
 
 func (a *Access) deleteTenant(ctx context.Context, in *tenantPath) (*deletedTenantOutput, error) {

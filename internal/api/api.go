@@ -4,8 +4,6 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
-	"reflect"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -29,8 +27,9 @@ func New(mux *http.ServeMux, cfg Config, auth Authenticator) huma.API {
 		Info:    &huma.Info{Title: cfg.Title, Version: cfg.Version, Description: cfg.Description},
 		Servers: []*huma.Server{{URL: "/"}},
 		Components: &huma.Components{
-			Schemas:         huma.NewMapRegistry("#/components/schemas/", schemaNamer()),
+			Schemas:         newRegistry(),
 			SecuritySchemes: securitySchemes(),
+			Responses:       map[string]*huma.Response{},
 		},
 	}
 	a := &adapter{mux: mux, cfg: cfg, auth: auth, doc: doc}
@@ -74,7 +73,7 @@ func (a *adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	if op.RequestBody != nil {
 		g.next = refuseEncoded(g.next)
 	}
-	a.mux.Handle(pattern(op), g)
+	a.serve(op, g)
 }
 
 func (a *adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
@@ -99,26 +98,5 @@ func Mount(to huma.API, op huma.Operation, handler http.Handler, modifiers ...fu
 	g.next = limitBody(&op, handler)
 	a.doc.AddOperation(&op)
 	a.document(&op)
-	a.mux.Handle(pattern(&op), g)
-}
-
-// schemaNamer names a type of the document as huma does, and puts the package's name before it where another type has
-// the name already.
-func schemaNamer() func(reflect.Type, string) string {
-	taken := map[string]reflect.Type{}
-	return func(t reflect.Type, hint string) string {
-		for t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		name := huma.DefaultSchemaNamer(t, hint)
-		if t.Kind() != reflect.Struct {
-			return name
-		}
-		if other, ok := taken[name]; ok && other != t && t.PkgPath() != "" {
-			pkg := t.PkgPath()[strings.LastIndexByte(t.PkgPath(), '/')+1:]
-			name = strings.ToUpper(pkg[:1]) + pkg[1:] + name
-		}
-		taken[name] = t
-		return name
-	}
+	a.serve(&op, g)
 }

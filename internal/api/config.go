@@ -14,6 +14,8 @@ type Config struct {
 	// CursorKey signs the cursors of lists. Every process must have the same one; without one, cursors are understood
 	// only by the process that made them.
 	CursorKey []byte
+	// Tags describe the tags of operations in the document, by name.
+	Tags map[string]string
 	// Logger receives what a caller is not told: panics and the reasons of 500 and 503. Nil discards them.
 	Logger *slog.Logger
 	// Unavailable says of an error that a dependency is away, beside errors that say it of themselves.

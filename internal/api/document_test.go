@@ -27,11 +27,15 @@ func TestDocument(t *testing.T) {
 			Scope      string `json:"x-scope"`
 			Parameters []struct{ Name, In string }
 			Responses  map[string]struct {
+				Ref     string `json:"$ref"`
 				Content map[string]any
 			}
 			RequestBody struct{ Content map[string]any }
 		}
-		Components struct{ SecuritySchemes, Schemas map[string]any }
+		Components struct {
+			SecuritySchemes, Schemas map[string]any
+			Responses                map[string]struct{ Content map[string]any }
+		}
 	}
 	if err := json.Unmarshal([]byte(a.body), &doc); err != nil || a.status != 200 {
 		t.Fatalf("%d %v", a.status, err)
@@ -43,8 +47,9 @@ func TestDocument(t *testing.T) {
 	if post.Scope != "things:write" || len(post.Security) != 2 || post.Security[0]["bearer"][0] != "things:write" {
 		t.Errorf("scope %q, security %v", post.Scope, post.Security)
 	}
-	for _, status := range []string{"400", "401", "403", "408", "413", "415", "422", "429", "500", "503"} {
-		if _, ok := post.Responses[status].Content["application/problem+json"]; !ok {
+	for _, status := range []string{"400", "401", "403", "408", "413", "415", "422", "429", "500", "503", "default"} {
+		shared := doc.Components.Responses[strings.TrimPrefix(post.Responses[status].Ref, "#/components/responses/")]
+		if _, ok := shared.Content["application/problem+json"]; !ok {
 			t.Errorf("POST: no %s", status)
 		}
 	}
@@ -52,7 +57,7 @@ func TestDocument(t *testing.T) {
 		t.Errorf("parameters %v", post.Parameters)
 	}
 	patch := doc.Paths["/v1/things/{id}"]["patch"]
-	if len(patch.RequestBody.Content) != 2 || patch.Responses["412"].Content == nil || patch.Responses["404"].Content == nil {
+	if len(patch.RequestBody.Content) != 2 || patch.Responses["412"].Ref == "" || patch.Responses["404"].Ref == "" {
 		t.Errorf("PATCH: %v, %v", patch.RequestBody, patch.Responses)
 	}
 	public := doc.Paths["/v1/public"]["get"]

@@ -87,5 +87,8 @@ func documentNotModified(op *huma.Operation) {
 		Name: "If-None-Match", In: "header", Description: "ETags that the caller has: 304 without a body if one is the current one.",
 		Schema: &huma.Schema{Type: huma.TypeString},
 	})
-	op.Responses[strconv.Itoa(http.StatusNotModified)] = &huma.Response{Description: http.StatusText(http.StatusNotModified)}
+	op.Responses[strconv.Itoa(http.StatusNotModified)] = &huma.Response{
+		Description: http.StatusText(http.StatusNotModified),
+		Headers:     map[string]*huma.Header{"ETag": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}
 }

@@ -3,13 +3,13 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 )
 
 // Keys of an operation's Metadata.
@@ -45,7 +45,7 @@ func setMetadata(op *huma.Operation, key string, value any) {
 func securitySchemes() map[string]*huma.SecurityScheme {
 	return map[string]*huma.SecurityScheme{
 		"bearer": {Type: "http", Scheme: "bearer", Description: "A key, or a token of the configured identity provider."},
-		"key":    {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "A key."},
+		"apiKey": {Type: "apiKey", In: "header", Name: "X-API-Key", Description: "A key."},
 	}
 }
 
@@ -55,7 +55,7 @@ func (a *adapter) document(op *huma.Operation) {
 	errs := []int{http.StatusBadRequest, http.StatusInternalServerError, http.StatusServiceUnavailable}
 	if protected {
 		// For schemes that are not OAuth, OpenAPI 3.1 reads these as role names.
-		op.Security = []map[string][]string{{"bearer": strings.Fields(scope)}, {"key": strings.Fields(scope)}}
+		op.Security = []map[string][]string{{"bearer": strings.Fields(scope)}, {"apiKey": strings.Fields(scope)}}
 		if op.Extensions == nil {
 			op.Extensions = map[string]any{}
 		}
@@ -84,6 +84,8 @@ func (a *adapter) document(op *huma.Operation) {
 		documentMergePatch(op)
 	}
 	documentNotModified(op)
+	documentIDs(op)
+	a.documentTags(op)
 	a.documentExamples(op)
 	a.documentErrors(op, errs)
 }
@@ -102,6 +104,34 @@ func documentTenant(op *huma.Operation) {
 	})
 }
 
+// documentIDs says of each parameter of the path whose example is a UUID that it is one. huma is not told: it would answer a
+// malformed id with 422, where ParseID makes it the 404 of an id that does not exist.
+func documentIDs(op *huma.Operation) {
+	for _, p := range op.Parameters {
+		if p.In != "path" || p.Schema == nil {
+			continue
+		}
+		example := fmt.Sprint(p.Example)
+		if len(p.Schema.Examples) > 0 {
+			example = fmt.Sprint(p.Schema.Examples[0])
+		}
+		if _, err := uuid.Parse(example); err == nil {
+			said := *p.Schema
+			said.Format = "uuid"
+			p.Schema = &said
+		}
+	}
+}
+
+// documentTags declares the tags of an operation.
+func (a *adapter) documentTags(op *huma.Operation) {
+	for _, name := range op.Tags {
+		if !slices.ContainsFunc(a.doc.Tags, func(t *huma.Tag) bool { return t.Name == name }) {
+			a.doc.Tags = append(a.doc.Tags, &huma.Tag{Name: name, Description: a.cfg.Tags[name]})
+		}
+	}
+}
+
 // documentMergePatch gives a PATCH its proper media type beside application/json.
 func documentMergePatch(op *huma.Operation) {
 	if op.RequestBody == nil {
@@ -109,21 +139,6 @@ func documentMergePatch(op *huma.Operation) {
 	}
 	if media, ok := op.RequestBody.Content["application/json"]; ok {
 		op.RequestBody.Content["application/merge-patch+json"] = media
-	}
-}
-
-func (a *adapter) documentErrors(op *huma.Operation, statuses []int) {
-	delete(op.Responses, "default") // huma's placeholder
-	schema := a.doc.Components.Schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")
-	for _, status := range statuses {
-		code := strconv.Itoa(status)
-		if _, ok := op.Responses[code]; ok {
-			continue
-		}
-		op.Responses[code] = &huma.Response{
-			Description: http.StatusText(status),
-			Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
-		}
 	}
 }
 

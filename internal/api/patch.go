@@ -11,7 +11,7 @@ import (
 )
 
 // Patch is the body of a PATCH: a JSON Merge Patch (RFC 7386) onto the JSON form of T, which is the type of the fields
-// that a caller may set. Fields that T does not have are refused; null clears a field.
+// that a caller may set; its method PatchName, if it has one, names the patch in the document. Fields that T does not have are refused; null clears a field.
 type Patch[T any] struct {
 	raw    []byte
 	fields map[string]json.RawMessage
@@ -63,7 +63,7 @@ func validate[T any](document []byte) error {
 	if err := unmarshal(document, &parsed); err != nil {
 		return Invalid(detail(At("body", err.Error())))
 	}
-	registry := huma.NewMapRegistry("#/components/schemas/", schemaNamer())
+	registry := newRegistry()
 	schema := registry.Schema(reflect.TypeFor[T](), true, "Patched")
 	path, result := huma.NewPathBuffer([]byte{}, 0), &huma.ValidateResult{}
 	path.Push("body")
@@ -78,8 +78,20 @@ func validate[T any](document []byte) error {
 	return Invalid(details...)
 }
 
-// Schema is T's with every field optional and nullable.
+// Schema refers to a component that is T's with every field optional and nullable.
 func (Patch[T]) Schema(r huma.Registry) *huma.Schema {
+	t := reflect.TypeFor[T]()
+	name := componentName(t, "") + "Patch"
+	if named, ok := reflect.Zero(t).Interface().(interface{ PatchName() string }); ok {
+		name = named.PatchName()
+	}
+	if r.Map()[name] == nil {
+		r.Map()[name] = patchSchema[T](r)
+	}
+	return &huma.Schema{Ref: schemaRef + name}
+}
+
+func patchSchema[T any](r huma.Registry) *huma.Schema {
 	s := relaxed(r, r.Schema(reflect.TypeFor[T](), true, "Patch"), 0)
 	s.Nullable = false // the patch itself is no null
 	return s

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/fanfarehq/fanfare/internal/api"
 )
 
 // suite is the state of this test process: its one Postgres, started when the first test asks for it.
@@ -16,10 +18,12 @@ var suite struct {
 	start sync.Once
 	pg    *cluster
 	err   error
+
+	answers Inspector // of the APIs that the tests make
 }
 
-// Main runs a package's tests, stops the Postgres that they shared, looks for goroutines left behind, and
-// exits. It is all that a TestMain does:
+// Main runs a package's tests, holds every answer of an API against its OpenAPI document, stops the Postgres that the tests
+// shared, looks for goroutines left behind, and exits. It is all that a TestMain does:
 //
 //	func TestMain(m *testing.M) { servertest.Main(m) }
 func Main(m *testing.M, options ...goleak.Option) {
@@ -27,6 +31,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 		os.Exit(runNATS(args))
 	}
 	suite.main.Store(true)
+	api.Inspect = suite.answers.Around
 	goleak.VerifyTestMain(runner{m}, options...)
 }
 
@@ -35,6 +40,10 @@ type runner struct{ m *testing.M }
 
 func (r runner) Run() int {
 	code := r.m.Run()
+	if n := suite.answers.Contradictions(); n > 0 {
+		fmt.Fprintf(os.Stderr, "servertest: answers contradict their OpenAPI document in %d ways\n", n)
+		code = max(code, 1)
+	}
 	if suite.pg == nil {
 		return code
 	}
