@@ -37,7 +37,7 @@ type tenantDefinition struct {
 	Metadata  map[string]string `json:"metadata"`
 	CreatedAt time.Time         `json:"created_at"`
 	UpdatedAt time.Time         `json:"updated_at"`
-	Limits    tenantLimits        `json:"limits"`
+	Limits    tenantLimits      `json:"limits"`
 }
 
 func defineTenant(t *Tenant) tenantDefinition {
