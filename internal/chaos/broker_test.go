@@ -17,10 +17,11 @@ import (
 // natsServer builds nats-server, of the version that Fanfare embeds.
 var natsServer = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(cache(), "nats-server")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
+	made := fmt.Sprintf("%s.%d", path, os.Getpid())
+	if out, err := exec.Command("go", "build", "-o", made, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
 	}
-	return path, nil
+	return path, os.Rename(made, path)
 })
 
 // natsPassword is hexadecimal, as URLs want it.

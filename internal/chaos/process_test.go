@@ -28,11 +28,12 @@ var breakable = sync.OnceValues(func() (string, error) { return build("fanfare-c
 
 func build(name string, flags ...string) (string, error) {
 	path := filepath.Join(cache(), name)
-	args := append(append([]string{"build"}, flags...), "-o", path, "github.com/fanfarehq/fanfare/cmd/fanfare")
+	made := fmt.Sprintf("%s.%d", path, os.Getpid()) // A process of another run may be starting from the path.
+	args := append(append([]string{"build"}, flags...), "-o", made, "github.com/fanfarehq/fanfare/cmd/fanfare")
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
 	}
-	return path, nil
+	return path, os.Rename(made, path)
 }
 
 func cache() string {
