@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -43,10 +46,15 @@ func TestRotationInAnyOrder(t *testing.T) {
 	if p := start(t, dataDir(t), f.env, "topology", "apply"); p.exitCode() != exitOK {
 		t.Fatalf("topology apply: %s", p.out)
 	}
-	rings := []string{
-		"k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "k2:YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU=",
-		"k3:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU=", "k4:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+	orders := [][]string{
+		{"api", "fanout", "deliver"}, {"deliver", "fanout", "api"}, {"fanout", "deliver", "api"},
+		{"api", "deliver", "fanout"}, {"deliver", "api", "fanout"}, {"fanout", "api", "deliver"},
 	}
+	rings := make([]string, len(orders)+1)
+	for i := range rings {
+		rings[i] = fmt.Sprintf("k%d:%s", i+1, base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{byte('a' + i)}, 32)))
+	}
+	last := rings[len(orders)]
 	for _, role := range []string{"api", "fanout", "deliver"} {
 		f.restart(role, rings[0])
 	}
@@ -56,7 +64,7 @@ func TestRotationInAnyOrder(t *testing.T) {
 	call(t, admin, "POST /v1/keys", map[string]any{"tenant": "acme", "name": "dormant", "scopes": []string{"events:read"}}, &dormant)
 	receiver := newTally(t)
 	sent := 0
-	for i, order := range [][]string{{"api", "fanout", "deliver"}, {"deliver", "fanout", "api"}, {"fanout", "deliver", "api"}} {
+	for i, order := range orders {
 		both := rings[i+1] + "," + rings[i]
 		for _, role := range order {
 			if i == 0 && role == "deliver" { // Subscriptions are sealed with a key that the worker lacks.
@@ -64,7 +72,7 @@ func TestRotationInAnyOrder(t *testing.T) {
 			}
 			f.restart(role, both)
 			sent++
-			name := strings.Join([]string{"s", order[0], role}, "_")
+			name := fmt.Sprintf("s%d_%s", i, role)
 			subscribe(t, admin, name, receiver.url+"/"+name, name)
 			call(t, admin, "POST /v1/events?tenant=acme", map[string]any{"type": name, "data": map[string]any{}}, nil)
 		}
@@ -75,15 +83,15 @@ func TestRotationInAnyOrder(t *testing.T) {
 		}
 	}
 	for _, role := range []string{"api", "fanout", "deliver"} {
-		f.restart(role, rings[3])
+		f.restart(role, last)
 	}
 	call(t, newClientOf(t, f.apiAddr, dormant.Key), "GET /v1/events", nil, nil)
 	if err := client.All(t.Context(), admin, "/v1/dead-letters?tenant=acme", func(d map[string]any) { t.Errorf("dead: %v", d) }); err != nil {
 		t.Error(err)
 	}
-	const wrong = "k4:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
-	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k4", "other bytes")
-	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+rings[0]+","+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k4")
+	const wrong = "k7:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k7", "other bytes")
+	fails(t, exitError, append(slices.Clone(f.env), "FANFARE_SECRET_KEYS="+rings[0]+","+wrong), []string{"deliver"}, "FANFARE_SECRET_KEYS", "k7")
 }
 
 func newClientOf(t *testing.T, addr, key string) *client.Client {
