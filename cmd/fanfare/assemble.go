@@ -355,6 +355,7 @@ func (a *assembly) send(sh *shared) error {
 		}
 	})
 	a.add("recorder", recorder.Run)
+	a.loop("counts", ledger.NewCounter(sh.db, sh.log).Run)
 	a.loop("trim", deliver.NewTrimmer(cfg, sh.js, metrics, sh.log).Run)
 	return nil
 }

@@ -62,6 +62,7 @@ func makers() map[string]maker {
 			d.call(t, testAdminKey, "POST /v1/replays/"+r.path["id"]+"/pause", nil, http.StatusAccepted)
 			return r
 		},
+		"get-delivery-metrics": none, "get-overview": ofTenant, "list-processes": none,
 		"list-changes": none, "list-subscription-changes": someSubscription,
 		"audit": none, "list-tenants": ofTenant,
 	}

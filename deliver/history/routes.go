@@ -71,6 +71,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 		api.Scope("deliveries:write")(&o)
 		return o
 	}
+	r.seriesRoutes(to)
 	huma.Register(to, read("/v1/deliveries", "list-deliveries", "List deliveries, pending and ended"), r.list)
 	huma.Register(to, read("/v1/deliveries/{id}", "get-delivery", "Read a delivery with its attempts"), r.get)
 	huma.Register(to, read("/v1/subscriptions/{id}/deliveries", "list-subscription-deliveries", "List the deliveries of a subscription"), r.ofSubscription)

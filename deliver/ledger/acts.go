@@ -58,11 +58,11 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 }
 
 // CancelOne ends one pending delivery; an attempt in flight is not called back, but changes nothing any more.
-const CancelOne = `
+var CancelOne = `
 WITH gone AS (
     DELETE FROM deferrals WHERE id = $1
     RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
-)
+), ` + countCancelled("$2") + `
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
 SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $2,

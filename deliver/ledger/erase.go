@@ -134,7 +134,7 @@ SELECT count(*) FROM chunk`,
 		`WITH gone AS (
     DELETE FROM deferrals WHERE id IN (SELECT id FROM deferrals WHERE ` + of.pending + ` LIMIT $2)
     RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
-), ended AS (
+), ` + countCancelled("'cancelled'") + `, ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
     attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
 SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', 'cancelled',

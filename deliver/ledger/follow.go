@@ -103,13 +103,13 @@ FROM free WHERE d.id = free.id`
 
 // cancelPending ends the pending deliveries of a subscription. Deliveries in flight are left to their worker: the next claim
 // finds out for itself.
-const cancelPending = `
+var cancelPending = `
 WITH gone AS (
     DELETE FROM deferrals WHERE id IN (
         SELECT id FROM deferrals WHERE subscription_id = $1 AND (worker = '' OR claim_at <= now())
         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     ) RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
-), ended AS (
+), ` + countCancelled("$3") + `, ended AS (
     INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
         attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
     SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $3,

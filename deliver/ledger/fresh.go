@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 
+	"github.com/google/uuid"
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
 
@@ -25,7 +26,7 @@ SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::te
 // endFreshOnce bears rows that are there already, which costs every row a second look at the key and a second record of
 // the log.
 const endFreshOnce = endFresh + `
-ON CONFLICT DO NOTHING`
+ON CONFLICT DO NOTHING RETURNING id`
 
 // written is what a group of records came to.
 type written struct {
@@ -39,7 +40,7 @@ type written struct {
 // were new, unless the one before had a repeat or nothing is known yet; one that meets a repeat is rolled back and written
 // again.
 func (l *Ledger) writeOrdered(ctx context.Context, records []*outcome.Record) ([]Place, error) {
-	if err := l.prepare(ctx, endFresh, endFreshOnce, endDeferred, putOff, addAttempts); err != nil {
+	if err := l.prepare(ctx, endFresh, endFreshOnce, endDeferred, putOff, addAttempts, writePacket); err != nil {
 		return nil, err
 	}
 	b := sortOut(records)
@@ -61,19 +62,30 @@ func (l *Ledger) writeBatch(ctx context.Context, b batch, bear bool) (done writt
 	return done, err
 }
 
-// endFresh ends deliveries and reports whether some were there already. Unless those are to be borne, they violate the
-// key.
-func (l *Ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Record, bear bool) (repeats bool, err error) {
-	statement := endFresh
-	if bear {
-		statement = endFreshOnce
+// endFresh ends deliveries and returns those that were not there already. Unless repeats are to be borne, they violate the key.
+func (l *Ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Record, bear bool) ([]*outcome.Record, error) {
+	args := postgres.Args(endColumns(fresh, false))
+	if !bear {
+		_, err := l.exec(ctx, tx, endFresh, args...)
+		return fresh, err
 	}
-	result, err := l.exec(ctx, tx, statement, postgres.Args(endColumns(fresh, false))...)
-	if err != nil {
-		return false, err
+	rows, err := l.query(ctx, tx, endFreshOnce, args...)
+	ids, err := postgres.Collect(rows, err, postgres.ScanOne[uuid.UUID])
+	if err != nil || len(ids) == len(fresh) {
+		return fresh, err
 	}
-	n, err := result.RowsAffected()
-	return n < int64(len(fresh)), err
+	added := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		added[id] = true
+	}
+	var once []*outcome.Record
+	for _, r := range fresh {
+		if added[r.Delivery] {
+			once = append(once, r)
+			delete(added, r.Delivery) // The same delivery may come twice in a group.
+		}
+	}
+	return once, nil
 }
 
 // endColumns are the columns of endFresh and, with steps, of endDeferred.

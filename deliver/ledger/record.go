@@ -82,10 +82,12 @@ func (l *Ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 			return done, err
 		}
 	}
+	fresh := b.fresh
 	if len(b.fresh) > 0 {
-		if done.repeats, err = l.endFresh(ctx, tx, b.fresh, bear); err != nil {
+		if fresh, err = l.endFresh(ctx, tx, b.fresh, bear); err != nil {
 			return done, fmt.Errorf("end deliveries: %w", err)
 		}
+		done.repeats = len(fresh) < len(b.fresh)
 	}
 	if len(b.events) > 0 {
 		if _, err := l.exec(ctx, tx, keepEvents, postgres.Args(eventColumns(b.events))...); err != nil {
@@ -103,7 +105,17 @@ func (l *Ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 			return done, fmt.Errorf("add attempts: %w", err)
 		}
 	}
-	return done, nil
+	return done, l.count(ctx, tx, fresh, b.deferred, notEnding(b.attempts))
+}
+
+// notEnding are those of the attempts that did not end their delivery.
+func notEnding(attempts []*outcome.Record) (list []*outcome.Record) {
+	for _, r := range attempts {
+		if !r.Ended() {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // putOff writes deliveries that are put off, held only where the subscription is paused still.
