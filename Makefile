@@ -52,12 +52,14 @@ fuzz: ## fuzz each fuzz test for FUZZTIME (20s)
 bench: ## measure the whole pipeline against a bare loop of the same POSTs, on this machine
 	$(GO) run ./cmd/fanfare bench
 
-generate: ## write the generated files anew: deploy/topology.json
+generate: ## write the generated files anew: deploy/topology.json, docs/openapi.json
 	$(GO) run ./cmd/fanfare topology print --json > deploy/topology.json.new
 	mv deploy/topology.json.new deploy/topology.json
+	$(GO) run ./cmd/fanfare openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 verify: generate ## fail if a generated file was not up to date
-	git diff --exit-code -- deploy/topology.json
+	git diff --exit-code -- deploy/topology.json docs/openapi.json
 
 scaling: ## scale fanout and deliver 1 -> 8 -> 2 under load, replace each role, and count what arrived
 	cd deploy/check && $(GO) test -mod=mod -run '^TestScaling$$' -count 1 -v -timeout 30m . -scaling.most 8 -scaling.rate 100

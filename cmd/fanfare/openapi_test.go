@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,6 +64,22 @@ func testDocument(t *testing.T, d *deployment) {
 				t.Errorf("%s: %s is not described as a problem", o, status)
 			}
 		}
+	}
+}
+
+// docs/openapi.json is what `fanfare openapi` prints without settings.
+func TestTheSnapshotOfTheDocumentIsCurrent(t *testing.T) {
+	t.Parallel()
+	var out, errs strings.Builder
+	if code := run([]string{"openapi"}, &out, &errs); code != exitOK {
+		t.Fatalf("fanfare openapi: %d %s", code, errs.String())
+	}
+	snapshot, err := os.ReadFile("../../docs/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != string(snapshot) {
+		t.Error("docs/openapi.json is not current: run make generate")
 	}
 }
 
