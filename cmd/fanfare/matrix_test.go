@@ -56,7 +56,15 @@ func makers() map[string]maker {
 		"list-deliveries": none, "list-dead-letters": none, "list-reasons": none, "list-failures": none, "tail": none,
 		"get-delivery": someDelivery, "retry-delivery": someDelivery, "cancel-delivery": someDelivery,
 		"replay-dead-letters": having(none, map[string]any{"dry_run": true}),
-		"list-replays":        none, "get-replay": someReplay, "pause-replay": someReplay, "cancel-replay": someReplay,
+		"retry-deliveries":    having(none, someSpan(map[string]any{"dry_run": true})),
+		"cancel-deliveries":   having(none, someSpan(map[string]any{"dry_run": true})),
+		"list-jobs":           none, "get-job": someJob, "pause-job": someJob, "cancel-job": someJob,
+		"resume-job": func(t *testing.T, d *deployment, tenant string) request {
+			r := someJob(t, d, tenant)
+			d.call(t, testAdminKey, "POST /v1/jobs/"+r.path["id"]+"/pause", nil, http.StatusAccepted)
+			return r
+		},
+		"list-replays": none, "get-replay": someReplay, "pause-replay": someReplay, "cancel-replay": someReplay,
 		"resume-replay": func(t *testing.T, d *deployment, tenant string) request {
 			r := someReplay(t, d, tenant)
 			d.call(t, testAdminKey, "POST /v1/replays/"+r.path["id"]+"/pause", nil, http.StatusAccepted)
@@ -138,6 +146,20 @@ func someReplay(t *testing.T, d *deployment, tenant string) request {
 	d.call(t, testAdminKey, "POST /v1/subscriptions/"+subscription+"/replay",
 		map[string]any{"since": "2026-01-01T00:00:00Z", "only": "all", "rate": 1}, 202).decode(t, &replay)
 	return request{path: map[string]string{"id": replay.ID}}
+}
+
+// someSpan adds a filter of a job.
+func someSpan(body map[string]any) map[string]any {
+	body["filter"] = map[string]any{"since": "2026-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+	return body
+}
+
+// someJob is one that takes so long that it can be paused.
+func someJob(t *testing.T, d *deployment, tenant string) request {
+	pausedWith(t, d, tenant, 100)
+	var job identified
+	d.call(t, testAdminKey, "POST /v1/deliveries/cancel?tenant="+tenant, someSpan(map[string]any{"rate": 1}), 202).decode(t, &job)
+	return request{path: map[string]string{"id": job.ID}}
 }
 
 func someEventType(t *testing.T, d *deployment, tenant string) request {

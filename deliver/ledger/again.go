@@ -19,6 +19,7 @@ const (
 	OnlyUndelivered Only = "undelivered" // all that never succeeded, also those that never were
 	OnlyAll         Only = "all"
 	OnlyMissing     Only = "missing" // deliveries that were never made
+	OnlyListed      Only = "listed"  // ended ones that are given, unless a later generation was made
 )
 
 // Again is a delivery that is to be made again, or for the first time long after its event.
@@ -86,8 +87,9 @@ func (r *Repeater) Count(ctx context.Context, only Only, list []Again) (n int, e
 
 // Pace is when deliveries are due: the first at From, each other one Every later.
 type Pace struct {
-	From  time.Time
-	Every time.Duration
+	From   time.Time
+	Every  time.Duration
+	Replay uuid.UUID // that makes them
 }
 
 // Send makes the deliveries of the list that are wanted, within a transaction, and returns how many.
@@ -105,7 +107,7 @@ func (r *Repeater) Send(ctx context.Context, tx *sql.Tx, only Only, list []Again
 			fresh = append(fresh, a.fresh(last[i], pace, len(fresh)))
 		}
 	}
-	return len(fresh), r.ledger.sendAgain(ctx, tx, fresh)
+	return len(fresh), r.ledger.sendAgain(ctx, tx, fresh, pace.Replay)
 }
 
 // Backlog returns how many deliveries of a subscription wait and are in no worker's hands, at most limit.

@@ -141,7 +141,7 @@ func (l *Ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
 }
 
 // sendAgain inserts new generations.
-func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error {
+func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh, replay uuid.UUID) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -161,13 +161,13 @@ func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh) error 
 	}
 	if _, err := tx.ExecContext(ctx, `
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at, order_key, waits)
+    test, held, created_at, due_at, claim_at, order_key, waits, replay_id)
 SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation,
     CASE WHEN o.order_key IS NULL THEN o.reason ELSE 'key_blocked' END, 0, 1,
-    false, o.order_key IS NOT NULL, o.due, o.due, o.due, o.order_key, o.order_key IS NOT NULL
+    false, o.order_key IS NOT NULL, o.due, o.due, o.due, o.order_key, o.order_key IS NOT NULL, $12::uuid
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[], $10::timestamptz[],
     $11::uuid[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due, order_key)`, postgres.Args(c)...); err != nil {
+    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due, order_key)`, append(postgres.Args(c), replay)...); err != nil {
 		return fmt.Errorf("make %d deliveries again: %w", len(list), err)
 	}
 	return nil

@@ -42,6 +42,8 @@ WITH due AS (
     SELECT id, claim_at, worker FROM deferrals
     WHERE NOT held AND claim_at > now() - $5 * interval '1 millisecond' AND claim_at <= now() + $6 * interval '1 millisecond'
         AND (worker = '' OR claim_at <= $2) AND subscription_id <> ALL ($7::uuid[])
+        AND (replay_id IS NULL OR attempts > 0 OR NOT EXISTS (
+            SELECT FROM replays p WHERE p.id = replay_id AND p.state IN ('paused', 'cancelled')))
     ORDER BY claim_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE deferrals d SET claim_at = now() + $3 * interval '1 millisecond', worker = $4, step = d.step + 1,

@@ -5,8 +5,8 @@
 // now (fanout.Sieve), and writes the deliveries and its own place in one transaction. It counts first and sends
 // second; a dry run only counts.
 //
-// It promises that each replay makes a delivery at most once, also when a process is killed, and that a paused or
-// cancelled replay sends nothing more after a second. A backfill starts only once the ledger knows the fate of every
+// It promises that each replay makes a delivery at most once, also when a process is killed, and that no request of
+// a paused or cancelled replay begins after the answer. A backfill starts only once the ledger knows the fate of every
 // event accepted before the subscription's birth (fanout.Settling), so that nothing is sent both live and again.
 //
 // While Postgres or the broker is away, replays wait. To stop, Run's context ends: the step in hand is finished or rolled

@@ -54,6 +54,7 @@ func (r Routes) list(ctx context.Context, in *replaysInput) (*replaysOutput, err
 // listed says which replays a list shows; zero fields filter nothing.
 type listed struct {
 	tenant       string
+	jobs         bool // instead of replays
 	subscription uuid.NullUUID
 	state        replayState
 	after        uuid.UUID
@@ -77,9 +78,9 @@ func (s *replayStore) list(ctx context.Context, f listed) (list []*replay, cut u
 	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`
 SELECT %[1]s, asked, nth FROM (
     SELECT *, row_number() OVER (ORDER BY id %[2]s) AS nth,
-        ($3::uuid IS NULL OR subscription_id = $3) AND ($4 = '' OR state = $4) AS asked
+        ($3::uuid IS NULL OR subscription_id = $3) AND ($4 = '' OR state = $4) AND (kind <> 'replay') = $7 AS asked
     FROM replays WHERE ($1 = '' OR tenant = $1) AND id %[3]s $2 ORDER BY id %[2]s LIMIT $5
-) r WHERE asked OR nth = $5 ORDER BY nth LIMIT $6`, replayColumns, order, beyond), f.tenant, after, f.subscription, string(f.state), listExamined, f.limit)
+) r WHERE asked OR nth = $5 ORDER BY nth LIMIT $6`, replayColumns, order, beyond), f.tenant, after, f.subscription, string(f.state), listExamined, f.limit, f.jobs)
 	err = postgres.Each(rows, err, func() error {
 		var asked bool
 		var nth int

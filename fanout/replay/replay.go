@@ -35,6 +35,10 @@ const defaultRate = 100
 // replay is a span of the past that is sent again.
 type replay struct {
 	id           uuid.UUID
+	kind         kind
+	filter       filter          // of a job
+	expect       sql.Null[int64] // of a job: how many deliveries it is to find
+	endReason    sql.Null[string]
 	tenant       string
 	subscription uuid.NullUUID // none: of every subscription, dead letters only
 	only         ledger.Only
@@ -98,11 +102,12 @@ func (r Routes) Register(to huma.API) {
 		"`matched` grows while it is counting; `sent` counts the deliveries that it has made. It ends with less sent than matched "+
 			"if some were sent otherwise meanwhile, or their bytes left the stream. `unreachable` counts those whose bytes had left it before."))
 	api.Register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
-		"What was to be sent within a second may still be."))
+		"No request of it begins after the answer."))
 	api.Register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
 		"It goes on where it was paused. One that has ended is not begun again (409)."))
 	api.Register(to, r.cancel, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/cancel", "cancel-replay", "End a replay",
-		"What it has sent stays sent; it cannot be resumed."))
+		"No request of it begins after the answer. What it has sent stays sent; it cannot be resumed."))
+	r.registerJobs(to)
 }
 
 // tell logs that the replay has ended.
@@ -271,39 +276,46 @@ type replayIDInput struct {
 }
 
 func (r Routes) get(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
-	return r.act(ctx, in, "", nil)
+	return shownReplay(r.act(ctx, in.ID, false, "", nil))
 }
 
 func (r Routes) pause(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
-	return r.act(ctx, in, replayPaused, []replayState{replayCounting, replayRunning})
+	return shownReplay(r.act(ctx, in.ID, false, replayPaused, []replayState{replayCounting, replayRunning}))
 }
 
 func (r Routes) resume(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
-	return r.act(ctx, in, replayRunning, []replayState{replayPaused})
+	return shownReplay(r.act(ctx, in.ID, false, replayRunning, []replayState{replayPaused}))
 }
 
 func (r Routes) cancel(ctx context.Context, in *replayIDInput) (*replayOutput, error) {
-	return r.act(ctx, in, replayCancelled, []replayState{replayCounting, replayRunning, replayPaused})
+	return shownReplay(r.act(ctx, in.ID, false, replayCancelled, []replayState{replayCounting, replayRunning, replayPaused}))
 }
 
-// act moves a replay of the caller's to a state, from one of those that allow it, and shows it. What is in that
-// state already stays; to nothing only shows.
-func (r Routes) act(ctx context.Context, in *replayIDInput, to replayState, from []replayState) (*replayOutput, error) {
+func shownReplay(p *replay, err error) (*replayOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p.output(), nil
+}
+
+// act moves a replay or a job of the caller's to a state, from one of those that allow it, and returns it. What is in that
+// state already stays; to nothing only returns it.
+func (r Routes) act(ctx context.Context, raw string, job bool, to replayState, from []replayState) (*replay, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	id, err := api.ParseID(in.ID)
+	id, err := api.ParseID(raw)
 	if err != nil {
 		return nil, err
 	}
 	store := newReplayStore(r.DB)
 	p, err := store.get(ctx, id, tenant)
-	if errors.Is(err, errNoReplay) {
+	if errors.Is(err, errNoReplay) || err == nil && job != (p.kind != kindReplay) {
 		return nil, api.NotFound()
 	}
 	if err != nil || to == "" {
-		return p.output(), err
+		return p, err
 	}
 	before := p.state
 	if err := store.move(ctx, id, to, from); err != nil {
@@ -317,9 +329,9 @@ func (r Routes) act(ctx context.Context, in *replayIDInput, to replayState, from
 	}
 	reached := p.state == to || to == replayRunning && (p.state == replayCounting || p.state == replayDone && !p.dryRun)
 	if !reached {
-		return nil, api.Conflict("the replay is " + string(p.state))
+		return nil, api.Conflict("it is " + string(p.state))
 	}
-	return p.output(), nil
+	return p, nil
 }
 
 // newID makes a UUIDv7 of a time.

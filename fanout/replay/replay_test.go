@@ -281,7 +281,7 @@ func TestAReplayIsPausedResumedAndCancelled(t *testing.T) {
 	path := "/v1/replays/" + v.ID.String()
 	h.until(v.ID, "under way", func(v replayView) bool { return v.Sent > 0 })
 	h.desk.Call("acme", "POST", path+"/pause", nil, 202, &v)
-	if v.State != "paused" || v.Sent == 0 {
+	if v.State != "paused" {
 		t.Errorf("the paused replay is %+v", v)
 	}
 	paused := v.Sent

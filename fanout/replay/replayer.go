@@ -76,6 +76,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 	tick := time.NewTicker(replayPoll)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		r.takeBack(ctx)
 		ids, err := r.store.claim(ctx, r.worker, cap(room)-len(room))
 		if err != nil && ctx.Err() == nil {
 			r.Logger.WarnContext(ctx, "replays wait", "error", err)
@@ -99,6 +100,19 @@ func (r *Replayer) Run(ctx context.Context) error {
 		r.Logger.WarnContext(ctx, "replays wait until their leases end", "error", err)
 	}
 	return nil
+}
+
+// takeBack recalls what workers gave back of replays that were stopped.
+func (r *Replayer) takeBack(ctx context.Context) {
+	ids, err := r.store.stopped(ctx)
+	for _, id := range ids {
+		if err == nil {
+			err = r.store.sweep(ctx, id)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		r.Logger.WarnContext(ctx, "cannot recall deliveries of stopped replays", "error", err)
+	}
 }
 
 // work takes steps of one replay until it ends, is taken away, or ctx ends.
@@ -139,6 +153,9 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 	}
 	if _, err := r.Directory.Fresh(ctx); err != nil {
 		return 0, err
+	}
+	if p.kind != kindReplay {
+		return r.jobStep(ctx, p, at)
 	}
 	var sub *subscriptions.Subscription
 	if p.subscription.Valid {

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -35,14 +36,18 @@ type replayStore struct {
 func newReplayStore(db *sql.DB) *replayStore { return &replayStore{db: db} }
 
 const replayColumns = `id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, counted, matched, unreachable, sent,
-	place, last_seq, created_at, ended_at`
+	place, last_seq, created_at, ended_at, kind, filter, expect, end_reason`
 
 func scanReplay(row interface{ Scan(...any) error }) (*replay, error) {
 	p := &replay{}
 	var types pq.StringArray
+	var asked []byte
 	err := row.Scan(&p.id, &p.tenant, &p.subscription, &p.only, &p.span.Since, &p.span.Until, &p.eventID, &types, &p.rate, &p.dryRun,
-		&p.state, &p.counted, &p.matched, &p.unreachable, &p.sent, &p.place, &p.lastSeq, &p.createdAt, &p.endedAt)
+		&p.state, &p.counted, &p.matched, &p.unreachable, &p.sent, &p.place, &p.lastSeq, &p.createdAt, &p.endedAt, &p.kind, &asked, &p.expect, &p.endReason)
 	p.types = types
+	if err == nil {
+		err = json.Unmarshal(asked, &p.filter)
+	}
 	return p, err
 }
 
@@ -60,22 +65,31 @@ func (s *replayStore) create(ctx context.Context, p *replay) (made *replay, err 
 
 // createIn is create as part of a transaction.
 func (s *replayStore) createIn(ctx context.Context, tx *sql.Tx, p *replay) (*replay, error) {
-	bounds, err := s.quotas.Lock(ctx, tx, p.tenant)
+	if p.tenant != "" { // A job over all tenants is an admin's.
+		bounds, err := s.quotas.Lock(ctx, tx, p.tenant)
+		if err != nil {
+			return nil, err
+		}
+		open, err := openReplays(ctx, tx, p.tenant)
+		if err != nil {
+			return nil, err
+		}
+		if err := bounds.Check(quota.Replays, open, 1); err != nil {
+			return nil, err
+		}
+	}
+	asked, err := p.filter.value()
 	if err != nil {
 		return nil, err
 	}
-	open, err := openReplays(ctx, tx, p.tenant)
-	if err != nil {
-		return nil, err
-	}
-	if err := bounds.Check(quota.Replays, open, 1); err != nil {
-		return nil, err
+	if p.kind == "" {
+		p.kind = kindReplay
 	}
 	return scanReplay(tx.QueryRowContext(ctx, `
-INSERT INTO replays (id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'counting') RETURNING `+replayColumns,
+INSERT INTO replays (id, tenant, subscription_id, which, since, until, event_id, types, rate, dry_run, state, kind, filter, expect)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'counting', $11, $12::jsonb, $13) RETURNING `+replayColumns,
 		p.id, p.tenant, p.subscription, string(p.only), p.span.Since, p.span.Until, p.eventID,
-		pq.StringArray(append([]string{}, p.types...)), p.rate, p.dryRun))
+		pq.StringArray(append([]string{}, p.types...)), p.rate, p.dryRun, string(p.kind), asked, p.expect))
 }
 
 // openReplays is how many replays of a tenant are under way.
@@ -102,19 +116,39 @@ func (s *replayStore) get(ctx context.Context, id uuid.UUID, tenant string) (*re
 	return p, nil
 }
 
-// move changes the state, if it is one of those. A replay that had not been counted goes on counting.
+// move changes the state, if it is one of those. A replay that had not been counted goes on counting. Of one that is paused
+// or cancelled no request begins any more once this returned; what workers have in hand is waited for.
 func (s *replayStore) move(ctx context.Context, id uuid.UUID, to replayState, from []replayState) error {
 	states := make([]string, len(from))
 	for i, f := range from {
 		states[i] = string(f)
 	}
-	_, err := s.db.ExecContext(ctx, `
+	stops := to == replayPaused || to == replayCancelled
+	err := postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		p, err := scanReplay(tx.QueryRowContext(ctx, `
 UPDATE replays SET worker = '', lease_until = now(), next_at = NULL,
     state = CASE WHEN $2 = 'running' AND NOT counted THEN 'counting' ELSE $2 END,
-    ended_at = CASE WHEN $2 = 'cancelled' THEN now() END
-WHERE id = $1 AND state = ANY ($3)`, id, string(to), pq.StringArray(states))
+    ended_at = CASE WHEN $2 = 'cancelled' THEN now() END, stopped_at = CASE WHEN $4 THEN now() END
+WHERE id = $1 AND state = ANY ($3) RETURNING `+replayColumns, id, string(to), pq.StringArray(states), stops))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil
+		case err != nil:
+			return err
+		case to == replayRunning:
+			return s.makeAgain(ctx, tx, p)
+		case to == replayCancelled:
+			if _, err := tx.ExecContext(ctx, `DELETE FROM recalled WHERE replay_id = $1`, id); err != nil {
+				return err
+			}
+		}
+		return s.recall(ctx, tx, id, to == replayPaused)
+	})
 	if err != nil {
 		return fmt.Errorf("move replay %s to %s: %w", id, to, err)
+	}
+	if stops {
+		return s.quiet(ctx, id)
 	}
 	return nil
 }
@@ -171,8 +205,9 @@ func (s *replayStore) count(ctx context.Context, p *replay, worker string, of st
 	res, err := s.db.ExecContext(ctx, `
 UPDATE replays SET matched = matched + $3, unreachable = unreachable + $6,
     place = CASE WHEN $5 THEN '00000000-0000-0000-0000-000000000000' ELSE $4::uuid END, counted = $5,
-    state = CASE WHEN NOT $5 THEN state WHEN dry_run THEN 'done' ELSE 'running' END,
-    ended_at = CASE WHEN $5 AND dry_run THEN now() END
+    state = CASE WHEN NOT $5 THEN state WHEN `+unexpected+` THEN 'cancelled' WHEN dry_run THEN 'done' ELSE 'running' END,
+    end_reason = CASE WHEN $5 AND `+unexpected+` THEN '`+unexpectedCount+`' END,
+    ended_at = CASE WHEN $5 AND (dry_run OR `+unexpected+`) THEN now() END
 WHERE id = $1 AND worker = $2 AND state = 'counting'`, p.id, worker, n.matched, of.place, of.last, n.unreachable)
 	return onlyMine(res, err, "count replay")
 }
@@ -209,7 +244,7 @@ SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND 
 		if err != nil {
 			return err
 		}
-		n, err := with.Send(ctx, tx, p.only, of.list, ledger.Pace{From: from, Every: every})
+		n, err := with.Send(ctx, tx, p.only, of.list, ledger.Pace{From: from, Every: every, Replay: p.id})
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,174 @@
+package replay
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver/history"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/subscriptions"
+)
+
+// kind says what a replay does.
+type kind string
+
+const (
+	kindReplay kind = "replay" // sends the past again
+	kindRetry  kind = "retry"  // retries the deliveries of a filter
+	kindCancel kind = "cancel" // cancels the deliveries of a filter
+)
+
+// unexpectedCount is why a job ends whose deliveries are not as many as it was told to expect.
+const unexpectedCount = "unexpected_count"
+
+// unexpected reports whether a job finds a tenth more or less deliveries than it was told to expect; $3 are the last ones found.
+const unexpected = `coalesce(abs(matched + $3 - expect) * 10 > expect, false)`
+
+// filter is what a job asks of deliveries, beside tenant, subscription, types and span.
+type filter struct {
+	Reasons  []outcome.Reason     `json:"reasons,omitempty"`
+	Statuses []history.HTTPStatus `json:"statuses,omitempty"`
+	States   []string             `json:"states,omitempty"`
+}
+
+// value writes the filter for Postgres.
+func (f filter) value() (string, error) {
+	raw, err := json.Marshal(f)
+	return string(raw), err
+}
+
+// jobMost is how many deliveries the next step of a job finds: those of a fortieth of a second, so that nothing is written
+// ahead.
+func (r *replay) jobMost() int {
+	if r.state == replayCounting {
+		return countMost
+	}
+	return min(max(r.rate/40, 1), stretchMost)
+}
+
+// page is the next part of a job: ended deliveries to be made again, and pending ones to be hurried or cancelled.
+type page struct {
+	ended   []ledger.Again
+	pending []uuid.UUID
+	place   uuid.UUID
+	last    bool
+}
+
+// jobStep counts or does the next part of a job and returns how long to wait.
+func (r *Replayer) jobStep(ctx context.Context, p *replay, at *course) (time.Duration, error) {
+	of, err := r.page(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.putInOrder(ctx, of.ended); err != nil {
+		return 0, err
+	}
+	var wait time.Duration
+	if p.state == replayCounting {
+		var n int
+		if n, err = r.again.Count(ctx, ledger.OnlyListed, of.ended); err == nil {
+			err = r.store.count(ctx, p, r.worker, stretch{place: of.place, last: of.last}, tally{matched: n + len(of.pending)})
+		}
+	} else {
+		wait, err = r.store.do(ctx, p, r.worker, of, r.again)
+	}
+	if err == nil && of.last && (p.dryRun || p.state == replayRunning) {
+		r.ended(ctx, p, nil)
+	}
+	if p.place = of.place; of.last {
+		at.replay = nil
+	}
+	return min(wait, replayPoll), err
+}
+
+// page reads the next part of a job: what subscriptions can receive that are there and enabled.
+func (r *Replayer) page(ctx context.Context, p *replay) (page, error) {
+	f := history.Filter{
+		Tenant: p.tenant, Subscription: p.subscription.UUID, Types: p.types, Since: p.span.Since, Until: p.span.Until,
+		Reasons: p.filter.Reasons, Statuses: p.filter.Statuses, After: p.place, Asc: true, Limit: p.jobMost(),
+	}
+	if len(p.filter.States) == 1 {
+		f.State = p.filter.States[0]
+	} else {
+		f.States = p.filter.States
+	}
+	of := page{place: p.place}
+	entries, cut, err := history.NewReader(r.DB, nil).Walk(ctx, f)
+	if err != nil {
+		return of, err
+	}
+	switch {
+	case cut != uuid.Nil:
+		of.place = cut
+	case len(entries) == f.Limit:
+		of.place = entries[len(entries)-1].ID
+	default:
+		of.last = true
+	}
+	for _, e := range entries {
+		switch {
+		case e.State == outcome.Pending:
+			of.pending = append(of.pending, e.ID)
+		case r.receives(e.Subscription):
+			of.ended = append(of.ended, ledger.Again{
+				Tenant: e.Tenant, EventUID: e.EventUID, EventID: e.EventID, EventType: e.EventType, Seq: e.Seq, Subscription: e.Subscription,
+				Dead: sql.Null[int]{V: e.Generation, Valid: true}, Place: e.ID,
+			})
+		}
+	}
+	return of, nil
+}
+
+// receives reports whether a subscription can receive.
+func (r *Replayer) receives(id uuid.UUID) bool {
+	sub, ok := r.Directory.Get(id)
+	return ok && sub.Status != subscriptions.Disabled
+}
+
+// do retries or cancels a page and moves the job's place, in one transaction. It returns after how long the next delivery may
+// be due.
+func (s *replayStore) do(ctx context.Context, p *replay, worker string, of page, with *ledger.Repeater) (wait time.Duration, err error) {
+	every := time.Second / time.Duration(p.rate)
+	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
+		var from time.Time
+		err := tx.QueryRowContext(ctx, `
+SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND worker = $2 AND state = 'running' AND place = $3 FOR UPDATE`,
+			p.id, worker, p.place).Scan(&from)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errNotMine
+		}
+		if err != nil {
+			return err
+		}
+		var n, acted int
+		if p.kind == kindCancel {
+			acted, err = with.CancelAll(ctx, tx, of.pending)
+		} else if acted, err = with.HurryAll(ctx, tx, of.pending); err == nil {
+			n, err = with.Send(ctx, tx, ledger.OnlyListed, of.ended, ledger.Pace{From: from, Every: every, Replay: p.id})
+		}
+		if err != nil {
+			return err
+		}
+		n += acted
+		var ms float64
+		err = tx.QueryRowContext(ctx, `
+UPDATE replays SET sent = sent + $2, place = $3, next_at = $4, state = CASE WHEN $5 THEN 'done' ELSE state END,
+    ended_at = CASE WHEN $5 THEN now() END
+WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
+			p.id, n, of.place, from.Add(time.Duration(n)*every), of.last).Scan(&ms)
+		wait = time.Duration(ms * float64(time.Millisecond))
+		return err
+	})
+	if err != nil && !errors.Is(err, errNotMine) {
+		err = fmt.Errorf("%s deliveries, job %s: %w", p.kind, p.id, err)
+	}
+	return wait, err
+}
