@@ -9,6 +9,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/crashpoint"
 	"github.com/fanfarehq/fanfare/internal/group"
+	"github.com/fanfarehq/fanfare/internal/retry"
 )
 
 // handOffTimeout bounds the writing of rows for slow deliveries; if it passes, the task stays in progress and it is
@@ -152,16 +153,11 @@ func giveBackAfter(f *flight, err error) ledger.Returned {
 
 // GiveBack ends a lease early. While Postgres is away it tries again, until the lease has ended by itself.
 func (w *Worker) giveBack(r ledger.Returned) {
-	for wait := 50 * time.Millisecond; time.Now().Before(r.Until); wait = min(2*wait, time.Second) {
-		err := w.returning.Do(w.abandoned, r)
-		if err == nil || w.abandoned.Err() != nil {
-			return
-		}
+	ctx, cancel := context.WithDeadline(w.abandoned, r.Until)
+	defer cancel()
+	pauses := retry.Pauses{First: 50 * time.Millisecond, Most: time.Second}
+	_ = retry.Until(ctx, pauses, func() error { return w.returning.Do(ctx, r) }, func(err error) bool {
 		w.trouble.Note("leases wait to be given back", err)
-		select {
-		case <-time.After(wait):
-		case <-w.abandoned.Done():
-			return
-		}
-	}
+		return true
+	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/retry"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 )
 
@@ -208,21 +209,15 @@ func (w *Worker) catchUpWith(tasks []Task) error {
 // patiently repeats what fails because Postgres or NATS is away, until it succeeds or the worker stops. The
 // message stays in progress meanwhile, which is better than to hand it to somebody who cannot do it either.
 func (w *Worker) patiently(what string, do func(context.Context) error) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := do(w.draining)
-		if err == nil {
-			return nil
-		}
-		if w.draining.Err() != nil {
-			return errStopping
-		}
+	pauses := retry.Pauses{First: 50 * time.Millisecond, Most: 2 * time.Second}
+	err := retry.Until(w.draining, pauses, func() error { return do(w.draining) }, func(err error) bool {
 		w.trouble.Note("waiting to "+what, err)
-		select {
-		case <-time.After(wait):
-		case <-w.draining.Done():
-			return errStopping
-		}
+		return true
+	})
+	if err != nil {
+		return errStopping
 	}
+	return nil
 }
 
 // take flies flights and waits for them. What takes longer than Config.HandOff is handed off.

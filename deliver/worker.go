@@ -21,6 +21,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/retry"
 	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/suspect"
 	"github.com/fanfarehq/fanfare/internal/telemetry"
@@ -249,33 +250,22 @@ func (w *Worker) write(records ...*outcome.Record) error {
 // writeFor is write, and says what waits for the records.
 func (w *Worker) writeFor(waits ledger.Waits, records ...*outcome.Record) error {
 	renewed := time.Now()
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
-		err := w.seal(records)
-		if err == nil {
-			err = w.journal.WriteGuarded(w.abandoned, records, waits)
-		}
-		if err == nil {
-			err = crashpoint.Reach(crashpoint.DeliverWritten)
-		}
-		if err == nil {
-			break
-		}
+	err := retry.Until(w.abandoned, writePauses, func() error { return w.tryToWrite(waits, records) }, func(err error) bool {
 		if errors.Is(err, ledger.ErrPanicked) {
-			return errors.Join(errPanicked, err)
-		}
-		if w.abandoned.Err() != nil {
-			return errStopping
+			return false
 		}
 		w.trouble.Note("outcomes wait to be written", err)
 		if time.Since(renewed) > w.cfg.Lease/4 {
 			renewed = time.Now()
 			w.renewAll(records)
 		}
-		select {
-		case <-time.After(wait):
-		case <-w.abandoned.Done():
-			return errStopping
-		}
+		return true
+	})
+	switch {
+	case errors.Is(err, ledger.ErrPanicked):
+		return errors.Join(errPanicked, err)
+	case err != nil:
+		return errStopping
 	}
 	now := w.now()
 	for _, r := range records {
@@ -289,6 +279,20 @@ func (w *Worker) writeFor(waits ledger.Waits, records ...*outcome.Record) error 
 		}
 	}
 	return nil
+}
+
+// writePauses are those between tries to write outcomes.
+var writePauses = retry.Pauses{First: 10 * time.Millisecond, Most: 500 * time.Millisecond}
+
+// tryToWrite writes records once.
+func (w *Worker) tryToWrite(waits ledger.Waits, records []*outcome.Record) error {
+	if err := w.seal(records); err != nil {
+		return err
+	}
+	if err := w.journal.WriteGuarded(w.abandoned, records, waits); err != nil {
+		return err
+	}
+	return crashpoint.Reach(crashpoint.DeliverWritten)
 }
 
 // seal seals what records hold of customers. It fails if a key is needed that is not in memory and Postgres is away.

@@ -4,53 +4,39 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/retry"
 )
 
 // patience is how long a handler goes on: work is the context of what it does, and after the end of ends it waits
 // for nothing that is away.
 type patience struct{ work, ends context.Context }
 
-// The waits between tries while Postgres or the broker is away.
-const (
-	firstWait = 20 * time.Millisecond
-	lastWait  = 2 * time.Second
-)
+// pauses are those between tries while Postgres or the broker is away.
+var pauses = retry.Pauses{First: 20 * time.Millisecond, Most: 2 * time.Second}
 
 // persist does something until it succeeds. As long as Postgres or the broker is away the event waits, and its
 // message stays in progress; any other error hands the message back.
 func (s *Stage) persist(p patience, do func(context.Context) error) error {
-	err := do(p.work)
-	if err == nil || !away(err) {
-		return err
-	}
-	return s.wait(p, err, do)
-}
-
-// wait does something again and again, as long as what it needs is away.
-func (s *Stage) wait(p patience, err error, do func(context.Context) error) error {
-	s.metrics.waiting.Inc()
-	s.outage.begin(s.log, err)
-	defer s.metrics.waiting.Dec()
-	defer s.outage.end(s.log)
-	for wait := firstWait; away(err); wait = min(2*wait, lastWait) {
-		timer := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-timer.C:
-		case <-p.ends.Done():
-			timer.Stop()
-			return err
+	waiting := false
+	defer func() {
+		if waiting {
+			s.metrics.waiting.Dec()
+			s.outage.end(s.log)
 		}
-		if err = do(p.work); err == nil {
-			return nil
+	}()
+	return retry.Until(p.ends, pauses, func() error { return do(p.work) }, func(err error) bool {
+		if away(err) && !waiting {
+			waiting = true
+			s.metrics.waiting.Inc()
+			s.outage.begin(s.log, err)
 		}
-	}
-	return err
+		return away(err)
+	})
 }
 
 // away reports whether an error says that a dependency cannot be used now.

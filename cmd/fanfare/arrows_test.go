@@ -20,7 +20,7 @@ const module = "github.com/fanfarehq/fanfare/"
 // leaves may be imported by any stage; among themselves only as arrows says.
 var leaves = []string{
 	"internal/api", "internal/cbor", "internal/changes", "internal/crashpoint", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/jetstream",
-	"internal/postgres", "internal/quota", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/telemetry", "internal/tenantkeys", "internal/trouble",
+	"internal/postgres", "internal/quota", "internal/retry", "internal/router", "internal/seal", "internal/suspect", "internal/survive", "internal/telemetry", "internal/tenantkeys", "internal/trouble",
 }
 
 // arrows holds every package and what it may import of ours. They run the way of the data, and nothing
@@ -61,8 +61,9 @@ func arrows() map[string][]string {
 		"internal/fair":       {},
 		"internal/group":      {},
 		"internal/jetstream":  {"internal/crashpoint", "internal/group"},
-		"internal/postgres":   {"internal/group", "internal/survive"},
+		"internal/postgres":   {"internal/group", "internal/retry", "internal/survive"},
 		"internal/quota":      {"internal/api", "internal/postgres"},
+		"internal/retry":      {},
 		"internal/processes":  {"internal/postgres"},
 		"internal/router":     {"internal/jetstream", "internal/suspect"},
 		"internal/keyring":    {"internal/seal"},

@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/retry"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -28,7 +29,7 @@ func (a *assembly) vendorAPIs(ctx context.Context, sh *shared, by served) error 
 	return declare(ctx, names, sh.store, sh.log)
 }
 
-// declarePause is how long a declaration waits for Postgres before it is tried again.
+// declarePause is about how long a declaration waits for Postgres before it is tried again.
 const declarePause = 250 * time.Millisecond
 
 // declare makes the vendors' event types be there before anything is served: until then nothing would demand their
@@ -36,17 +37,15 @@ const declarePause = 250 * time.Millisecond
 func declare(ctx context.Context, names []string, store *subscriptions.Store, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for {
-		err := vendors.Declare(ctx, names, store)
-		if !postgres.IsUnavailable(err) || ctx.Err() != nil {
-			return named("the dialects' event types", err)
+	pauses := retry.Pauses{First: declarePause, Most: declarePause}
+	err := retry.Until(ctx, pauses, func() error { return vendors.Declare(ctx, names, store) }, func(err error) bool {
+		if !postgres.IsUnavailable(err) {
+			return false
 		}
 		log.Warn("the dialects' event types wait for Postgres", "error", err)
-		select {
-		case <-time.After(declarePause):
-		case <-ctx.Done():
-		}
-	}
+		return true
+	})
+	return named("the dialects' event types", err)
 }
 
 // withVendors puts vendors before the handler of a server, which bears no slashes that their clients send.

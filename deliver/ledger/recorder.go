@@ -18,6 +18,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/group"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/retry"
 	"github.com/fanfarehq/fanfare/internal/router"
 	"github.com/fanfarehq/fanfare/internal/survive"
 	"github.com/fanfarehq/fanfare/internal/suspect"
@@ -115,20 +116,12 @@ func (r *Recorder) Run(ctx context.Context) error {
 // partition makes the partitions before anything is recorded. Rows that are there before their partition are moved, and
 // whoever reads at that moment misses them. It returns false if ctx ended before.
 func (r *Recorder) partition(ctx context.Context) bool {
-	for {
-		err := r.partitions.Ensure(ctx)
-		if err == nil {
-			return true
-		}
-		if ctx.Err() == nil {
-			r.trouble.Note("nothing is recorded before there are partitions", err)
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return false
-		}
-	}
+	pauses := retry.Pauses{First: time.Second, Most: time.Second}
+	err := retry.Until(ctx, pauses, func() error { return r.partitions.Ensure(ctx) }, func(err error) bool {
+		r.trouble.Note("nothing is recorded before there are partitions", err)
+		return true
+	})
+	return err == nil
 }
 
 // handle records one message: the Router acknowledges it if the error is nil.
@@ -159,21 +152,15 @@ func (r *Recorder) standIns(msg *message.Message) error {
 
 // record writes what one message holds. While Postgres is away it waits.
 func (r *Recorder) record(p *page) error {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := r.commitInGroup(p)
-		if err == nil {
-			return nil
-		}
-		if r.stopping.Err() != nil {
-			return router.ErrStopping
-		}
+	pauses := retry.Pauses{First: 50 * time.Millisecond, Most: 2 * time.Second}
+	err := retry.Until(r.stopping, pauses, func() error { return r.commitInGroup(p) }, func(err error) bool {
 		r.trouble.Note("outcomes wait to be recorded", err)
-		select {
-		case <-time.After(wait):
-		case <-r.stopping.Done():
-			return router.ErrStopping
-		}
+		return true
+	})
+	if err != nil {
+		return router.ErrStopping
 	}
+	return nil
 }
 
 // commitInGroup gathers pages, unless somebody waits for this one.

@@ -23,7 +23,7 @@ type Batch[T any] struct {
 func NewBatch[T any](db *sql.DB, limits group.Limits, statement string, columns func([]T) []any) *Batch[T] {
 	write := func(ctx context.Context, rows []T) error {
 		args := columns(rows)
-		return retry(ctx, func() error {
+		return repeat(ctx, func() error {
 			_, err := db.ExecContext(ctx, statement, args...)
 			return err
 		})

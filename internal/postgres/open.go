@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/retry"
 )
 
 const (
@@ -25,7 +27,7 @@ const (
 	answerTimeout = statementTimeout + 5*time.Second
 	// MinVersion is the oldest major version of Postgres that Fanfare works with.
 	MinVersion = 14
-	// pingPause is the pause between two tries of Open.
+	// pingPause is about the pause between two tries of Open.
 	pingPause = 200 * time.Millisecond
 )
 
@@ -100,23 +102,18 @@ func refuseOldServer(ctx context.Context, db *sql.DB) error {
 
 // awaitServer pings until the server answers, ctx ends, or the error is one that waiting cannot cure.
 func awaitServer(ctx context.Context, db *sql.DB, report func(error)) error {
-	for {
-		err := ping(ctx, db)
-		if err == nil {
-			return nil
+	pauses := retry.Pauses{First: pingPause, Most: pingPause}
+	err := retry.Until(ctx, pauses, func() error { return ping(ctx, db) }, func(err error) bool {
+		if !IsUnavailable(err) {
+			return false
 		}
-		if ctx.Err() == nil && !IsUnavailable(err) {
-			return fmt.Errorf("connect to Postgres: %w", err)
-		}
-		if ctx.Err() == nil {
-			report(err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("connect to Postgres: %w", errors.Join(context.Cause(ctx), err))
-		case <-time.After(pingPause):
-		}
+		report(err)
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", errors.Join(context.Cause(ctx), err))
 	}
+	return nil
 }
 
 // ping asks something: the driver's own ping hides why it failed.

@@ -5,18 +5,19 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/retry"
 )
 
 const (
 	// maxTries and the pauses between them bound what a Retry adds to the work itself to about two seconds.
-	maxTries   = 6
-	firstPause = 20 * time.Millisecond
-	maxPause   = time.Second
+	maxTries = 6
 	// patience is when no new try begins: those before it may have been long, on a server that hangs.
 	patience = 10 * time.Second
 )
+
+var pauses = retry.Pauses{First: 20 * time.Millisecond, Most: time.Second}
 
 // ErrUnknown says that the connection was lost while a transaction was being committed: it may be committed
 // or not. It comes together with ErrUnavailable.
@@ -29,25 +30,17 @@ var ErrUnknown = errors.New("unknown whether the transaction was committed")
 // A commit whose answer was lost is not tried again: that is ErrUnknown. Where Postgres stays away, the
 // error is ErrUnavailable, with the last cause.
 func Retry(ctx context.Context, db *sql.DB, fn func(context.Context, *sql.Tx) error) error {
-	return retry(ctx, func() error { return transact(ctx, db, fn) })
+	return repeat(ctx, func() error { return transact(ctx, db, fn) })
 }
 
-// retry repeats a piece of work that leaves nothing behind when it fails.
-func retry(ctx context.Context, work func() error) error {
-	pause, start := firstPause, time.Now()
-	for try := 1; ; try++ {
-		err := work()
+// repeat repeats a piece of work that leaves nothing behind when it fails.
+func repeat(ctx context.Context, work func() error) error {
+	tries, start := 0, time.Now()
+	return mark(retry.Until(ctx, pauses, work, func(err error) bool {
+		tries++
 		again := isConflict(err) || IsUnavailable(err) && !errors.Is(err, ErrUnknown)
-		if !again || ctx.Err() != nil || try == maxTries || time.Since(start) > patience {
-			return mark(err)
-		}
-		select {
-		case <-ctx.Done():
-			return mark(err)
-		case <-time.After(pause/2 + rand.N(pause)):
-		}
-		pause = min(2*pause, maxPause)
-	}
+		return again && tries < maxTries && time.Since(start) <= patience
+	}))
 }
 
 // transact runs fn in one transaction.
