@@ -32,6 +32,16 @@ func (d *deployment) lists(t *testing.T, tenant string) map[string]listed {
 		"Keys":       created("/v1/keys", "id", 201, func() any { return map[string]any{"name": "k", "scopes": []string{"events:read"}} }),
 		"Events":     created("/v1/events", "id", 202, func() any { return map[string]any{"type": "list.event", "id": unique("list_"), "data": 1} }),
 	}
+	d.call(t, testAdminKey, "PUT /v1/tenants/"+tenant, map[string]any{"limits": map[string]any{"replays": 1000}}, 200)
+	lists["Replays"] = listed{"/v1/replays" + query, func(t *testing.T) {
+		d.call(t, testAdminKey, "POST /v1/dead-letters/replay"+query, map[string]any{"dry_run": true}, 202)
+	}, "id"}
+	lists["Jobs"] = listed{"/v1/jobs" + query, func(t *testing.T) {
+		d.call(t, testAdminKey, "POST /v1/deliveries/retry"+query, someSpan(map[string]any{"dry_run": true}), 202)
+	}, "id"}
+	lists["Tenants"] = listed{"/v1/tenants?q=of-" + tenant, func(t *testing.T) {
+		d.call(t, testAdminKey, "PUT /v1/tenants/"+unique("of-"+tenant+"-"), map[string]any{}, 200)
+	}, "tenant"}
 	lists["Changes"] = listed{"/v1/changes" + query + "&resource=event_type", lists["EventTypes"].grow, "id"}
 	// The tenant has others, of the lists below.
 	events := lists["Events"]

@@ -46,7 +46,7 @@ func testOperationalEvents(t *testing.T, d *deployment) {
 			Type string
 			Data map[string]any
 		}
-		if err := json.Unmarshal(req.Body, &body); err != nil || body.Data["subscription_id"] == "" {
+		if err := json.Unmarshal(req.Body, &body); err != nil || body.Data["subscription"] == nil {
 			t.Errorf("%s: %v", req.Body, err)
 		}
 		got[body.Type]++

@@ -70,10 +70,10 @@ type jobOutput struct{ Body jobJSON }
 
 // jobJSON is a job as the API shows it.
 type jobJSON struct {
-	ID        uuid.UUID   `json:"id"`
-	Kind      kind        `json:"kind" enum:"retry,cancel"`
+	ID        uuid.UUID   `json:"id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
+	Kind      kind        `json:"kind" enum:"retry,cancel" example:"retry"`
 	State     replayState `json:"state" enum:"counting,running,paused,done,cancelled"`
-	Reason    *string     `json:"reason" enum:"unexpected_count" doc:"Why it ended early by itself; else null"`
+	Reason    *string     `json:"reason" doc:"Why it ended early by itself: unexpected_count; else null"`
 	Tenant    *string     `json:"tenant" doc:"Null: of all tenants"`
 	Matched   int64       `json:"matched" doc:"How many deliveries it is about; grows while it is counting"`
 	Done      int64       `json:"done" doc:"How many of them it has retried or cancelled"`

@@ -15,6 +15,8 @@ import (
 
 type tenantsInput struct {
 	api.ListInput
+	Tenant string `query:"tenant" maxLength:"64" doc:"This tenant alone." example:"acme"`
+
 	Q string `query:"q" maxLength:"200" doc:"Tenants with this text in their tenant or name, in upper or lower case." example:"acme"`
 }
 
@@ -41,7 +43,7 @@ func (a *Access) listTenants(ctx context.Context, in *tenantsInput) (*tenantsOut
 	if err != nil {
 		return nil, err
 	}
-	only, err := api.TenantOrAny(ctx, "")
+	only, err := api.TenantOrAny(ctx, in.Tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/embedded"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/terminal"
 )
@@ -115,10 +116,13 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 	if _, err := conn.ExecContext(ctx, fillSubscriptions); err != nil {
 		return err
 	}
+	if _, err := conn.ExecContext(ctx, fillRefs, event.ObjectRef("t0", "few"), event.ObjectRef("t0", "many")); err != nil {
+		return err
+	}
 	if _, err := conn.ExecContext(ctx, `SET statement_timeout = 0`); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, `VACUUM ANALYZE events, deliveries, deferrals`)
+	_, err = conn.ExecContext(ctx, `VACUUM ANALYZE events, event_refs, deliveries, deferrals`)
 	return err
 }
 
@@ -141,6 +145,9 @@ FROM (SELECT i, owner, i % 50 = 7 OR owner = 0 AND i % 10 = 7 AS dead, pg_temp.m
 SELECT md5('s' || owner || '.3')::uuid, 't' || owner, '', 'bench', '', 'https://example.com/', '{}', '', '{}', '', '{}',
     'standard', '{}', 1000, 1, '', 'active', '', '', '{}', '{}', now(), now(), 1
 FROM generate_series(0, 1) AS owner`
+	// One object of the large tenant's has twenty events, another each tenth of all.
+	fillRefs = `INSERT INTO event_refs (uid, ref)
+SELECT uid, CASE WHEN seq % 100 = 0 AND seq < 2000 THEN $1::uuid ELSE $2::uuid END FROM events WHERE tenant = 't0' AND seq % 10 = 0`
 	fillDeferrals = `INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
     test, held, created_at, due_at, claim_at)
 SELECT pg_temp.v7(at, 'w' || i), 't' || owner, pg_temp.v7(at, 'e' || i / 10), 'evt_' || i / 10, 'type_' || (i / 10) % 50, i / 10,
@@ -196,6 +203,12 @@ func (b *ledgerBench) lists(ctx context.Context) error {
 		"/v1/subscriptions/" + large + "/deliveries?tenant=t0&type=nobody", "/v1/subscriptions/" + large + "/deliveries?tenant=t0&type=nobody&state=dead",
 		"/v1/dead-letters?tenant=t0", "/v1/dead-letters?tenant=t1", "/v1/dead-letters?tenant=t0&subscription=" + large,
 		"/v1/dead-letters?tenant=t0&type=type_10", "/v1/dead-letters?tenant=t0&type=nobody", "/v1/dead-letters?tenant=t0&event=" + event, "/v1/dead-letters?tenant=t0&since=" + middle,
+		"/v1/deliveries?tenant=t0&reason=http_5xx", "/v1/deliveries?tenant=t0&reason=tls", "/v1/deliveries?reason=tls",
+		"/v1/deliveries?tenant=t0&http_status=5xx", "/v1/deliveries?tenant=t0&http_status=404&state=dead",
+		"/v1/deliveries?tenant=t0&object_id=few", "/v1/deliveries?tenant=t0&object_id=many", "/v1/deliveries?tenant=t0&resource_id=nobody",
+		"/v1/deliveries?tenant=t0&object_id=many&reason=tls", "/v1/dead-letters?tenant=t0&reason=tls", "/v1/dead-letters?tenant=t0&resolved=true",
+		"/v1/dead-letters", "/v1/failures", "/v1/failures?tenant=t0", "/v1/failures?tenant=t1", "/v1/failures?by=subscription&since=" + middle,
+		"/v1/events?tenant=t0&object_id=few", "/v1/events?tenant=t0&object_id=many", "/v1/events?tenant=t0&object_id=many&type=nobody",
 		"/v1/events?tenant=t0", "/v1/events?tenant=t1", "/v1/events", "/v1/events?tenant=t0&type=type_10", "/v1/events?tenant=t0&type=nobody",
 		"/v1/events?tenant=t1&type=nobody", "/v1/events?tenant=t0&since=" + middle, "/v1/events?tenant=t1&until=" + middle,
 	} {
