@@ -139,15 +139,18 @@ const (
 const fold = `
 WITH packet AS (
     DELETE FROM count_packets WHERE id IN (SELECT id FROM count_packets ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING *
-), item AS (
-    SELECT u.* FROM packet p, unnest(p.at, p.tenant, p.subscription_id, p.event_type, p.reason, p.class, p.ended, p.bucket, p.n)
+), item AS ( -- Sums of bigint would be numeric, which costs several times as much.
+    SELECT u.at, u.tenant, u.subscription_id, u.event_type, u.reason, u.class, u.ended, u.bucket, sum(u.n::integer) AS n
+    FROM packet p, unnest(p.at, p.tenant, p.subscription_id, p.event_type, p.reason, p.class, p.ended, p.bucket, p.n)
         AS u (at, tenant, subscription_id, event_type, reason, class, ended, bucket, n)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 ), sums AS (
     INSERT INTO delivery_counts AS d (tenant, step, at, subscription_id, event_type, reason, class, ended, bucket, n)
-    SELECT tenant, s.step, CASE s.step WHEN 1 THEN at ELSE date_trunc('hour', at, 'UTC') END AS bin,
-        subscription_id, event_type, reason, class, ended, bucket, sum(n)
-    FROM item, (VALUES (1), (60)) AS s (step)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    SELECT tenant, 1, at, subscription_id, event_type, reason, class, ended, bucket, n FROM item
+    UNION ALL
+    SELECT tenant, 60, date_trunc('hour', at, 'UTC'), subscription_id, event_type, reason, class, ended, bucket, sum(n)::bigint
+    FROM item GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
     ON CONFLICT (tenant, step, at, subscription_id, event_type, reason, class, ended, bucket) DO UPDATE SET n = d.n + excluded.n
 )
 SELECT count(*) FROM packet`
