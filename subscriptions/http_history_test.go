@@ -13,10 +13,10 @@ import (
 )
 
 // history reads a list of changes, oldest first.
-func (s *site) history(t *testing.T, what string) []changes.Shown {
+func (s *site) history(t *testing.T, what string) []changes.ChangeJSON {
 	t.Helper()
 	r := s.want(t, 200, what+"order=asc", "")
-	var list struct{ Data []changes.Shown }
+	var list struct{ Data []changes.ChangeJSON }
 	if err := json.Unmarshal([]byte(r.text), &list); err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func (s *site) history(t *testing.T, what string) []changes.Shown {
 }
 
 // inBrief is a change in one line.
-func inBrief(c changes.Shown) string {
+func inBrief(c changes.ChangeJSON) string {
 	return fmt.Sprintf("%s by %s %s%s %s", c.Action, c.Actor.Kind, c.Actor.ID, c.Actor.Name, strings.Join(c.Changed, ","))
 }
 

@@ -80,18 +80,24 @@ type Process struct {
 	SeenAt    time.Time `json:"seen_at"`
 }
 
+// Rates are per second.
+type Rates struct {
+	Accepted  float64 `json:"accepted_per_s"`
+	Delivered float64 `json:"delivered_per_s"`
+	Failed    float64 `json:"failed_per_s" doc:"Attempts that did not deliver."`
+}
+
+// Latency is how long attempts took.
+type Latency struct {
+	P50 *float64 `json:"p50_ms" nullable:"true"`
+	P99 *float64 `json:"p99_ms" nullable:"true"`
+}
+
 // Overview is the state of the installation, or of a tenant.
 type Overview struct {
-	At    time.Time `json:"at"`
-	Rates struct {
-		Accepted  float64 `json:"accepted_per_s"`
-		Delivered float64 `json:"delivered_per_s"`
-		Failed    float64 `json:"failed_per_s" doc:"Attempts that did not deliver."`
-	} `json:"rates" doc:"Over the last one to two minutes."`
-	Latency struct {
-		P50 *float64 `json:"p50_ms" nullable:"true"`
-		P99 *float64 `json:"p99_ms" nullable:"true"`
-	} `json:"latency" doc:"Of the attempts of the last one to two minutes; null without any."`
+	At           time.Time              `json:"at"`
+	Rates        Rates                  `json:"rates" doc:"Over the last one to two minutes."`
+	Latency      Latency                `json:"latency" doc:"Of the attempts of the last one to two minutes; null without any."`
 	Backlog      *Backlog               `json:"backlog,omitempty" doc:"Left out for a tenant."`
 	Pending      int64                  `json:"pending" doc:"Held ones included; at most 1,000,000 are counted."`
 	Held         int64                  `json:"held"`
@@ -286,11 +292,12 @@ func (o overview) processes(ctx context.Context) ([]Process, error) {
 	return list, nil
 }
 
-type processesOutput struct {
-	Body struct {
-		Data []Process `json:"data" nullable:"false"`
-	}
+// ProcessList is the answer of the list of processes.
+type ProcessList struct {
+	Data []Process `json:"data" nullable:"false"`
 }
+
+type processesOutput struct{ Body ProcessList }
 
 func (o overview) list(ctx context.Context, _ *struct{}) (*processesOutput, error) {
 	out := &processesOutput{}

@@ -66,12 +66,13 @@ type Series struct {
 	Points []Point        `json:"points" nullable:"false"`
 }
 
-type seriesOutput struct {
-	Body struct {
-		Step   string   `json:"step" enum:"1m,5m,1h,1d"`
-		Series []Series `json:"series" nullable:"false"`
-	}
+// DeliveryMetrics are the numbers over time.
+type DeliveryMetrics struct {
+	Step   string   `json:"step" enum:"1m,5m,1h,1d"`
+	Series []Series `json:"series" nullable:"false"`
 }
+
+type seriesOutput struct{ Body DeliveryMetrics }
 
 // seriesRoutes adds the numbers over time.
 func (r *routes) seriesRoutes(to huma.API) {

@@ -13,7 +13,7 @@ import (
 // recorded lists the changes of a kind of resource, oldest first, in brief.
 func recorded(t *testing.T, p *process, resource string) (brief []string) {
 	t.Helper()
-	var list struct{ Data []changes.Shown }
+	var list struct{ Data []changes.ChangeJSON }
 	p.call(t, adminKey, "GET /v1/changes?order=asc&resource="+resource, "", &list)
 	for _, c := range list.Data {
 		text, err := json.Marshal(c)

@@ -37,8 +37,8 @@ func Routes(to huma.API, log *Log) {
 
 type routes struct{ log *Log }
 
-// Shown is a change as the API shows it.
-type Shown struct {
+// ChangeJSON is a change as the API shows it.
+type ChangeJSON struct {
 	ID         uuid.UUID                  `json:"id" format:"uuid" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 	At         time.Time                  `json:"at" example:"2026-11-20T10:00:00Z"`
 	Tenant     *string                    `json:"tenant" nullable:"true" doc:"Null for what belongs to no tenant." example:"acme"`
@@ -52,16 +52,16 @@ type Shown struct {
 	After      map[string]json.RawMessage `json:"after" nullable:"true" doc:"The definition after the change; null on delete."`
 }
 
-func (r row) shown() (Shown, error) {
+func (r row) shown() (ChangeJSON, error) {
 	before, err := shown(r.before)
 	if err != nil {
-		return Shown{}, err
+		return ChangeJSON{}, err
 	}
 	after, err := shown(r.after)
 	if err != nil {
-		return Shown{}, err
+		return ChangeJSON{}, err
 	}
-	s := Shown{
+	s := ChangeJSON{
 		ID: r.id, At: r.at.UTC(), Actor: r.actor, Action: r.action, Resource: r.resource, ResourceID: r.resourceID, Revision: r.revision,
 		Changed: r.changed, Before: before, After: after,
 	}
@@ -90,7 +90,7 @@ type ofSubscriptionInput struct {
 	ID string `path:"id" doc:"The subscription's id." example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
 }
 
-type listOutput struct{ Body api.List[Shown] }
+type listOutput struct{ Body api.List[ChangeJSON] }
 
 func (r routes) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	tenant, err := api.TenantOrAny(ctx, "")
@@ -149,13 +149,13 @@ func (r routes) page(ctx context.Context, in *SpanInput, q query) (*listOutput, 
 	if err != nil {
 		return nil, err
 	}
-	items := make([]Shown, len(rows))
+	items := make([]ChangeJSON, len(rows))
 	for i, row := range rows {
 		if items[i], err = row.shown(); err != nil {
 			return nil, err
 		}
 	}
-	list, err := api.ListOf(ctx, page, items, func(s Shown) string { return s.ID.String() })
+	list, err := api.ListOf(ctx, page, items, func(s ChangeJSON) string { return s.ID.String() })
 	if err != nil {
 		return nil, err
 	}
