@@ -367,6 +367,7 @@ var tags = map[string]string{
 	"Subscriptions": "Who wants which events, where and how they are sent.",
 	"Deliveries":    "One event on its way to one subscription, with its attempts.",
 	"Replays":       "Events of the past, sent again.",
+	"Jobs":          "Many deliveries retried or cancelled by a filter.",
 	"Keys":          "API keys and their scopes.",
 	"Tenants":       "The customers' accounts, which own all of the above.",
 	"Changes":       "Who changed what: the history of subscriptions, event types, keys and tenants.",
