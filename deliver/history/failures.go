@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -31,16 +30,16 @@ type failuresInput struct {
 
 // failureJSON is a group of deliveries that failed alike.
 type failureJSON struct {
-	Reason        *outcome.Reason `json:"reason" doc:"null unless grouped by it"`
-	HTTPStatus    *int            `json:"http_status" doc:"of the last attempt; null where none came, and unless grouped by it"`
-	Host          *string         `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it"`
-	Subscription  *uuid.UUID      `json:"subscription_id" nullable:"true" doc:"null unless grouped by it"`
-	Count         int64           `json:"count"`
-	Tenants       int64           `json:"tenants" doc:"how many tenants have some"`
-	Subscriptions int64           `json:"subscriptions" doc:"how many subscriptions have some"`
-	FirstAt       time.Time       `json:"first_at" doc:"acceptance of the first"`
-	LastAt        time.Time       `json:"last_at" doc:"acceptance of the last"`
-	Sample        uuid.UUID       `json:"sample_delivery_id" doc:"the newest"`
+	Reason        *string    `json:"reason" doc:"null unless grouped by it"`
+	HTTPStatus    *int       `json:"http_status" doc:"of the last attempt; null where none came, and unless grouped by it"`
+	Host          *string    `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it"`
+	Subscription  *uuid.UUID `json:"subscription_id" nullable:"true" doc:"null unless grouped by it"`
+	Count         int64      `json:"count"`
+	Tenants       int64      `json:"tenants" doc:"how many tenants have some"`
+	Subscriptions int64      `json:"subscriptions" doc:"how many subscriptions have some"`
+	FirstAt       time.Time  `json:"first_at" doc:"acceptance of the first"`
+	LastAt        time.Time  `json:"last_at" doc:"acceptance of the last"`
+	Sample        uuid.UUID  `json:"sample_delivery_id" doc:"the newest"`
 }
 
 type failuresOutput struct {
@@ -92,8 +91,7 @@ func (l *Reader) failures(ctx context.Context, f Filter, by []string) (list []fa
 			Count: count.V, Tenants: tenants.V, Subscriptions: subscriptions.V, FirstAt: first.Time.UTC(), LastAt: last.Time.UTC(), Sample: sample.UUID,
 		}
 		if reason.Valid {
-			word := outcome.Reason(reason.V)
-			g.Reason = &word
+			g.Reason = &reason.V
 		}
 		if host.Valid {
 			g.Host = &host.V
