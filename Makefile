@@ -8,7 +8,7 @@ FUZZTIME ?= 20s
 SEED ?= 1
 MINUTES ?= 15
 # Modules of their own, so that their libraries are no dependencies of Fanfare. -mod=mod: their go.mod follows Fanfare's.
-MODULES := deploy/release deploy/check
+MODULES := deploy/release deploy/check deploy/clients
 
 .PHONY: help run demo test race attack chaos check fuzz bench generate verify release push scaling
 

@@ -94,6 +94,7 @@ func arrows() map[string][]string {
 		"internal/console":     {}, // a client of the JSON API: it knows no stage
 		"deploy":               {}, // files that the binary carries
 		"deploy/check":         {}, // a module of its own: tests of the files below deploy
+		"deploy/clients":       {}, // a module of its own: tests of clients that are generated from docs/openapi.json
 		"deploy/check/schemas": {}, // writes its testdata
 		"deploy/release":       {}, // a module of its own, which makes the artifacts of a release
 		"docs":                 {}, // the guides, which the binary carries too

@@ -25,7 +25,7 @@ func (a *adapter) serveDocument() http.Handler {
 }
 
 // Document writes an API's document, indented. It says some things otherwise than huma, for the generators of clients: a
-// nullable object is a reference or null, so that the component itself is an object; JSON is the first media type of a body,
+// nullable object is a reference or null, so that the component itself is an object; an enum of a nullable value holds null; JSON is the first media type of a body,
 // since many generators take the first; and components that nothing refers to are left out.
 func Document(doc *huma.OpenAPI) ([]byte, error) {
 	text, err := json.Marshal(doc)
@@ -40,6 +40,7 @@ func Document(doc *huma.OpenAPI) ([]byte, error) {
 	for nullable := range nullables(schemas) {
 		root.orNull(schemaRef + nullable)
 	}
+	root.nullInEnums()
 	root.jsonFirst()
 	dropUnused(root, schemas)
 	out, err := root.write()

@@ -139,6 +139,18 @@ func (t *tree) orNull(ref string) {
 	})
 }
 
+// nullInEnums adds null to the enum of each schema whose type allows it.
+func (t *tree) nullInEnums() {
+	null := func(t *tree) bool { return t.kind == 'n' }
+	t.each(func(t *tree) {
+		kinds, enum := t.get("type"), t.get("enum")
+		if kinds == nil || len(kinds.items) != 2 || enum == nil || slices.ContainsFunc(enum.items, null) {
+			return
+		}
+		enum.items = append(enum.items, &tree{kind: 'n', scalar: jsontext.Value("null")})
+	})
+}
+
 // jsonFirst puts JSON before the other media types of each body, and merge patches after it.
 func (t *tree) jsonFirst() {
 	rank := func(m member) int {

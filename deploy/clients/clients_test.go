@@ -1,0 +1,120 @@
+package clients
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+const (
+	root = "../.."
+	key  = "the-admin-key-of-the-generated-clients"
+	// patience bounds how long the test waits for something that must happen; it measures nothing.
+	patience = 4 * time.Minute
+)
+
+// Each client is generated and compiled, makes a subscription, publishes an event, reads it and its delivery, and retries.
+func TestGeneratedClients(t *testing.T) {
+	t.Parallel()
+	document, err := filepath.Abs(root + "/docs/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := filepath.Abs("testdata/ogen/ogen.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(receiver.Close)
+	api := startFanfare(t)
+	for name, generate := range map[string][]string{
+		"oapi": {"oapi-codegen", "-package", "client", "-generate", "client,models", "-o", "client/client.go", document},
+		"ogen": {"ogen", "-package", "client", "-config", config, "-target", "client", document},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := module(t, name)
+			do(t, dir, "go", append([]string{"tool"}, generate...)...)
+			do(t, dir, "go", "run", "-mod=mod", ".", api, key, receiver.URL)
+		})
+	}
+}
+
+// module makes a module with the program of a generator and these versions of libraries.
+func module(t *testing.T, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "client"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{"go.mod": "go.mod", "go.sum": "go.sum", "testdata/" + name + "/main.go": "main.go"} {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, to), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func do(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// startFanfare builds and runs everything in one process, and returns the API's address.
+func startFanfare(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "fanfare")
+	do(t, root, "go", "build", "-o", binary, "./cmd/fanfare")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	_ = free.Close()
+	ctx, stop := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, binary, "all")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Env = append(os.Environ(), "FANFARE_ADDR="+address, "FANFARE_OPS_ADDR=127.0.0.1:0", "FANFARE_NATS_LISTEN=off", "FANFARE_DATA_DIR="+t.TempDir(),
+		"FANFARE_ADMIN_KEY="+key, "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8")
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = cmd.Wait() // It was interrupted.
+	})
+	await(t, "http://"+address+"/openapi.json")
+	return "http://" + address
+}
+
+// await asks until there is an answer.
+func await(t *testing.T, url string) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+			return
+		}
+	}
+	t.Fatalf("no answer from %s", url)
+}
