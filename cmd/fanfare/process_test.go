@@ -128,7 +128,7 @@ func cleanEnv() []string {
 // and writes until then.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fanfare-test-")
+	dir, err := os.MkdirTemp("", "fanfare-run-") // not of servertest, whose sweeps remove what nobody has locked
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 // allocated, freed or not, and what is held at once.
 const (
 	mostCPU    = 200 * time.Millisecond
-	mostMemory = 100 << 20
+	mostMemory = 140 << 20
 	mostHeld   = 50 << 20
 )
 

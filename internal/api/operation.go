@@ -145,5 +145,8 @@ func documentMergePatch(op *huma.Operation) {
 // Register adds an operation that demands a scope; see Scope.
 func Register[I, O any](to huma.API, handler func(context.Context, *I) (*O, error), scope string, op huma.Operation) {
 	Scope(scope)(&op)
+	if !slices.Contains(op.Errors, http.StatusUnprocessableEntity) {
+		op.Errors = append(slices.Clone(op.Errors), http.StatusUnprocessableEntity) // of an unknown query parameter
+	}
 	huma.Register(to, op, handler)
 }

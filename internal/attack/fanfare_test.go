@@ -57,7 +57,7 @@ func start(t *testing.T) *fanfare {
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
-	dir, err := os.MkdirTemp("", "fanfare-test-") // short, for Postgres' socket
+	dir, err := os.MkdirTemp("", "fanfare-run-") // short, for Postgres' socket; not of servertest, which sweeps
 	if err != nil {
 		t.Fatal(err)
 	}
