@@ -95,6 +95,26 @@ func TasksEnd(ctx context.Context, js natsjs.JetStream) (place TasksPlace, err e
 	return place, nil
 }
 
+// TasksPlaces returns the end of all tasks that are on disk, and the place up to which all are acknowledged.
+func TasksPlaces(ctx context.Context, js natsjs.JetStream) (end, done TasksPlace, err error) {
+	for i, name := range []string{Stream, BacklogStream} {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return end, done, fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		end[i] = stream.CachedInfo().State.LastSeq
+		done[i] = end[i]
+		places, err := queuePlaces(ctx, stream)
+		if err != nil {
+			return end, done, err
+		}
+		for _, p := range places {
+			done[i] = min(done[i], p.done)
+		}
+	}
+	return end, done, nil
+}
+
 // TasksDone reports whether all tasks up to a place are acknowledged: their outcomes are on disk.
 func TasksDone(ctx context.Context, js natsjs.JetStream, place TasksPlace) (bool, error) {
 	for i, name := range []string{Stream, BacklogStream} {

@@ -23,8 +23,8 @@ const (
 	// while it has more than a quarter of what it may hold.
 	purgeEvery = 5 * time.Second
 	purgeLooks = 5
-	// purgePatience bounds the wait for the recorder within one turn.
-	purgePatience = 3 * time.Second
+	// marksKept bounds the places that are to settle.
+	marksKept = 512
 	// dropEvery is how often copies are looked for that nothing needs any more.
 	dropEvery = 10 * time.Minute
 )
@@ -44,10 +44,11 @@ type Purger struct {
 	PurgerDeps
 	purged, copied prometheus.Counter
 
-	since   time.Time // when the stream was created that the places are of
-	settled uint64    // up to this place of the stream, events are settled
-	next    *settling // the place that settles next
-	dropped time.Time // when copies were looked for
+	since    time.Time  // when the stream was created that the places are of
+	settled  uint64     // up to this place of the stream, events are settled
+	marks    []settling // places that settle next, in their order
+	outcomes uint64     // the end of outcomes when it was looked at last
+	dropped  time.Time  // when copies were looked for
 }
 
 // PurgerDeps are what a Purger works with.
@@ -59,10 +60,13 @@ type PurgerDeps struct {
 	Logger    *slog.Logger
 }
 
-// settling is a place up to which all events were matched; they are settled once their tasks are.
+// settling is a place up to which all events were matched. They are settled once their tasks are done, and then the outcomes
+// of those tasks are recorded.
 type settling struct {
-	seq   uint64
-	tasks deliver.TasksPlace
+	seq      uint64
+	tasks    deliver.TasksPlace // the end of tasks when events were matched up to here
+	done     bool               // all of those are
+	outcomes uint64             // the end of outcomes then
 }
 
 // NewPurger makes a Purger; Run starts it.
@@ -161,43 +165,50 @@ func (p *Purger) removeSettled(ctx context.Context, stream natsjs.Stream) error 
 	return nil
 }
 
-// follow moves the settled place on, as far as tasks and recorders have come since it was called last.
+// follow moves the settled place on, as far as tasks and recorders have come.
 func (p *Purger) follow(ctx context.Context) error {
 	floor, err := Floor(p.JetStream)(ctx)
 	if err != nil {
 		return err
 	}
-	end, err := deliver.TasksEnd(ctx, p.JetStream) // After the floor: the tasks of all events up to there are on disk.
+	// After the floor, so that the tasks of all events up to there are on disk; and outcomes after acknowledged tasks.
+	end, done, err := deliver.TasksPlaces(ctx, p.JetStream)
 	if err != nil {
 		return err
 	}
-	if !floor.Since.Equal(p.since) || floor.Seq < p.settled || p.next != nil && end.Before(p.next.tasks) {
+	outcomes, recorded, err := ledger.Recorded(ctx, p.JetStream)
+	if err != nil {
+		return err
+	}
+	n := len(p.marks)
+	if !floor.Since.Equal(p.since) || floor.Seq < p.settled || n > 0 && end.Before(p.marks[n-1].tasks) || outcomes < p.outcomes {
 		// A stream was made again or restored from an older state: places of before mean nothing there.
-		p.since, p.settled, p.next = floor.Since, 0, nil
+		p.since, p.settled, p.marks = floor.Since, 0, nil
 	}
-	if p.next != nil {
-		if done, err := p.done(ctx); err != nil || !done {
-			return err
+	p.outcomes = outcomes
+	for i := range p.marks {
+		m := &p.marks[i]
+		if !m.done && !done.Before(m.tasks) {
+			m.done, m.outcomes = true, outcomes
 		}
-		p.settled = p.next.seq
 	}
-	p.next = &settling{floor.Seq, end}
+	for len(p.marks) > 0 && p.marks[0].done && p.marks[0].outcomes <= recorded {
+		p.settled, p.marks = p.marks[0].seq, p.marks[1:]
+	}
+	p.mark(settling{seq: floor.Seq, tasks: end})
 	return nil
 }
 
-// done reports whether the next place is settled.
-func (p *Purger) done(ctx context.Context) (bool, error) {
-	done, err := deliver.TasksDone(ctx, p.JetStream, p.next.tasks)
-	if err != nil || !done {
-		return false, err
+// mark adds a place that settles next. If there are too many, every other is dropped: then places settle in larger steps.
+func (p *Purger) mark(m settling) {
+	if len(p.marks) >= marksKept {
+		kept := p.marks[:0:0]
+		for i := 1; i < len(p.marks); i += 2 {
+			kept = append(kept, p.marks[i])
+		}
+		p.marks = kept
 	}
-	wait, cancel := context.WithTimeout(ctx, purgePatience)
-	defer cancel()
-	err = ledger.CaughtUp(wait, p.JetStream)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return false, nil // The recorder is behind: the next look asks again.
-	}
-	return err == nil, err
+	p.marks = append(p.marks, m)
 }
 
 // audited returns a place up to which the reconciler has looked at all events; until then, it may send missing tasks.

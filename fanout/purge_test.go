@@ -174,6 +174,36 @@ func TestUnsettledEventsStay(t *testing.T) {
 	}
 }
 
+// Events settle although newer tasks always wait.
+func TestABacklogHidesNoSettledEvents(t *testing.T) {
+	t.Parallel()
+	h := newPurging(t)
+	h.Run()
+	outbox := deliver.NewOutbox(h.JS, publisher(t, h.JS))
+	for _, n := range []int{11, 10, 15} {
+		h.publish(n)
+		h.Settled()
+		if err := outbox.Send(t.Context(), deliver.Task{Event: event.Event{Tenant: "acme", ID: "e", Type: "x", UID: uuid.New(), Data: []byte(`1`)}, Targets: []deliver.Target{{Subscription: uuid.New()}}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.purger.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.done()
+	h.done() // The third task waits.
+	if _, err := h.purger.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := stream.CachedInfo().State; at.FirstSeq < 15 || at.FirstSeq > 22 {
+		t.Errorf("of the first 21 events, which are settled, the stream has those from %d on", at.FirstSeq)
+	}
+}
+
 // A stream that was made again has other events at the places that were settled: those stay.
 func TestPlacesOfALostStreamSettleNothing(t *testing.T) {
 	t.Parallel()

@@ -92,5 +92,23 @@ func caughtUp(ctx context.Context, js natsjs.JetStream) error {
 	}
 }
 
+// Recorded returns the end of all outcomes that are on disk, and the place up to which the ledger has all of them.
+func Recorded(ctx context.Context, js natsjs.JetStream) (end, done uint64, err error) {
+	stream, err := js.Stream(ctx, Stream)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at stream %s: %w", Stream, err)
+	}
+	consumer, err := stream.Consumer(ctx, Durable)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at consumer %s: %w", Durable, err)
+	}
+	end, at := stream.CachedInfo().State.LastSeq, consumer.CachedInfo()
+	done = at.AckFloor.Stream
+	if at.NumPending == 0 && at.NumAckPending == 0 {
+		done = max(done, end) // Trimmed messages move no floor.
+	}
+	return end, done, nil
+}
+
 // errBehind says that outcomes wait for the ledger.
 var errBehind = errors.New("the recorder is behind")
