@@ -74,7 +74,7 @@ func TestScaling(t *testing.T) {
 		}
 		load.more(t, 2*(*rate))
 	}
-	for _, role := range []string{"ingest", "fanout", "deliver"} {
+	for _, role := range []string{"api", "ingest", "fanout", "deliver"} {
 		for i, old := range fleet[role] {
 			s.replace(fleet, role, i, old)
 		}
