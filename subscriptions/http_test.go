@@ -202,7 +202,7 @@ func TestForeignIDsAreNotThere(t *testing.T) {
 			}
 		}
 	}
-	if operations != 7 {
+	if operations != 8 {
 		t.Errorf("%d operations on a subscription", operations)
 	}
 	if got := s.want(t, 200, "globex GET /v1/subscriptions", ""); got.text != "{\"data\":[],\"next_cursor\":null}\n" {
@@ -308,7 +308,7 @@ func TestDocument(t *testing.T) {
 			}
 		}
 	}
-	if count != 15 {
+	if count != 17 {
 		t.Errorf("%d operations", count)
 	}
 }

@@ -70,13 +70,19 @@ func (k *Keys) drop(tenants map[string]bool) {
 // file, which a deleted row alone would not bring about; so what a stopped erasure left behind is found by the next.
 func (k *Keys) EraseTenant(ctx context.Context, tenant string) error {
 	var partitions []string
+	var emptied string // the transaction that did it
 	err := k.db.QueryRowContext(ctx, `
 WITH emptied AS (UPDATE tenant_keys SET key = '' WHERE tenant = $1 RETURNING tableoid::regclass::text AS partition)
-SELECT coalesce(array_agg(DISTINCT partition), '{}') FROM emptied`, tenant).Scan((*pq.StringArray)(&partitions))
+SELECT coalesce(array_agg(DISTINCT partition), '{}'), pg_current_xact_id()::xid::text FROM emptied`, tenant).Scan((*pq.StringArray)(&partitions), &emptied)
 	if err != nil {
 		return fmt.Errorf("destroy the keys of tenant %s: %w", tenant, err)
 	}
 	k.drop(map[string]bool{tenant: true})
+	if len(partitions) > 0 {
+		if err := k.unseen(ctx, emptied); err != nil {
+			return fmt.Errorf("wait to rewrite the file of the keys of tenant %s: %w", tenant, err)
+		}
+	}
 	for _, partition := range partitions {
 		if _, err := k.db.ExecContext(ctx, `VACUUM FULL `+partition); err != nil {
 			return fmt.Errorf("rewrite the file of the keys of tenant %s: %w", tenant, err)
@@ -86,4 +92,27 @@ SELECT coalesce(array_agg(DISTINCT partition), '{}') FROM emptied`, tenant).Scan
 		return fmt.Errorf("remove the keys of tenant %s: %w", tenant, err)
 	}
 	return nil
+}
+
+// seenPause is the pause between two looks at the transactions that still see what was emptied.
+const seenPause = 50 * time.Millisecond
+
+// unseen waits until no transaction sees the rows as they were before a transaction: a file that is rewritten earlier still holds
+// them.
+func (k *Keys) unseen(ctx context.Context, transaction string) error {
+	for {
+		var seen bool
+		if err := k.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND age(backend_xmin) >= age($1::text::xid))`, transaction).Scan(&seen); err != nil {
+			return err
+		}
+		if !seen {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(seenPause):
+		}
+	}
 }

@@ -115,7 +115,7 @@ func TestSealedBytesBelongToTheirPlace(t *testing.T) {
 			t.Errorf("at another %s: got %v", name, err)
 		}
 	}
-	mustSeal(t, keys, place("globex"), "x")
+	mustSeal(t, keys, place("globex"), "another payload")
 	tenant := at
 	tenant.Tenant = "globex"
 	if _, err := keys.Open(t.Context(), tenant, sealed); !errors.Is(err, seal.ErrCorrupt) {
@@ -172,7 +172,31 @@ func TestEraseTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(t, db, `INSERT INTO tenants (tenant, deleted_at) VALUES ('acme', now())`)
-	if err := eraser.EraseTenant(ctx, "acme"); err != nil {
+	// A transaction that sees the key holds up its destruction, not longer than it lasts.
+	look, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer look.Rollback() //nolint:errcheck // it is rolled back below
+	if _, err := look.ExecContext(ctx, `SELECT FROM tenant_keys`); err != nil {
+		t.Fatal(err)
+	}
+	erased := make(chan error, 1)
+	go func() { erased <- eraser.EraseTenant(ctx, "acme") }()
+	for waiting := 0; waiting == 0; {
+		if err := db.QueryRowContext(ctx, `SELECT count(*) FROM tenant_keys WHERE key = ''`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-erased:
+		t.Fatalf("destroyed while a transaction sees the key: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := look.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-erased; err != nil {
 		t.Fatal(err)
 	}
 	if _, err := eraser.Open(ctx, at, sealed); !errors.Is(err, tenantkeys.ErrDestroyed) {
