@@ -181,7 +181,7 @@ func TestEveryFileIsChecked(t *testing.T) {
 		"Dockerfile": "cmd/fanfare TestVariablesNamedExist", "compose.env": "TestComposeVariables", "nats.conf": "TestComposeRuns", "nats-cluster.conf": "TestNATSCluster",
 		"topology.json": "cmd/fanfare", "deploy.go": "compiled", "demo/": "cmd/fanfare", "postgres/init.sh": "TestComposeRuns",
 		"prometheus/": "TestPrometheusSettings, cmd/fanfare", "grafana/": "TestGrafanaSettings, cmd/fanfare", "otel/": "TestCollectorSettings",
-		"helm/fanfare/": "TestChart", "release/": "its own tests", "check/": "itself",
+		"helm/fanfare/": "TestChart", "release/": "its own tests", "check/": "itself", "clients/": "its own tests",
 	}
 	err := fs.WalkDir(os.DirFS(filepath.Join(root, "deploy")), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

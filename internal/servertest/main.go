@@ -32,8 +32,12 @@ func Main(m *testing.M, options ...goleak.Option) {
 	}
 	suite.main.Store(true)
 	api.Inspect = suite.answers.Around
-	goleak.VerifyTestMain(runner{m}, options...)
+	goleak.VerifyTestMain(runner{m}, append(options, leftByWatermill)...)
 }
+
+// leftByWatermill is a goroutine that a Watermill router leaves behind if it is told to stop before its handlers begin: it
+// waits for them.
+var leftByWatermill = goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/message.(*Router).watchAllHandlersStopped.func1")
 
 // runner runs the tests and cleans up after them.
 type runner struct{ m *testing.M }
