@@ -204,7 +204,9 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	r := newRig(t)
 	r.recorder()
 	// While rows move from the default partition into the day's own, a claim may not see that a delivery ended.
-	r.eventually("the day's partition", func() bool { return r.count(`SELECT count(*) FROM pg_inherits WHERE inhparent = 'deliveries'::regclass`) > 1 })
+	r.eventually("the day's partition", func() bool {
+		return r.count(`SELECT count(*) FROM pg_inherits WHERE inhparent = 'deliveries'::regclass`) > 1
+	})
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
