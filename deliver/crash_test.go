@@ -118,7 +118,7 @@ func TestKilledBetweenOutcomeAndAck(t *testing.T) {
 	hangs.Wait(1)
 	r.eventually("one outcome to be on disk", func() bool {
 		s, err := r.js.Stream(t.Context(), ledger.Stream)
-		return err == nil && s.CachedInfo().State.Msgs == 1
+		return err == nil && s.CachedInfo().State.Msgs >= 1
 	})
 	v.kill()
 	// Nobody has recorded the outcome yet: the other worker must wait for that before it judges.
@@ -226,7 +226,7 @@ func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
 	close(release)
 	r.eventually("one outcome to be on disk", func() bool {
 		s, err := r.js.Stream(t.Context(), ledger.Stream)
-		return err == nil && s.CachedInfo().State.Msgs == 1
+		return err == nil && s.CachedInfo().State.Msgs >= 1
 	})
 	v.kill()
 	r.worker(brief())
