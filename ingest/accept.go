@@ -204,7 +204,7 @@ func (in *Ingest) first(ctx context.Context, e *event.Event) (first *event.Event
 // authenticate looks whether the message, of which the stream takes an event for a repeat, is of the same event. A
 // NATS client can use another tenant's message ids. Then the event is sent with a message id that nobody can know.
 func (in *Ingest) authenticate(ctx context.Context, it *item) {
-	first, err := within(ctx, func() (*event.Event, error) { return in.stored.Read(ctx, it.event.Seq) })
+	first, err := within(ctx, func() (*event.Event, error) { return in.first(ctx, &it.event) })
 	if err == nil && first.Key() == it.event.Key() {
 		if first.Hash() != it.event.Hash() {
 			it.conflict()

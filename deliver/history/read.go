@@ -138,14 +138,14 @@ ORDER BY ended_at LIMIT 1`, id, tenant))
 	return e, nil
 }
 
-// attemptEntry is an attempt as the ledger has it.
-type attemptEntry struct {
+// AttemptEntry is an attempt as the ledger has it.
+type AttemptEntry struct {
 	outcome.Made
 	Outcome outcome.Outcome
 }
 
 // Attempts returns the attempts of a tenant's delivery, the last of which may have ended it.
-func (l *Reader) Attempts(ctx context.Context, tenant string, id uuid.UUID) ([]attemptEntry, error) {
+func (l *Reader) Attempts(ctx context.Context, tenant string, id uuid.UUID) ([]AttemptEntry, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT number, started_at, duration_us, status, error, response, reason,
     CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END, coalesce(subscription_revision, 0)
@@ -154,8 +154,8 @@ UNION ALL
 SELECT attempts, started_at, duration_us, status, error, response, reason, state, coalesce(subscription_revision, 0) FROM deliveries
 WHERE id = $1 AND started_at IS NOT NULL
 ORDER BY 1`, id)
-	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (attemptEntry, error) {
-		var a attemptEntry
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (AttemptEntry, error) {
+		var a AttemptEntry
 		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome, &a.Revision); err != nil {
 			return a, err
 		}

@@ -13,6 +13,7 @@ type Reader struct {
 	Examined int              // rows of each table that a page of walk looks at
 }
 
+// NewReader makes a Reader; without keys, contents are stored in the clear.
 func NewReader(db *sql.DB, keys *tenantkeys.Keys) *Reader {
 	return &Reader{db: db, keys: keys, Examined: Examined}
 }

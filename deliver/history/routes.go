@@ -171,7 +171,7 @@ func entry(e ledger.Entry) deliveryJSON {
 	return d
 }
 
-func (a attemptEntry) json() attemptJSON {
+func (a AttemptEntry) json() attemptJSON {
 	j := attemptJSON{Number: a.Number, StartedAt: a.StartedAt.UTC(), DurationMS: (a.Micros + 500) / 1000, Outcome: a.Outcome}
 	if a.Revision != 0 {
 		j.Revision = &a.Revision

@@ -403,7 +403,7 @@ func attemptOf(r *outcome.Record) attemptEvent {
 		Subscription: r.Subscription, Tenant: r.Tenant, State: r.State(),
 	}
 	if m := r.Attempt; m != nil {
-		shown := attemptEntry{Made: *m, Outcome: r.Outcome}.json()
+		shown := AttemptEntry{Made: *m, Outcome: r.Outcome}.json()
 		a.Number, a.StartedAt, a.DurationMS = shown.Number, shown.StartedAt, shown.DurationMS
 		a.Status, a.Error, a.Response = shown.Status, shown.Error, shown.Response
 	}

@@ -128,9 +128,10 @@ const (
 	foldEvery = 2 * time.Second
 	// foldChunk is how many packets one transaction folds.
 	foldChunk = 200
-	// KeepMinutes and KeepHours are how long sums are kept.
+	// KeepMinutes is how long sums by minute are kept.
 	KeepMinutes = 48 * time.Hour
-	KeepHours   = 90 * 24 * time.Hour
+	// KeepHours is how long sums by hour are kept.
+	KeepHours = 90 * 24 * time.Hour
 	// sweepChunk is how many sums one statement drops.
 	sweepChunk = 5000
 )

@@ -6,7 +6,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Inspect, if set before an API is made, wraps the handler of each of its operations. Only tests set it, to hold every
+// Inspect wraps, if it is set before an API is made, the handler of each of its operations. Only tests set it, to hold every
 // answer against the document, which is complete once all operations are registered.
 var Inspect func(*huma.OpenAPI, *huma.Operation, http.Handler) http.Handler
 
