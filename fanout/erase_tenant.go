@@ -121,15 +121,8 @@ func (e *Eraser) wipe(ctx context.Context, tenant string) error {
 
 // forget removes a tenant's rows of a table, so many in one transaction.
 func (e *Eraser) forget(ctx context.Context, table, tenant string) error {
-	for {
-		res, err := e.DB.ExecContext(ctx, `DELETE FROM `+table+` WHERE ctid IN (SELECT ctid FROM `+table+` WHERE tenant = $1 LIMIT $2)`, tenant, eraseChunk)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n < eraseChunk {
-			return err
-		}
-	}
+	return postgres.InBatches(ctx, e.DB, eraseChunk,
+		`DELETE FROM `+table+` WHERE ctid IN (SELECT ctid FROM `+table+` WHERE tenant = $1 LIMIT $2)`, tenant, eraseChunk)
 }
 
 // forgetEvents removes a range of a tenant's events, and before that their kept copies.

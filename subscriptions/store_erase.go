@@ -23,24 +23,11 @@ func (s *Store) EraseTenant(ctx context.Context, tenant string) error {
 		`UPDATE event_types SET ` + wipedType + ` FROM r WHERE (tenant, name) IN (
 	SELECT tenant, name FROM event_types WHERE tenant = $2 AND NOT deleted LIMIT $3)`,
 	} {
-		if err := s.eraseChunks(ctx, tenant, chunk); err != nil {
+		if err := postgres.InBatches(ctx, s.db, eraseChunk, nextRevision+chunk, s.now(), tenant, eraseChunk); err != nil {
 			return fmt.Errorf("erase subscriptions of tenant %s: %w", tenant, err)
 		}
 	}
 	return nil
-}
-
-// eraseChunks runs a statement until it finds no full chunk any more.
-func (s *Store) eraseChunks(ctx context.Context, tenant, chunk string) error {
-	for {
-		result, err := s.db.ExecContext(ctx, nextRevision+chunk, s.now(), tenant, eraseChunk)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil || n < eraseChunk {
-			return err
-		}
-	}
 }
 
 // sweepChunk is how many tombstones one transaction removes.

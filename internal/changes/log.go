@@ -126,10 +126,7 @@ FROM (SELECT * FROM changes WHERE `+where.String()+` ORDER BY id `+order+` LIMIT
 		var r row
 		err := rows.Scan(&r.id, &r.at, &r.tenant, &r.resource, &r.resourceID, &r.action, &r.revision, &r.actor.Kind, &r.actor.ID, &r.actor.Name,
 			pq.Array(&r.changed), &r.after, &r.before)
-		if err != nil {
-			return r, err
-		}
-		return r, nil
+		return r, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read changes: %w", err)
@@ -159,9 +156,9 @@ const (
 // deleted before, and the oldest of tenants that have too many.
 func (l *Log) Sweep(ctx context.Context, keep time.Duration) error {
 	before := time.Now().Add(-keep)
-	if err := l.batches(ctx, `DELETE FROM changes WHERE id IN (SELECT id FROM changes c WHERE at < $1 AND (definition IS NULL OR EXISTS (
+	if err := postgres.InBatches(ctx, l.db, sweepChunk, `DELETE FROM changes WHERE id IN (SELECT id FROM changes c WHERE at < $1 AND (definition IS NULL OR EXISTS (
     SELECT FROM changes n WHERE n.resource = c.resource AND n.resource_id = c.resource_id AND n.tenant = c.tenant AND n.revision > c.revision AND n.at < $1
-)) LIMIT $2)`, before); err != nil {
+)) LIMIT $2)`, before, sweepChunk); err != nil {
 		return fmt.Errorf("clean changes: %w", err)
 	}
 	rows, err := l.db.QueryContext(ctx, `SELECT tenant FROM changes GROUP BY tenant HAVING count(*) > $1`, mostOfTenant)
@@ -185,7 +182,7 @@ func (l *Log) trim(ctx context.Context, tenant string, most int) error {
 		return nil
 	}
 	if err == nil {
-		err = l.batches(ctx, `DELETE FROM changes WHERE id IN (SELECT id FROM changes WHERE tenant = $3 AND id <= $1 LIMIT $2)`, last, tenant)
+		err = postgres.InBatches(ctx, l.db, sweepChunk, `DELETE FROM changes WHERE id IN (SELECT id FROM changes WHERE tenant = $3 AND id <= $1 LIMIT $2)`, last, sweepChunk, tenant)
 	}
 	if err != nil {
 		return fmt.Errorf("trim changes: %w", err)
@@ -195,24 +192,11 @@ func (l *Log) trim(ctx context.Context, tenant string, most int) error {
 
 // EraseTenant removes a tenant's changes; that it was deleted, and by whom, stays.
 func (l *Log) EraseTenant(ctx context.Context, tenant string) error {
-	if err := l.batches(ctx, `DELETE FROM changes WHERE id IN (
-    SELECT id FROM changes WHERE tenant = $1 AND NOT (resource = 'tenant' AND action = 'delete') LIMIT $2)`, tenant); err != nil {
+	if err := postgres.InBatches(ctx, l.db, sweepChunk, `DELETE FROM changes WHERE id IN (
+    SELECT id FROM changes WHERE tenant = $1 AND NOT (resource = 'tenant' AND action = 'delete') LIMIT $2)`, tenant, sweepChunk); err != nil {
 		return fmt.Errorf("erase changes of tenant %s: %w", tenant, err)
 	}
 	return nil
-}
-
-// batches repeats a statement until it removes less than it could; $2 is how many that is.
-func (l *Log) batches(ctx context.Context, statement string, arg any, more ...any) error {
-	for {
-		res, err := l.db.ExecContext(ctx, statement, append([]any{arg, sweepChunk}, more...)...)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n < sweepChunk {
-			return err
-		}
-	}
 }
 
 // shown is a definition without the members that are kept for judging events.

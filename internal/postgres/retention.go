@@ -148,7 +148,7 @@ func (r *Retention) sweepRest(ctx context.Context, table, column, needed string,
 	if err := r.db.QueryRowContext(ctx, needed, firstID(time.UnixMilli(0)), firstID(before)).Scan(&open); err != nil || open {
 		return err
 	}
-	return r.batches(ctx, fmt.Sprintf(`DELETE FROM %[1]s_rest WHERE ctid IN (SELECT ctid FROM %[1]s_rest WHERE %[2]s < $1 LIMIT $2)`, table, column), firstID(before))
+	return InBatches(ctx, r.db, sweepChunk, fmt.Sprintf(`DELETE FROM %[1]s_rest WHERE ctid IN (SELECT ctid FROM %[1]s_rest WHERE %[2]s < $1 LIMIT $2)`, table, column), firstID(before), sweepChunk)
 }
 
 // sweepChunk is how many rows one statement removes.
@@ -165,7 +165,7 @@ func (r *Retention) sweepRows(ctx context.Context, now time.Time) error {
 		{"quarantine", `DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE id < $1 LIMIT $2)`, firstID(now.Add(-r.cfg.Quarantine))},
 		{"replays", `DELETE FROM replays WHERE id IN (SELECT id FROM replays WHERE ended_at < $1 LIMIT $2)`, now.Add(-r.cfg.Deliveries)},
 	} {
-		if err := r.batches(ctx, of.statement, of.arg); err != nil {
+		if err := InBatches(ctx, r.db, sweepChunk, of.statement, of.arg, sweepChunk); err != nil {
 			return fmt.Errorf("clean %s: %w", of.what, err)
 		}
 	}
@@ -202,22 +202,9 @@ func (r *Retention) sweepKeys(ctx context.Context, now time.Time) error {
 		if needed {
 			continue
 		}
-		if err := r.batches(ctx, `DELETE FROM tenant_keys WHERE day = $1 AND tenant IN (SELECT tenant FROM tenant_keys WHERE day = $1 LIMIT $2)`, nth); err != nil {
+		if err := InBatches(ctx, r.db, sweepChunk, `DELETE FROM tenant_keys WHERE day = $1 AND tenant IN (SELECT tenant FROM tenant_keys WHERE day = $1 LIMIT $2)`, nth, sweepChunk); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// batches repeats a statement until it finds less than it could remove.
-func (r *Retention) batches(ctx context.Context, statement string, arg any) error {
-	for {
-		res, err := r.db.ExecContext(ctx, statement, arg, sweepChunk)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n < sweepChunk {
-			return err
-		}
-	}
 }

@@ -100,13 +100,10 @@ func (r *Retention) dropDay(ctx context.Context, of []partition) (freed int64, e
 		freed += p.bytes
 	}
 	r.log.InfoContext(ctx, "a day was dropped to make room", "day", of[0].day.Format(time.DateOnly), "bytes", freed, "setting", "FANFARE_LEDGER_MAX_BYTES")
-	for {
-		res, err := r.db.ExecContext(ctx, `DELETE FROM event_data WHERE uid IN (SELECT uid FROM event_data WHERE uid >= $1 AND uid < $2 LIMIT $3)`, from, to, sweepChunk)
-		if err != nil {
-			return freed, fmt.Errorf("clean event data: %w", err)
-		}
-		if n, err := res.RowsAffected(); err != nil || n < sweepChunk {
-			return freed, err
-		}
+	err = InBatches(ctx, r.db, sweepChunk, `DELETE FROM event_data WHERE uid IN (SELECT uid FROM event_data WHERE uid >= $1 AND uid < $2 LIMIT $3)`,
+		from, to, sweepChunk)
+	if err != nil {
+		return freed, fmt.Errorf("clean event data: %w", err)
 	}
+	return freed, nil
 }
