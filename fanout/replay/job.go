@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,7 +11,6 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -135,40 +132,16 @@ func (r *Replayer) receives(id uuid.UUID) bool {
 
 // do retries or cancels a page and moves the job's place, in one transaction. It returns after how long the next delivery may
 // be due.
-func (s *replayStore) do(ctx context.Context, p *replay, worker string, of page, with *ledger.Repeater) (wait time.Duration, err error) {
-	every := time.Second / time.Duration(p.rate)
-	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
-		var from time.Time
-		err := tx.QueryRowContext(ctx, `
-SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND worker = $2 AND state = 'running' AND place = $3 FOR UPDATE`,
-			p.id, worker, p.place).Scan(&from)
-		if errors.Is(err, sql.ErrNoRows) {
-			return errNotMine
-		}
-		if err != nil {
-			return err
-		}
-		var n, acted int
+func (s *replayStore) do(ctx context.Context, p *replay, worker string, of page, with *ledger.Repeater) (time.Duration, error) {
+	return s.advance(ctx, p, worker, of.place, of.last, func(ctx context.Context, tx *sql.Tx, pace ledger.Pace) (int, error) {
 		if p.kind == kindCancel {
-			acted, err = with.CancelAll(ctx, tx, of.pending)
-		} else if acted, err = with.HurryAll(ctx, tx, of.pending); err == nil {
-			n, err = with.Send(ctx, tx, ledger.OnlyListed, of.ended, ledger.Pace{From: from, Every: every, Replay: p.id})
+			return with.CancelAll(ctx, tx, of.pending)
 		}
+		hurried, err := with.HurryAll(ctx, tx, of.pending)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		n += acted
-		var ms float64
-		err = tx.QueryRowContext(ctx, `
-UPDATE replays SET sent = sent + $2, place = $3, next_at = $4, state = CASE WHEN $5 THEN 'done' ELSE state END,
-    ended_at = CASE WHEN $5 THEN now() END
-WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
-			p.id, n, of.place, from.Add(time.Duration(n)*every), of.last).Scan(&ms)
-		wait = time.Duration(ms * float64(time.Millisecond))
-		return err
+		made, err := with.Send(ctx, tx, ledger.OnlyListed, of.ended, pace)
+		return hurried + made, err
 	})
-	if err != nil && !errors.Is(err, errNotMine) {
-		err = fmt.Errorf("%s deliveries, job %s: %w", p.kind, p.id, err)
-	}
-	return wait, err
 }

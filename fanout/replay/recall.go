@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -96,7 +97,7 @@ func (s *replayStore) sweep(ctx context.Context, id uuid.UUID) error {
 	return postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
 		var state replayState
 		err := tx.QueryRowContext(ctx, `SELECT state FROM replays WHERE id = $1 AND state IN ('paused', 'cancelled') FOR UPDATE`, id).Scan(&state)
-		if err == sql.ErrNoRows {
+		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
