@@ -8,7 +8,7 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// Failures are grouped over pending, dead and held deliveries; what was delivered or resolved is not among them.
+// Failures are grouped over pending, dead and held deliveries; delivered and resolved ones are not among them.
 func TestFailuresAreGrouped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

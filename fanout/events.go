@@ -99,23 +99,6 @@ func ScanRecorded(row interface{ Scan(...any) error }) (Recorded, error) {
 // What is rare is then found over several pages.
 const examined = 5000
 
-// refs are the keys of the objects and resources that an event must name: one of each list.
-func (f filter) refs() (lists [][]uuid.UUID) {
-	add := func(of func(tenant, value string) uuid.UUID, values []string) {
-		if len(values) == 0 {
-			return
-		}
-		refs := make([]uuid.UUID, len(values))
-		for i, v := range values {
-			refs[i] = of(f.tenant, v)
-		}
-		lists = append(lists, refs)
-	}
-	add(event.ObjectRef, f.objects)
-	add(event.ResourceRef, f.resources)
-	return lists
-}
-
 // spare is for refs whose event is not in the ledger yet.
 const spare = 100
 
@@ -160,7 +143,7 @@ func refArray(refs []uuid.UUID) any {
 // list returns events of the ledger. Where it stopped before the end, since it had examined all that a page may, it
 // says at which key.
 func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.UUID, err error) {
-	limit, refs := f.limit, f.refs()
+	limit, refs := f.limit, event.Refs(f.tenant, f.objects, f.resources)
 	if f.eventType != "" || len(refs) > 0 {
 		f.limit = examined
 	}

@@ -46,11 +46,11 @@ func (sh *shared) brokerState(ctx context.Context) (state history.BrokerState, e
 	}
 	info := stream.CachedInfo()
 	state.Storage = history.Storage{EventsBytes: info.State.Bytes, EventsMaxBytes: max(info.Config.MaxBytes, 0)}
-	if info.State.Msgs > 0 {
-		at := info.State.FirstTime.UTC()
-		state.Oldest = &at
+	oldest, err := sh.reader.Oldest(ctx)
+	if err == nil && !oldest.At.IsZero() {
+		state.Oldest = &oldest.At
 	}
-	return state, nil
+	return state, err
 }
 
 // unacknowledged counts the messages that the consumers of an inbox have not acknowledged.

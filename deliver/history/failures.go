@@ -71,7 +71,7 @@ func (r *routes) failures(ctx context.Context, in *failuresInput) (*failuresOutp
 const hostOf = `regexp_replace(lower(coalesce(substring(s.url from '^[A-Za-z]+://(?:[^/?#]*@)?([^/?#]*)'), '')),
     CASE WHEN s.url ILIKE 'https:%' THEN ':443$' ELSE ':80$' END, '')`
 
-// failures groups what is pending after a failure, dead or held. It reports whether it looked at all of it.
+// failures groups deliveries that are pending after a failure, dead or held. It reports whether it looked at all of them.
 func (l *Reader) failures(ctx context.Context, f Filter, by []string) (list []failureJSON, complete bool, err error) {
 	query, args := failuresQuery(f, by, failuresExamined)
 	rows, err := l.db.QueryContext(ctx, query, args...)

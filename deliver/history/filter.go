@@ -128,21 +128,7 @@ func (f Filter) properties(w *where) {
 }
 
 // refs are the keys of the objects and resources that the event must name: one of each list.
-func (f Filter) refs() (lists [][]uuid.UUID) {
-	add := func(of func(tenant, value string) uuid.UUID, values []string) {
-		if len(values) == 0 {
-			return
-		}
-		refs := make([]uuid.UUID, len(values))
-		for i, v := range values {
-			refs[i] = of(f.Tenant, v)
-		}
-		lists = append(lists, refs)
-	}
-	add(event.ObjectRef, f.Objects)
-	add(event.ResourceRef, f.Resources)
-	return lists
-}
+func (f Filter) refs() [][]uuid.UUID { return event.Refs(f.Tenant, f.Objects, f.Resources) }
 
 // byRow reports whether the filter has conditions that no index answers.
 func (f Filter) byRow() bool {

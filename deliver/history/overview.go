@@ -30,7 +30,7 @@ type OverviewDeps struct {
 	DiskFree func() (uint64, bool)
 }
 
-// BrokerState is what waits in the streams.
+// BrokerState is the backlog, the size and the reach of the streams.
 type BrokerState struct {
 	Backlog Backlog
 	Storage Storage
@@ -123,7 +123,7 @@ func RegisterOverview(to huma.API, deps OverviewDeps) {
 	o := overview{deps, NewReader(deps.DB, nil)}
 	api.Register(to, o.get, api.Admin, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/overview", OperationID: "get-overview", Summary: "Read the state of the installation", Tags: []string{"Operations"},
-		Description: "Rates, backlogs, what waits, what fails, storage and processes. With tenant, what of it is the tenant's.",
+		Description: "Rates, backlogs, pending deliveries, failing subscriptions, storage and processes. With tenant, those of the tenant.",
 	})
 	api.Register(to, o.list, api.Admin, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/processes", OperationID: "list-processes", Summary: "List the processes", Tags: []string{"Operations"},
@@ -132,7 +132,7 @@ func RegisterOverview(to huma.API, deps OverviewDeps) {
 }
 
 type overviewInput struct {
-	Tenant string `query:"tenant" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" doc:"What of it is this tenant's." example:"acme"`
+	Tenant string `query:"tenant" maxLength:"64" pattern:"^[A-Za-z0-9_-]+$" doc:"Only the figures of this tenant." example:"acme"`
 }
 
 func (o overview) get(ctx context.Context, in *overviewInput) (*struct{ Body Overview }, error) {
@@ -190,10 +190,7 @@ FROM (SELECT held, waits, due_at, subscription_id, reason FROM deferrals WHERE $
 	if err != nil {
 		return fmt.Errorf("count pending deliveries: %w", err)
 	}
-	if oldest.Valid {
-		at := oldest.Time.UTC()
-		v.OldestDueAt = &at
-	}
+	v.OldestDueAt = shownTime(oldest)
 	return nil
 }
 

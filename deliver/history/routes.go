@@ -98,7 +98,7 @@ var descriptions = map[string]string{
 		"others of quarantined messages.",
 	"list-failures": "What waits after a failure, is dead and was not delivered since, or is held: grouped by reason, host and HTTP status, the " +
 		"most first, at most 200 groups. For an admin key that names no tenant, over all of them.",
-	"get-subscription-stats": "How many ended how, how long attempts took, what waits, and since when.",
+	"get-subscription-stats": "How many ended how, how long attempts took, how many wait, and since when.",
 	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
 		"and a row of its own, which is answered. Of a subscription with an ordering it takes its place in the order of its key. " +
 		"409 if the event's data is no longer kept, or the delivery waits for the one before it.",
@@ -163,9 +163,8 @@ func entry(e ledger.Entry) deliveryJSON {
 	if e.Revision.Valid {
 		d.Revision = &e.Revision.V
 	}
-	if e.DueAt.Valid && !e.Held {
-		at := e.DueAt.Time.UTC()
-		d.DueAt = &at
+	if !e.Held {
+		d.DueAt = shownTime(e.DueAt)
 	}
 	d.EndedAt, d.ResolvedAt = shownTime(e.EndedAt), shownTime(e.ResolvedAt)
 	return d
@@ -455,13 +454,6 @@ func (r *routes) stats(ctx context.Context, in *IDInput) (*statsOutput, error) {
 	if s.P50.Valid {
 		out.P50, out.P99 = &s.P50.Float64, &s.P99.Float64
 	}
-	if s.OldestDue.Valid {
-		at := s.OldestDue.Time.UTC()
-		out.OldestDueAt = &at
-	}
-	if s.LastSuccess.Valid {
-		at := s.LastSuccess.Time.UTC()
-		out.LastSuccess = &at
-	}
+	out.OldestDueAt, out.LastSuccess = shownTime(s.OldestDue), shownTime(s.LastSuccess)
 	return &statsOutput{Body: out}, nil
 }

@@ -55,7 +55,7 @@ func (l *Reader) lasts(ctx context.Context, entries []ledger.Entry) (map[uuid.UU
 // receiver is what a delivery shows of its subscription.
 type receiver struct{ name, host string }
 
-// receivers returns the subscriptions of deliveries, deleted ones included while their tombstone is kept.
+// subscriptionsOf returns the subscriptions of deliveries, deleted ones included while their tombstone is kept.
 func (l *Reader) subscriptionsOf(ctx context.Context, entries []ledger.Entry) (map[uuid.UUID]receiver, error) {
 	known := make(map[uuid.UUID]receiver)
 	var ids []uuid.UUID

@@ -47,7 +47,7 @@ type seriesInput struct {
 	Subscription string    `query:"subscription" format:"uuid" doc:"Deliveries of this subscription." example:"0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69"`
 }
 
-// Point is what ended and what was attempted within one step.
+// Point counts the deliveries that ended and the attempts that were made within one step.
 type Point struct {
 	At        time.Time `json:"at" example:"2026-11-20T10:00:00Z"`
 	Delivered int64     `json:"delivered"`
@@ -79,7 +79,7 @@ func (r *routes) seriesRoutes(to huma.API) {
 	api.Register(to, r.series, "deliveries:read", huma.Operation{
 		Method: http.MethodGet, Path: "/v1/metrics/deliveries", OperationID: "get-delivery-metrics", Summary: "Count deliveries over time",
 		Tags: []string{"Deliveries"},
-		Description: "What ended and what was attempted in each step, of a tenant or, for an admin key that names none, of all. Counts are some seconds " +
+		Description: "Deliveries that ended and attempts that were made in each step, of a tenant or, for an admin key that names none, of all. Counts are some seconds " +
 			"late. At most 1,500 points a series and the 200 largest series.",
 	})
 }
@@ -95,7 +95,8 @@ type sumsQuery struct {
 
 // sum is what a bucket of durations came to within a step.
 type sum struct {
-	key, other                                   string
+	key                                          string
+	other                                        bool // of the series beyond the largest
 	at                                           time.Time
 	bucket                                       int
 	delivered, dead, cancelled, attempts, failed int64
@@ -107,18 +108,19 @@ func (l *Reader) sums(ctx context.Context, q sumsQuery) ([]sum, error) {
 	rows, err := l.db.QueryContext(ctx, `
 WITH base AS MATERIALIZED (
     SELECT `+groups[q.by]+` AS key, to_timestamp(floor(extract(epoch FROM at) / $5::float8) * $5::float8) AS bin, bucket,
-        sum(n) FILTER (WHERE ended = 1) AS delivered, sum(n) FILTER (WHERE ended = 2) AS dead, sum(n) FILTER (WHERE ended = 3) AS cancelled,
+        sum(n) FILTER (WHERE ended = $8) AS delivered, sum(n) FILTER (WHERE ended = $9) AS dead, sum(n) FILTER (WHERE ended = $10) AS cancelled,
         sum(n) FILTER (WHERE bucket >= 0) AS attempts, sum(n) FILTER (WHERE bucket >= 0 AND reason <> 'ok') AS failed, sum(n) AS n
     FROM delivery_counts WHERE step = $1 AND at >= $2 AND at < $3 AND ($4 = '' OR tenant = $4) AND ($6::uuid IS NULL OR subscription_id = $6)
     GROUP BY 1, 2, 3
 ), top AS (
     SELECT key FROM base GROUP BY key ORDER BY sum(n) DESC, key LIMIT $7
 )
-SELECT coalesce(top.key, ''), CASE WHEN top.key IS NULL THEN 'other' ELSE '' END, bin, bucket,
+SELECT coalesce(top.key, ''), top.key IS NULL, bin, bucket,
     coalesce(sum(delivered), 0)::bigint, coalesce(sum(dead), 0)::bigint, coalesce(sum(cancelled), 0)::bigint,
     coalesce(sum(attempts), 0)::bigint, coalesce(sum(failed), 0)::bigint
 FROM base LEFT JOIN top ON top.key = base.key GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4`,
-		step.stored, q.since, q.until, q.tenant, step.length.Seconds(), uuid.NullUUID{UUID: q.subscription, Valid: q.subscription != uuid.Nil}, mostSeries)
+		step.stored, q.since, q.until, q.tenant, step.length.Seconds(), uuid.NullUUID{UUID: q.subscription, Valid: q.subscription != uuid.Nil}, mostSeries,
+		ledger.EndedDelivered, ledger.EndedDead, ledger.EndedCancelled)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (s sum, err error) {
 		err = rows.Scan(&s.key, &s.other, &s.at, &s.bucket, &s.delivered, &s.dead, &s.cancelled, &s.attempts, &s.failed)
 		return s, err
@@ -165,7 +167,7 @@ func seriesOf(by string, sums []sum) []Series {
 		}
 		s := Series{Key: map[string]any{}, Points: []Point{}}
 		switch {
-		case sums[0].other != "":
+		case sums[0].other:
 			s.Key["other"] = true
 		case by != "":
 			s.Key[by] = sums[0].key

@@ -69,9 +69,16 @@ func next(t *testing.T, events <-chan string) string {
 func tailOf(t *testing.T, h *house) (tail *Tail, url string, stop func() error) {
 	t.Helper()
 	tail = NewTail(h.js, h.log)
+	url, stop = serveTail(t, h, tail, tenants{})
+	return tail, url, stop
+}
+
+// serveTail serves a tail for those that keys names.
+func serveTail(t *testing.T, h *house, tail *Tail, keys api.Authenticator) (url string, stop func() error) {
+	t.Helper()
 	stop = h.run(tail.Run)
 	mux := http.NewServeMux()
-	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, tenants{}))
+	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, keys))
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() { _ = stop(); server.Close() })
 	h.eventually("the tail to run", func() bool {
@@ -79,7 +86,7 @@ func tailOf(t *testing.T, h *house) (tail *Tail, url string, stop func() error) 
 		defer tail.mu.Unlock()
 		return tail.ends != nil
 	})
-	return tail, server.URL, stop
+	return server.URL, stop
 }
 
 func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {

@@ -3,7 +3,6 @@ package history
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -30,20 +29,11 @@ func TestTailsOfATenant(t *testing.T) {
 	tail := NewTail(h.js, h.log)
 	quotas := must(quota.New(quota.Config{Tails: 2}, quota.Deps{DB: h.db}))(t)
 	tail.Limit(quotas)
-	stop := h.run(tail.Run)
-	mux := http.NewServeMux()
-	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, named{}))
-	server := httptest.NewServer(mux)
-	t.Cleanup(func() { _ = stop(); server.Close() })
-	h.eventually("the tail to run", func() bool {
-		tail.mu.Lock()
-		defer tail.mu.Unlock()
-		return tail.ends != nil
-	})
+	url, _ := serveTail(t, h, tail, named{})
 	ctx, leave := context.WithCancel(t.Context())
 	open := func(key string) (int, string) {
 		t.Helper()
-		req := must(http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/v1/tail", nil))(t)
+		req := must(http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/tail", nil))(t)
 		req.Header.Set("X-API-Key", key)
 		resp := must((&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req))(t)
 		t.Cleanup(func() { resp.Body.Close() })

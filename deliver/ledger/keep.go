@@ -124,6 +124,11 @@ func (l *Ledger) uncopied(ctx context.Context, after, before uuid.UUID, last uin
 	rows, err := l.DB.QueryContext(ctx, `
 SELECT DISTINCT event_uid, seq FROM deferrals d WHERE event_uid > $1 AND event_uid < $2 AND seq <= $3
     AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = d.event_uid) ORDER BY event_uid LIMIT $4`, after, before, int64(last), keepPage)
+	return places(rows, err)
+}
+
+// places reads events whose bytes are to be kept.
+func places(rows *sql.Rows, err error) ([]place, error) {
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (p place, err error) {
 		err = rows.Scan(&p.uid, &p.seq)
 		return p, err

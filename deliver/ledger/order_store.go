@@ -298,14 +298,7 @@ func (l *Ledger) unkept(ctx context.Context, before uuid.UUID, limit int) ([]pla
 	rows, err := l.DB.QueryContext(ctx, `
 SELECT DISTINCT event_uid, seq FROM deferrals d WHERE waits AND event_uid < $1
     AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = d.event_uid) LIMIT $2`, before, limit)
-	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (p place, err error) {
-		err = rows.Scan(&p.uid, &p.seq)
-		return p, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for events to keep: %w", err)
-	}
-	return list, nil
+	return places(rows, err)
 }
 
 // OrderingKey returns the expression by which a subscription orders its deliveries; empty where it does not.

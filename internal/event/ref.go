@@ -12,6 +12,24 @@ func ObjectRef(tenant, object string) uuid.UUID { return ref("object", tenant, o
 // ResourceRef is the key under which the ledger finds a tenant's events that name a resource.
 func ResourceRef(tenant, resource string) uuid.UUID { return ref("resource", tenant, resource) }
 
+// Refs are the keys of the objects and resources that an event must name: one of each list.
+func Refs(tenant string, objects, resources []string) (lists [][]uuid.UUID) {
+	for _, named := range []struct {
+		values []string
+		ref    func(tenant, value string) uuid.UUID
+	}{{objects, ObjectRef}, {resources, ResourceRef}} {
+		if len(named.values) == 0 {
+			continue
+		}
+		refs := make([]uuid.UUID, len(named.values))
+		for i, v := range named.values {
+			refs[i] = named.ref(tenant, v)
+		}
+		lists = append(lists, refs)
+	}
+	return lists
+}
+
 // ref hashes its parts: a key has the same size whatever a publisher names its objects.
 func ref(kind, tenant, value string) uuid.UUID {
 	sum := sha256.Sum256([]byte(kind + "\x00" + tenant + "\x00" + value))
