@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -343,9 +342,7 @@ func (r *isolationReport) sum(times [2][][]time.Duration) {
 // write writes the report, for machines or for people.
 func (r *isolationReport) write(w io.Writer, machines bool) error {
 	if machines {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return writeJSON(w, r)
 	}
 	m := r.Machine
 	_, err := fmt.Fprintf(w, `

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -56,9 +55,7 @@ func (r *replayReport) verdict() error {
 // write writes the report, for machines or for people.
 func (r *replayReport) write(w io.Writer, machines bool) error {
 	if machines {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return writeJSON(w, r)
 	}
 	m := r.Machine
 	_, err := fmt.Fprintf(w, `

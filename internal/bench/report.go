@@ -146,10 +146,10 @@ func median(values []float64) float64 {
 }
 
 // writeJSON writes the report for machines.
-func (r *benchReport) writeJSON(w io.Writer) error {
+func writeJSON(w io.Writer, report any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(r)
+	return e.Encode(report)
 }
 
 // writeMarkdown writes numbers below a heading, aligned for the eye and for a README.

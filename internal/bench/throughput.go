@@ -61,7 +61,7 @@ func (cmd Throughput) Run(ctx context.Context, c *terminal.Terminal, v Version) 
 		return err
 	}
 	if cmd.JSON {
-		return b.report.writeJSON(c.Out)
+		return writeJSON(c.Out, b.report)
 	}
 	b.report.writeTable(c.Out)
 	if !b.report.Ledger.complete() {

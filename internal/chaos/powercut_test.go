@@ -40,51 +40,77 @@ func checkDisk(t *testing.T) {
 	}
 }
 
+// diskWorld is an installation whose NATS and Postgres each have a disk of their own, under load.
+type diskWorld struct {
+	w          *world
+	js, pg     *disk
+	stop       context.CancelFunc
+	publishing sync.WaitGroup
+}
+
+// onDisks starts one with so many workers and so many events a second.
+func onDisks(t *testing.T, workers int, rate float64) *diskWorld {
+	t.Helper()
+	checkDisk(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatalf("build: %v", err)
+	}
+	d := &diskWorld{js: newDisk(t), pg: newDisk(t)}
+	b := brokerIn(t, "n0", freeAddress(t), d.js.path, "")
+	b.start()
+	d.w = newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 1, deliver: workers}, b,
+		servertest.NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: d.pg.path}))
+	producers := d.w.populate(2, rate, *seed)
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	d.stop = stop
+	for _, p := range producers {
+		d.publishing.Go(func() { p.run(ctx, t.Context()) })
+	}
+	return d
+}
+
+// heal notes that a fault is over, waits until all works again, and records the fault.
+func (d *diskWorld) heal(f *fault) {
+	f.healed = time.Now()
+	if eventually(f.bound, func() bool { n, _ := d.w.rec.missing(true, f.healed); return n == 0 && d.w.allReady() }) {
+		f.recovered = time.Now()
+	}
+	d.w.rec.do(func(h *history) { h.faults = append(h.faults, *f) })
+}
+
+// end stops the load and checks what became of it.
+func (d *diskWorld) end(t *testing.T) {
+	t.Helper()
+	d.stop()
+	d.publishing.Wait()
+	if !d.w.settled(3 * time.Minute) {
+		n, one := d.w.rec.missing(false, time.Now())
+		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
+	}
+	report(t, d.w.collect())
+}
+
 // TestPowerCut cuts the power of NATS and Postgres at once, several times under load: nothing that was accepted is lost. It
 // belongs to `make chaos`, and needs root.
 func TestPowerCut(t *testing.T) {
 	if *minutes == 0 {
 		return
 	}
-	checkDisk(t)
-	path, err := binary()
-	if err != nil {
-		t.Fatalf("build: %v", err)
-	}
-	js, pg := newDisk(t), newDisk(t)
-	b := brokerIn(t, "n0", freeAddress(t), js.path, "")
-	b.start()
-	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 1, deliver: 1}, b,
-		servertest.NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: pg.path}))
-	producers := w.populate(2, 10, *seed)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var publishing sync.WaitGroup
-	for _, p := range producers {
-		publishing.Go(func() { p.run(ctx, t.Context()) })
-	}
+	d := onDisks(t, 1, 10)
 	for round := range 5 {
 		time.Sleep(time.Duration(2+round) * time.Second)
 		f := fault{name: "power cut", injected: time.Now(), bound: time.Minute, mayDuplicate: true, worksInFlight: inHand}
-		w.nats.kill()
-		w.pg.Kill()
-		lostJS, lostPG := js.cut(t), pg.cut(t)
-		w.pg.Start()
-		w.nats.start()
-		f.healed = time.Now()
-		if eventually(f.bound, func() bool { n, _ := w.rec.missing(true, f.healed); return n == 0 && w.allReady() }) {
-			f.recovered = time.Now()
-		}
+		d.w.nats.kill()
+		d.w.pg.Kill()
+		lostJS, lostPG := d.js.cut(t), d.pg.cut(t)
+		d.w.pg.Start()
+		d.w.nats.start()
+		d.heal(&f)
 		t.Logf("cut %d: %d bytes of NATS and %d of Postgres were lost; resumed after %.1fs", round+1, lostJS, lostPG, f.recovered.Sub(f.healed).Seconds())
-		w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
 	}
-	stop()
-	publishing.Wait()
-	if !w.settled(3 * time.Minute) {
-		n, one := w.rec.missing(false, time.Now())
-		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
-	}
-	report(t, w.collect())
+	d.end(t)
 }
 
 // TestSlow has every sync of both disks take 200 ms, and then every read of a connection to NATS and Postgres 250 ms, with what
@@ -93,33 +119,17 @@ func TestSlow(t *testing.T) {
 	if *minutes == 0 {
 		return
 	}
-	checkDisk(t)
-	path, err := binary()
-	if err != nil {
-		t.Fatalf("build: %v", err)
-	}
-	js, pg := newDisk(t), newDisk(t)
-	b := brokerIn(t, "n0", freeAddress(t), js.path, "")
-	b.start()
-	w := newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 1, deliver: 2}, b,
-		servertest.NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: pg.path}))
-	producers := w.populate(2, 5, *seed)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var publishing sync.WaitGroup
-	for _, p := range producers {
-		publishing.Go(func() { p.run(ctx, t.Context()) })
-	}
+	d := onDisks(t, 2, 5)
 	for _, slow := range []struct {
 		name string
 		set  func(d time.Duration)
 		by   time.Duration
 	}{
-		{"slow disks", func(d time.Duration) { js.delay.Store(int64(d)); pg.delay.Store(int64(d)) }, 200 * time.Millisecond},
-		{"slow connections", func(d time.Duration) {
-			for _, p := range w.processes {
-				p.nats.latency.Store(int64(d))
-				p.pg.latency.Store(int64(d))
+		{"slow disks", func(by time.Duration) { d.js.delay.Store(int64(by)); d.pg.delay.Store(int64(by)) }, 200 * time.Millisecond},
+		{"slow connections", func(by time.Duration) {
+			for _, p := range d.w.processes {
+				p.nats.latency.Store(int64(by))
+				p.pg.latency.Store(int64(by))
 			}
 		}, 250 * time.Millisecond},
 	} {
@@ -127,18 +137,8 @@ func TestSlow(t *testing.T) {
 		slow.set(slow.by)
 		time.Sleep(20 * time.Second)
 		slow.set(0)
-		f.healed = time.Now()
-		if eventually(f.bound, func() bool { n, _ := w.rec.missing(true, f.healed); return n == 0 && w.allReady() }) {
-			f.recovered = time.Now()
-		}
+		d.heal(&f)
 		t.Logf("%s: resumed after %.1fs", f.name, f.recovered.Sub(f.healed).Seconds())
-		w.rec.do(func(h *history) { h.faults = append(h.faults, f) })
 	}
-	stop()
-	publishing.Wait()
-	if !w.settled(3 * time.Minute) {
-		n, one := w.rec.missing(false, time.Now())
-		t.Errorf("%d deliveries have not arrived, such as %s", n, one)
-	}
-	report(t, w.collect())
+	d.end(t)
 }
