@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -269,6 +270,29 @@ func TestChartNetwork(t *testing.T) {
 	api := got["NetworkPolicy shop-fanfare-api"]
 	if from := at(map[string]any(api), "spec", "ingress", 0, "from", 0, "namespaceSelector", "matchLabels", "team"); from != "edge" {
 		t.Errorf("api can be called by %v", at(map[string]any(api), "spec", "ingress"))
+	}
+}
+
+// A lag that cannot be read keeps the processes that there are; scaling down is slow; and KEDA may read what it scales by.
+func TestChartScalesByLag(t *testing.T) {
+	t.Parallel()
+	got := rendered(t, "testdata/values/keda.yaml")
+	for role, stream := range map[string]string{"fanout": "EVENTS", "deliver": "TASKS"} {
+		scaled := map[string]any(got["ScaledObject shop-fanfare-"+role])
+		if fallback := at(scaled, "spec", "fallback", "behavior"); fallback != "currentReplicasIfHigher" {
+			t.Errorf("%s: the fallback is %v", role, fallback)
+		}
+		if seconds := at(scaled, "spec", "advanced", "horizontalPodAutoscalerConfig", "behavior", "scaleDown", "stabilizationWindowSeconds"); fmt.Sprint(seconds) != "300" {
+			t.Errorf("%s: it scales down after %v s", role, seconds)
+		}
+		lag := at(scaled, "spec", "triggers", 0, "metadata").(map[string]any)
+		if lag["stream"] != stream || lag["consumer"] != role || lag["lagThreshold"] == "" {
+			t.Errorf("%s: it scales by %v", role, lag)
+		}
+		policy := got["NetworkPolicy shop-fanfare-"+role]
+		if !strings.Contains(text(t, policy), `"kubernetes.io/metadata.name":"keda"`) {
+			t.Errorf("%s: KEDA may not read its metrics: %v", role, at(map[string]any(policy), "spec", "ingress"))
+		}
 	}
 }
 

@@ -80,9 +80,15 @@ func startBroker(t *testing.T, s types.ServiceConfig) *broker {
 			file = v.Source
 		}
 	}
+	return runBroker(t, file)
+}
+
+// runBroker runs NATS with a file.
+func runBroker(t *testing.T, file string) *broker {
+	t.Helper()
 	options, err := server.ProcessConfigFile(file)
 	if err != nil {
-		t.Fatalf("nats %v: %v", s.Command, err)
+		t.Fatalf("nats %s: %v", file, err)
 	}
 	options.Host, options.Port, options.HTTPHost, options.HTTPPort = "127.0.0.1", -1, "127.0.0.1", -1
 	options.StoreDir, options.NoSigs = t.TempDir(), true

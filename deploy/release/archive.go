@@ -97,7 +97,7 @@ func checksums(out string) (map[string]string, error) {
 	sums := map[string]string{}
 	var lines []string
 	for _, f := range files {
-		if !f.Type().IsRegular() {
+		if !f.Type().IsRegular() || f.Name() == notes {
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(out, f.Name()))

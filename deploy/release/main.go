@@ -62,6 +62,9 @@ func release(ctx context.Context, root, out, only string, snapshot bool) error {
 	return pack(of, built, out)
 }
 
+// notes is the text of a release, which is no artifact.
+const notes = "NOTES.md"
+
 // pack makes the artifacts of binaries.
 func pack(of source, built []binary, out string) error {
 	archives := map[platform]string{}
@@ -83,7 +86,7 @@ func pack(of source, built []binary, out string) error {
 	if err := image(of, built, filepath.Join(out, "image")); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(out, "NOTES.md"), []byte(of.Notes), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(out, notes), []byte(of.Notes), 0o644); err != nil {
 		return err
 	}
 	sums, err := checksums(out)
