@@ -80,10 +80,13 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	if err != nil {
 		return nil, err
 	}
+	past, err := r.past(ctx, row, e)
+	if err != nil {
+		return nil, err
+	}
 	out := &explainOutput{Body: eventExplanation{Event: row.json(), Results: []explanation{}}}
-	past := &past{Routes: r, row: row, event: e, view: viewOf(ctx)}
 	for _, id := range ids {
-		x := explanation{SubscriptionID: id, Delivery: shownDelivery("null"), Now: r.now(e, id, past.view)}
+		x := explanation{SubscriptionID: id, Delivery: shownDelivery("null"), Now: past.now(id)}
 		if x.Then, err = past.judge(ctx, id); err != nil {
 			return nil, err
 		}

@@ -137,3 +137,49 @@ func TestDataIsShownToThoseWhoMayReadIt(t *testing.T) {
 		ask(key, "POST", "/v1/subscriptions/preview", `{"event_types":["*"],"filter":"event.data.card == \"4111\""}`, 403)
 	}
 }
+
+// The scopes of a type that change after the event hide its data from keys that lack either the scopes of then or those of now.
+func TestExplainNeedsTheScopesOfThenAndNow(t *testing.T) {
+	t.Parallel()
+	h := fanouttest.New(t)
+	demand := func(eventType string, scopes ...string) {
+		t.Helper()
+		et, err := h.Store.GetEventType(t.Context(), "acme", eventType)
+		if err == nil {
+			et.Scopes = scopes
+			err = h.Store.UpdateEventType(t.Context(), et)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Declare("acme", "order.opened", "", false)
+	h.Declare("acme", "order.closed", "", false)
+	demand("order.opened", "view:orders")
+	sub := &subscriptions.Subscription{
+		Tenant: "acme", Name: "test", URL: "https://example.com/", EventTypes: []string{"*"}, Filter: `event.data.card == "4111"`,
+		Scopes: []string{subscriptions.AllScopes},
+	}
+	if err := h.Store.Create(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
+	h.Run()
+	h.Publish("events.acme.order.opened", `{"card":"4111"}`, "Fanfare-Id", "opened")
+	h.Publish("events.acme.order.closed", `{"card":"4111"}`, "Fanfare-Id", "closed")
+	h.Settled()
+	demand("order.opened")
+	demand("order.closed", "view:orders")
+	ask := serve(h, &fates{})
+	for key, sees := range map[string]bool{"acme": true, "debugger": false} {
+		for _, event := range []string{"opened", "closed"} {
+			results := ask(key, "GET", "/v1/events/"+event+"/explain?subscription="+sub.ID.String(), "", 200)["results"].([]any)
+			for _, when := range []string{"then", "now"} {
+				steps := results[0].(map[string]any)[when].(map[string]any)["steps"].([]any)
+				filter := steps[len(steps)-1].(map[string]any)
+				if shown := strings.Contains(fmt.Sprint(steps), `data.card was "4111"`); shown != sees || (filter["verdict"] == "pass") != sees {
+					t.Errorf("%s, %s: %s is explained %v", event, when, key, steps)
+				}
+			}
+		}
+	}
+}

@@ -12,10 +12,12 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// now judges an event by a subscription as it is.
-func (r Routes) now(e *event.Event, id uuid.UUID, view subscriptions.View) judgedJSON {
-	matched, steps, ok := r.Directory.Explain(e, id, view)
-	sub, there := r.Directory.Get(id)
+// now judges by a subscription as it is. The reader needs the scopes of then, too.
+func (p *past) now(id uuid.UUID) judgedJSON {
+	view := p.view
+	view.Also = p.demanded
+	matched, steps, ok := p.Directory.Explain(p.event, id, view)
+	sub, there := p.Directory.Get(id)
 	if !ok || !there {
 		return absent("the subscription was deleted since")
 	}
@@ -34,7 +36,15 @@ type past struct {
 	event *event.Event
 	view  subscriptions.View
 
-	demanded *[]string // scopes that the event's type demanded; nil until they are read
+	demanded []string // scopes that the event's type demanded
+}
+
+// past reads the scopes that an event's type demanded.
+func (r Routes) past(ctx context.Context, row Recorded, e *event.Event) (*past, error) {
+	p := &past{Routes: r, row: row, event: e, view: viewOf(ctx)}
+	var err error
+	p.demanded, err = p.scopes(ctx)
+	return p, err
 }
 
 // as is the revision that the event was matched against. Events of earlier versions have none, and are judged by time.
@@ -49,15 +59,8 @@ func (p *past) judge(ctx context.Context, id uuid.UUID) (judgedJSON, error) {
 	if err != nil {
 		return judgedJSON{}, err
 	}
-	if p.demanded == nil {
-		scopes, err := p.scopes(ctx)
-		if err != nil {
-			return judgedJSON{}, err
-		}
-		p.demanded = &scopes
-	}
 	var out judgedJSON
-	out.Matched, out.Steps = p.Directory.ExplainAs(p.event, subscriptions.Former{Subscription: sub, Demanded: *p.demanded}, p.view)
+	out.Matched, out.Steps = p.Directory.ExplainAs(p.event, subscriptions.Former{Subscription: sub, Demanded: p.demanded}, p.view)
 	if sub.Revision > 0 {
 		out.Revision = &sub.Revision
 	}

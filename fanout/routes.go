@@ -81,7 +81,7 @@ func (r Routes) Register(to huma.API) {
 		Summary: "Explain what became of an event",
 		Description: "Takes the event through the steps of matching against a subscription as it is now, up to the first one " +
 			"that fails, and shows the last delivery with its attempts: what it waits for and when it goes next. Values of the " +
-			"event are shown to keys with events:read and the scopes that its type demands. A " +
+			"event are shown to keys with events:read and the scopes that its type demanded then and demands now. A " +
 			"subscription that is gone, or was made after the event, is said to be so. Without one, it is those that match, " +
 			"those that have a delivery, and then the tenant's others, 100 in all.",
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},

@@ -38,14 +38,15 @@ func (k keys) Authenticate(_ context.Context, credential string) (api.Caller, er
 var scopes = []string{"events:read", "deliveries:read", "subscriptions:write", "view:orders"}
 
 var callers = keys{
-	"admin":   {Admin: true},
-	"acme":    {Tenant: "acme", Scopes: scopes},
-	"globex":  {Tenant: "globex", Scopes: scopes},
-	"writer":  {Tenant: "acme", Scopes: []string{"events:write"}},
-	"reader":  {Tenant: "acme", Scopes: []string{"events:read"}},
-	"viewer":  {Tenant: "acme", Scopes: []string{"deliveries:read", "view:orders"}},
-	"support": {Tenant: "acme", Scopes: []string{"deliveries:read"}},
-	"maker":   {Tenant: "acme", Scopes: []string{"subscriptions:write", "deliveries:read"}},
+	"admin":    {Admin: true},
+	"acme":     {Tenant: "acme", Scopes: scopes},
+	"globex":   {Tenant: "globex", Scopes: scopes},
+	"writer":   {Tenant: "acme", Scopes: []string{"events:write"}},
+	"reader":   {Tenant: "acme", Scopes: []string{"events:read"}},
+	"viewer":   {Tenant: "acme", Scopes: []string{"deliveries:read", "view:orders"}},
+	"support":  {Tenant: "acme", Scopes: []string{"deliveries:read"}},
+	"debugger": {Tenant: "acme", Scopes: []string{"events:read", "deliveries:read"}},
+	"maker":    {Tenant: "acme", Scopes: []string{"subscriptions:write", "deliveries:read"}},
 }
 
 // fates stands in the place of deliver: what became of events.

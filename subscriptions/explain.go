@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -27,13 +28,16 @@ type View struct {
 	Scopes []string
 	// Data says that the reader may read events' data, of types whose scopes it holds.
 	Data bool
+	// Also are the scopes that the event's type demanded at another time. The reader needs them too.
+	Also []string
 }
 
 // explain takes an event through the steps, up to the first one that fails. Values of the event are in the details only for
-// readers allowed to read its data; a filter's verdict only for those who hold the scopes of its type.
+// readers allowed to read its data; a filter's verdict only for readers that hold the scopes of its type.
 func (j *judgement) explain(e *entry, view View) (matched bool, steps []Step) {
 	matched = true
-	within := hold(view.Scopes, j.demanded)
+	needed := slices.Compact(slices.Sorted(slices.Values(slices.Concat(j.demanded, view.Also))))
+	within := hold(view.Scopes, needed)
 	j.values = within && view.Data
 	for _, s := range allSteps {
 		verdict, detail := Skipped, ""
@@ -43,7 +47,7 @@ func (j *judgement) explain(e *entry, view View) (matched bool, steps []Step) {
 		case j.bypasses(s):
 			detail = "the event names its targets"
 		case s.name == stepFilter.name && e.rule != nil && e.rule.filter != "" && !within:
-			detail = "what it says of the event's data is shown to keys with " + some(j.demanded)
+			detail = "what it says of the event's data is shown to keys with " + some(needed)
 		default:
 			verdict, detail = j.verdict(s, e)
 			matched = verdict != Fail

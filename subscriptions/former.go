@@ -14,10 +14,11 @@ type Former struct {
 	Demanded []string
 }
 
-// ExplainAs takes an event through the steps of matching against a subscription as it was.
+// ExplainAs takes an event through the steps of matching against a subscription as it was. The reader needs the scopes that the
+// event's type demanded then and those that it demands now.
 func (d *Directory) ExplainAs(e *event.Event, as Former, view View) (matched bool, steps []Step) {
 	j := d.judgement(e)
-	j.demanded = as.Demanded
+	view.Also, j.demanded = j.demanded, as.Demanded
 	return j.explain(entryOf(as.Subscription), view)
 }
 

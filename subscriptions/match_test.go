@@ -214,7 +214,7 @@ func agree(t *rapid.T, d *Directory, model map[uuid.UUID]*Subscription, e *event
 		if receives {
 			want = append(want, id)
 		}
-		explained, steps, ok := d.Explain(e, id, View{[]string{AllScopes}, true})
+		explained, steps, ok := d.Explain(e, id, View{Scopes: []string{AllScopes}, Data: true})
 		if !ok || explained != receives || would(t, d, s, e) != receives {
 			t.Fatalf("%+v\n%+v\nreceives %t, explained %t: %v", s, e, receives, explained, steps)
 		}
@@ -237,7 +237,7 @@ func TestExplainSaysWhatItSaw(t *testing.T) {
 	explain := func(change func(*event.Event)) string {
 		e := orderEvent()
 		change(e)
-		_, steps, _ := d.Explain(e, s.ID, View{[]string{AllScopes}, true})
+		_, steps, _ := d.Explain(e, s.ID, View{Scopes: []string{AllScopes}, Data: true})
 		var lines []string
 		for _, s := range steps {
 			lines = append(lines, s.Step+" "+s.Verdict+": "+s.Detail)
