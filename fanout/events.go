@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -51,36 +50,41 @@ func (f filter) order() string {
 	return "DESC"
 }
 
-// where builds the condition, order and limit of a list whose key is a UUIDv7 of the time in column at. The bounds
-// on the key let Postgres leave out the partitions of other days; those on the time are exact.
-func (f filter) where(key, at string) (clause string, args []any) {
-	var parts []string
-	add := func(condition string, arg any) {
-		args = append(args, arg)
-		parts = append(parts, strings.ReplaceAll(condition, "?", "$"+strconv.Itoa(len(args))))
-	}
+// where is the condition of a list whose key is a UUIDv7 of the time in column at. The bounds on the key let Postgres leave
+// out the partitions of other days; those on the time are exact.
+func (f filter) where(key, at string) *postgres.Where {
+	w := &postgres.Where{}
 	if f.tenant != "" {
-		add("tenant = ?", f.tenant)
+		w.And("tenant = ?", f.tenant)
 	}
+	f.bound(w, key)
 	if !f.since.IsZero() {
-		add(key+" >= ?", event.FirstUID(f.since))
-		add(at+" >= ?", f.since)
+		w.And(at+" >= ?", f.since)
 	}
 	if !f.until.IsZero() {
-		add(key+" < ?", event.FirstUID(f.until.Add(time.Millisecond)))
-		add(at+" < ?", f.until)
+		w.And(at+" < ?", f.until)
 	}
-	beyond := " < ?"
-	if f.asc {
-		beyond = " > ?"
+	return w
+}
+
+// bound adds the bounds on the key.
+func (f filter) bound(w *postgres.Where, key string) {
+	if !f.since.IsZero() {
+		w.And(key+" >= ?", event.FirstUID(f.since))
 	}
-	if f.after != uuid.Nil {
-		add(key+beyond, f.after)
+	if !f.until.IsZero() {
+		w.And(key+" < ?", event.FirstUID(f.until.Add(time.Millisecond)))
 	}
-	if len(parts) > 0 {
-		clause = " WHERE " + strings.Join(parts, " AND ")
+	if f.after != uuid.Nil && f.asc {
+		w.And(key+" > ?", f.after)
+	} else if f.after != uuid.Nil {
+		w.And(key+" < ?", f.after)
 	}
-	return clause + " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit), args
+}
+
+// page is the order of the key and the limit.
+func (f filter) page(key string) string {
+	return " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit)
 }
 
 // RecordedColumns are the columns of the table events that ScanRecorded reads.
@@ -102,34 +106,19 @@ const examined = 5000
 // spare is for refs whose event is not in the ledger yet.
 const spare = 100
 
-// source is what a page looks at: all events, or those that name one of the first refs.
-func (f filter) source(refs [][]uuid.UUID, args *[]any) string {
+// source is what a page looks at: all events, or those that name one of the first refs. Its arguments follow those of w.
+func (f filter) source(refs [][]uuid.UUID, w *postgres.Where) (source string, args *postgres.Where) {
 	if len(refs) == 0 {
-		return "events"
+		return "events", w.After()
 	}
-	arg := func(v any) int {
-		*args = append(*args, v)
-		return len(*args)
-	}
-	bounds := ""
-	if f.after != uuid.Nil {
-		beyond := "<"
-		if f.asc {
-			beyond = ">"
-		}
-		bounds += fmt.Sprintf(" AND uid %s $%d", beyond, arg(f.after))
-	}
-	if !f.since.IsZero() {
-		bounds += fmt.Sprintf(" AND uid >= $%d", arg(event.FirstUID(f.since)))
-	}
-	if !f.until.IsZero() {
-		bounds += fmt.Sprintf(" AND uid < $%d", arg(event.FirstUID(f.until.Add(time.Millisecond))))
-	}
+	named := w.After()
+	named.And("r.ref = o.ref")
+	f.bound(named, "uid")
 	return fmt.Sprintf(`(SELECT e.* FROM (
-			SELECT DISTINCT uid FROM unnest($%[1]d::uuid[]) AS o (ref) CROSS JOIN LATERAL (
-				SELECT uid FROM event_refs r WHERE r.ref = o.ref%[2]s ORDER BY uid %[3]s LIMIT %[4]d
+			SELECT DISTINCT uid FROM unnest(%[1]s::uuid[]) AS o (ref) CROSS JOIN LATERAL (
+				SELECT uid FROM event_refs r WHERE %[2]s ORDER BY uid %[3]s LIMIT %[4]d
 			) x ORDER BY uid %[3]s LIMIT %[4]d
-		) named JOIN events e ON e.uid = named.uid) events`, arg(refArray(refs[0])), bounds, f.order(), examined+spare)
+		) named JOIN events e ON e.uid = named.uid) events`, named.Arg(refArray(refs[0])), named, f.order(), examined+spare), named.After()
 }
 
 func refArray(refs []uuid.UUID) any {
@@ -147,18 +136,18 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.
 	if f.eventType != "" || len(refs) > 0 {
 		f.limit = examined
 	}
-	clause, args := f.where("uid", "accepted_at")
-	source := f.source(refs, &args)
-	// The last row that is examined is returned even if it is of another type, and says where the page stopped.
-	args = append(args, f.eventType)
-	asked := fmt.Sprintf("($%[1]d = '' OR type = $%[1]d)", len(args))
-	for _, more := range refs[min(1, len(refs)):] {
-		args = append(args, refArray(more))
-		asked += fmt.Sprintf(" AND EXISTS (SELECT FROM event_refs r WHERE r.uid = e.uid AND r.ref = ANY ($%d::uuid[]))", len(args))
+	walked := f.where("uid", "accepted_at")
+	source, asked := f.source(refs, walked)
+	if f.eventType != "" {
+		asked.And("type = ?", f.eventType)
 	}
+	for _, more := range refs[min(1, len(refs)):] {
+		asked.And("EXISTS (SELECT FROM event_refs r WHERE r.uid = e.uid AND r.ref = ANY (?::uuid[]))", refArray(more))
+	}
+	// The last row that is examined is returned even if it is of another type, and says where the page stopped.
 	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
-		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM %[7]s%[4]s) e
-		WHERE (%[2]s) OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), clause, examined, limit, source), args...)
+		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM %[7]s WHERE %[4]s%[8]s) e
+		WHERE (%[2]s) OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), walked, examined, limit, source, f.page("uid")), asked.Args()...)
 	err = postgres.Each(rows, err, func() error {
 		var asked bool
 		var nth int
@@ -211,9 +200,9 @@ func (l *Ledger) get(ctx context.Context, tenant, id string) (Recorded, error) {
 
 // listQuarantined returns messages that are no valid event.
 func (l *Ledger) listQuarantined(ctx context.Context, f filter) ([]quarantined, error) {
-	clause, args := f.where("id", "received_at")
+	w := f.where("id", "received_at")
 	rows, err := l.db.QueryContext(ctx,
-		"SELECT id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed FROM quarantine"+clause, args...)
+		"SELECT id, tenant, stream_seq, subject, received_at, reason, detail, data, sealed FROM quarantine WHERE "+w.String()+f.page("id"), w.Args()...)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (quarantined, error) {
 		var q quarantined
 		var seq int64

@@ -3,9 +3,10 @@ package subscriptions
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Query asks for some of the subscriptions.
@@ -38,37 +39,33 @@ const takes = `EXISTS (SELECT 1 FROM unnest(event_types) AS p WHERE p = %[1]s OR
 	(p ~ '[*>]' AND %[1]s ~ ('^' || replace(replace(replace(p, '.', '\.'), '*', '[^.]+'), '>', '.+') || '$')))`
 
 func (q Query) where() (string, []any) {
-	parts := []string{"NOT deleted"}
-	var args []any
-	also := func(format string, arg any) {
-		args = append(args, arg)
-		parts = append(parts, fmt.Sprintf(format, fmt.Sprintf("$%d", len(args))))
-	}
+	var w postgres.Where
+	w.And("NOT deleted")
 	if q.Tenant != "" {
-		also("tenant = %s", q.Tenant)
+		w.And("tenant = ?", q.Tenant)
 	}
 	if q.Dialect != "" {
-		also("dialect = %s", q.Dialect)
+		w.And("dialect = ?", q.Dialect)
 	}
 	if q.Status != "" {
-		also("status = %s", string(q.Status))
+		w.And("status = ?", string(q.Status))
 	}
 	if q.EventType != "" {
-		also(takes, q.EventType)
+		w.And(fmt.Sprintf(takes, w.Arg(q.EventType)))
 	}
 	if q.Text != "" {
-		also("strpos(lower(name || E'\n' || description || E'\n' || url), lower(%s)) > 0", q.Text)
+		w.And("strpos(lower(name || E'\n' || description || E'\n' || url), lower(?)) > 0", q.Text)
 	}
-	order, beyond := "DESC", "id < %s"
+	order, beyond := "DESC", "id < ?"
 	if q.Asc {
-		order, beyond = "ASC", "id > %s"
+		order, beyond = "ASC", "id > ?"
 	}
 	if q.After != uuid.Nil {
-		also(beyond, q.After)
+		w.And(beyond, q.After)
 	}
-	where := "WHERE " + strings.Join(parts, " AND ") + " ORDER BY id " + order
+	where := "WHERE " + w.String() + " ORDER BY id " + order
 	if q.Limit > 0 {
 		where += fmt.Sprintf(" LIMIT %d", q.Limit)
 	}
-	return where, args
+	return where, w.Args()
 }

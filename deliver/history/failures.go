@@ -114,7 +114,8 @@ func (l *Reader) failures(ctx context.Context, f Filter, by []string) (list []fa
 
 // failuresQuery groups the newest deliveries of each table. Dead letters of all tenants have an index of the open ones.
 func failuresQuery(f Filter, by []string, most int) (query string, args []any) {
-	w := &where{args: []any{most, failuresMost}}
+	w := &postgres.Where{}
+	look, groupsMost := w.Arg(most), w.Arg(failuresMost)
 	f.place(w)
 	open, closed := " AND resolved_at IS NULL", ""
 	if f.Tenant != "" {
@@ -137,11 +138,11 @@ func failuresQuery(f Filter, by []string, most int) (query string, args []any) {
 	const row = "id, tenant, subscription_id, reason, status, created_at"
 	query = fmt.Sprintf(`
 WITH dead AS MATERIALIZED (
-    SELECT %[1]s, resolved_at FROM deliveries WHERE state = 'dead'%[2]s%[4]s ORDER BY id DESC LIMIT $1
+    SELECT %[1]s, resolved_at FROM deliveries WHERE state = 'dead'%[2]s AND %[4]s ORDER BY id DESC LIMIT %[7]s
 ), waiting AS MATERIALIZED (
-    SELECT %[1]s, attempts, held, waits FROM deferrals WHERE true%[4]s ORDER BY id DESC LIMIT $1
+    SELECT %[1]s, attempts, held, waits FROM deferrals WHERE %[4]s ORDER BY id DESC LIMIT %[7]s
 ), looked AS (
-    SELECT (SELECT count(*) FROM dead) < $1 AND (SELECT count(*) FROM waiting) < $1 AS complete
+    SELECT (SELECT count(*) FROM dead) < %[7]s AND (SELECT count(*) FROM waiting) < %[7]s AS complete
 ), g AS (
     SELECT reason, status, subscription_id, tenant, count(*) AS n, min(created_at) AS first, max(created_at) AS last,
         (array_agg(id ORDER BY id DESC))[1] AS sample
@@ -155,10 +156,10 @@ WITH dead AS MATERIALIZED (
     SELECT %[5]s, sum(n)::bigint AS n, count(DISTINCT g.tenant) AS tenants, count(DISTINCT g.subscription_id) AS subscriptions,
         min(first) AS first, max(last) AS last, (array_agg(sample ORDER BY sample DESC))[1] AS sample
     FROM g LEFT JOIN subscriptions s ON s.id = g.subscription_id
-    GROUP BY %[6]s ORDER BY n DESC, sample LIMIT $2
+    GROUP BY %[6]s ORDER BY n DESC, sample LIMIT %[8]s
 )
 SELECT complete, by_reason, by_host, by_http_status, by_subscription, n, tenants, subscriptions, first, last, sample
 FROM looked LEFT JOIN top ON true ORDER BY n DESC, sample`,
-		row, open, closed, w.String(), strings.Join(columns, ", "), strings.Join(groups, ", "))
-	return query, w.args
+		row, open, closed, w.String(), strings.Join(columns, ", "), strings.Join(groups, ", "), look, groupsMost)
+	return query, w.Args()
 }

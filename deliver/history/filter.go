@@ -1,8 +1,6 @@
 package history
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +9,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Filter says which deliveries a list shows. Zero fields filter nothing.
@@ -41,89 +40,71 @@ func (f Filter) order() string {
 	return "DESC"
 }
 
-// where collects conditions and their arguments.
-type where struct {
-	strings.Builder
-	args []any
-}
-
-// and adds a condition; each %d in it is the place of a value.
-func (w *where) and(format string, values ...any) {
-	places := make([]any, len(values))
-	for i, v := range values {
-		w.args = append(w.args, v)
-		places[i] = len(w.args)
-	}
-	fmt.Fprintf(w, " AND "+format, places...)
-}
-
 // conditions returns the conditions of the filter for either table, and their arguments.
 func (f Filter) conditions() (text string, args []any) {
-	w := &where{}
-	w.WriteString("true")
+	w := &postgres.Where{}
 	f.place(w)
 	f.properties(w)
-	return w.String(), w.args
+	return w.String(), w.Args()
 }
 
 // place adds the conditions that an index in the order of ids answers.
-func (f Filter) place(w *where) {
+func (f Filter) place(w *postgres.Where) {
 	if f.Tenant != "" {
-		w.and("tenant = $%d", f.Tenant)
+		w.And("tenant = ?", f.Tenant)
 	}
 	if f.Subscription != uuid.Nil {
-		w.and("subscription_id = $%d", f.Subscription)
+		w.And("subscription_id = ?", f.Subscription)
 	}
 	if len(f.uids) > 0 {
-		w.and("event_uid = ANY ($%d::uuid[]) AND id >= $%d", ledger.Uuids(f.uids), outcome.Oldest(f.uids[0]))
-		w.WriteString(" AND (generation > 0")
+		w.And("event_uid = ANY (?::uuid[]) AND id >= ?", ledger.Uuids(f.uids), outcome.Oldest(f.uids[0]))
+		first := "generation > 0"
 		for _, uid := range f.uids {
-			w.args = append(w.args, outcome.Oldest(uid), outcome.FirstID(outcome.TimeOf(uid).Add(time.Millisecond)))
-			fmt.Fprintf(w, " OR id >= $%d AND id < $%d", len(w.args)-1, len(w.args))
+			first += " OR id >= " + w.Arg(outcome.Oldest(uid)) + " AND id < " + w.Arg(outcome.FirstID(outcome.TimeOf(uid).Add(time.Millisecond)))
 		}
-		w.WriteString(")")
+		w.And("(" + first + ")")
 	}
 	if f.State != "" && f.State != outcome.Pending {
-		w.and("state = $%d", f.State)
+		w.And("state = ?", f.State)
 	}
 	// The ids have the milliseconds of acceptance; the tables are ordered and divided by them.
 	if !f.Since.IsZero() {
-		w.and("id >= $%d AND created_at >= $%d", outcome.FirstID(f.Since), f.Since)
+		w.And("id >= ? AND created_at >= ?", outcome.FirstID(f.Since), f.Since)
 	}
 	if !f.Until.IsZero() {
-		w.and("id < $%d AND created_at < $%d", outcome.FirstID(f.Until.Add(time.Millisecond)), f.Until)
+		w.And("id < ? AND created_at < ?", outcome.FirstID(f.Until.Add(time.Millisecond)), f.Until)
 	}
 	if f.After != uuid.Nil && f.Asc {
-		w.and("id > $%d", f.After)
+		w.And("id > ?", f.After)
 	} else if f.After != uuid.Nil {
-		w.and("id < $%d", f.After)
+		w.And("id < ?", f.After)
 	}
 }
 
 // properties adds the conditions that are checked row by row.
-func (f Filter) properties(w *where) {
+func (f Filter) properties(w *postgres.Where) {
 	if len(f.Types) > 0 {
-		w.and("event_type = ANY ($%d::text[])", pq.StringArray(f.Types))
+		w.And("event_type = ANY (?::text[])", pq.StringArray(f.Types))
 	}
 	if len(f.States) > 0 {
-		w.and("state = ANY ($%d::text[])", pq.StringArray(f.States))
+		w.And("state = ANY (?::text[])", pq.StringArray(f.States))
 	}
 	if len(f.Reasons) > 0 {
 		words := make(pq.StringArray, len(f.Reasons))
 		for i, r := range f.Reasons {
 			words[i] = string(r)
 		}
-		w.and("reason = ANY ($%d::text[])", words)
+		w.And("reason = ANY (?::text[])", words)
 	}
 	if len(f.Statuses) > 0 {
 		exact, classes := split(f.Statuses)
-		w.and("(status = ANY ($%d::int[]) OR status / 100 = ANY ($%d::int[]))", exact, classes)
+		w.And("(status = ANY (?::int[]) OR status / 100 = ANY (?::int[]))", exact, classes)
 	}
 	if f.Open {
-		w.WriteString(" AND resolved_at IS NULL")
+		w.And("resolved_at IS NULL")
 	}
 	for _, refs := range f.refs() {
-		w.and("EXISTS (SELECT FROM event_refs r WHERE r.uid = event_uid AND r.ref = ANY ($%d::uuid[]))", ledger.Uuids(refs))
+		w.And("EXISTS (SELECT FROM event_refs r WHERE r.uid = event_uid AND r.ref = ANY (?::uuid[]))", ledger.Uuids(refs))
 	}
 }
 
@@ -145,14 +126,12 @@ func (f Filter) divided() (near, asked string, args []any) {
 	if f.Subscription != uuid.Nil {
 		walked.Tenant = ""
 	}
-	w := &where{}
-	w.WriteString("true")
+	w := &postgres.Where{}
 	walked.place(w)
-	check := &where{args: w.args}
-	check.WriteString("true")
+	check := w.After()
 	if walked.State != f.State {
-		check.and("state = $%d", f.State)
+		check.And("state = ?", f.State)
 	}
 	f.properties(check)
-	return w.String(), check.String(), check.args
+	return w.String(), check.String(), check.Args()
 }

@@ -35,16 +35,17 @@ const refsMost = 50
 // they are too many.
 func (l *Reader) eventsOf(ctx context.Context, f Filter) ([]uuid.UUID, bool, error) {
 	refs := f.refs()
-	w := &where{args: []any{ledger.Uuids(refs[0]), refsMost + 1}}
+	w := &postgres.Where{}
+	first, most := w.Arg(ledger.Uuids(refs[0])), w.Arg(refsMost+1)
 	for _, more := range refs[1:] {
-		w.and("EXISTS (SELECT FROM event_refs o WHERE o.uid = r.uid AND o.ref = ANY ($%d::uuid[]))", ledger.Uuids(more))
+		w.And("EXISTS (SELECT FROM event_refs o WHERE o.uid = r.uid AND o.ref = ANY (?::uuid[]))", ledger.Uuids(more))
 	}
-	rows, err := l.db.QueryContext(ctx, `
-SELECT uid, true`+w.String()+` FROM (
-    SELECT uid FROM unnest($1::uuid[]) AS o (ref) CROSS JOIN LATERAL (
-        SELECT uid FROM event_refs e WHERE e.ref = o.ref ORDER BY uid DESC LIMIT $2
-    ) newest ORDER BY uid DESC LIMIT $2
-) r ORDER BY uid`, w.args...)
+	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
+SELECT uid, %[3]s FROM (
+    SELECT uid FROM unnest(%[1]s::uuid[]) AS o (ref) CROSS JOIN LATERAL (
+        SELECT uid FROM event_refs e WHERE e.ref = o.ref ORDER BY uid DESC LIMIT %[2]s
+    ) newest ORDER BY uid DESC LIMIT %[2]s
+) r ORDER BY uid`, first, most, w), w.Args()...)
 	var uids []uuid.UUID
 	found := 0
 	err = postgres.Each(rows, err, func() error {

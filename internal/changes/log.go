@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -87,41 +86,37 @@ type row struct {
 
 // list returns changes in the order of their ids. A page is bounded by the rows that a tenant may have; see Sweep.
 func (l *Log) list(ctx context.Context, q query) ([]row, error) {
-	var where strings.Builder
-	args := []any{pq.Array(q.resources), q.limit}
-	where.WriteString("resource = ANY ($1)")
-	and := func(format string, value any) {
-		args = append(args, value)
-		fmt.Fprintf(&where, " AND "+format, len(args))
-	}
+	var w postgres.Where
+	w.And("resource = ANY (?)", pq.Array(q.resources))
 	if q.tenant != "" {
-		and("tenant = $%d", q.tenant)
+		w.And("tenant = ?", q.tenant)
 	}
 	if q.resourceID != "" {
-		and("resource_id = $%d", q.resourceID)
+		w.And("resource_id = ?", q.resourceID)
 	}
 	if q.actor != "" {
-		and("actor_id = $%d", q.actor)
+		w.And("actor_id = ?", q.actor)
 	}
 	if !q.since.IsZero() {
-		and("at >= $%d", q.since)
+		w.And("at >= ?", q.since)
 	}
 	if !q.until.IsZero() {
-		and("at < $%d", q.until)
+		w.And("at < ?", q.until)
 	}
-	order, beyond := "DESC", "id < $%d"
+	order, beyond := "DESC", "id < ?"
 	if q.asc {
-		order, beyond = "ASC", "id > $%d"
+		order, beyond = "ASC", "id > ?"
 	}
 	if q.after != uuid.Nil {
-		and(beyond, q.after)
+		w.And(beyond, q.after)
 	}
+	limit := w.Arg(q.limit)
 	rows, err := l.db.QueryContext(ctx, `
 SELECT c.id, c.at, c.tenant, c.resource, c.resource_id, c.action, c.revision, c.actor_kind, c.actor_id, c.actor_name, c.changed, c.definition, (
     SELECT CASE WHEN count(*) = 0 THEN c.former ELSE (array_agg(p.definition))[1] END FROM (
         SELECT definition FROM changes p WHERE p.resource = c.resource AND p.resource_id = c.resource_id AND p.tenant = c.tenant
             AND p.revision < c.revision ORDER BY p.revision DESC LIMIT 1) p)
-FROM (SELECT * FROM changes WHERE `+where.String()+` ORDER BY id `+order+` LIMIT $2) c ORDER BY c.id `+order, args...)
+FROM (SELECT * FROM changes WHERE `+w.String()+` ORDER BY id `+order+` LIMIT `+limit+`) c ORDER BY c.id `+order, w.Args()...)
 	found, err := postgres.Collect(rows, err, func(rows *sql.Rows) (row, error) {
 		var r row
 		err := rows.Scan(&r.id, &r.at, &r.tenant, &r.resource, &r.resourceID, &r.action, &r.revision, &r.actor.Kind, &r.actor.ID, &r.actor.Name,
