@@ -7,8 +7,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/changes"
 )
 
-// definition is a subscription as its history keeps it: as readers without write access see it, so nothing of it is
-// confidential, with the scopes that events are matched within.
+// definition is a subscription as its history keeps it: as readers without write access see it and without the names in its
+// credentials, so nothing of it is confidential, with the scopes that events are matched within.
 type definition struct {
 	subscriptionJSON
 	Scopes []string `json:"granted_scopes"`
@@ -18,7 +18,19 @@ func definitionOf(s *Subscription) any {
 	if s == nil {
 		return nil
 	}
-	return definition{present(s.Masked()), notNil(s.Scopes)}
+	d := definition{present(s.Masked()), notNil(s.Scopes)}
+	if d.Auth != nil {
+		d.Auth.Username, d.Auth.ClientID = masked(d.Auth.Username), masked(d.Auth.ClientID)
+	}
+	return d
+}
+
+// masked hides a value that is set.
+func masked(value string) string {
+	if value == "" {
+		return ""
+	}
+	return Mask
 }
 
 // changeOf is the change from one definition of a subscription to the next; nil is none. An empty action follows from the

@@ -36,6 +36,8 @@ func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
 	one := "/v1/subscriptions/" + id
 	s.want(t, 200, "acme PATCH "+one, `{"name":"m","url":"https://example.com/other?token=hidden"}`)
 	s.want(t, 200, "acme PATCH "+one, `{"auth":{"type":"bearer","token":"hidden-too"}}`)
+	s.want(t, 200, "acme PATCH "+one, `{"auth":{"type":"basic","username":"hidden","password":"hidden"}}`)
+	s.want(t, 200, "acme PATCH "+one, `{"auth":{"type":"oauth2","client_id":"hidden","client_secret":"hidden","token_url":"https://example.com/token"}}`)
 	s.want(t, 202, "acme POST "+one+"/pause", "")
 	s.want(t, 202, "admin POST "+one+"/resume", "")
 	s.want(t, 202, "acme POST "+one+"/rotate-secret", "{}")
@@ -56,7 +58,7 @@ func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
 
 	list := s.history(t, "acme GET "+one+"/changes?")
 	want := []string{
-		"create by key 1A ", "update by key 1A name,url", "update by key 1A auth", "pause by key 1A status", "resume by admin  status",
+		"create by key 1A ", "update by key 1A name,url", "update by key 1A auth", "update by key 1A auth", "update by key 1A auth", "pause by key 1A status", "resume by admin  status",
 		"rotate_secret by key 1A secret", "disable by key 1A disabled_reason,status", "enable by key 1A disabled_reason,status",
 		"disable by system gone disabled_reason,status", "delete by key 1A ",
 	}
@@ -87,13 +89,17 @@ func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
 		t.Errorf("the second definition has %s", name)
 	}
 
+	if auth := string(list[4].After["auth"]); !strings.Contains(auth, `"client_id":"***"`) || !strings.Contains(auth, "https://example.com/token") {
+		t.Errorf("auth is kept as %s", auth)
+	}
+
 	s.want(t, 404, "globex GET "+one+"/changes", "")
 	if seen := s.history(t, "globex GET /v1/changes?"); len(seen) > 0 {
 		t.Errorf("another tenant sees %v", seen)
 	}
 	// Filters.
 	for query, n := range map[string]int{
-		"id=" + id + "&": 10, "resource=event_type&": 0, "actor=1&": 8, "since=2100-01-01T00:00:00Z&": 0, "until=2100-01-01T00:00:00Z&": 10,
+		"id=" + id + "&": 12, "resource=event_type&": 0, "actor=1&": 10, "since=2100-01-01T00:00:00Z&": 0, "until=2100-01-01T00:00:00Z&": 12,
 		"resource=subscription&id=" + uuid.NewString() + "&": 0,
 	} {
 		if got := len(s.history(t, "acme GET /v1/changes?"+query)); got != n {
@@ -105,7 +111,7 @@ func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
 	// Pages.
 	r := s.want(t, 200, "acme GET /v1/changes?limit=4", "")
 	next := s.want(t, 200, "acme GET /v1/changes?limit=4&cursor="+fmt.Sprint(r.body["next_cursor"]), "")
-	if n := len(next.body["data"].([]any)); n != 4 || strings.Contains(next.text, list[9].ID.String()) {
+	if n := len(next.body["data"].([]any)); n != 4 || strings.Contains(next.text, list[11].ID.String()) {
 		t.Errorf("the second page is %s", next.text)
 	}
 }
@@ -123,6 +129,38 @@ func TestTheFirstChangeKeepsTheFormerDefinition(t *testing.T) {
 	list := s.history(t, "acme GET /v1/subscriptions/"+id+"/changes?")
 	if len(list) != 1 || string(list[0].Before["name"]) != `"n"` || string(list[0].After["name"]) != `"m"` {
 		t.Errorf("got %v", list)
+	}
+}
+
+// A page is cut where its definitions become large, and the next one goes on from there.
+func TestPagesOfLargeChangesAreCut(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	const n = 60
+	if _, err := s.db.Exec(`INSERT INTO changes (id, at, tenant, resource, resource_id, revision, action, actor_kind, actor_id, actor_name, changed, definition)
+SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, now(), 'acme', 'subscription', 'x', n, 'update', 'key', '1', '', '{}',
+    jsonb_build_object('description', repeat('x', 200000)) FROM generate_series(1, $1) n`, n); err != nil {
+		t.Fatal(err)
+	}
+	pages, seen, at := 0, map[string]bool{}, ""
+	for {
+		r := s.want(t, 200, "acme GET /v1/changes?limit=500"+at, "")
+		pages++
+		items := r.body["data"].([]any)
+		if size := len(r.text); size > 5<<20 || len(items) == 0 {
+			t.Fatalf("page %d has %d items of %d bytes", pages, len(items), size)
+		}
+		for _, item := range items {
+			seen[item.(map[string]any)["id"].(string)] = true
+		}
+		next, ok := r.body["next_cursor"].(string)
+		if !ok {
+			break
+		}
+		at = "&cursor=" + next
+	}
+	if pages < 4 || len(seen) != n {
+		t.Errorf("%d pages have %d changes, want all %d", pages, len(seen), n)
 	}
 }
 

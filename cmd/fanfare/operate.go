@@ -75,6 +75,9 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 		JetStream: sh.js, DB: sh.db, Keeper: ledger.NewKeeper(sh.db, sh.events, sh.keys), Metrics: sh.metrics, Logger: sh.log,
 	}).Run)
 	a.loop("tombstones", sh.sweep)
+	a.loop("changes", func(ctx context.Context) error {
+		return postgres.RunChore(ctx, sh.db, sh.log, postgres.Chore{Name: "changes", Every: time.Minute, Do: changes.NewLog(sh.db).Trim})
+	})
 	a.loop("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }
 

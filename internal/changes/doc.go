@@ -6,9 +6,9 @@
 // Definitions come without secrets: the packages that own a resource mask them.
 //
 // Out go the changes over HTTP (Routes), newest first, and the definition of a resource as of a revision or a time
-// (Log.At).
+// (Log.At). A page is bounded by its rows and by the bytes of its definitions.
 //
 // A row holds the definition after the change. The one before it is that of the row before; only the first row of a resource
-// older than this table holds it too. Sweep drops old rows, but never the newest row of a resource that exists, and bounds the
-// rows of each tenant. Nothing runs here, and there is nothing to close.
+// older than this table holds it too. Sweep drops old rows, but never the newest row of a resource that exists; Trim bounds the
+// rows and bytes of each tenant. Nothing runs here, and there is nothing to close.
 package changes

@@ -3,6 +3,7 @@ package changes
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,10 +16,14 @@ import (
 )
 
 // Log reads the history, and drops old rows.
-type Log struct{ db *sql.DB }
+type Log struct {
+	db *sql.DB
+	// most is how many changes of a tenant are kept, whatever their age, and mostBytes how large their definitions are together.
+	most, mostBytes int64
+}
 
 // NewLog makes a Log.
-func NewLog(db *sql.DB) *Log { return &Log{db} }
+func NewLog(db *sql.DB) *Log { return &Log{db, 100_000, 128 << 20} }
 
 // Definition is a resource as it was.
 type Definition struct {
@@ -84,8 +89,37 @@ type row struct {
 	before, after                        []byte
 }
 
-// list returns changes in the order of their ids. A page is bounded by the rows that a tenant may have; see Sweep.
-func (l *Log) list(ctx context.Context, q query) ([]row, error) {
+// pageBytes is how large the definitions of a page are together, about, but for a single change that is larger.
+const pageBytes = 4 << 20
+
+// list returns changes in the order of their ids. Cut says that there were more within the limit, beyond pageBytes.
+func (l *Log) list(ctx context.Context, q query) (found []row, cut bool, err error) {
+	statement, args := q.statement()
+	rows, err := l.db.QueryContext(ctx, statement, args...)
+	within := 0
+	found, err = postgres.Collect(rows, err, func(rows *sql.Rows) (row, error) {
+		var r row
+		err := rows.Scan(&r.id, &r.at, &r.tenant, &r.resource, &r.resourceID, &r.action, &r.revision, &r.actor.Kind, &r.actor.ID, &r.actor.Name,
+			pq.Array(&r.changed), &r.after, &r.before, &within)
+		return r, err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read changes: %w", err)
+	}
+	return found, len(found) < within, nil
+}
+
+// idSlack is how far the time in the id of a change may be from the time of the change.
+const idSlack = time.Hour
+
+// firstID is the smallest id that a change at a time or later can have.
+func firstID(at time.Time) (id uuid.UUID) {
+	binary.BigEndian.PutUint64(id[:8], uint64(max(at.UnixMilli(), 0))<<16)
+	return id
+}
+
+// statement reads a page. Sizes are summed up from the column bytes: what exceeds a page is not read.
+func (q query) statement() (statement string, args []any) {
 	var w postgres.Where
 	w.And("resource = ANY (?)", pq.Array(q.resources))
 	if q.tenant != "" {
@@ -99,9 +133,11 @@ func (l *Log) list(ctx context.Context, q query) ([]row, error) {
 	}
 	if !q.since.IsZero() {
 		w.And("at >= ?", q.since)
+		w.And("id >= ?", firstID(q.since.Add(-idSlack)))
 	}
 	if !q.until.IsZero() {
 		w.And("at < ?", q.until)
+		w.And("id < ?", firstID(q.until.Add(idSlack)))
 	}
 	order, beyond := "DESC", "id < ?"
 	if q.asc {
@@ -110,88 +146,29 @@ func (l *Log) list(ctx context.Context, q query) ([]row, error) {
 	if q.after != uuid.Nil {
 		w.And(beyond, q.after)
 	}
-	limit := w.Arg(q.limit)
-	rows, err := l.db.QueryContext(ctx, `
-SELECT c.id, c.at, c.tenant, c.resource, c.resource_id, c.action, c.revision, c.actor_kind, c.actor_id, c.actor_name, c.changed, c.definition, (
-    SELECT CASE WHEN count(*) = 0 THEN c.former ELSE (array_agg(p.definition))[1] END FROM (
-        SELECT definition FROM changes p WHERE p.resource = c.resource AND p.resource_id = c.resource_id AND p.tenant = c.tenant
-            AND p.revision < c.revision ORDER BY p.revision DESC LIMIT 1) p)
-FROM (SELECT * FROM changes WHERE `+w.String()+` ORDER BY id `+order+` LIMIT `+limit+`) c ORDER BY c.id `+order, w.Args()...)
-	found, err := postgres.Collect(rows, err, func(rows *sql.Rows) (row, error) {
-		var r row
-		err := rows.Scan(&r.id, &r.at, &r.tenant, &r.resource, &r.resourceID, &r.action, &r.revision, &r.actor.Kind, &r.actor.ID, &r.actor.Name,
-			pq.Array(&r.changed), &r.after, &r.before)
-		return r, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read changes: %w", err)
-	}
-	return found, nil
+	limit, most := w.Arg(q.limit), w.Arg(pageBytes)
+	return `
+SELECT id, at, tenant, resource, resource_id, action, revision, actor_kind, actor_id, actor_name, changed, definition,
+    CASE WHEN followed THEN before ELSE former END, within
+FROM (
+    SELECT c.*, p.id IS NOT NULL AS followed, p.definition AS before, count(*) OVER () AS within,
+        sum(c.bytes + coalesce(p.bytes, 0)) OVER (ORDER BY c.id ` + order + `) - c.bytes - coalesce(p.bytes, 0) AS ahead
+    FROM (SELECT * FROM changes WHERE ` + w.String() + ` ORDER BY id ` + order + ` LIMIT ` + limit + `) c
+    LEFT JOIN LATERAL (SELECT id, definition, bytes FROM changes p WHERE p.resource = c.resource AND p.resource_id = c.resource_id AND p.tenant = c.tenant
+        AND p.revision < c.revision ORDER BY p.revision DESC LIMIT 1) p ON true
+) c WHERE ahead < ` + most + ` ORDER BY id ` + order, w.Args()
 }
 
-// has reports whether the history has a resource, of a tenant or, if that is empty, of any.
-func (l *Log) has(ctx context.Context, tenant, resource, id string) (ok bool, err error) {
-	err = l.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM changes WHERE resource = $1 AND resource_id = $2 AND ($3 = '' OR tenant = $3))
-    OR EXISTS (SELECT FROM subscriptions WHERE $1 = 'subscription' AND id::text = $2 AND NOT deleted AND ($3 = '' OR tenant = $3))`,
-		resource, id, tenant).Scan(&ok)
-	if err != nil {
-		return false, fmt.Errorf("look for changes of %s %s: %w", resource, id, err)
+// hasSubscription finds a subscription that exists or has a history, of a tenant or, if that is empty, of any.
+const hasSubscription = `SELECT EXISTS (SELECT FROM changes WHERE resource = 'subscription' AND resource_id = $1 AND ($3 = '' OR tenant = $3))
+    OR EXISTS (SELECT FROM subscriptions WHERE id = $2 AND NOT deleted AND ($3 = '' OR tenant = $3))`
+
+// has reports whether there is, or was, a subscription.
+func (l *Log) has(ctx context.Context, tenant string, subscription uuid.UUID) (ok bool, err error) {
+	if err := l.db.QueryRowContext(ctx, hasSubscription, subscription.String(), subscription, tenant).Scan(&ok); err != nil {
+		return false, fmt.Errorf("look for changes of subscription %s: %w", subscription, err)
 	}
 	return ok, nil
-}
-
-const (
-	// sweepChunk is how many rows one statement removes.
-	sweepChunk = 2000
-	// mostOfTenant is how many changes of a tenant are kept, whatever their age: changes made in a loop do not pile up.
-	mostOfTenant = 100_000
-)
-
-// Sweep removes changes that are older than keep and not the newest one of their resource before that, those of resources that were
-// deleted before, and the oldest of tenants that have too many.
-func (l *Log) Sweep(ctx context.Context, keep time.Duration) error {
-	before := time.Now().Add(-keep)
-	if err := postgres.InBatches(ctx, l.db, sweepChunk, `DELETE FROM changes WHERE id IN (SELECT id FROM changes c WHERE at < $1 AND (definition IS NULL OR EXISTS (
-    SELECT FROM changes n WHERE n.resource = c.resource AND n.resource_id = c.resource_id AND n.tenant = c.tenant AND n.revision > c.revision AND n.at < $1
-)) LIMIT $2)`, before, sweepChunk); err != nil {
-		return fmt.Errorf("clean changes: %w", err)
-	}
-	rows, err := l.db.QueryContext(ctx, `SELECT tenant FROM changes GROUP BY tenant HAVING count(*) > $1`, mostOfTenant)
-	tenants, err := postgres.Collect(rows, err, postgres.ScanOne[string])
-	if err != nil {
-		return fmt.Errorf("count changes: %w", err)
-	}
-	for _, tenant := range tenants {
-		if err := l.trim(ctx, tenant, mostOfTenant); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// trim leaves the newest changes of a tenant.
-func (l *Log) trim(ctx context.Context, tenant string, most int) error {
-	var last uuid.UUID
-	err := l.db.QueryRowContext(ctx, `SELECT id FROM changes WHERE tenant = $1 ORDER BY id DESC OFFSET $2 LIMIT 1`, tenant, most).Scan(&last)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
-	}
-	if err == nil {
-		err = postgres.InBatches(ctx, l.db, sweepChunk, `DELETE FROM changes WHERE id IN (SELECT id FROM changes WHERE tenant = $3 AND id <= $1 LIMIT $2)`, last, sweepChunk, tenant)
-	}
-	if err != nil {
-		return fmt.Errorf("trim changes: %w", err)
-	}
-	return nil
-}
-
-// EraseTenant removes a tenant's changes; that it was deleted, and by whom, stays.
-func (l *Log) EraseTenant(ctx context.Context, tenant string) error {
-	if err := postgres.InBatches(ctx, l.db, sweepChunk, `DELETE FROM changes WHERE id IN (
-    SELECT id FROM changes WHERE tenant = $1 AND NOT (resource = 'tenant' AND action = 'delete') LIMIT $2)`, tenant, sweepChunk); err != nil {
-		return fmt.Errorf("erase changes of tenant %s: %w", tenant, err)
-	}
-	return nil
 }
 
 // shown is a definition without the members that are kept for judging events.

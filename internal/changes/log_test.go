@@ -57,6 +57,15 @@ func TestDefinitionsOfThen(t *testing.T) {
 	}
 }
 
+// age gives the changes ids of their time, as those of a real history have.
+func age(t *testing.T, db *sql.DB) {
+	t.Helper()
+	if _, err := db.Exec(`UPDATE changes SET id = overlay(id::text PLACING prefix FROM 1 FOR 13)::uuid FROM (
+    SELECT id AS of, overlay(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') PLACING '-' FROM 9 FOR 0) AS prefix FROM changes) a WHERE of = id`); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Old changes go; the newest one of a resource that exists stays, however old.
 func TestSweepKeepsWhatIsStillTrue(t *testing.T) {
 	t.Parallel()
@@ -69,10 +78,11 @@ func TestSweepKeepsWhatIsStillTrue(t *testing.T) {
 	record(t, db, "deleted", "1", old)
 	record(t, db, "deleted", "", old)
 	record(t, db, "quiet", "1", old)
+	age(t, db)
 	if err := log.Sweep(t.Context(), 24*time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := db.Query(`SELECT resource_id, revision FROM changes ORDER BY id`)
+	rows, err := db.Query(`SELECT resource_id, revision FROM changes ORDER BY resource_id, revision`)
 	got, err := postgres.Collect(rows, err, func(rows *sql.Rows) (text string, err error) {
 		var revision int
 		if err = rows.Scan(&text, &revision); err != nil {

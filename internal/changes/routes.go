@@ -26,7 +26,8 @@ func Routes(to huma.API, log *Log) {
 	api.Register(to, r.list, "", huma.Operation{
 		Method: http.MethodGet, Path: "/v1/changes", OperationID: "list-changes", Summary: "List changes", Tags: []string{"Changes"},
 		Description: "Who changed which subscription, event type, key or tenant, and how. A key sees the changes of the resources that it may read; " +
-			"naming one that it may not read is a 403. Secrets, header values and the parts of URLs that may hold a token are masked.",
+			"naming one that it may not read is a 403. Secrets, header values, user names and client ids, and the parts of URLs that may hold a token are masked. " +
+			"A page with more than 4 MiB of definitions is shorter than `limit`: go on until `next_cursor` is null.",
 	})
 	api.Register(to, r.ofSubscription, "subscriptions:read", huma.Operation{
 		Method: http.MethodGet, Path: "/v1/subscriptions/{id}/changes", OperationID: "list-subscription-changes",
@@ -125,7 +126,7 @@ func (r routes) ofSubscription(ctx context.Context, in *ofSubscriptionInput) (*l
 	if err != nil {
 		return nil, err
 	}
-	ok, err := r.log.has(ctx, tenant, Subscription, id.String())
+	ok, err := r.log.has(ctx, tenant, id)
 	if err == nil && !ok {
 		err = api.NotFound()
 	}
@@ -145,9 +146,12 @@ func (r routes) page(ctx context.Context, in *SpanInput, q query) (*listOutput, 
 		return nil, err
 	}
 	q.actor, q.since, q.until, q.asc, q.limit = in.Actor, api.Instant(in.Since), api.Instant(in.Until), page.Asc, page.Fetch()
-	rows, err := r.log.list(ctx, q)
+	rows, cut, err := r.log.list(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if cut {
+		page.CutAt(rows[len(rows)-1].id)
 	}
 	items := make([]ChangeJSON, len(rows))
 	for i, row := range rows {
