@@ -58,16 +58,7 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 }
 
 // CancelOne ends one pending delivery; an attempt in flight is not called back, but changes nothing any more.
-var CancelOne = `
-WITH gone AS (
-    DELETE FROM deferrals WHERE id = $1
-    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
-), ` + countCancelled("$2") + `
-INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
-SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $2,
-    attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
-ON CONFLICT DO NOTHING`
+var CancelOne = cancelled("id = $1", "$2") + endCancelled("$2")
 
 // Cancel ends a pending delivery.
 func (l *Ledger) Cancel(ctx context.Context, id uuid.UUID) error {

@@ -131,16 +131,9 @@ func (l *Ledger) erase(ctx context.Context, of erasure) error {
         AND (a.response IS NOT NULL OR a.error <> '') LIMIT $2),
 done AS (UPDATE attempts a SET response = NULL, error = '' FROM chunk WHERE a.delivery_id = chunk.delivery_id AND a.number = chunk.number)
 SELECT count(*) FROM chunk`,
-		`WITH gone AS (
-    DELETE FROM deferrals WHERE id IN (SELECT id FROM deferrals WHERE ` + of.pending + ` LIMIT $2)
-    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
-), ` + countCancelled("'cancelled'") + `, ended AS (
-INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
-SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', 'cancelled',
-    attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
-ON CONFLICT DO NOTHING)
-SELECT count(*) FROM gone`, // Some may have ended meanwhile: a chunk is counted by what it removed.
+		// Some may have ended meanwhile: a chunk is counted by the rows that it removed.
+		cancelled("id IN (SELECT id FROM deferrals WHERE "+of.pending+" LIMIT $2)", "'cancelled'") +
+			", ended AS (" + endCancelled("'cancelled'") + ") SELECT count(*) FROM gone",
 		`WITH chunk AS (
     SELECT id FROM deliveries WHERE ` + of.responses + ` AND (response IS NOT NULL OR error <> '') LIMIT $2),
 done AS (UPDATE deliveries SET response = NULL, error = '' WHERE id IN (SELECT id FROM chunk))

@@ -103,20 +103,9 @@ FROM free WHERE d.id = free.id`
 
 // cancelPending ends the pending deliveries of a subscription. Deliveries in flight are left to their worker: the next claim
 // finds out for itself.
-var cancelPending = `
-WITH gone AS (
-    DELETE FROM deferrals WHERE id IN (
-        SELECT id FROM deferrals WHERE subscription_id = $1 AND (worker = '' OR claim_at <= now())
-        ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-    ) RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
-), ` + countCancelled("$3") + `, ended AS (
-    INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-        attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
-    SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', $3,
-        attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
-    ON CONFLICT DO NOTHING
-)
-SELECT count(*) FROM gone`
+var cancelPending = cancelled(`id IN (
+    SELECT id FROM deferrals WHERE subscription_id = $1 AND (worker = '' OR claim_at <= now())
+    ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)`, "$3") + ", ended AS (" + endCancelled("$3") + ") SELECT count(*) FROM gone"
 
 // FreeChunk sets free the first held deferrals of a subscription and returns how many those were.
 func (l *Ledger) FreeChunk(ctx context.Context, subscription uuid.UUID) (n int64, err error) {

@@ -1,0 +1,21 @@
+package ledger
+
+// cancelled is the head of a statement that ends the deferrals which the condition holds for: it removes them (the table gone has
+// them then) and counts them under the reason, which is an expression.
+func cancelled(condition, reason string) string {
+	return `
+WITH gone AS (
+    DELETE FROM deferrals WHERE ` + condition + `
+    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
+), ` + countCancelled(reason)
+}
+
+// endCancelled writes the deliveries that cancelled removed as ended.
+func endCancelled(reason string) string {
+	return `
+INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+    attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
+SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', ` + reason + `,
+    attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
+ON CONFLICT DO NOTHING`
+}
