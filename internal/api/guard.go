@@ -63,15 +63,6 @@ func (a *adapter) open(next http.Handler) http.Handler {
 	return &guard{adapter: a, public: true, next: next}
 }
 
-// Authenticate is the guard for handlers outside the document, such as those of dialects: it demands a known caller and no
-// scope. It has no logger, so panics are left to the server.
-func Authenticate(auth Authenticator) func(http.Handler) http.Handler {
-	a := &adapter{auth: auth}
-	a.tenants, _ = auth.(tenantUser)
-	a.watcher, _ = auth.(callerWatcher)
-	return func(next http.Handler) http.Handler { return &guard{adapter: a, next: next} }
-}
-
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &response{ResponseWriter: w}
 	defer g.recover(out, r)

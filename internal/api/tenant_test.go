@@ -126,20 +126,23 @@ func TestAuthenticatorIsToldOfTenants(t *testing.T) {
 	}
 }
 
-func TestBareMiddleware(t *testing.T) {
+func TestMountedHandlerKnowsItsCaller(t *testing.T) {
 	t.Parallel()
-	h := api.Authenticate(callers)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	a := api.New(mux, api.Config{Title: "t", Version: "1"}, callers)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := api.CallerFrom(r.Context())
 		if c.Tenant != "acme" || api.RemoteAddr(r.Context()) != "192.0.2.1" {
 			t.Errorf("got %+v from %q", c, api.RemoteAddr(r.Context()))
 		}
 		api.WriteError(w, r, errors.New("secret"))
-	}))
+	})
+	api.Mount(a, huma.Operation{Method: http.MethodGet, Path: "/"}, handler, api.Scope("things:read"))
 	for key, want := range map[string]int{"acme": 500, "": 401, "x": 401, "away": 503} {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		r.Header.Set("X-API-Key", key)
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
+		mux.ServeHTTP(w, r)
 		if w.Code != want || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%q: got %d %s", key, w.Code, w.Body)
 		}

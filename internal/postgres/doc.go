@@ -3,8 +3,8 @@
 // In come a connection URL (FANFARE_POSTGRES_URL, or that of the embedded server) and the migrations of this package: one
 // history for one database, whoever owns the tables. Code runs before and after each migration, which only adds.
 //
-// Out go a pool of connections (Open), transactions that are tried again where that is right (Retry), statements that many
-// callers share (Batch) or that hot paths prepare (Statement) and their arrays (Column), the partitions of each day
+// Out go a pool of connections (Open), transactions that are tried again where that is right (Retry), statements that
+// hot paths prepare (Statement) and their arrays (Column), the partitions of each day
 // (Partitions), the end of old rows (Retention: whole days are dropped, and none that holds pending work), and work
 // that one process at a time does for all (RunChore).
 //
