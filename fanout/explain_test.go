@@ -117,7 +117,7 @@ func TestDataIsShownToThoseWhoMayReadIt(t *testing.T) {
 	h.Settled()
 	ask := serve(h, &fates{})
 	for key, sees := range map[string][2]bool{ // of the type with scopes, and of the other
-		"admin": {true, true}, "acme": {true, true}, "reader": {false, true}, "viewer": {false, false}, "support": {false, false},
+		"admin": {true, true}, "acme": {true, true}, "reader": {false, true}, "viewer": {false, false}, "support": {false, false}, "operator": {false, true},
 	} {
 		for i, event := range []string{"scoped", "open"} {
 			if key != "reader" {

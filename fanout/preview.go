@@ -39,7 +39,7 @@ type newPreview struct {
 	Changed    []string `json:"changed,omitempty" maxItems:"100"`
 	Filter     *string  `json:"filter,omitempty" nullable:"true" doc:"CEL over event" example:"event.data.total > 100.0"`
 	Last       int      `json:"last,omitempty" minimum:"1" maximum:"100000" default:"10000" doc:"How many events to examine at most"`
-	Tenant     string   `json:"tenant,omitempty" doc:"For admin keys"`
+	Tenant     string   `json:"tenant,omitempty" doc:"For keys over all tenants"`
 }
 
 type previewOutput struct{ Body previewJSON }

@@ -94,13 +94,15 @@ func (r Routes) Register(to huma.API) {
 			"that finds no place within five seconds is 503.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
-	api.Register(to, r.quarantine, "events:read", huma.Operation{
+	quarantine := huma.Operation{
 		OperationID: "list-quarantine", Method: http.MethodGet, Path: "/v1/quarantine", Tags: []string{"Events"},
 		Summary: "List messages that are no valid event",
 		Description: "Messages that were published straight to NATS and could not be taken as events, newest first: " +
-			"why, and their first 4 KiB.",
+			"why, and their first 4 KiB. `data` is empty for a key that lacks a scope which the event's type demands.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
-	})
+	}
+	api.Instead(api.AdminRead)(&quarantine)
+	api.Register(to, r.quarantine, "events:read", quarantine)
 }
 
 type listInput struct {
@@ -349,6 +351,9 @@ func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantin
 	if err != nil {
 		return nil, err
 	}
+	if err := r.hide(ctx, rows); err != nil {
+		return nil, err
+	}
 	list, err := api.ListOf(ctx, page, rows, func(q quarantined) string { return q.id.String() })
 	if err != nil {
 		return nil, err
@@ -362,4 +367,21 @@ func (r Routes) quarantine(ctx context.Context, in *quarantineInput) (*quarantin
 		})
 	}
 	return out, nil
+}
+
+// hide empties what came of events whose type demands a scope that the caller lacks. The detail of a refusal may quote the data.
+func (r Routes) hide(ctx context.Context, rows []quarantined) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := r.Directory.Fresh(ctx); err != nil {
+		return err
+	}
+	scopes := viewOf(ctx).Scopes
+	for i := range rows {
+		if tenant, name, ok := event.SplitSubject(rows[i].subject); ok && !r.Directory.Covers(scopes, tenant, name) {
+			rows[i].detail, rows[i].data = "the key lacks a scope of the event's type", []byte{}
+		}
+	}
+	return nil
 }

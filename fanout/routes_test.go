@@ -46,6 +46,9 @@ var callers = keys{
 	"viewer":   {Tenant: "acme", Scopes: []string{"deliveries:read", "view:orders"}},
 	"support":  {Tenant: "acme", Scopes: []string{"deliveries:read"}},
 	"debugger": {Tenant: "acme", Scopes: []string{"events:read", "deliveries:read"}},
+	// Operators' keys are over all tenants.
+	"operator": {AllTenants: true, Scopes: []string{"events:read", "deliveries:read"}},
+	"auditor":  {AllTenants: true, Scopes: []string{api.AdminRead}},
 	"maker":    {Tenant: "acme", Scopes: []string{"subscriptions:write", "deliveries:read"}},
 }
 
@@ -361,7 +364,35 @@ func TestQuarantineIsListed(t *testing.T) {
 	if got := ask("admin", "GET", "/v1/quarantine?limit=2", "", 200); len(got["data"].([]any)) != 2 || got["next_cursor"] == nil {
 		t.Errorf("a page is %v", got)
 	}
+	if got := ask("auditor", "GET", "/v1/quarantine", "", 200)["data"].([]any); len(got) != 3 {
+		t.Errorf("who reads the administration sees %d, want 3", len(got))
+	}
+	if got := ask("operator", "GET", "/v1/quarantine?tenant=globex", "", 200)["data"].([]any); len(got) != 1 {
+		t.Errorf("an operator sees %d of a tenant, want 1", len(got))
+	}
 	ask("writer", "GET", "/v1/quarantine", "", 403)
+}
+
+// A message that names a type with scopes is not shown to keys that lack them, nor is what its refusal quotes of it.
+func TestQuarantineHidesDataOfScopedTypes(t *testing.T) {
+	t.Parallel()
+	h := fanouttest.New(t)
+	h.Declare("acme", "order.created", `{"properties":{"card":{"const":"none"}}}`, false)
+	if _, err := h.DB.Exec(`UPDATE event_types SET scopes = '{view:orders}'`); err != nil {
+		t.Fatal(err)
+	}
+	h.Run()
+	h.Publish("events.acme.order.created", `{"card":"4111"}`)
+	h.Publish("events.acme.other", `{"card":"4111"`)
+	h.Settled()
+	ask := serve(h, &fates{})
+	shown := base64.StdEncoding.EncodeToString([]byte(`{"card":"4111`))[:16]
+	for key, want := range map[string]int{"admin": 2, "acme": 2, "reader": 1, "operator": 1, "auditor": 1} {
+		got := fmt.Sprint(ask(key, "GET", "/v1/quarantine?tenant=acme", "", 200))
+		if n := strings.Count(got, shown); n != want || strings.Count(got, "order.created") != 1 || want == 1 && strings.Contains(got, "/card") {
+			t.Errorf("%s is shown the data of %d messages, want %d: %s", key, n, want, got)
+		}
+	}
 }
 
 func TestPreviewIsWhatWouldHaveMatched(t *testing.T) {

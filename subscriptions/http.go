@@ -33,7 +33,7 @@ func Routes(to huma.API, store *Store) {
 			"past events that match are sent as well, each once, alongside new ones: `backfill.replay_id` names a replay, "+
 			"which /v1/replays shows, pauses, resumes and cancels.", http.StatusCreated))
 	huma.Get(to, base, r.getSubscriptions, tag, api.Scope(scopeRead), describe("list-subscriptions", "List subscriptions",
-		"The subscriptions of the tenant; for an admin key that names no tenant, those of all.", http.StatusOK))
+		"The subscriptions of the tenant; for a key over all tenants that names none, those of all.", http.StatusOK))
 	huma.Get(to, one, r.getSubscription, tag, api.Scope(scopeRead), describe("get-subscription", "Read a subscription",
 		"Its ETag names the version, for If-Match.", http.StatusOK))
 	huma.Patch(to, one, r.patchSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("update-subscription", "Change a subscription",

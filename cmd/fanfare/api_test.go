@@ -17,6 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
 	"github.com/fanfarehq/fanfare/internal/egress"
@@ -33,7 +34,7 @@ func TestAPI(t *testing.T) {
 		"Document": testDocument, "Generators": testGenerators, "Docs": testDocs, "Guides": testGuides, "Shown": testShown, "CrossTenant": testCrossTenant, "Scopes": testScopes,
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
 		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
-		"OperationalEvents": testOperationalEvents,
+		"OperationalEvents": testOperationalEvents, "Operators": testOperators, "OperatorsRaiseNothing": testOperatorsRaiseNothing,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,6 +128,7 @@ type operation struct {
 	Summary     string
 	Description string
 	Scope       string `json:"x-scope"`
+	Instead     string `json:"x-scope-instead"` // a scope that is enough as well
 	Tags        []string
 	Parameters  []struct {
 		Name, In    string
@@ -171,6 +173,9 @@ type schema struct {
 	Examples             []any
 	Example              any
 }
+
+// ofInstallation says whether the operation is about the installation: no tenant's key may call it.
+func (o *operation) ofInstallation() bool { return o.Scope == api.Admin || o.Scope == api.AdminRead }
 
 func (o *operation) String() string { return o.ID + ": " + o.Method + " " + o.Path }
 

@@ -43,7 +43,7 @@ func testRandomCalls(t *testing.T, d *deployment) {
 		g := &generator{r: rand.New(rand.NewPCG(seed, uint64(len(o.ID)))), doc: d.doc, valid: m(t, d, tenant)}
 		for i := range calls {
 			as := key
-			if o.Scope == "admin" || g.r.IntN(8) == 0 {
+			if o.ofInstallation() || g.r.IntN(8) == 0 {
 				as = testAdminKey
 			}
 			r := g.request(o)

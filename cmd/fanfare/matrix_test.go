@@ -223,7 +223,7 @@ func testCrossTenant(t *testing.T, d *deployment) {
 		}
 		d.strangeReferences(t, o, valid, own, stranger, other)
 		key := ownKey
-		if o.Scope == "admin" {
+		if o.ofInstallation() {
 			key = testAdminKey
 		}
 		// Whatever the stranger tried, it is all there still.
@@ -231,7 +231,7 @@ func testCrossTenant(t *testing.T, d *deployment) {
 			t.Errorf("%s: a valid call got %d %s", o, got.status, got.body)
 		}
 		// And lists show a stranger nothing of it.
-		if len(o.pathNames()) == 0 && o.Method == http.MethodGet && o.Scope != "admin" {
+		if len(o.pathNames()) == 0 && o.Method == http.MethodGet && !o.ofInstallation() {
 			if got := d.send(t, stranger, o, request{}); strings.Contains(got.body, marked(own)) || strings.Contains(got.body, own) {
 				t.Errorf("%s: a stranger sees %s", o, got.body)
 			}
@@ -255,7 +255,7 @@ func (d *deployment) strange(t *testing.T, o *operation, valid request, name, st
 		}
 		got, want := d.send(t, key, o, foreign), d.send(t, key, o, none.at(name, random))
 		status := http.StatusNotFound
-		if o.Scope == "admin" && key == stranger {
+		if o.ofInstallation() && key == stranger {
 			status = http.StatusForbidden
 		}
 		if want.status != status {
@@ -266,7 +266,7 @@ func (d *deployment) strange(t *testing.T, o *operation, valid request, name, st
 	for _, bad := range malformed {
 		// A name that cannot be is 403 to who may not ask, and 404 to who may.
 		if got := d.send(t, stranger, o, valid.at(name, bad)); got.status != http.StatusNotFound && got.status != http.StatusMethodNotAllowed &&
-			(o.Scope != "admin" || got.status != http.StatusForbidden) {
+			(!o.ofInstallation() || got.status != http.StatusForbidden) {
 			t.Errorf("%s: the id %.50q got %d %s", o, bad, got.status, got.body)
 		}
 	}
@@ -378,7 +378,7 @@ func testScopes(t *testing.T, d *deployment) {
 				expect(key, scope, valid, http.StatusForbidden)
 			}
 		}
-		if o.Scope == "admin" {
+		if o.ofInstallation() {
 			expect(every, "every scope", valid, http.StatusForbidden)
 			expect(testAdminKey, "an admin key", valid, http.StatusOK)
 			return

@@ -131,7 +131,11 @@ func (list peppered) print(c *terminal.Terminal) {
 		if k.LastUsed != nil {
 			used = "last used " + k.LastUsed.UTC().Format(time.DateOnly)
 		}
-		fmt.Fprintf(c.Out, "API key %s %q of tenant %q (%s) is hashed with a value derived from key %s, which is kept, encrypted; "+
-			"its next use ends that. If key %s was stolen, revoke it\n", k.ID, k.Name, k.Tenant, used, k.Pepper, k.Pepper)
+		of := fmt.Sprintf("of tenant %q", k.Tenant)
+		if k.Tenant == "" {
+			of = "over all tenants"
+		}
+		fmt.Fprintf(c.Out, "API key %s %q %s (%s) is hashed with a value derived from key %s, which is kept, encrypted; "+
+			"its next use ends that. If key %s was stolen, revoke it\n", k.ID, k.Name, of, used, k.Pepper, k.Pepper)
 	}
 }

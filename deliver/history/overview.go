@@ -121,11 +121,11 @@ type overview struct {
 // RegisterOverview adds the overview and the list of processes to an API.
 func RegisterOverview(to huma.API, deps OverviewDeps) {
 	o := overview{deps, NewReader(deps.DB, nil)}
-	api.Register(to, o.get, api.Admin, huma.Operation{
+	api.Register(to, o.get, api.AdminRead, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/overview", OperationID: "get-overview", Summary: "Read the state of the installation", Tags: []string{"Operations"},
 		Description: "Rates, backlogs, pending deliveries, failing subscriptions, storage and processes. With tenant, those of the tenant.",
 	})
-	api.Register(to, o.list, api.Admin, huma.Operation{
+	api.Register(to, o.list, api.AdminRead, huma.Operation{
 		Method: http.MethodGet, Path: "/v1/processes", OperationID: "list-processes", Summary: "List the processes", Tags: []string{"Operations"},
 		Description: "Each process writes when it was last seen every 5 s. One that was killed is listed for an hour.",
 	})

@@ -77,7 +77,9 @@ func Routes(to huma.API, deps RoutesDeps) {
 	huma.Register(to, read("/v1/subscriptions/{id}/deliveries", "list-subscription-deliveries", "List the deliveries of a subscription"), r.ofSubscription)
 	huma.Register(to, read("/v1/dead-letters", "list-dead-letters", "List the deliveries that were given up"), r.deadLetters)
 	huma.Register(to, read("/v1/subscriptions/{id}/stats", "get-subscription-stats", "Count what became of a subscription's deliveries in the last 24 hours"), r.stats)
-	huma.Register(to, read("/v1/failures", "list-failures", "Group what failed"), r.failures)
+	failures := read("/v1/failures", "list-failures", "Group what failed")
+	api.Instead(api.AdminRead)(&failures)
+	huma.Register(to, failures, r.failures)
 	huma.Register(to, read("/v1/reasons", "list-reasons", "Describe the reasons of deliveries and of quarantine"), r.reasons)
 	huma.Register(to, act("/v1/deliveries/{id}/retry", "retry-delivery", "Send a delivery now: sooner, or again if it had ended"), r.retry)
 	huma.Register(to, act("/v1/deliveries/{id}/cancel", "cancel-delivery", "End a pending delivery"), r.cancel)
@@ -97,7 +99,7 @@ var descriptions = map[string]string{
 	"list-reasons": "Every word that `reason` can have, with what it means and what can be done. The first ones are of deliveries, the " +
 		"others of quarantined messages.",
 	"list-failures": "What waits after a failure, is dead and was not delivered since, or is held: grouped by reason, host and HTTP status, the " +
-		"most first, at most 200 groups. For an admin key that names no tenant, over all of them.",
+		"most first, at most 200 groups. For a key over all tenants that names none, of all of them.",
 	"get-subscription-stats": "How many ended how, how long attempts took, how many wait, and since when.",
 	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
 		"and a row of its own, which is answered. Of a subscription with an ordering it takes its place in the order of its key. " +

@@ -79,7 +79,7 @@ func (r *routes) seriesRoutes(to huma.API) {
 	api.Register(to, r.series, "deliveries:read", huma.Operation{
 		Method: http.MethodGet, Path: "/v1/metrics/deliveries", OperationID: "get-delivery-metrics", Summary: "Count deliveries over time",
 		Tags: []string{"Deliveries"},
-		Description: "Deliveries that ended and attempts that were made in each step, of a tenant or, for an admin key that names none, of all. Counts are some seconds " +
+		Description: "Deliveries that ended and attempts that were made in each step, of a tenant or, for a key over all tenants that names none, of all. Counts are some seconds " +
 			"late. At most 1,500 points a series and the 200 largest series.",
 	})
 }

@@ -25,7 +25,7 @@ type auditOutput struct{ Body *Audit }
 
 // Register adds the audit to an API.
 func (a *Auditor) Register(to huma.API) {
-	api.Register(to, a.audit, api.Admin, huma.Operation{
+	api.Register(to, a.audit, api.AdminRead, huma.Operation{
 		OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Operations"},
 		Summary: "Prove that nothing is lost",
 		Description: "For the events that were accepted in a span: each is in the stream and in the ledger, and each match is " +

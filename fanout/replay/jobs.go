@@ -25,7 +25,7 @@ func (r Routes) registerJobs(to huma.API) {
 		return o
 	}
 	const how = " A dry run only counts. With `expect`, a count that differs from it by more than a tenth ends the job as cancelled, with the " +
-		"reason `unexpected_count`. Without a tenant, an admin key acts on all of them."
+		"reason `unexpected_count`. Without a tenant, an admin key acts on all of them; other keys over all tenants must name one."
 	api.Register(to, r.retryMany, "deliveries:write", op(http.MethodPost, "/v1/deliveries/retry", "retry-deliveries", "Retry deliveries by a filter",
 		"Sends the deliveries of the filter, by default the dead ones, as `POST /v1/deliveries/{id}/retry` does, at the requested rate. One of which a "+
 			"later generation was made is left out, as is what was made after the request."+how))
@@ -56,7 +56,7 @@ type jobRequest struct {
 
 // jobFilter says which deliveries a job is about.
 type jobFilter struct {
-	Tenant       string               `json:"tenant,omitempty" doc:"For admin keys; all tenants if left out" example:"acme"`
+	Tenant       string               `json:"tenant,omitempty" doc:"For keys over all tenants; an admin key that leaves it out acts on all" example:"acme"`
 	Subscription string               `json:"subscription,omitempty" format:"uuid"`
 	Reason       []outcome.Reason     `json:"reason,omitempty" maxItems:"30" doc:"Why they wait or how they ended" example:"[\"tls\"]"`
 	HTTPStatus   []history.HTTPStatus `json:"http_status,omitempty" maxItems:"30" doc:"Of the last attempt" example:"[\"5xx\"]"`

@@ -193,7 +193,7 @@ type newDeadLetterReplay struct {
 	Until        *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
 	Rate         int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
 	DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
-	Tenant       string     `json:"tenant,omitempty" doc:"For admin keys"`
+	Tenant       string     `json:"tenant,omitempty" doc:"For keys over all tenants"`
 }
 
 func (r Routes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutput, error) {

@@ -216,6 +216,7 @@ func TestWhoMayMakeWhichKey(t *testing.T) {
 	tenantKey := p.create(t, adminKey, acmeKeys).Key
 	poor := p.create(t, adminKey, `{"name":"n","tenant":"acme","scopes":["events:write"]}`).Key
 	madeAdmin := p.create(t, adminKey, `{"name":"n","admin":true}`).Key
+	operator := p.create(t, adminKey, `{"name":"n","tenant":null,"scopes":["admin:read","events:read"]}`).Key
 	in := func(d time.Duration) string { return p.now().Add(d).UTC().Format(time.RFC3339) }
 	for _, tc := range []struct {
 		caller, body, location string
@@ -246,6 +247,17 @@ func TestWhoMayMakeWhichKey(t *testing.T) {
 		{adminKey, `{"name":"n","admin":true,"scopes":["events:write"]}`, "body.admin", 422},
 		{madeAdmin, `{"name":"n","scopes":["events:write"],"tenant":"third"}`, "", 201},
 		{madeAdmin, `{"name":"n","admin":true}`, "", 201},
+		{adminKey, `{"name":"n","scopes":["admin:read"],"tenant":"acme"}`, "body.scopes[0]", 422},
+		{tenantKey, `{"name":"n","scopes":["admin:read"]}`, "", 403},
+		{tenantKey, `{"name":"n","scopes":["events:write"],"tenant":null}`, "", 403},
+		{adminKey, `{"name":"n","scopes":["events:write","keys:write"],"tenant":null}`, "body.scopes[1]", 422},
+		{adminKey, `{"name":"n","tenant":null}`, "body.scopes", 422},
+		{adminKey, `{"name":"n","admin":true,"tenant":null}`, "", 201},
+		{adminKey, `{"name":"n","scopes":["events:write"],"tenant":7}`, "body.tenant", 422},
+		{madeAdmin, `{"name":"n","scopes":["events:write","admin:read"],"tenant":null}`, "", 201},
+		{operator, `{"name":"n","scopes":["events:read"],"tenant":null}`, "", 403},
+		{operator, `{"name":"n","scopes":["events:read"],"tenant":"acme"}`, "", 403},
+		{operator, `{"name":"n","admin":true}`, "", 403},
 		{"ff_000000000000_0000000000000000000000000000000000000000000", `{}`, "", 401},
 		{adminKey + "x", `{}`, "", 401},
 	} {
@@ -312,6 +324,73 @@ func TestRevocationReachesEveryProcess(t *testing.T) {
 	})
 	if status := here.call(t, adminKey, "DELETE /v1/keys/"+k.ID, "", nil); status != 404 {
 		t.Errorf("revoke again: %d", status)
+	}
+}
+
+// A key over all tenants is no admin's: it does what its scopes say, and belongs to no tenant that could revoke or erase it.
+func TestKeyOverAllTenants(t *testing.T) {
+	t.Parallel()
+	p := start(t, servertest.Postgres(t))
+	p.run(t)
+	k := p.create(t, adminKey, `{"name":"support","tenant":null,"scopes":["admin:read","deliveries:read"]}`)
+	if k.Tenant != nil || k.Admin || fmt.Sprint(k.Scopes) != "[admin:read deliveries:read]" {
+		t.Errorf("got %+v", k)
+	}
+	c, err := p.who(t, k.Key)
+	if err != nil || c.Tenant != "" || c.Admin || !c.OverAll() || !c.Has(api.AdminRead) || c.Has(api.Admin) || c.Has("events:read") {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	maker := p.create(t, adminKey, `{"name":"n","tenant":"acme","scopes":["keys:write"]}`)
+	for _, tc := range []struct {
+		key, what, body string
+		status          int
+	}{
+		{k.Key, "GET /v1/tenants", "", 200},
+		{k.Key, "GET /v1/tenants/acme", "", 200},
+		{k.Key, "GET /v1/tenants?tenant=acme", "", 200},
+		{k.Key, "PUT /v1/tenants/acme", `{"name":"mine"}`, 403},
+		{k.Key, "DELETE /v1/tenants/acme", "", 403},
+		{k.Key, "GET /v1/keys", "", 403},
+		{k.Key, "DELETE /v1/keys/" + maker.ID + "?tenant=acme", "", 403},
+		{k.Key, "PATCH /v1/keys/" + k.ID, `{"scopes":["events:read"]}`, 405},
+		{k.Key, "PUT /v1/keys/" + k.ID, `{"scopes":["events:read"]}`, 405},
+		{k.Key, "GET /v1/changes?resource=tenant", "", 200},
+		{k.Key, "GET /v1/changes?resource=key", "", 200},
+		{maker.Key, "DELETE /v1/keys/" + k.ID, "", 404},
+		{adminKey, "DELETE /v1/keys/" + k.ID + "?tenant=acme", "", 404},
+		{adminKey, "DELETE /v1/tenants/acme", "", 202},
+		{k.Key, "GET /v1/tenants", "", 200},
+		{adminKey, "DELETE /v1/keys/" + k.ID, "", 204},
+	} {
+		if status := p.call(t, tc.key, tc.what, tc.body, nil); status != tc.status {
+			t.Errorf("%s: want %d, got %d", tc.what, tc.status, status)
+		}
+	}
+	if _, err := p.who(t, k.Key); !errors.Is(err, api.ErrUnauthenticated) {
+		t.Errorf("revoked: %v", err)
+	}
+}
+
+// Keys over all tenants read what they hold of the history, and no more.
+func TestChangesThatAKeyOverAllTenantsSees(t *testing.T) {
+	t.Parallel()
+	p := start(t, servertest.Postgres(t))
+	p.create(t, adminKey, acmeKeys)
+	p.call(t, adminKey, "PUT /v1/tenants/acme", `{"name":"A"}`, nil)
+	auditor := p.create(t, adminKey, `{"name":"n","tenant":null,"scopes":["admin:read"]}`).Key
+	narrow := p.create(t, adminKey, `{"name":"n","tenant":null,"scopes":["subscriptions:read"]}`).Key
+	for _, tc := range []struct {
+		key, query string
+		status     int
+		seen       int
+	}{
+		{auditor, "", 200, 4}, {auditor, "?resource=key", 200, 3}, {auditor, "?resource=tenant", 200, 1}, {auditor, "?tenant=acme", 200, 2},
+		{narrow, "", 200, 0}, {narrow, "?resource=key", 403, 0}, {narrow, "?resource=tenant", 403, 0},
+	} {
+		var list struct{ Data []json.RawMessage }
+		if status := p.call(t, tc.key, "GET /v1/changes"+tc.query, "", &list); status != tc.status || len(list.Data) != tc.seen {
+			t.Errorf("%q: got %d, %d changes, want %d, %d", tc.query, status, len(list.Data), tc.status, tc.seen)
+		}
 	}
 }
 

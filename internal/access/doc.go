@@ -10,7 +10,7 @@
 // It promises that a revoked or expired key, and every key of an erased tenant, ends within 5 s in every
 // process, also for requests that are under way (Watch): the state of a key is cached for 3 s, and refreshed in the
 // background while the key is in use, so that a busy key never waits for Postgres. A key grants no scope and no time that
-// it lacks. When a key was last used is written once a minute at most, and never while a request waits. One query at a
+// it lacks. A key without a tenant is an admin's, or an operator's with scopes, which makes no keys. When a key was last used is written once a minute at most, and never while a request waits. One query at a
 // time looks up keys, however many are asked for, and no address is refused for the wrong keys that come from it.
 //
 // When Postgres is away, keys that were judged within the last 3 s go on, and all others get 503, never 401: whoever

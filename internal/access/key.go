@@ -11,10 +11,10 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 )
 
-// Key is one key, without its secret.
+// Key is one key, without its secret. One without a tenant is an admin's or, with scopes, an operator's.
 type Key struct {
 	ID         string
-	Tenant     string // empty for admin keys
+	Tenant     string // empty for keys over all tenants
 	Name       string
 	Scopes     []string
 	Admin      bool
@@ -27,7 +27,10 @@ type Key struct {
 }
 
 func (k *Key) caller() api.Caller {
-	return api.Caller{Tenant: k.Tenant, Scopes: k.Scopes, Admin: k.Admin, KeyID: k.ID, Name: k.Name, ExpiresAt: k.ExpiresAt}
+	return api.Caller{
+		Tenant: k.Tenant, Scopes: k.Scopes, Admin: k.Admin, AllTenants: k.Tenant == "" && !k.Admin,
+		KeyID: k.ID, Name: k.Name, ExpiresAt: k.ExpiresAt,
+	}
 }
 
 // ended reports whether the key was revoked or has expired.

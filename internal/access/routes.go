@@ -18,20 +18,22 @@ import (
 // Routes adds the operations of keys and tenants.
 func (a *Access) Routes(to huma.API) {
 	tag := huma.OperationTags("Keys")
-	huma.Post(to, "/v1/keys", a.createKey, tag, api.Scope("keys:write"), describe("create-key", "Create a key",
-		"Makes a key and shows it, this once. It can have no scope that the caller lacks, and ends no later than the caller's own key or token.",
+	huma.Post(to, "/v1/keys", a.createKey, tag, api.Scope(scopeKeys), describe("create-key", "Create a key",
+		"Makes a key and shows it, this once. It can have no scope that the caller lacks, and ends no later than the caller's own key or token. "+
+			"An admin key can make one over all tenants (`\"tenant\": null`): it reads of all tenants what its scopes allow, names the tenant in "+
+			"`?tenant=` or in the body to write, and makes no keys.",
 		http.StatusCreated))
-	huma.Get(to, "/v1/keys", a.listKeys, tag, api.Scope("keys:write"), describe("list-keys", "List keys",
-		"The keys that are not revoked, without their secrets. An admin key that names no tenant sees those of all tenants and the admins' own.",
+	huma.Get(to, "/v1/keys", a.listKeys, tag, api.Scope(scopeKeys), describe("list-keys", "List keys",
+		"The keys that are not revoked, without their secrets. An admin key that names no tenant sees those of all tenants and those over all tenants.",
 		http.StatusOK))
-	huma.Delete(to, "/v1/keys/{id}", a.revokeKey, tag, api.Scope("keys:write"), describe("revoke-key", "Revoke a key",
+	huma.Delete(to, "/v1/keys/{id}", a.revokeKey, tag, api.Scope(scopeKeys), describe("revoke-key", "Revoke a key",
 		"Ends the key in every process within 5 seconds.", http.StatusNoContent))
 
 	tag = huma.OperationTags("Tenants")
-	huma.Get(to, "/v1/tenants", a.listTenants, tag, api.Scope(api.Admin), describe("list-tenants", "List tenants",
+	huma.Get(to, "/v1/tenants", a.listTenants, tag, api.Scope(api.AdminRead), describe("list-tenants", "List tenants",
 		"Every tenant that is not deleted, with the number of its subscriptions by status. With `q`, a page may be shorter than `limit`, even empty, "+
 			"while `next_cursor` is not null: go on until it is null.", http.StatusOK))
-	huma.Get(to, "/v1/tenants/{tenant}", a.getTenant, tag, api.Scope(api.Admin), describe("get-tenant", "Read a tenant",
+	huma.Get(to, "/v1/tenants/{tenant}", a.getTenant, tag, api.Scope(api.AdminRead), describe("get-tenant", "Read a tenant",
 		"A tenant exists from its first use. While it is erased, the answer says how far that is; then it is gone (404).", http.StatusOK))
 	huma.Put(to, "/v1/tenants/{tenant}", a.putTenant, tag, api.Scope(api.Admin), describe("put-tenant", "Describe a tenant",
 		"Sets name, metadata and limits, and makes the tenant if there is none. The name of a deleted tenant is not given again (409).",
@@ -49,7 +51,7 @@ func describe(id, summary, description string, status int) func(*huma.Operation)
 
 type keyJSON struct {
 	ID         string     `json:"id" example:"4fUxJ0zQ7aBc"`
-	Tenant     *string    `json:"tenant" doc:"Null for admin keys." example:"acme"`
+	Tenant     *string    `json:"tenant" doc:"Null for keys over all tenants." example:"acme"`
 	Name       string     `json:"name" example:"Order service"`
 	Scopes     []string   `json:"scopes" nullable:"false" doc:"Empty for admin keys, which hold every scope." example:"[\"events:write\"]"`
 	Admin      bool       `json:"admin"`
@@ -61,9 +63,9 @@ type keyJSON struct {
 
 type newKeyJSON struct {
 	Name      string     `json:"name" minLength:"1" maxLength:"200" example:"Order service"`
-	Scopes    []string   `json:"scopes,omitempty" nullable:"false" maxItems:"64" pattern:"^[a-z_:]{1,64}$" doc:"What the key may do: events:write, events:read, subscriptions:read, subscriptions:write, deliveries:read, deliveries:write, keys:write, and what event types demand." example:"[\"events:write\"]"`
+	Scopes    []string   `json:"scopes,omitempty" nullable:"false" maxItems:"64" pattern:"^[a-z_:]{1,64}$" doc:"What the key may do: events:write, events:read, subscriptions:read, subscriptions:write, deliveries:read, deliveries:write, keys:write (of a tenant only), admin:read (over all tenants only), and what event types demand." example:"[\"events:write\"]"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty" nullable:"true" doc:"When the key ends; never, if left out."`
-	Tenant    string     `json:"tenant,omitempty" doc:"Admin keys must name the tenant, here or as ?tenant=." example:"acme"`
+	Tenant    keyTenant  `json:"tenant,omitempty" doc:"Admin keys must name the tenant, here or as ?tenant=; null makes a key over all tenants." example:"acme"`
 	Admin     bool       `json:"admin,omitempty" doc:"Makes an admin key, without tenant and scopes. Only admin keys can."`
 }
 
@@ -72,7 +74,7 @@ func present(k *Key) keyJSON {
 	if out.Scopes == nil {
 		out.Scopes = []string{}
 	}
-	if !k.Admin {
+	if k.Tenant != "" {
 		out.Tenant = &k.Tenant
 	}
 	if !k.ExpiresAt.IsZero() {
@@ -82,88 +84,6 @@ func present(k *Key) keyJSON {
 		out.LastUsedAt = &k.LastUsedAt
 	}
 	return out
-}
-
-func (a *Access) createKey(ctx context.Context, in *struct{ Body newKeyJSON }) (*struct{ Body keyJSON }, error) {
-	// Microseconds are what Postgres keeps.
-	k := &Key{Name: in.Body.Name, CreatedAt: a.now().UTC().Truncate(time.Microsecond)}
-	err := a.grant(ctx, k, in.Body)
-	if err != nil {
-		return nil, err
-	}
-	id, whole := newKey()
-	k.ID, k.hash = id, a.hasher.hash(whole)
-	if err := a.store.insertKey(ctx, k); errors.Is(err, errErased) {
-		return nil, api.NotFound()
-	} else if err != nil {
-		return nil, away(err)
-	}
-	a.log.InfoContext(ctx, "key made", "key", k.ID, "tenant", k.Tenant, "name", k.Name, "scopes", k.Scopes, "admin", k.Admin)
-	out := present(k)
-	out.Key = whole
-	return &struct{ Body keyJSON }{out}, nil
-}
-
-// grant sets what a new key may do, as far as the caller may grant it.
-func (a *Access) grant(ctx context.Context, k *Key, in newKeyJSON) error {
-	caller := api.CallerFrom(ctx)
-	if err := a.limitTime(caller, k, in.ExpiresAt); err != nil {
-		return err
-	}
-	if in.Admin {
-		return grantAdmin(ctx, caller, k, in)
-	}
-	var err error
-	if k.Tenant, err = api.TenantOf(ctx, in.Tenant); err != nil {
-		return err
-	}
-	if len(in.Scopes) == 0 {
-		return api.Invalid(api.At("body.scopes", "must name at least one scope"))
-	}
-	for i, scope := range in.Scopes {
-		if !validScope(scope) {
-			return api.Invalid(api.At("body.scopes["+strconv.Itoa(i)+"]", "is not a scope that a key can have"))
-		}
-		if !caller.Has(scope) {
-			return api.Forbidden("a key cannot grant a scope that it lacks: " + scope)
-		}
-	}
-	k.Scopes = normalScopes(in.Scopes)
-	return nil
-}
-
-func grantAdmin(ctx context.Context, caller api.Caller, k *Key, in newKeyJSON) error {
-	if err := caller.Require(api.Admin); err != nil {
-		return err
-	}
-	tenant, err := api.TenantOrAny(ctx, in.Tenant)
-	if err != nil {
-		return err
-	}
-	if tenant != "" || len(in.Scopes) > 0 {
-		return api.Invalid(api.At("body.admin", "an admin key has neither tenant nor scopes"))
-	}
-	k.Admin, k.Scopes = true, []string{}
-	return nil
-}
-
-// limitTime lets no key outlive the key or the token that made it.
-func (a *Access) limitTime(caller api.Caller, k *Key, asked *time.Time) error {
-	if !caller.ExpiresAt.IsZero() && !caller.ExpiresAt.After(a.now()) {
-		return api.ErrUnauthenticated // a token within its leeway
-	}
-	k.ExpiresAt = caller.ExpiresAt
-	if asked == nil {
-		return nil
-	}
-	if !asked.After(a.now()) {
-		return api.Invalid(api.At("body.expires_at", "must be in the future"))
-	}
-	if !caller.ExpiresAt.IsZero() && asked.After(caller.ExpiresAt) {
-		return api.Forbidden("a key cannot make one that ends later than itself")
-	}
-	k.ExpiresAt = api.Instant(*asked)
-	return nil
 }
 
 func (a *Access) listKeys(ctx context.Context, in *api.ListInput) (*struct{ Body api.List[keyJSON] }, error) {

@@ -75,7 +75,7 @@ func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) 
 // insertKey is errErased if the key's tenant was deleted, and an *api.LimitError if it has as many keys as it may.
 func (s store) insertKey(ctx context.Context, k *Key) error {
 	return postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
-		if !k.Admin {
+		if k.Tenant != "" {
 			if err := s.roomForKey(ctx, tx, k.Tenant); err != nil {
 				return err
 			}
@@ -134,7 +134,7 @@ func insertKey(ctx context.Context, tx *sql.Tx, k *Key) error {
 
 // keyPage is which keys to list.
 type keyPage struct {
-	tenant  string // empty: all tenants' and the admins'
+	tenant  string // empty: all keys
 	afterAt time.Time
 	afterID string // empty: from the start
 	asc     bool
@@ -159,7 +159,7 @@ func (s store) listKeys(ctx context.Context, p keyPage) ([]*Key, error) {
 	return list, nil
 }
 
-// revokeKey says whether there was such a key; an empty tenant is any, and the admins.
+// revokeKey says whether there was such a key; an empty tenant is any, or none.
 func (s store) revokeKey(ctx context.Context, tenant, id string) (found bool, err error) {
 	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
 		found = false

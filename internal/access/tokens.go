@@ -175,7 +175,7 @@ func (t *tokens) parse(ctx context.Context, set *keySet, token string) (api.Call
 	if !api.ValidTenant(c.Tenant) {
 		return api.Caller{}, errors.New("the token names no tenant")
 	}
-	scopes := slices.DeleteFunc(normalScopes(c.Scope), func(s string) bool { return !validScope(s) })
+	scopes := slices.DeleteFunc(normalScopes(c.Scope), func(s string) bool { return !validScope(s) || s == api.AdminRead })
 	return api.Caller{Tenant: c.Tenant, Scopes: scopes, KeyID: c.Subject, Token: true, ExpiresAt: c.ExpiresAt.UTC()}, nil
 }
 

@@ -160,7 +160,7 @@ func TestTokens(t *testing.T) {
 	}
 	for name, change := range map[string]func(jwt.MapClaims){
 		"scopes as a list":        func(c jwt.MapClaims) { c["scope"] = []string{"events:write"} },
-		"scopes that cannot be":   func(c jwt.MapClaims) { c["scope"] = "events:write admin Bad openid.profile" },
+		"scopes that cannot be":   func(c jwt.MapClaims) { c["scope"] = "events:write admin admin:read Bad openid.profile" },
 		"audience in a list":      func(c jwt.MapClaims) { c["aud"] = []string{"other", "fanfare"}; c["scope"] = "events:write" },
 		"ended within the leeway": func(c jwt.MapClaims) { c["exp"] = p.now().Add(-10 * time.Second).Unix(); c["scope"] = "events:write" },
 	} {

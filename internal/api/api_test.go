@@ -34,10 +34,11 @@ func (k keys) Authenticate(_ context.Context, credential string) (api.Caller, er
 }
 
 var callers = keys{
-	"admin":  {Admin: true, KeyID: "k0"},
-	"acme":   {Tenant: "acme", Scopes: []string{"things:read", "things:write"}, KeyID: "k1"},
-	"reader": {Tenant: "acme", Scopes: []string{"things:read"}, KeyID: "k2"},
-	"other":  {Tenant: "other", Scopes: []string{"things:read", "things:write"}, KeyID: "k3"},
+	"admin":    {Admin: true, KeyID: "k0"},
+	"acme":     {Tenant: "acme", Scopes: []string{"things:read", "things:write"}, KeyID: "k1"},
+	"reader":   {Tenant: "acme", Scopes: []string{"things:read"}, KeyID: "k2"},
+	"operator": {AllTenants: true, Scopes: []string{"things:read"}, KeyID: "k4"},
+	"other":    {Tenant: "other", Scopes: []string{"things:read", "things:write"}, KeyID: "k3"},
 }
 
 type (

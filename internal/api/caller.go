@@ -8,16 +8,23 @@ import (
 	"time"
 )
 
-// Admin is the scope of operations that demand an admin key.
-const Admin = "admin"
+const (
+	// Admin is the scope of operations that demand an admin key.
+	Admin = "admin"
+	// AdminRead is the scope of reading what belongs to the installation. Only a caller over all tenants can hold it.
+	AdminRead = "admin:read"
+)
 
-// Caller is who asks.
+// Caller is the holder of a key or a token. Whether it is an admin, whether it acts for all tenants and which scopes it holds are
+// three things: an admin holds every scope and acts for all tenants; an operator acts for all tenants within its scopes.
 type Caller struct {
-	Tenant string   // empty for an admin
+	Tenant string   // empty for an admin and an operator
 	Scopes []string // nil for an admin, who holds every scope
 	Admin  bool
-	KeyID  string // empty for the admin key of the environment; the subject of a token
-	Name   string // of the key; empty for a token and for the admin key of the environment
+	// AllTenants says that the caller acts for all tenants without being an admin. An empty Tenant alone does not say so.
+	AllTenants bool
+	KeyID      string // empty for the admin key of the environment; the subject of a token
+	Name       string // of the key; empty for a token and for the admin key of the environment
 	// Token says that the caller shows a token of the identity provider, and KeyID is its subject.
 	Token bool
 	// ExpiresAt is when the caller's key or token ends; zero for keys that do not.
@@ -26,8 +33,17 @@ type Caller struct {
 
 // Has says whether the caller holds the scope.
 func (c Caller) Has(scope string) bool {
-	return c.Admin || scope != Admin && slices.Contains(c.Scopes, scope)
+	switch {
+	case c.Admin:
+		return true
+	case scope == Admin, scope == AdminRead && !c.AllTenants:
+		return false
+	}
+	return slices.Contains(c.Scopes, scope)
 }
+
+// OverAll says whether the caller acts for all tenants: an admin or an operator.
+func (c Caller) OverAll() bool { return c.Admin || c.AllTenants }
 
 // Require is nil if the caller holds the scope, else a 403.
 func (c Caller) Require(scope string) error {
@@ -43,7 +59,7 @@ func (c Caller) Require(scope string) error {
 
 // mayActFor is nil if the caller may name this tenant, else a 403.
 func (c Caller) mayActFor(tenant string) error {
-	if c.Admin || c.Tenant == tenant {
+	if c.OverAll() || c.Tenant == tenant {
 		return nil
 	}
 	return Forbidden("the key belongs to another tenant")
@@ -99,23 +115,31 @@ func RemoteAddr(ctx context.Context) string {
 }
 
 // TenantOf is the tenant that the request acts for: that of a tenant key, whatever it leaves open, and a 403 if asked
-// names another; of an admin key the asked one, else that of ?tenant=, and a 422 if there is neither.
+// names another; of a key over all tenants the asked one, else that of ?tenant=, and a 422 if there is neither.
 func TenantOf(ctx context.Context, asked string) (string, error) {
 	tenant, err := TenantOrAny(ctx, asked)
 	if err != nil {
 		return "", err
 	}
 	if tenant == "" {
-		return "", Invalid(At("query.tenant", "an admin key must name the tenant, here or as \"tenant\" in the body"))
+		return "", errNoTenant()
 	}
 	r := requestFrom(ctx)
-	if r.adapter == nil || r.tenants == nil || r.method == http.MethodGet || r.method == http.MethodHead {
+	if r.adapter == nil || r.tenants == nil || r.reads() {
 		return tenant, nil
 	}
 	return tenant, r.tenants.UseTenant(ctx, tenant)
 }
 
-// TenantOrAny is TenantOf for reads: an admin key that names no tenant gets "", which stands for all of them.
+func errNoTenant() error {
+	return Invalid(At("query.tenant", "a key over all tenants must name the tenant, here or as \"tenant\" in the body"))
+}
+
+// reads says whether the request changes nothing.
+func (r *request) reads() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
+
+// TenantOrAny is TenantOf for operations that can be about all tenants: a key over all tenants that names none gets "", which
+// stands for all of them. An operator's write is about one: it is a 422 without.
 func TenantOrAny(ctx context.Context, asked string) (string, error) {
 	r := requestFrom(ctx)
 	if r == nil {
@@ -131,7 +155,10 @@ func TenantOrAny(ctx context.Context, asked string) (string, error) {
 	case inQuery != "" && inQuery != asked:
 		return "", Invalid(At("query.tenant", "differs from the tenant in the body"))
 	}
-	if r.caller.Admin {
+	if r.caller.OverAll() {
+		if asked == "" && !r.caller.Admin && !r.reads() {
+			return "", errNoTenant()
+		}
 		return asked, nil
 	}
 	if r.caller.Tenant == "" {

@@ -29,12 +29,12 @@ func newContext(op *huma.Operation, w http.ResponseWriter, r *http.Request) *hum
 // Unwrap lets humago.Unwrap find the request.
 func (c *humaContext) Unwrap() huma.Context { return c.inner }
 
-// URL hides ?tenant=, which the guard has judged, from huma's check for unknown parameters. Operations of admins take it only
-// where they say so.
+// URL hides ?tenant=, which the guard has judged, from huma's check for unknown parameters. Operations of the
+// installation take it only where they say so.
 func (c *humaContext) URL() url.URL {
 	u := *c.r.URL
 	req := requestFrom(c.r.Context())
-	if req != nil && req.query.Has("tenant") && c.Operation().Metadata[scopeKey] != Admin {
+	if req != nil && req.query.Has("tenant") && !ofInstallation(c.Operation()) {
 		query := u.Query()
 		query.Del("tenant")
 		u.RawQuery = query.Encode()

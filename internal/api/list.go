@@ -118,9 +118,12 @@ func cursorMAC(ctx context.Context, asc bool) (func(position []byte) []byte, err
 			query[name] = values
 		}
 	}
-	admin := "tenant"
-	if r.caller.Admin {
-		admin = Admin
+	whose := "tenant"
+	switch {
+	case r.caller.Admin:
+		whose = Admin
+	case r.caller.AllTenants:
+		whose = "operator"
 	}
 	order := "desc"
 	if asc {
@@ -128,7 +131,7 @@ func cursorMAC(ctx context.Context, asc bool) (func(position []byte) []byte, err
 	}
 	return func(position []byte) []byte {
 		h := hmac.New(sha256.New, r.cfg.CursorKey)
-		for _, part := range []string{r.method, r.uri, admin, r.caller.Tenant, query.Encode(), order, string(position)} {
+		for _, part := range []string{r.method, r.uri, whose, r.caller.Tenant, query.Encode(), order, string(position)} {
 			var size [8]byte
 			binary.BigEndian.PutUint64(size[:], uint64(len(part)))
 			h.Write(size[:])

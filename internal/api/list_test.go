@@ -147,6 +147,7 @@ func TestCursorIsBoundToItsList(t *testing.T) {
 		{"another key of the tenant", "reader", "/v1/numbers?kind=a&cursor=", 200},
 		{"another tenant", "other", "/v1/numbers?kind=a&cursor=", 422},
 		{"admin", "admin", "/v1/numbers?kind=a&cursor=", 422},
+		{"operator", "operator", "/v1/numbers?kind=a&cursor=", 422},
 		{"another filter", "acme", "/v1/numbers?kind=b&cursor=", 422},
 		{"no filter", "acme", "/v1/numbers?cursor=", 422},
 		{"another order", "acme", "/v1/numbers?kind=a&order=asc&cursor=", 422},

@@ -14,20 +14,34 @@ import (
 
 // Keys of an operation's Metadata.
 const (
-	scopeKey  = "fanfare.scope"
-	publicKey = "fanfare.public"
+	scopeKey   = "fanfare.scope"
+	insteadKey = "fanfare.instead"
+	publicKey  = "fanfare.public"
 )
 
 // ScopeExtension is the field of an operation in the document that names its scope, for tools that test rights.
 const ScopeExtension = "x-scope"
 
+// InsteadExtension names a scope that is enough for an operation instead of those of ScopeExtension.
+const InsteadExtension = "x-scope-instead"
+
 // AnyScope is the scope in the document of operations that any key may call: what it may see depends on its scopes.
 const AnyScope = "any"
 
-// Scope demands a scope of the caller, or several with blanks between: 403 without one. Admin demands an admin key. Admin
-// keys hold every scope. An empty name demands a known caller and no scope.
+// Scope demands a scope of the caller, or several with blanks between: 403 without one. Admin demands an admin key; AdminRead
+// one over all tenants. Admin keys hold every scope. An empty name demands a known caller and no scope.
 func Scope(name string) func(*huma.Operation) {
 	return func(op *huma.Operation) { setMetadata(op, scopeKey, name) }
+}
+
+// Instead lets a caller in who holds another scope than the operation's.
+func Instead(name string) func(*huma.Operation) {
+	return func(op *huma.Operation) { setMetadata(op, insteadKey, name) }
+}
+
+// ofInstallation says whether an operation is about the installation, not about a tenant. It takes ?tenant= only where it says so.
+func ofInstallation(op *huma.Operation) bool {
+	return op.Metadata[scopeKey] == Admin || op.Metadata[scopeKey] == AdminRead
 }
 
 // Public lets anybody call the operation, without a key.
@@ -60,6 +74,10 @@ func (a *adapter) document(op *huma.Operation) {
 			op.Extensions = map[string]any{}
 		}
 		op.Extensions[ScopeExtension] = cmp.Or(scope, AnyScope)
+		if instead, ok := op.Metadata[insteadKey].(string); ok {
+			op.Security = append(op.Security, map[string][]string{"bearer": {instead}}, map[string][]string{"apiKey": {instead}})
+			op.Extensions[InsteadExtension] = instead
+		}
 		errs = append(errs, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 		documentTenant(op)
 	} else {
@@ -92,14 +110,14 @@ func (a *adapter) document(op *huma.Operation) {
 
 // documentTenant adds ?tenant= to operations that do not spell it out.
 func documentTenant(op *huma.Operation) {
-	if op.Metadata[scopeKey] == Admin ||
+	if ofInstallation(op) ||
 		slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "tenant" }) {
 		return
 	}
 	length := 64
 	op.Parameters = append(op.Parameters, &huma.Param{
 		Name: "tenant", In: "query",
-		Description: "The tenant to act for. Only admin keys need it; the tenant of any other key is its own.",
+		Description: "The tenant to act for. Only keys over all tenants need it, to write or to read of one tenant alone; the tenant of any other key is its own.",
 		Schema:      &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MaxLength: &length},
 	})
 }

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -49,10 +50,42 @@ func TestTenantOf(t *testing.T) {
 		{"admin", "/one", `{"tenant":"` + strings.Repeat("a", 65) + `"}`, 422, ""},
 		{"admin", "/any", `{}`, 200, ""},
 		{"admin", "/any", `{"tenant":"acme"}`, 200, "acme"},
+		{"operator", "/one", `{}`, 422, ""},
+		{"operator", "/one?tenant=acme", `{}`, 200, "acme"},
+		{"operator", "/any", `{}`, 422, ""},
+		{"operator", "/any", `{"tenant":"acme"}`, 200, "acme"},
+		{"operator", "/any?tenant=acme", `{}`, 200, "acme"},
+		{"operator", "/any?tenant=acme", `{"tenant":"other"}`, 422, ""},
+		{"operator", "/any?tenant=a.b", `{}`, 422, ""},
 	} {
 		a := h.call(t, tc.key, "POST "+tc.path, tc.body)
 		if a.status != tc.status || (a.status == 200 && strings.TrimSpace(a.body) != `"`+tc.want+`"`) {
 			t.Errorf("%s %s %s: want %d %q, got %d %s", tc.key, tc.path, tc.body, tc.status, tc.want, a.status, a.body)
+		}
+	}
+}
+
+// A key over all tenants reads of all of them unless it names one.
+func TestTenantOfAnOperatorsRead(t *testing.T) {
+	t.Parallel()
+	h := serve(t, func(a huma.API) {
+		huma.Register(a, op("GET", "/any", api.Scope("things:read")), func(ctx context.Context, _ *struct{}) (*struct{ Body string }, error) {
+			tenant, err := api.TenantOrAny(ctx, "")
+			return &struct{ Body string }{tenant}, err
+		})
+		huma.Register(a, op("GET", "/write", api.Scope("things:write")), func(context.Context, *struct{}) (*struct{}, error) { return nil, nil })
+		huma.Register(a, op("GET", "/instead", api.Scope("things:write"), api.Instead("things:read")), func(context.Context, *struct{}) (*struct{}, error) { return nil, nil })
+	})
+	for path, want := range map[string]string{
+		"/any": `200 ""`, "/any?tenant=acme": `200 "acme"`, "/write": "403 ", "/write?tenant=acme": "403 ", "/instead": "204 ",
+	} {
+		a := h.call(t, "operator", "GET "+path, "")
+		got := fmt.Sprint(a.status, " ")
+		if a.status == 200 {
+			got += strings.TrimSpace(a.body)
+		}
+		if got != want {
+			t.Errorf("%s: want %s, got %s", path, want, got)
 		}
 	}
 }
@@ -76,9 +109,13 @@ func TestNobodyOutsideOfARequest(t *testing.T) {
 
 func TestScopeAdminIsNoScopeOfAKey(t *testing.T) {
 	t.Parallel()
-	c := api.Caller{Tenant: "acme", Scopes: []string{api.Admin, "a:b"}}
-	if c.Has(api.Admin) || !c.Has("a:b") || c.Has("a:c") {
+	c := api.Caller{Tenant: "acme", Scopes: []string{api.Admin, api.AdminRead, "a:b"}}
+	if c.Has(api.Admin) || c.Has(api.AdminRead) || !c.Has("a:b") || c.Has("a:c") || c.OverAll() {
 		t.Error("scopes are not as given")
+	}
+	c = api.Caller{AllTenants: true, Scopes: []string{api.Admin, api.AdminRead}}
+	if c.Has(api.Admin) || !c.Has(api.AdminRead) || c.Has("a:b") || !c.OverAll() {
+		t.Error("an operator's scopes are not as given")
 	}
 }
 

@@ -23,7 +23,7 @@ type Call struct {
 	params map[string]string
 }
 
-// authenticate reads the key or token from either of the headers that vendors use. An admin key is nobody's
+// authenticate reads the key or token from either of the headers that vendors use. A key over all tenants is nobody's
 // account here, unless it names one in ?tenant=; a tenant's key may name its own there.
 func (c *Call) authenticate() error {
 	credential := c.R.Header.Get("X-Api-Key")
@@ -41,7 +41,9 @@ func (c *Call) authenticate() error {
 	switch {
 	case caller.Admin && !api.ValidTenant(named):
 		return Forbidden("An admin key names the tenant in the query: ?tenant=")
-	case caller.Admin:
+	case caller.OverAll() && !api.ValidTenant(named):
+		return Forbidden("A key over all tenants names the tenant in the query: ?tenant=")
+	case caller.OverAll():
 		caller.Tenant = named
 	case caller.Tenant == "" || named != "" && named != caller.Tenant:
 		return Forbidden("The key belongs to another tenant.")

@@ -118,7 +118,7 @@ func (v *Vendor) serve(c *Call) error {
 		if err := c.authenticate(); err != nil {
 			return err
 		}
-		watched, done := v.auth.Watch(c.R.Context(), c.Caller)
+		watched, done := v.auth.Watch(api.WithCaller(c.R.Context(), c.Caller), c.Caller)
 		defer done()
 		c.R = c.R.WithContext(watched)
 	}

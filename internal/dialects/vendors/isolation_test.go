@@ -325,3 +325,36 @@ func TestKajabisEventTypes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A key over all tenants is nobody's account with a vendor, unless it names one; its scopes bound it there too.
+func TestKeysOverAllTenantsNameTheAccount(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	operator := func(scopes string) (key string) {
+		var made struct{ ID, Key string }
+		h.call(adminKey, "POST /v1/keys", `{"name":"operator","tenant":null,"scopes":`+scopes+`}`).decode(t, http.StatusCreated, &made)
+		return made.Key
+	}
+	reader, writer := operator(`["subscriptions:read"]`), operator(`["subscriptions:read","subscriptions:write","view:contacts"]`)
+	for vendor, c := range creations {
+		body := strings.ReplaceAll(c.body, "$url", h.receiver.URL)
+		for _, key := range []string{reader, writer, adminKey} {
+			if a := h.call(key, c.what, body); a.status != http.StatusForbidden {
+				t.Errorf("%s without an account: %d %s", vendor, a.status, a.body)
+			}
+		}
+		if a := h.call(reader, c.what+"?tenant=acme", body); a.status != http.StatusForbidden {
+			t.Errorf("%s without the scope: %d %s", vendor, a.status, a.body)
+		}
+		if a := h.call(writer, c.what+"?tenant=acme", body); a.status >= 300 {
+			t.Errorf("%s with an account: %d %s", vendor, a.status, a.body)
+		}
+	}
+	var actors string
+	if err := h.db.QueryRow(`SELECT string_agg(DISTINCT tenant || ' ' || actor_kind || ' ' || actor_name, ',') FROM changes WHERE resource = 'subscription'`).Scan(&actors); err != nil {
+		t.Fatal(err)
+	}
+	if actors != "acme key operator" {
+		t.Errorf("the history names %q", actors)
+	}
+}
