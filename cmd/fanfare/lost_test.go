@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/running"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -65,4 +69,68 @@ func TestLostStreams(t *testing.T) {
 	}
 	publish()
 	await(t, "the new event is delivered", func() bool { distinct, _ := receiver.counts(); return distinct == 4 })
+}
+
+// A NATS that was restored from an older state is said, and audited by name; what is published from then on, at places that the
+// ledger knows already, is delivered once, and nothing that was delivered before is sent again.
+func TestOlderStreams(t *testing.T) {
+	t.Parallel()
+	receiver := newTally(t)
+	dir, env := dataDir(t), sharedSettings("", servertest.EmptyPostgresURL(t))[1:]
+	nats, backup := filepath.Join(dir, "nats"), filepath.Join(t.TempDir(), "nats")
+	replace := func(to, from string) {
+		t.Helper()
+		if err := errors.Join(os.RemoveAll(to), os.CopyFS(to, os.DirFS(from))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	total := 0
+	publish := func(at running.Process, n int) {
+		t.Helper()
+		admin := client.New(at.API, "the-admin-key-of-this-test")
+		defer admin.Close()
+		for range n {
+			call(t, admin, "POST /v1/events?tenant=acme", map[string]any{"type": "order.created", "data": map[string]any{}}, nil)
+		}
+		total += n
+		await(t, "the events are delivered", func() bool { distinct, _ := receiver.counts(); return distinct == total })
+	}
+	p, at := startAll(t, dir, env...)
+	admin := client.New(at.API, "the-admin-key-of-this-test")
+	subscribe(t, admin, "s", receiver.url, "*")
+	admin.Close()
+	publish(at, 3)
+	p.stop()
+	replace(backup, nats)
+	p, at = startAll(t, dir, env...)
+	publish(at, 4)
+	p.stop()
+
+	replace(nats, backup)
+	p, at = startAll(t, dir, env...)
+	awaitReadiness(t, at.Ops, http.StatusOK, `stream EVENTS ends at place 3, and the ledger has events up to place 7`)
+	publish(at, 6)
+	var audit struct {
+		InLedger int `json:"in_ledger"`
+		Gaps     []struct{ Kind, Detail string }
+	}
+	admin = client.New(at.API, "the-admin-key-of-this-test")
+	t.Cleanup(admin.Close)
+	await(t, "the events are in the ledger", func() bool {
+		audit.Gaps = nil
+		call(t, admin, "GET /v1/audit", nil, &audit)
+		return audit.InLedger == total
+	})
+	named := 0
+	for _, gap := range audit.Gaps {
+		if strings.Contains(gap.Detail, "the stream is older than the ledger") {
+			named++
+		}
+	}
+	if named != 4 {
+		t.Errorf("audit names %d of the 4 events that the older stream lacks: %+v", named, audit)
+	}
+	if distinct, duplicates := receiver.counts(); distinct != total || duplicates != 0 {
+		t.Errorf("%d events were delivered and %d again, want %d once each", distinct, duplicates, total)
+	}
 }

@@ -21,7 +21,9 @@ func TestMonitoringOfALivePrometheus(t *testing.T) {
 	_, at := startAll(t, dataDir(t))
 	prometheus := startPrometheus(t, strings.TrimPrefix(at.Ops, "http://"))
 	var rules struct {
-		Groups []struct{ Rules []struct{ Name, Health, LastError string } }
+		Groups []struct {
+			Rules []struct{ Name, Health, LastError string }
+		}
 	}
 	await(t, "Prometheus evaluated the rules twice", func() bool {
 		var two sample
