@@ -35,6 +35,7 @@ func TestAPI(t *testing.T) {
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
 		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
 		"OperationalEvents": testOperationalEvents, "Operators": testOperators, "OperatorsRaiseNothing": testOperatorsRaiseNothing,
+		"QueryParameters": testQueryParameters,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
