@@ -14,16 +14,19 @@ import (
 type Counter struct {
 	db  *sql.DB
 	log *slog.Logger
+
+	types, rows int // bounds of a bin; see MostTypes and MostRows
+	take        int // how many rows the next transaction folds, about
 }
 
 // NewCounter makes a Counter; Run does the work.
-func NewCounter(db *sql.DB, log *slog.Logger) *Counter { return &Counter{db: db, log: log} }
+func NewCounter(db *sql.DB, log *slog.Logger) *Counter {
+	return &Counter{db: db, log: log, types: MostTypes, rows: MostRows, take: foldRows}
+}
 
 const (
 	// foldEvery is how late a sum is at most.
 	foldEvery = 2 * time.Second
-	// foldChunk is how many packets one transaction folds.
-	foldChunk = 200
 	// KeepMinutes is how long sums by minute are kept.
 	KeepMinutes = 48 * time.Hour
 	// KeepHours is how long sums by hour are kept.
@@ -32,27 +35,7 @@ const (
 	sweepChunk = 5000
 )
 
-// fold adds packets to the sums, in the order of the key, so that two that fold wait for each other and do not lock up.
-const fold = `
-WITH packet AS (
-    DELETE FROM count_packets WHERE id IN (SELECT id FROM count_packets ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING *
-), item AS ( -- Sums of bigint would be numeric, which costs several times as much.
-    SELECT u.at, u.tenant, u.subscription_id, u.event_type, u.reason, u.class, u.ended, u.bucket, sum(u.n::integer) AS n
-    FROM packet p, unnest(p.at, p.tenant, p.subscription_id, p.event_type, p.reason, p.class, p.ended, p.bucket, p.n)
-        AS u (at, tenant, subscription_id, event_type, reason, class, ended, bucket, n)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-), sums AS (
-    INSERT INTO delivery_counts AS d (tenant, step, at, subscription_id, event_type, reason, class, ended, bucket, n)
-    SELECT tenant, 1, at, subscription_id, event_type, reason, class, ended, bucket, n FROM item
-    UNION ALL
-    SELECT tenant, 60, date_trunc('hour', at, 'UTC'), subscription_id, event_type, reason, class, ended, bucket, sum(n)::bigint
-    FROM item GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-    ON CONFLICT (tenant, step, at, subscription_id, event_type, reason, class, ended, bucket) DO UPDATE SET n = d.n + excluded.n
-)
-SELECT count(*) FROM packet`
-
-// Run folds until ctx ends; any number may run.
+// Run folds until ctx ends; any number may run, and one at a time folds.
 func (c *Counter) Run(ctx context.Context) error {
 	tick := time.NewTicker(foldEvery)
 	defer tick.Stop()
@@ -75,46 +58,54 @@ func (c *Counter) Run(ctx context.Context) error {
 	}
 }
 
-// Fold folds all packets that there are.
-func (c *Counter) Fold(ctx context.Context) error {
-	for {
-		var n int
-		err := postgres.Retry(ctx, c.db, func(ctx context.Context, tx *sql.Tx) error {
-			return tx.QueryRowContext(ctx, fold, foldChunk).Scan(&n)
-		})
-		if err != nil {
-			return fmt.Errorf("fold counts: %w", err)
-		}
-		if n < foldChunk {
-			return nil
-		}
-	}
-}
-
 // Sweep drops sums that are too old.
 func (c *Counter) Sweep(ctx context.Context, now time.Time) error {
 	for _, of := range []struct {
 		step   int
 		before time.Time
 	}{{1, now.Add(-KeepMinutes)}, {60, now.Add(-KeepHours)}} {
-		err := postgres.InBatches(ctx, c.db, sweepChunk, `DELETE FROM delivery_counts WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM delivery_counts WHERE step = $1 AND at < $2 LIMIT $3))`, of.step, of.before, sweepChunk)
-		if err != nil {
-			return fmt.Errorf("drop old counts: %w", err)
+		for _, table := range []string{"delivery_counts", "count_bins"} {
+			if err := postgres.InBatches(ctx, c.db, sweepChunk, dropOld(table), of.step, of.before, sweepChunk); err != nil {
+				return fmt.Errorf("drop old counts: %w", err)
+			}
 		}
 	}
 	return nil
 }
 
-// EraseTenant drops a tenant's sums.
+func dropOld(table string) string {
+	return fmt.Sprintf(`DELETE FROM %[1]s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %[1]s WHERE step = $1 AND at < $2 LIMIT $3))`, table)
+}
+
+// withoutTenant takes a tenant's counts out of a page of packets: a packet that has some is written again with the rest of it.
+const withoutTenant = `
+WITH page AS MATERIALIZED (
+    SELECT id FROM count_packets WHERE id > $2 ORDER BY id LIMIT $3
+), gone AS (
+    DELETE FROM count_packets WHERE id IN (SELECT id FROM page) AND $1 = ANY (tenant) RETURNING *
+), rest AS (
+    INSERT INTO count_packets (at, tenant, subscription_id, event_type, reason, class, ended, bucket, n)
+    SELECT array_agg(u.at), array_agg(u.tenant), array_agg(u.subscription_id), array_agg(u.event_type), array_agg(u.reason), array_agg(u.class),
+        array_agg(u.ended), array_agg(u.bucket), array_agg(u.n)
+    FROM gone g, unnest(g.at, g.tenant, g.subscription_id, g.event_type, g.reason, g.class, g.ended, g.bucket, g.n)
+        AS u (at, tenant, subscription_id, event_type, reason, class, ended, bucket, n)
+    WHERE u.tenant <> $1 GROUP BY g.id
+)
+SELECT coalesce(max(id), $2), count(*) FROM page`
+
+// EraseTenant drops a tenant's counts, in packets first: what is folded meanwhile is then among the sums.
 func (c *Counter) EraseTenant(ctx context.Context, tenant string) error {
-	if err := c.Fold(ctx); err != nil {
-		return err
+	const packets = 200
+	for last, n := int64(0), packets; n == packets; {
+		if err := c.db.QueryRowContext(ctx, withoutTenant, tenant, last, packets).Scan(&last, &n); err != nil {
+			return fmt.Errorf("erase packets of counts of tenant %s: %w", tenant, err)
+		}
 	}
-	err := postgres.InBatches(ctx, c.db, sweepChunk, `DELETE FROM delivery_counts WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM delivery_counts WHERE tenant = $1 LIMIT $2))`, tenant, sweepChunk)
-	if err != nil {
-		return fmt.Errorf("erase counts of tenant %s: %w", tenant, err)
+	for _, table := range []string{"delivery_counts", "count_bins"} {
+		erase := fmt.Sprintf(`DELETE FROM %[1]s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %[1]s WHERE tenant = $1 LIMIT $2))`, table)
+		if err := postgres.InBatches(ctx, c.db, sweepChunk, erase, tenant, sweepChunk); err != nil {
+			return fmt.Errorf("erase counts of tenant %s: %w", tenant, err)
+		}
 	}
 	return nil
 }
