@@ -318,14 +318,7 @@ type reply struct {
 // send calls an operation with a key, or without one if it is empty, and judges what holds of every answer.
 func (d *deployment) send(t *testing.T, key string, o *operation, r request) reply {
 	t.Helper()
-	path := o.Path
-	for _, name := range o.pathNames() {
-		path = strings.ReplaceAll(path, "{"+name+"}", url.PathEscape(r.path[name]))
-	}
-	target := d.at.API + path
-	if len(r.query) > 0 {
-		target += "?" + r.query.Encode()
-	}
+	target := d.target(o, r)
 	got := d.raw(t, key, o.Method, target, r)
 	text := fmt.Sprintf("%s (%s %s %.300s)", o, o.Method, target, got.sent)
 	if got.status >= 500 {
@@ -337,6 +330,18 @@ func (d *deployment) send(t *testing.T, key string, o *operation, r request) rep
 		t.Errorf("%s: %d is not in the document", text, got.status)
 	}
 	return got.reply
+}
+
+// target is the URL of a call.
+func (d *deployment) target(o *operation, r request) string {
+	path := o.Path
+	for _, name := range o.pathNames() {
+		path = strings.ReplaceAll(path, "{"+name+"}", url.PathEscape(r.path[name]))
+	}
+	if len(r.query) == 0 {
+		return d.at.API + path
+	}
+	return d.at.API + path + "?" + r.query.Encode()
 }
 
 // answered is a reply with what was sent.
