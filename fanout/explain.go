@@ -65,6 +65,11 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	if err != nil {
 		return nil, err
 	}
+	leave, err := r.Heavy.Enter(ctx, row.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	e, err := r.event(ctx, row)
 	gone := errors.Is(err, event.ErrGone)
 	if gone {

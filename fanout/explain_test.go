@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -169,7 +172,14 @@ func TestExplainNeedsTheScopesOfThenAndNow(t *testing.T) {
 	h.Settled()
 	demand("order.opened")
 	demand("order.closed", "view:orders")
-	ask := serve(h, &fates{})
+	room := fair.NewRoom(1, time.Millisecond)
+	ask := serveRoutes(h, fanout.Routes{Bytes: &fates{}, Deliveries: &fates{}, Heavy: room})
+	leave, err := room.Enter(t.Context(), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask("acme", "GET", "/v1/events/opened/explain", "", 503) // It has no place among costly reads.
+	leave()
 	for key, sees := range map[string]bool{"acme": true, "debugger": false} {
 		for _, event := range []string{"opened", "closed"} {
 			results := ask(key, "GET", "/v1/events/"+event+"/explain?subscription="+sub.ID.String(), "", 200)["results"].([]any)

@@ -12,11 +12,6 @@ func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) it
 	return r.between(ctx, tenant, low, high)
 }
 
-// NewPreviews makes the bound of previews at once; the function that it returns waits for a place.
-func NewPreviews() func(ctx context.Context, tenant string) (leave func(), err error) {
-	return newPreviews().enter
-}
-
 // List returns the last events of a tenant.
 func List(ctx context.Context, l *Ledger, tenant string, n int) ([]Recorded, error) {
 	list, _, err := l.list(ctx, filter{tenant: tenant, limit: n})

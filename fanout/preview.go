@@ -16,6 +16,9 @@ import (
 )
 
 const (
+	// previewWait is how long a preview waits for its place. There is one a core, which rests most of the time: each reads up to
+	// 100,000 events and runs a filter on them. How many a tenant asks for at once is a quota.
+	previewWait = 10 * time.Second
 	// previewTime bounds a preview: events not examined by then are left out.
 	previewTime = 8 * time.Second
 	// previewRest is how many times as long as its work takes a preview rests.
@@ -76,7 +79,7 @@ func (r Routes) preview(ctx context.Context, in *previewInput) (*previewOutput, 
 	if _, err := r.Directory.Fresh(ctx); err != nil { // For the scopes that event types demand.
 		return nil, err
 	}
-	free, err := r.previews.enter(ctx, tenant)
+	free, err := r.previews.Enter(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}

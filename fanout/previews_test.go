@@ -1,8 +1,6 @@
 package fanout_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -17,39 +15,6 @@ import (
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
-
-// A preview that finds no place while it waits is a 503, and leaves nothing behind.
-func TestPreviewsAtOnceAreBounded(t *testing.T) {
-	t.Parallel()
-	enter := fanout.NewPreviews()
-	places := runtime.GOMAXPROCS(0)
-	for range 2 {
-		var leaves []func()
-		for range places {
-			leave, err := enter(t.Context(), "acme")
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaves = append(leaves, leave)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		waited := make(chan error, 1)
-		go func() {
-			_, err := enter(ctx, "other")
-			waited <- err
-		}()
-		cancel()
-		if away, ok := errors.AsType[interface {
-			error
-			Unavailable() bool
-		}](<-waited); !ok || !away.Unavailable() {
-			t.Errorf("got %v, want 503", away)
-		}
-		for _, leave := range leaves {
-			leave()
-		}
-	}
-}
 
 // A preview of large events holds one of them at a time, not a page of them.
 func TestPreviewHoldsNoPages(t *testing.T) { //nolint:paralleltest // it measures the memory of the process

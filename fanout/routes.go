@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"runtime"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -15,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -48,9 +50,10 @@ type Routes struct {
 	Directory  *subscriptions.Directory
 	Changes    *changes.Log     // the history of subscriptions and event types
 	Quotas     *quota.Quotas    // nil bounds nothing
+	Heavy      *fair.Room       // of costly reads; nil bounds nothing
 	Now        func() time.Time // nil means time.Now
 
-	previews previews
+	previews *fair.Room
 }
 
 // Register adds the operations.
@@ -58,7 +61,7 @@ func (r Routes) Register(to huma.API) {
 	if r.Now == nil {
 		r.Now = time.Now
 	}
-	r.previews = newPreviews()
+	r.previews = fair.NewRoom(runtime.GOMAXPROCS(0), previewWait)
 	api.Register(to, r.list, "events:read", huma.Operation{
 		OperationID: "list-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"Events"},
 		Summary: "List events",
@@ -90,8 +93,8 @@ func (r Routes) Register(to huma.API) {
 		OperationID: "preview-subscription", Method: http.MethodPost, Path: "/v1/subscriptions/preview", Tags: []string{"Subscriptions"},
 		Summary: "Preview a subscription",
 		Description: "Holds the last events of the stream against what a subscription would ask for: how many would have " +
-			"matched, with samples. Examines what it can within five seconds. Half of the cores run previews: one " +
-			"that finds no place within five seconds is 503.",
+			"matched, with samples. Examines what it can within eight seconds. As many run at once as there are cores, tenants in turn: one " +
+			"that finds no place within ten seconds is 503.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
 	quarantine := huma.Operation{

@@ -98,9 +98,15 @@ func serve(h *fanouttest.House, f *fates) (ask func(key, method, path, body stri
 
 func serveWith(h *fanouttest.House, f *fates, quotas *quota.Quotas) (ask func(key, method, path, body string, status int) map[string]any) {
 	h.T.Helper()
+	return serveRoutes(h, fanout.Routes{Bytes: f, Deliveries: f, Quotas: quotas})
+}
+
+func serveRoutes(h *fanouttest.House, r fanout.Routes) (ask func(key, method, path, body string, status int) map[string]any) {
+	h.T.Helper()
 	mux := http.NewServeMux()
 	a := api.New(mux, api.Config{Title: "Fanfare", Version: "1"}, callers)
-	fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: f, Deliveries: f, Directory: h.Directory, Changes: changes.NewLog(h.DB), Quotas: quotas}.Register(a)
+	r.Ledger, r.Reader, r.Directory, r.Changes = h.Ledger, fanout.NewReader(h.JS), h.Directory, changes.NewLog(h.DB)
+	r.Register(a)
 	return func(key, method, path, body string, status int) map[string]any {
 		h.T.Helper()
 		req := httptest.NewRequestWithContext(h.T.Context(), method, path, strings.NewReader(body))

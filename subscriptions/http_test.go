@@ -51,7 +51,7 @@ func serve(t testing.TB) *site {
 	mux := http.NewServeMux()
 	s.api = api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("key")}, someCallers)
 	Routes(s.api, s.store)
-	changes.Routes(s.api, changes.NewLog(s.db))
+	changes.Routes(s.api, changes.NewLog(s.db), nil)
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s

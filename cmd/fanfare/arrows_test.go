@@ -54,7 +54,7 @@ func arrows() map[string][]string {
 		"internal/api":        {},
 		"internal/egress":     {},
 		"internal/cbor":       {},
-		"internal/changes":    {"internal/api", "internal/postgres"},
+		"internal/changes":    {"internal/api", "internal/fair", "internal/postgres"},
 		"internal/crashpoint": {},
 		"internal/event":      {"internal/cbor", "internal/tenantkeys"},
 		"internal/embedded":   {},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/terminal"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -80,6 +82,9 @@ type served struct {
 	in   *ingest.Ingest
 }
 
+// heavyWait is how long a costly read waits for its place; the places of a process take a quarter of its connections.
+const heavyWait = 10 * time.Second
+
 // mount adds the routes of a role to the API.
 func (a *assembly) mount(sh *shared, by served, to huma.API) {
 	api.ServeGuides(to, docs.Guides)
@@ -89,10 +94,13 @@ func (a *assembly) mount(sh *shared, by served, to huma.API) {
 	}
 	by.keys.Routes(to)
 	subscriptions.Routes(to, sh.store)
+	heavy := fair.NewRoom(max(1, min(4, sh.s.server.PostgresMaxConns/4)), heavyWait)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.db), Directory: sh.directory,
-		Changes: changes.NewLog(sh.db), Quotas: sh.quotas,
+		Changes: changes.NewLog(sh.db), Quotas: sh.quotas, Heavy: heavy,
 	}.Register(to)
-	history.Routes(to, history.RoutesDeps{DB: sh.db, Events: sh.events})
+	history.Routes(to, history.RoutesDeps{DB: sh.db, Events: sh.events, Heavy: heavy})
+	changes.Routes(to, changes.NewLog(sh.db), heavy)
+	a.overview(sh, to, heavy)
 	a.operations(sh, by.keys, to)
 }

@@ -45,8 +45,6 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	eraser.Register(to)
 	// Its subscriptions first, so that nothing new is made.
 	keys.OnErase(sh.store, eraser, sh.keys, changes.NewLog(sh.db), ledger.NewCounter(sh.db, sh.log))
-	changes.Routes(to, changes.NewLog(sh.db))
-	a.overview(sh, to)
 	tail := history.NewTail(sh.js, sh.log)
 	tail.Limit(sh.quotas)
 	tail.SealWith(sh.keys)

@@ -9,13 +9,14 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/internal/embedded"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
 // overview adds the state of the installation to the API.
-func (a *assembly) overview(sh *shared, to huma.API) {
+func (a *assembly) overview(sh *shared, to huma.API, heavy *fair.Room) {
 	history.RegisterOverview(to, history.OverviewDeps{
-		DB: sh.db, DisableAfter: sh.s.deliver.DisableAfter, Broker: sh.brokerState, Durability: sh.durability, DiskFree: sh.diskFree,
+		DB: sh.db, Heavy: heavy, DisableAfter: sh.s.deliver.DisableAfter, Broker: sh.brokerState, Durability: sh.durability, DiskFree: sh.diskFree,
 	})
 }
 

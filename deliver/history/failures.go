@@ -61,6 +61,11 @@ func (r *routes) failures(ctx context.Context, in *failuresInput) (*failuresOutp
 	if len(by) == 0 {
 		by = []string{"reason", "host", "http_status"}
 	}
+	leave, err := r.heavy.Enter(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	f := Filter{Tenant: tenant, Since: api.Instant(in.Since), Until: api.Instant(in.Until)}
 	out := &failuresOutput{}
 	out.Body.Data, out.Body.Complete, err = r.Reader.failures(ctx, f, by)

@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -22,6 +23,7 @@ import (
 type OverviewDeps struct {
 	DB           *sql.DB
 	DisableAfter time.Duration // of the failure rule; 0: it disables nothing
+	Heavy        *fair.Room    // of costly reads; nil bounds nothing
 	// Broker asks for what the broker knows.
 	Broker func(context.Context) (BrokerState, error)
 	// Durability is synced, degraded or unknown.
@@ -136,6 +138,11 @@ type overviewInput struct {
 }
 
 func (o overview) get(ctx context.Context, in *overviewInput) (*struct{ Body Overview }, error) {
+	leave, err := o.Heavy.Enter(ctx, in.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	out := &struct{ Body Overview }{}
 	v := &out.Body
 	v.At = time.Now().UTC()

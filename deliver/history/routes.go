@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
@@ -22,6 +23,7 @@ type RoutesDeps struct {
 	DB     *sql.DB
 	Events eventReader      // its keys open answers as well
 	Now    func() time.Time // nil means time.Now
+	Heavy  *fair.Room       // of costly reads; nil bounds nothing
 }
 
 // eventReader reads events that were accepted before.
@@ -47,6 +49,7 @@ type routes struct {
 	ledger *ledger.Ledger
 	events eventReader
 	now    func() time.Time
+	heavy  *fair.Room
 }
 
 // Routes adds the operations of deliveries to an API.
@@ -54,7 +57,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	r := &routes{Reader: NewReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events, now: deps.Now}
+	r := &routes{Reader: NewReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events, now: deps.Now, heavy: deps.Heavy}
 	op := func(method, path, id, summary string) huma.Operation {
 		return huma.Operation{
 			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},

@@ -210,6 +210,11 @@ func (r *routes) series(ctx context.Context, in *seriesInput) (*seriesOutput, er
 	if q.until.Sub(q.since) > mostPoints*step.length {
 		return nil, api.Invalid(api.At("query.since", fmt.Sprintf("must be at most %d steps before until", mostPoints)))
 	}
+	leave, err := r.heavy.Enter(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	sums, err := r.sums(ctx, q)
 	if err != nil {
 		return nil, err

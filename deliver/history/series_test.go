@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -32,11 +33,16 @@ func (holder) Authenticate(_ context.Context, credential string) (api.Caller, er
 // site serves the routes over a database, and asks them.
 func site(t *testing.T, db *sql.DB) func(key, path string, status int, into any) {
 	t.Helper()
+	return siteWith(t, db, nil)
+}
+
+func siteWith(t *testing.T, db *sql.DB, heavy *fair.Room) func(key, path string, status int, into any) {
+	t.Helper()
 	mux := http.NewServeMux()
 	to := api.New(mux, api.Config{Title: "t", Version: "1", CursorKey: []byte("k")}, holder{})
-	Routes(to, RoutesDeps{DB: db})
+	Routes(to, RoutesDeps{DB: db, Heavy: heavy})
 	RegisterOverview(to, OverviewDeps{
-		DB: db, DisableAfter: time.Hour, DiskFree: func() (uint64, bool) { return 7, true },
+		DB: db, Heavy: heavy, DisableAfter: time.Hour, DiskFree: func() (uint64, bool) { return 7, true },
 		Durability: func(context.Context) string { return "synced" },
 		Broker: func(context.Context) (BrokerState, error) {
 			return BrokerState{Backlog: Backlog{1, 2, 3}, Storage: Storage{EventsBytes: 4, EventsMaxBytes: 5}}, nil
@@ -164,6 +170,25 @@ SELECT 'many', 1, $1, $2, 't' || n, 'ok', 2, 1, 40, n FROM generate_series(1, 25
 	}
 	if got := brief("acme", "&step=1h"); got != "" {
 		t.Errorf("after the tenant was erased: %s", got)
+	}
+}
+
+// Costly reads of all tenants share places: one that finds none is 503.
+func TestCostlyReadsTakePlaces(t *testing.T) {
+	t.Parallel()
+	room := fair.NewRoom(1, time.Millisecond)
+	ask := siteWith(t, servertest.Postgres(t), room)
+	all := []string{"/v1/overview", "/v1/failures", "/v1/metrics/deliveries"}
+	leave, err := room.Enter(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		ask("admin", path, http.StatusServiceUnavailable, nil)
+	}
+	leave()
+	for _, path := range all {
+		ask("admin", path, http.StatusOK, &struct{}{})
 	}
 }
 

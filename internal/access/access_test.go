@@ -78,7 +78,7 @@ func start(t testing.TB, db *sql.DB, change ...func(*access.Config, *access.Deps
 	mux := http.NewServeMux()
 	routes := api.New(mux, api.Config{Title: "t", Version: "1", CursorKey: []byte("k")}, p.Access)
 	p.Routes(routes)
-	changes.Routes(routes, changes.NewLog(db))
+	changes.Routes(routes, changes.NewLog(db), nil)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	p.url = server.URL

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/fair"
 )
 
 // Scopes is the member of a subscription's definition that holds the scopes of its key. It is not shown.
@@ -20,9 +21,9 @@ var readable = []struct{ resource, scope string }{
 	{Subscription, "subscriptions:read"}, {EventType, "events:read"}, {Key, "keys:write"}, {Tenant, api.AdminRead},
 }
 
-// Routes adds the operations of the history to an API.
-func Routes(to huma.API, log *Log) {
-	r := routes{log}
+// Routes adds the operations of the history to an API. They are costly, and take a place in heavy; nil is no bound.
+func Routes(to huma.API, log *Log, heavy *fair.Room) {
+	r := routes{log, heavy}
 	api.Register(to, r.list, "", huma.Operation{
 		Method: http.MethodGet, Path: "/v1/changes", OperationID: "list-changes", Summary: "List changes", Tags: []string{"Changes"},
 		Description: "Who changed which subscription, event type, key or tenant, and how. A key sees the changes of the resources that it may read; " +
@@ -38,7 +39,10 @@ func Routes(to huma.API, log *Log) {
 	api.Register(to, r.ofSubscription, "subscriptions:read", of)
 }
 
-type routes struct{ log *Log }
+type routes struct {
+	log   *Log
+	heavy *fair.Room
+}
 
 // ChangeJSON is a change as the API shows it.
 type ChangeJSON struct {
@@ -148,6 +152,11 @@ func (r routes) page(ctx context.Context, in *SpanInput, q query) (*listOutput, 
 		return nil, err
 	}
 	q.actor, q.since, q.until, q.asc, q.limit = in.Actor, api.Instant(in.Since), api.Instant(in.Until), page.Asc, page.Fetch()
+	leave, err := r.heavy.Enter(ctx, q.tenant)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	rows, cut, err := r.log.list(ctx, q)
 	if err != nil {
 		return nil, err
