@@ -106,8 +106,8 @@ type Overview struct {
 	OldestDueAt  *time.Time             `json:"oldest_due_at" nullable:"true"`
 	Overdue      int64                  `json:"overdue" doc:"Pending ones that were due a minute ago or earlier."`
 	BreakersOpen int64                  `json:"breakers_open" doc:"Subscriptions with deliveries that wait because their endpoint is failing."`
-	Failing      []FailingSubscription  `json:"failing" nullable:"false" doc:"The 100 that fail longest."`
-	Disabled     []DisabledSubscription `json:"disabled" nullable:"false" doc:"The 100 that were disabled last, within 7 days."`
+	Failing      []FailingSubscription  `json:"failing" nullable:"false" doc:"The 100 that fail longest; without a tenant, among the 10,000 that fail longest."`
+	Disabled     []DisabledSubscription `json:"disabled" nullable:"false" doc:"The 100 that were disabled last, within 7 days and the last 1,000 times that one was."`
 	Quarantine   int64                  `json:"quarantine" doc:"Messages in quarantine; at most 100,000 are counted."`
 	Durability   string                 `json:"durability" enum:"synced,degraded,unknown"`
 	Storage      *Storage               `json:"storage,omitempty" doc:"Left out for a tenant."`
@@ -160,6 +160,17 @@ func (o overview) get(ctx context.Context, in *overviewInput) (*struct{ Body Ove
 	return out, err
 }
 
+// The most rows that the parts of an overview look at; beyond them they are cut short.
+const (
+	eventsCounted      = 1_000_000
+	pendingCounted     = 1_000_000
+	quarantinedCounted = 100_000
+	failingExamined    = 10_000
+	disabledExamined   = 1000
+)
+
+const countAccepted = `SELECT count(*) FROM (SELECT FROM events WHERE uid >= $2 AND ($1 = '' OR tenant = $1) LIMIT $3) e`
+
 // rates counts from the beginning of the minute before.
 func (o overview) rates(ctx context.Context, tenant string, v *Overview) error {
 	since := v.At.Truncate(time.Minute).Add(-time.Minute)
@@ -178,8 +189,7 @@ func (o overview) rates(ctx context.Context, tenant string, v *Overview) error {
 		v.Latency.P50, v.Latency.P99 = p.P50, p.P99
 	}
 	var accepted int64
-	err = o.db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT FROM events WHERE uid >= $1 AND ($2 = '' OR tenant = $2) LIMIT 1000000) e`,
-		event.FirstUID(since), tenant).Scan(&accepted)
+	err = o.db.QueryRowContext(ctx, countAccepted, tenant, event.FirstUID(since), eventsCounted).Scan(&accepted)
 	if err != nil {
 		return fmt.Errorf("count events: %w", err)
 	}
@@ -187,13 +197,15 @@ func (o overview) rates(ctx context.Context, tenant string, v *Overview) error {
 	return nil
 }
 
-func (o overview) pending(ctx context.Context, tenant string, v *Overview) error {
-	var oldest sql.NullTime
-	err := o.db.QueryRowContext(ctx, `
+const countPending = `
 SELECT count(*), count(*) FILTER (WHERE held AND NOT waits), min(due_at) FILTER (WHERE NOT held),
     count(*) FILTER (WHERE NOT held AND due_at < now() - interval '1 minute'), count(DISTINCT subscription_id) FILTER (WHERE reason = $2)
-FROM (SELECT held, waits, due_at, subscription_id, reason FROM deferrals WHERE $1 = '' OR tenant = $1 LIMIT 1000000) d`,
-		tenant, string(outcome.ReasonBreakerOpen)).Scan(&v.Pending, &v.Held, &oldest, &v.Overdue, &v.BreakersOpen)
+FROM (SELECT held, waits, due_at, subscription_id, reason FROM deferrals WHERE $1 = '' OR tenant = $1 LIMIT $3) d`
+
+func (o overview) pending(ctx context.Context, tenant string, v *Overview) error {
+	var oldest sql.NullTime
+	err := o.db.QueryRowContext(ctx, countPending, tenant, string(outcome.ReasonBreakerOpen), pendingCounted).
+		Scan(&v.Pending, &v.Held, &oldest, &v.Overdue, &v.BreakersOpen)
 	if err != nil {
 		return fmt.Errorf("count pending deliveries: %w", err)
 	}
@@ -204,10 +216,22 @@ FROM (SELECT held, waits, due_at, subscription_id, reason FROM deferrals WHERE $
 // listed is how many subscriptions a list of the overview has.
 const listed = 100
 
+const failingColumns = `SELECT s.id, s.name, s.tenant, f.since, f.failures, s.dialect FROM `
+
+// failingOf reads those of a tenant, failingOfAll those of all tenants among the ones that fail longest.
+const (
+	failingOf = failingColumns + `subscriptions s JOIN failing f ON f.subscription_id = s.id
+WHERE s.tenant = $1 AND NOT s.deleted AND s.status <> 'disabled' ORDER BY f.since LIMIT $2`
+	failingOfAll = failingColumns + `(SELECT subscription_id, since, failures FROM failing ORDER BY since LIMIT $1) f JOIN subscriptions s ON s.id = f.subscription_id
+WHERE NOT s.deleted AND s.status <> 'disabled' ORDER BY f.since LIMIT $2`
+)
+
 func (o overview) failing(ctx context.Context, tenant string, v *Overview) error {
-	rows, err := o.db.QueryContext(ctx, `
-SELECT s.id, s.name, s.tenant, f.since, f.failures, s.dialect FROM failing f JOIN subscriptions s ON s.id = f.subscription_id
-WHERE NOT s.deleted AND s.status <> 'disabled' AND ($1 = '' OR s.tenant = $1) ORDER BY f.since LIMIT $2`, tenant, listed)
+	query, of := failingOf, any(tenant)
+	if tenant == "" {
+		query, of = failingOfAll, failingExamined
+	}
+	rows, err := o.db.QueryContext(ctx, query, of, listed)
 	v.Failing = []FailingSubscription{}
 	err = postgres.Each(rows, err, func() error {
 		var f FailingSubscription
@@ -229,14 +253,17 @@ WHERE NOT s.deleted AND s.status <> 'disabled' AND ($1 = '' OR s.tenant = $1) OR
 	return nil
 }
 
+const lastDisabled = `
+SELECT s.id, s.name, s.tenant, c.at, s.disabled_reason
+FROM (SELECT resource_id, max(at) AS at FROM (
+        SELECT resource_id, at FROM changes WHERE resource = 'subscription' AND action = 'disable' AND ($1 = '' OR tenant = $1) ORDER BY id DESC LIMIT $2
+    ) d WHERE at > now() - interval '7 days' GROUP BY resource_id) c
+JOIN subscriptions s ON s.id = c.resource_id::uuid
+WHERE NOT s.deleted AND s.status = 'disabled' ORDER BY c.at DESC LIMIT $3`
+
 // disabled finds the last changes that disabled a subscription which is disabled still.
 func (o overview) disabled(ctx context.Context, tenant string, v *Overview) error {
-	rows, err := o.db.QueryContext(ctx, `
-SELECT s.id, s.name, s.tenant, c.at, s.disabled_reason
-FROM (SELECT resource_id, max(at) AS at FROM changes WHERE resource = 'subscription' AND at > now() - interval '7 days' AND action = 'disable'
-        AND ($1 = '' OR tenant = $1) GROUP BY resource_id) c
-JOIN subscriptions s ON s.id = c.resource_id::uuid
-WHERE NOT s.deleted AND s.status = 'disabled' ORDER BY c.at DESC LIMIT $2`, tenant, listed)
+	rows, err := o.db.QueryContext(ctx, lastDisabled, tenant, disabledExamined, listed)
 	v.Disabled = []DisabledSubscription{}
 	err = postgres.Each(rows, err, func() error {
 		var d DisabledSubscription
@@ -253,8 +280,10 @@ WHERE NOT s.deleted AND s.status = 'disabled' ORDER BY c.at DESC LIMIT $2`, tena
 	return nil
 }
 
+const countQuarantined = `SELECT count(*) FROM (SELECT FROM quarantine WHERE $1 = '' OR tenant = $1 LIMIT $2) q`
+
 func (o overview) quarantined(ctx context.Context, tenant string, v *Overview) error {
-	err := o.db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT FROM quarantine WHERE $1 = '' OR tenant = $1 LIMIT 100000) q`, tenant).Scan(&v.Quarantine)
+	err := o.db.QueryRowContext(ctx, countQuarantined, tenant, quarantinedCounted).Scan(&v.Quarantine)
 	if err != nil {
 		return fmt.Errorf("count messages in quarantine: %w", err)
 	}

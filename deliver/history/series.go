@@ -105,10 +105,24 @@ type sum struct {
 
 // sums reads the sums of the largest series, and of the rest together.
 func (l *Reader) sums(ctx context.Context, q sumsQuery) ([]sum, error) {
+	query, args := q.statement()
+	rows, err := l.db.QueryContext(ctx, query, args...)
+	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (s sum, err error) {
+		err = rows.Scan(&s.key, &s.other, &s.at, &s.bucket, &s.delivered, &s.dead, &s.cancelled, &s.attempts, &s.failed)
+		return s, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read counts of deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// statement reads the sums of a span: of a tenant at most ledger.MostRows for each step.
+func (q sumsQuery) statement() (query string, args []any) {
 	step := steps[q.step]
-	rows, err := l.db.QueryContext(ctx, `
+	return `
 WITH base AS MATERIALIZED (
-    SELECT `+groups[q.by]+` AS key, to_timestamp(floor(extract(epoch FROM at) / $5::float8) * $5::float8) AS bin, bucket,
+    SELECT ` + groups[q.by] + ` AS key, to_timestamp(floor(extract(epoch FROM at) / $5::float8) * $5::float8) AS bin, bucket,
         sum(n) FILTER (WHERE ended = $8) AS delivered, sum(n) FILTER (WHERE ended = $9) AS dead, sum(n) FILTER (WHERE ended = $10) AS cancelled,
         sum(n) FILTER (WHERE bucket >= 0) AS attempts, sum(n) FILTER (WHERE bucket >= 0 AND reason <> 'ok') AS failed, sum(n) AS n
     FROM delivery_counts WHERE step = $1 AND at >= $2 AND at < $3 AND ($4 = '' OR tenant = $4) AND ($6::uuid IS NULL OR subscription_id = $6)
@@ -120,16 +134,8 @@ SELECT coalesce(top.key, ''), top.key IS NULL, bin, bucket,
     coalesce(sum(delivered), 0)::bigint, coalesce(sum(dead), 0)::bigint, coalesce(sum(cancelled), 0)::bigint,
     coalesce(sum(attempts), 0)::bigint, coalesce(sum(failed), 0)::bigint
 FROM base LEFT JOIN top ON top.key = base.key GROUP BY 1, 2, 3, 4 ORDER BY 2, 1, 3, 4`,
-		step.stored, q.since, q.until, q.tenant, step.length.Seconds(), uuid.NullUUID{UUID: q.subscription, Valid: q.subscription != uuid.Nil}, mostSeries,
-		ledger.EndedDelivered, ledger.EndedDead, ledger.EndedCancelled)
-	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (s sum, err error) {
-		err = rows.Scan(&s.key, &s.other, &s.at, &s.bucket, &s.delivered, &s.dead, &s.cancelled, &s.attempts, &s.failed)
-		return s, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read counts of deliveries: %w", err)
-	}
-	return list, nil
+		[]any{step.stored, q.since, q.until, q.tenant, step.length.Seconds(), uuid.NullUUID{UUID: q.subscription, Valid: q.subscription != uuid.Nil}, mostSeries,
+			ledger.EndedDelivered, ledger.EndedDead, ledger.EndedCancelled}
 }
 
 // pointOf makes a point of the sums of one step, in the order of their buckets.

@@ -202,7 +202,7 @@ func TestOverview(t *testing.T) {
 		    '', CASE n WHEN 2 THEN 'disabled' ELSE 'active' END, CASE n WHEN 2 THEN 'gone' ELSE '' END, 'V1', '{}', '{}', now(), now(), n FROM generate_series(1, 2) n`,
 		`INSERT INTO failing (subscription_id, since, failures, endpoint) VALUES ('00000000-0000-0000-0000-000000000001', '2026-11-29T10:00:00Z', 5, 1)`,
 		`INSERT INTO changes (id, at, tenant, resource, resource_id, revision, action, actor_kind, actor_id, actor_name, changed)
-		 VALUES (gen_random_uuid(), now(), 'acme', 'subscription', '00000000-0000-0000-0000-000000000002', 1, 'disable', 'system', '', 'gone', '{status}')`,
+		 VALUES ('00000000-0000-7000-8000-000000000001', now(), 'acme', 'subscription', '00000000-0000-0000-0000-000000000002', 1, 'disable', 'system', '', 'gone', '{status}')`,
 		`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step, test, held, created_at, due_at, claim_at)
 		 SELECT gen_random_uuid(), CASE n WHEN 4 THEN 'other' ELSE 'acme' END, gen_random_uuid(), 'e', 't', n, '00000000-0000-0000-0000-000000000001', 0,
 		    CASE n WHEN 1 THEN 'breaker_open' ELSE 'http_5xx' END, 1, 1, false, n = 2, now(), '2026-11-29T10:00:00Z', now() FROM generate_series(1, 4) n`,
