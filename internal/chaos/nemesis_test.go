@@ -62,6 +62,8 @@ var breakages = []breakage{
 	{"partition ingest from NATS", 0, 0, 20 * time.Second, func(w *world, s step) func() { return partition(pick(w, s, "ingest").nats, s) }},
 	{"half partition of deliver from NATS", 1, inHand, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "deliver").nats, s) }},
 	{"half partition of fanout from NATS", 9, inFlight, 40 * time.Second, func(w *world, s step) func() { return halve(pick(w, s, "fanout").nats, s) }},
+	{"no more files for deliver", 1, inHand, 20 * time.Second, func(w *world, s step) func() { return withoutFiles(pick(w, s, "deliver")) }},
+	{"no more files for ingest", 0, 0, 20 * time.Second, func(w *world, s step) func() { return withoutFiles(pick(w, s, "ingest")) }},
 	{"reset connections of deliver", 1, inHand, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "deliver")) }},
 	{"reset connections of fanout", 9, inFlight, 5 * time.Second, func(w *world, s step) func() { return cutting(pick(w, s, "fanout")) }},
 }
@@ -186,6 +188,13 @@ func partition(p *proxy, _ step) func() {
 func halve(p *proxy, s step) func() {
 	p.partition(s.reverse, !s.reverse)
 	return p.heal
+}
+
+// withoutFiles lets a process open no file or connection more, and cuts those that it has to NATS and Postgres.
+func withoutFiles(p *process) func() {
+	before := p.limitFiles(3)
+	cutting(p)
+	return func() { p.limitFiles(before) }
 }
 
 func cutting(p *process) func() {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // binary builds the binary once a test process, in the user's cache, where the next run finds it.
@@ -87,6 +89,20 @@ func (p *process) term() {
 }
 
 func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// limitFiles bounds how many files it may have open, and returns the bound of before.
+func (p *process) limitFiles(to uint64) (before uint64) {
+	var limit unix.Rlimit
+	err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &limit)
+	if before = limit.Cur; err == nil {
+		limit.Cur = to
+		err = unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil)
+	}
+	if err != nil {
+		p.t.Errorf("limit the files of %s: %v", p.name, err)
+	}
+	return before
+}
 
 func (p *process) alive() bool {
 	select {
