@@ -89,7 +89,7 @@ func arrows() map[string][]string {
 		"internal/running":  {"internal/files"},
 		"internal/terminal": {},
 		"internal/demo":     {"deploy", "internal/client", "internal/terminal"},
-		"internal/bench":    append([]string{"internal/client", "internal/running", "internal/terminal", "internal/embedded"}, edge...),
+		"internal/bench":    append([]string{"internal/client", "internal/running", "internal/terminal", "internal/embedded", "fanout/replay"}, edge...),
 
 		"internal/console":     {}, // a client of the JSON API: it knows no stage
 		"deploy":               {}, // files that the binary carries
