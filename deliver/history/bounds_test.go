@@ -44,7 +44,7 @@ FROM generate_series(1, $2) n`, sub, rows); err != nil {
 	if _, err := db.Exec(`ANALYZE`); err != nil {
 		t.Fatal(err)
 	}
-	sums, sumsArgs := sumsQuery{tenant: "acme", step: "1m", since: time.Now().Add(-time.Hour), until: time.Now()}.statement()
+	sums, sumsArgs := sumsQuery{tenant: "acme", step: "1m", since: time.Now().Add(-time.Hour), until: time.Now()}.statement("delivery_counts")
 	for name, tt := range map[string]struct {
 		query string
 		args  []any

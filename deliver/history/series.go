@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -80,7 +81,7 @@ func (r *routes) seriesRoutes(to huma.API) {
 		Method: http.MethodGet, Path: "/v1/metrics/deliveries", OperationID: "get-delivery-metrics", Summary: "Count deliveries over time",
 		Tags: []string{"Deliveries"},
 		Description: "Deliveries that ended and attempts that were made in each step, of a tenant or, for a key over all tenants that names none, of all. Counts are some seconds " +
-			"late. At most 1,500 points a series and the 200 largest series. In each minute and in each hour of a tenant, 100 event types are counted apart, " +
+			"late. At most 1,500 points a series and the 200 largest series. Over all tenants, a span with more than 500,000 counts by type or subscription is refused (422). In each minute and in each hour of a tenant, 100 event types are counted apart, " +
 			"those that came first; and beyond 10,000 different counts, all that follows is counted without its subscription and type. Both are part of `other`.",
 	})
 }
@@ -103,9 +104,55 @@ type sum struct {
 	delivered, dead, cancelled, attempts, failed int64
 }
 
-// sums reads the sums of the largest series, and of the rest together.
+// sumsOfAll is how many sums of all tenants a series by type or subscription may be made of: about a second of work.
+const sumsOfAll = 500_000
+
+// errManySums says that a series would be made of more.
+var errManySums = errors.New("the span has too many counts")
+
+// tenantOf is the tenant of a subscription, deleted or not; empty if there is none.
+func (l *Reader) tenantOf(ctx context.Context, subscription uuid.UUID) (tenant string, err error) {
+	err = l.db.QueryRowContext(ctx, `SELECT tenant FROM subscriptions WHERE id = $1`, subscription).Scan(&tenant)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("look for subscription %s: %w", subscription, err)
+	}
+	return tenant, nil
+}
+
+// source is the table that a series is made of. Those over all tenants have totals, but for series by type and by subscription.
+func (l *Reader) source(ctx context.Context, q sumsQuery) (string, error) {
+	if q.tenant != "" {
+		return "delivery_counts", nil
+	}
+	if q.by != "type" && q.by != "subscription" && q.subscription == uuid.Nil {
+		return "(SELECT '' AS tenant, NULL::uuid AS subscription_id, t.* FROM delivery_totals t) d", nil
+	}
+	var n int
+	err := l.db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT FROM delivery_counts WHERE step = $1 AND at >= $2 AND at < $3 LIMIT $4) d`,
+		steps[q.step].stored, q.since, q.until, l.mostSums+1).Scan(&n)
+	if err != nil {
+		return "", fmt.Errorf("count sums: %w", err)
+	}
+	if n > l.mostSums {
+		return "", errManySums
+	}
+	return "delivery_counts", nil
+}
+
+// sums reads the sums of the largest series, and of the rest together. errManySums says that there are too many to read.
 func (l *Reader) sums(ctx context.Context, q sumsQuery) ([]sum, error) {
-	query, args := q.statement()
+	if q.tenant == "" && q.subscription != uuid.Nil { // The counts are in the order of tenants.
+		tenant, err := l.tenantOf(ctx, q.subscription)
+		if err != nil {
+			return nil, err
+		}
+		q.tenant = tenant
+	}
+	source, err := l.source(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	query, args := q.statement(source)
 	rows, err := l.db.QueryContext(ctx, query, args...)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (s sum, err error) {
 		err = rows.Scan(&s.key, &s.other, &s.at, &s.bucket, &s.delivered, &s.dead, &s.cancelled, &s.attempts, &s.failed)
@@ -117,15 +164,15 @@ func (l *Reader) sums(ctx context.Context, q sumsQuery) ([]sum, error) {
 	return list, nil
 }
 
-// statement reads the sums of a span: of a tenant at most ledger.MostRows for each step.
-func (q sumsQuery) statement() (query string, args []any) {
+// statement reads the sums of a span from a table: of a tenant at most ledger.MostRows for each step.
+func (q sumsQuery) statement(source string) (query string, args []any) {
 	step := steps[q.step]
 	return `
 WITH base AS MATERIALIZED (
     SELECT ` + groups[q.by] + ` AS key, to_timestamp(floor(extract(epoch FROM at) / $5::float8) * $5::float8) AS bin, bucket,
         sum(n) FILTER (WHERE ended = $8) AS delivered, sum(n) FILTER (WHERE ended = $9) AS dead, sum(n) FILTER (WHERE ended = $10) AS cancelled,
         sum(n) FILTER (WHERE bucket >= 0) AS attempts, sum(n) FILTER (WHERE bucket >= 0 AND reason <> 'ok') AS failed, sum(n) AS n
-    FROM delivery_counts WHERE step = $1 AND at >= $2 AND at < $3 AND ($4 = '' OR tenant = $4) AND ($6::uuid IS NULL OR subscription_id = $6)
+    FROM ` + source + ` WHERE step = $1 AND at >= $2 AND at < $3 AND ($4 = '' OR tenant = $4) AND ($6::uuid IS NULL OR subscription_id = $6)
     GROUP BY 1, 2, 3
 ), top AS (
     SELECT key FROM base WHERE key IS NOT NULL GROUP BY key ORDER BY sum(n) DESC, key LIMIT $7
@@ -222,6 +269,9 @@ func (r *routes) series(ctx context.Context, in *seriesInput) (*seriesOutput, er
 	}
 	defer leave()
 	sums, err := r.sums(ctx, q)
+	if errors.Is(err, errManySums) {
+		return nil, api.Invalid(api.At("query.since", fmt.Sprintf("has more than %d counts of all tenants: take a shorter span, or name a tenant", r.mostSums)))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -133,6 +134,9 @@ func TestDeliveriesAreCountedOverTime(t *testing.T) {
 		{"acme", "", "map[] 0m:2/0/0 of 3, 1 failed 1m:0/1/0 of 1, 1 failed;"},
 		{"admin", "", "map[] 0m:2/0/0 of 3, 1 failed 1m:0/1/1 of 1, 1 failed;"},
 		{"admin", "&tenant=other", "map[] 1m:0/0/1 of 0, 0 failed;"},
+		{"admin", "&step=5m&by=status_class", "map[status_class:2xx] 0m:2/0/0 of 2, 0 failed;map[status_class:5xx] 0m:0/1/0 of 2, 2 failed;map[status_class:none] 0m:0/0/1 of 0, 0 failed;"},
+		{"admin", "&step=5m&by=reason&subscription=" + one.String(), "map[reason:ok] 0m:2/0/0 of 2, 0 failed;"},
+		{"admin", "&step=1h&by=type", "map[type:a] 0m:2/1/1 of 4, 2 failed;"},
 		{"acme", "&step=5m", "map[] 0m:2/1/0 of 4, 2 failed;"},
 		{"acme", "&step=1h", "map[] 0m:2/1/0 of 4, 2 failed;"},
 		{"acme", "&step=5m&by=status_class", "map[status_class:2xx] 0m:2/0/0 of 2, 0 failed;map[status_class:5xx] 0m:0/1/0 of 2, 2 failed;"},
@@ -157,6 +161,22 @@ SELECT 'many', 1, $1, $2, 't' || n, 'ok', 2, 1, 40, n FROM generate_series(1, 25
 	if n := len(many.Series); n != mostSeries+1 || many.Series[0].Key["type"] != "t250" || many.Series[n-1].Key["other"] != true ||
 		many.Series[n-1].Points[0].Delivered != 50*51/2 {
 		t.Errorf("got %d series, the first of %v, the last of %v", n, many.Series[0].Key, many.Series[n-1])
+	}
+	// Over all tenants, a series by type reads no more than it may.
+	reader := NewReader(db, nil)
+	reader.mostSums = 250
+	all := sumsQuery{by: "type", step: "1m", since: now, until: now.Add(time.Hour)}
+	if _, err := reader.sums(t.Context(), all); !errors.Is(err, errManySums) {
+		t.Errorf("more than 250 sums: %v", err)
+	}
+	admin := api.WithCaller(t.Context(), api.Caller{Admin: true})
+	_, err := (&routes{Reader: reader, now: time.Now}).series(admin, &seriesInput{By: "type", Step: "1m", Since: now, Until: now.Add(time.Hour)})
+	if p, _ := api.ProblemOf(t.Context(), err); err == nil || p.Status != http.StatusUnprocessableEntity {
+		t.Errorf("more than 250 sums: %v", err)
+	}
+	all.by = ""
+	if _, err := reader.sums(t.Context(), all); err != nil {
+		t.Error(err)
 	}
 	// Old sums go.
 	if err := counter.Sweep(t.Context(), now.Add(49*time.Hour)); err != nil {
@@ -209,7 +229,7 @@ func TestOverview(t *testing.T) {
 		`INSERT INTO processes (id, role, host, version) VALUES (gen_random_uuid(), 'all', 'h', 'v')`,
 		`INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
 		 VALUES ((lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '70008000000000000001')::uuid, 'acme', 'e', 't', now(), now(), 1, 0, '')`,
-		`INSERT INTO delivery_counts VALUES ('acme', 1, date_trunc('minute', now()), gen_random_uuid(), 't', 'ok', 2, 1, 53, 3)`,
+		`INSERT INTO delivery_totals VALUES (1, date_trunc('minute', now()), 'ok', 2, 1, 53, 3)`,
 	} {
 		if _, err := db.Exec(statement); err != nil {
 			t.Fatal(err)

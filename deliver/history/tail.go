@@ -150,7 +150,7 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 	}
 	caller := api.CallerFrom(ctx)
 	r.admin = caller.Admin
-	leave, err := t.quotas.Enter(caller.Tenant, quota.Tails)
+	leave, err := t.quotas.Enter(ownerOf(caller), quota.Tails)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +167,15 @@ func (t *Tail) serve(ctx context.Context, in *tailInput) (*huma.StreamResponse, 
 		out.SetHeader("X-Accel-Buffering", "no")
 		t.write(ctx, ends, r, out)
 	}}, nil
+}
+
+// ownerOf is whose tails are counted: a tenant's, or those of an operator's key, which has the limit of a tenant without one of its
+// own. No tenant's name has a blank. An admin's are not counted.
+func ownerOf(c api.Caller) string {
+	if c.AllTenants {
+		return "key " + c.KeyID
+	}
+	return c.Tenant
 }
 
 // errTailEnds refuses a reader while the process stops.

@@ -64,7 +64,7 @@ func (c *Counter) Sweep(ctx context.Context, now time.Time) error {
 		step   int
 		before time.Time
 	}{{1, now.Add(-KeepMinutes)}, {60, now.Add(-KeepHours)}} {
-		for _, table := range []string{"delivery_counts", "count_bins"} {
+		for _, table := range []string{"delivery_counts", "count_bins", "delivery_totals"} {
 			if err := postgres.InBatches(ctx, c.db, sweepChunk, dropOld(table), of.step, of.before, sweepChunk); err != nil {
 				return fmt.Errorf("drop old counts: %w", err)
 			}
@@ -93,7 +93,8 @@ WITH page AS MATERIALIZED (
 )
 SELECT coalesce(max(id), $2), count(*) FROM page`
 
-// EraseTenant drops a tenant's counts, in packets first: what is folded meanwhile is then among the sums.
+// EraseTenant drops a tenant's counts, in packets first: what is folded meanwhile is then among the sums. The totals over all tenants
+// name none, and stay.
 func (c *Counter) EraseTenant(ctx context.Context, tenant string) error {
 	const packets = 200
 	for last, n := int64(0), packets; n == packets; {

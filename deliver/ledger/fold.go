@@ -27,7 +27,7 @@ const foldLock = `SELECT pg_try_advisory_xact_lock(hashtext('fanfare fold counts
 
 // fold adds packets of about $1 rows to the sums of minutes and hours. An event type counts apart while its bin, a minute or an
 // hour of a tenant, has fewer than $3 types, those with more deliveries first; the rest has an empty type. A bin with $4 rows counts
-// the rest without type and subscription.
+// the rest without type and subscription. The totals over all tenants are added to as well.
 const fold = `
 WITH packet AS (
     DELETE FROM count_packets WHERE id IN (
@@ -44,6 +44,10 @@ WITH packet AS (
     UNION ALL
     SELECT 60::smallint, date_trunc('hour', at, 'UTC'), tenant, subscription_id, event_type, reason, class, ended, bucket, sum(n)::bigint
     FROM minute GROUP BY 2, 3, 4, 5, 6, 7, 8, 9
+), totals AS (
+    INSERT INTO delivery_totals AS d (step, at, reason, class, ended, bucket, n)
+    SELECT step, at, reason, class, ended, bucket, sum(n)::bigint FROM item GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (step, at, reason, class, ended, bucket) DO UPDATE SET n = d.n + excluded.n
 ), type AS (
     SELECT i.tenant, i.step, i.at, i.event_type, coalesce(i.event_type = ANY (b.types), false) AS known, coalesce(b.rows >= $4, false) AS filled,
         $3 - coalesce(cardinality(b.types), 0) AS room, i.n

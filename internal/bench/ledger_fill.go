@@ -64,6 +64,9 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, err := conn.ExecContext(ctx, fillTotals); err != nil {
+		return err
+	}
 	_, err = conn.ExecContext(ctx, `VACUUM ANALYZE`)
 	return err
 }
@@ -99,6 +102,7 @@ FROM (SELECT i, owner, i % 50 = 7 OR owner = 0 AND i % 10 = 7 AS dead, pg_temp.m
 SELECT $1::smallint, tenant, date_trunc($2, ended_at, 'UTC'), subscription_id, event_type, reason, CASE state WHEN 'dead' THEN 5 ELSE 2 END,
     CASE state WHEN 'dead' THEN 2 ELSE 1 END, 50 + get_byte(decode(md5(id::text), 'hex'), 0) % 16, count(*)
 FROM deliveries WHERE id >= $3 AND id < $4 GROUP BY 2, 3, 4, 5, 6, 7, 8, 9`
+	fillTotals = `INSERT INTO delivery_totals SELECT step, at, reason, class, ended, bucket, sum(n)::bigint FROM delivery_counts GROUP BY 1, 2, 3, 4, 5, 6`
 	// One object of the large tenant's has twenty events, another each tenth of all.
 	fillRefs = `INSERT INTO event_refs (uid, ref)
 SELECT uid, CASE WHEN seq % 100 = 0 AND seq < 2000 THEN $1::uuid ELSE $2::uuid END FROM events WHERE tenant = 't0' AND seq % 10 = 0`

@@ -59,7 +59,7 @@ func (b *ledgerBench) serve() (http.Handler, error) {
 		Ledger: fanout.NewLedger(b.db), Bytes: events, Deliveries: history.NewCounts(b.db), Directory: directory, Changes: log,
 	}.Register(routes)
 	replay.Routes{DB: b.db, Directory: directory}.Register(routes)
-	changes.Routes(routes, log)
+	changes.Routes(routes, log, nil)
 	tenants.Routes(routes)
 	history.RegisterOverview(routes, history.OverviewDeps{
 		DB: b.db, Broker: func(context.Context) (history.BrokerState, error) { return history.BrokerState{}, nil },
@@ -162,9 +162,9 @@ func (b *ledgerBench) paths(s samples) []string {
 		"/v1/events/" + s.event, "/v1/events/" + s.event + "?tenant=t0", "/v1/events/" + s.event + "/explain?tenant=t0",
 		"/v1/events/" + s.event + "/explain?tenant=t0&subscription=" + s.large, "/v1/deliveries/" + s.delivery, "/v1/subscriptions/" + s.large + "/stats",
 		"/v1/failures?since=" + middle, "/v1/failures?by=host", "/v1/failures?tenant=t0&by=subscription",
-		"/v1/metrics/deliveries", "/v1/metrics/deliveries?by=subscription", "/v1/metrics/deliveries?by=type",
+		"/v1/metrics/deliveries", "/v1/metrics/deliveries?subscription=" + s.large + "&step=1h", "/v1/metrics/deliveries?by=subscription", "/v1/metrics/deliveries?by=type",
 		"/v1/metrics/deliveries?step=1h", "/v1/metrics/deliveries?step=1h&by=reason", "/v1/metrics/deliveries?step=1h&by=subscription",
-		"/v1/metrics/deliveries?step=1d", "/v1/metrics/deliveries?step=1d&by=status_class", "/v1/metrics/deliveries?step=1d&by=type", "/v1/metrics/deliveries?step=1d&by=subscription",
+		"/v1/metrics/deliveries?step=1d", "/v1/metrics/deliveries?step=1d&by=status_class",
 		"/v1/metrics/deliveries?step=1h&since=" + days(60),
 		"/v1/metrics/deliveries?tenant=t0", "/v1/metrics/deliveries?tenant=t0&step=1h&by=type", "/v1/metrics/deliveries?tenant=t0&step=1d&by=subscription",
 		"/v1/metrics/deliveries?tenant=t0&step=1d&by=type&subscription=" + s.large, "/v1/metrics/deliveries?tenant=t1&step=1d&by=subscription",
