@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/internal/postgres"
+	"github.com/fanfarehq/fanfare/internal/trouble"
 )
 
 // Counter folds packets into sums, and drops old sums.
 type Counter struct {
-	db  *sql.DB
-	log *slog.Logger
+	db      *sql.DB
+	trouble *trouble.Log
 
 	types, rows int // bounds of a bin; see MostTypes and MostRows
 	take        int // how many rows the next transaction folds, about
@@ -21,7 +22,7 @@ type Counter struct {
 
 // NewCounter makes a Counter; Run does the work.
 func NewCounter(db *sql.DB, log *slog.Logger) *Counter {
-	return &Counter{db: db, log: log, types: MostTypes, rows: MostRows, take: foldRows}
+	return &Counter{db: db, trouble: trouble.New(log), types: MostTypes, rows: MostRows, take: foldRows}
 }
 
 const (
@@ -42,12 +43,12 @@ func (c *Counter) Run(ctx context.Context) error {
 	var swept time.Time
 	for {
 		if err := c.Fold(ctx); err != nil && ctx.Err() == nil {
-			c.log.WarnContext(ctx, "counts wait to be folded", "error", err)
+			c.trouble.Note("counts wait to be folded", err)
 		}
 		if time.Since(swept) > time.Hour {
 			swept = time.Now()
 			if err := c.Sweep(ctx, swept); err != nil && ctx.Err() == nil {
-				c.log.WarnContext(ctx, "old counts were not dropped", "error", err)
+				c.trouble.Note("old counts were not dropped", err)
 			}
 		}
 		select {

@@ -17,6 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/survive"
+	"github.com/fanfarehq/fanfare/internal/trouble"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -52,9 +53,10 @@ type Deps struct {
 // Replayer sends the past again, as replays ask for. Any number may run: each replay is leased by one.
 type Replayer struct {
 	Deps
-	store  *replayStore
-	again  *ledger.Repeater
-	worker string
+	store   *replayStore
+	again   *ledger.Repeater
+	worker  string
+	trouble *trouble.Log
 }
 
 // NewReplayer makes a Replayer; Run starts it.
@@ -65,6 +67,7 @@ func NewReplayer(deps Deps) *Replayer {
 	}
 	return &Replayer{
 		Deps: deps, store: newReplayStore(deps.DB), again: ledger.NewRepeater(deps.DB), worker: host + "-" + uuid.NewString(),
+		trouble: trouble.New(deps.Logger),
 	}
 }
 
@@ -79,7 +82,7 @@ func (r *Replayer) Run(ctx context.Context) error {
 		r.takeBack(ctx)
 		ids, err := r.store.claim(ctx, r.worker, cap(room)-len(room))
 		if err != nil && ctx.Err() == nil {
-			r.Logger.WarnContext(ctx, "replays wait", "error", err)
+			r.trouble.Note("replays wait", err)
 		}
 		for _, id := range ids {
 			room <- struct{}{}
@@ -111,7 +114,7 @@ func (r *Replayer) takeBack(ctx context.Context) {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		r.Logger.WarnContext(ctx, "cannot recall deliveries of stopped replays", "error", err)
+		r.trouble.Note("cannot recall deliveries of stopped replays", err)
 	}
 }
 
