@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/fanfarehq/fanfare/internal/client"
+	"github.com/fanfarehq/fanfare/internal/running"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -183,4 +185,25 @@ func answerAsOld(conn net.Conn, to string) {
 	_, _ = io.Copy(up, conn)
 	_ = up.Close()
 	<-back
+}
+
+// A process whose log cannot be written, as on a full disk, works on.
+func TestFullLog(t *testing.T) {
+	t.Parallel()
+	path, err := binary()
+	if err != nil {
+		t.Fatalf("build: %v", err)
+	}
+	receiver, dir := newTally(t), dataDir(t)
+	p := startBinary(t, func() (string, error) { return "/bin/sh", nil }, dir, []string{"FANFARE_ADMIN_KEY=the-admin-key-of-this-test"}, "-c", "exec "+path+" all >/dev/full 2>&1")
+	var at running.Process
+	p.wait("it is ready", func() bool {
+		at, err = running.Read(dir)
+		return err == nil && status(at.Ops+"/readyz") == http.StatusOK
+	})
+	api := client.New(at.API, "the-admin-key-of-this-test")
+	t.Cleanup(api.Close)
+	subscribe(t, api, "s", receiver.url, "*")
+	call(t, api, "POST /v1/events?tenant=acme", map[string]any{"type": "order.created", "data": map[string]any{}}, nil)
+	await(t, "the event is delivered", func() bool { distinct, _ := receiver.counts(); return distinct == 1 })
 }
