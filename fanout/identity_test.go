@@ -2,6 +2,8 @@ package fanout_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Two sources that count from 1 publish two events, whatever their ids are.
@@ -114,13 +117,32 @@ func TestReservedTypesNeedFanfaresMark(t *testing.T) {
 func TestHeadersInTwoLines(t *testing.T) {
 	t.Parallel()
 	h := fanouttest.New(t)
+	sub := &subscriptions.Subscription{
+		Tenant: "acme", Name: "second of each", URL: "https://example.com/", EventTypes: []string{"*"}, ResourceID: "b", Changed: []string{"y"},
+	}
+	if err := h.Store.Create(t.Context(), sub); err != nil {
+		t.Fatal(err)
+	}
 	h.Run()
 	h.Reading()
 	h.Publish("events.acme.order", `1`, "Fanfare-Id", "e", "Fanfare-Resource-Ids", "a", "Fanfare-Resource-Ids", "b", "ce-changed", "x", "ce-changed", "y")
 	h.Settled()
-	got := serve(h, &fates{})("acme", "GET", "/v1/events/e", "", 200)
+	if n := len(h.Tray.All()); n != 1 {
+		t.Errorf("%d tasks are made, want 1", n)
+	}
+	ask := serve(h, &fates{})
+	got := ask("acme", "GET", "/v1/events/e", "", 200)
 	text, err := json.Marshal([]any{got["resource_ids"], got["changed"]})
 	if err != nil || string(text) != `[["a","b"],["x","y"]]` {
 		t.Errorf("shown is %s", text)
+	}
+	for _, result := range ask("acme", "GET", "/v1/events/e/explain", "", 200)["results"].([]any) {
+		if x := result.(map[string]any); x["matched"] != true || x["now"].(map[string]any)["matched"] != true || !strings.Contains(fmt.Sprint(x), "changed was x, y") {
+			t.Errorf("explained is %v", x)
+		}
+	}
+	preview := ask("acme", "POST", "/v1/subscriptions/preview", `{"event_types":["*"],"resource_id":"b","changed":["y"]}`, 200)
+	if preview["matched"] != 1.0 {
+		t.Errorf("the preview is %v", preview)
 	}
 }

@@ -84,7 +84,7 @@ func noSubject(e cloudevents.Event) cloudevents.Event {
 	return e
 }
 
-// TestBinaryHeadersAreDecoded sends what the SDK percent-encodes.
+// TestBinaryHeadersAreDecoded sends what the SDK percent-encodes, and lists in two lines.
 func TestBinaryHeadersAreDecoded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -104,13 +104,15 @@ func TestBinaryHeadersAreDecoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header.Set("X-API-Key", "acme")
+	req.Header["Ce-Resourceids"], req.Header["Ce-Changed"] = []string{"a", "b"}, []string{"x", "y"}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
 	all := h.stored()
-	if len(all) != 1 || all[0].Header.Get(event.HeaderObjectID) != "größe 4" {
+	if len(all) != 1 || all[0].Header.Get(event.HeaderObjectID) != "größe 4" || all[0].Header.Get(event.HeaderResourceIDs) != "a,b" ||
+		all[0].Header.Get(event.HeaderChanged) != "x,y" {
 		t.Errorf("answered %d, stored %v", res.StatusCode, all)
 	}
 }

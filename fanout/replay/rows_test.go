@@ -39,7 +39,7 @@ func TestAReplayReadsWhatTheLedgerDoesNotTell(t *testing.T) {
 	stop := h.Run()
 	sub := h.Subscribe("acme", "order.*")
 	for range 5 {
-		h.Publish("events.acme.order.created", `{"n":1}`, "Fanfare-Resource-Ids", "shop-1")
+		h.Publish("events.acme.order.created", `{"n":1}`, "Fanfare-Resource-Ids", "shop-0", "Fanfare-Resource-Ids", "shop-1") // a list in two lines
 		h.Publish("events.acme.user.created", `{"n":2}`)
 	}
 	h.Settled()
