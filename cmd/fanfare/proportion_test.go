@@ -82,6 +82,9 @@ func (d *deployment) heavyBodies(t *testing.T, key string, o *operation, kind st
 	sizes := bodySizes
 	for _, at := range append(d.doc.places(content.Schema, nil, 0), []string{"unknown"}, []string{}) {
 		for name, fill := range fillers {
+			if (slices.Contains(at, anItem) || slices.Contains(at, aMember)) && !slices.Contains(fillsDeep, name) {
+				continue
+			}
 			for len(sizes) > 0 {
 				r.body = inserted(t, base, at, fill(sizes[0]-len(base)-1000))
 				what := fmt.Sprintf("%s of %d bytes at %q", name, sizes[0], strings.Join(at, "."))
@@ -260,20 +263,49 @@ var fillers = map[string]func(size int) json.RawMessage{
 	},
 }
 
+// fillsDeep are the fillers of places within lists and maps, of which there are many.
+var fillsDeep = []string{"a string", "a map"}
+
+// The parts of a place that lead into a list and into a map whose names are free.
+const (
+	anItem  = "[]"
+	aMember = "{}"
+)
+
 // places are those of a body's schema that have a value.
 func (d *document) places(s *schema, at []string, depth int) [][]string {
 	if s = d.resolve(s); s == nil || depth > 3 {
 		return nil
 	}
 	var all [][]string
-	for _, one := range s.OneOf {
+	for _, one := range slices.Concat(s.OneOf, s.AnyOf) {
 		all = append(all, d.places(one, at, depth+1)...)
 	}
 	for name, property := range s.Properties {
 		below := append(slices.Clone(at), name)
 		all = append(append(all, below), d.places(property, below, depth+1)...)
 	}
+	if s.Items != nil {
+		below := append(slices.Clone(at), anItem)
+		all = append(append(all, below), d.places(s.Items, below, depth+1)...)
+	}
+	if members := s.members(); members != nil {
+		below := append(slices.Clone(at), aMember)
+		all = append(append(all, below), d.places(members, below, depth+1)...)
+	}
 	return all
+}
+
+// members describes the values of a map; nil if it is none.
+func (s *schema) members() *schema {
+	if len(s.AdditionalProperties) == 0 || s.AdditionalProperties[0] != '{' {
+		return nil
+	}
+	var of schema
+	if json.Unmarshal(s.AdditionalProperties, &of) != nil {
+		return nil
+	}
+	return &of
 }
 
 // inserted is a body with a value at a place.
@@ -281,6 +313,16 @@ func inserted(t *testing.T, base []byte, at []string, value json.RawMessage) []b
 	t.Helper()
 	if len(at) == 0 {
 		return value
+	}
+	switch at[0] {
+	case anItem:
+		var list []json.RawMessage
+		if json.Unmarshal(base, &list) != nil || len(list) == 0 {
+			list = []json.RawMessage{nil}
+		}
+		return slices.Concat([]byte("["), inserted(t, list[0], at[1:], value), []byte("]"))
+	case aMember:
+		return slices.Concat([]byte(`{"k":`), inserted(t, nil, at[1:], value), []byte("}"))
 	}
 	body := map[string]json.RawMessage{}
 	_ = json.Unmarshal(base, &body) // a list or nothing at all: then the field alone
