@@ -28,6 +28,8 @@ type Recorded struct {
 	Targeted   sql.Null[bool] // see Event.targeted; null in rows of former versions
 	// Revision is that of the subscriptions that it was matched against; 0 in rows of former versions.
 	Revision int64
+	// SchemaValid says whether the data fits the schema of its type; null where that was not judged.
+	SchemaValid *bool
 }
 
 // filter selects the rows of a list; zero fields do not bind.
@@ -88,13 +90,13 @@ func (f filter) page(key string) string {
 }
 
 // RecordedColumns are the columns of the table events that ScanRecorded reads.
-const RecordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted, coalesce(revision, 0) AS revision"
+const RecordedColumns = "uid, tenant, id, type, time, accepted_at, seq, matched, erased_at IS NOT NULL, targeted, coalesce(revision, 0) AS revision, schema_valid"
 
 // ScanRecorded reads RecordedColumns of a row.
 func ScanRecorded(row interface{ Scan(...any) error }) (Recorded, error) {
 	var r Recorded
 	var seq int64
-	err := row.Scan(&r.UID, &r.Tenant, &r.ID, &r.Type, &r.Time, &r.AcceptedAt, &seq, &r.Matched, &r.Erased, &r.Targeted, &r.Revision)
+	err := row.Scan(&r.UID, &r.Tenant, &r.ID, &r.Type, &r.Time, &r.AcceptedAt, &seq, &r.Matched, &r.Erased, &r.Targeted, &r.Revision, &r.SchemaValid)
 	r.Seq, r.Time, r.AcceptedAt = uint64(seq), r.Time.UTC(), r.AcceptedAt.UTC()
 	return r, err
 }

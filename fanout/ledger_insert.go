@@ -16,9 +16,10 @@ import (
 
 // insertEvents unnests in the select list, where arrays are read in place; in FROM, each would first be copied into a table.
 const insertEvents = `
-INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash, targeted, revision)
+INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash, targeted, revision, schema_valid)
 SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::timestamptz[]),
-    unnest($6::timestamptz[]), unnest($7::bigint[]), unnest($8::integer[]), unnest($9::bytea[]), unnest($10::boolean[]), unnest($11::bigint[])`
+    unnest($6::timestamptz[]), unnest($7::bigint[]), unnest($8::integer[]), unnest($9::bytea[]), unnest($10::boolean[]), unnest($11::bigint[]),
+    unnest($12::boolean[])`
 
 // inserts are the statements that write events. Rows come again after a crash, then many in a row, and hardly ever
 // otherwise: bearing them costs every row a second look at the key. So a group is inserted as if it was all new, unless the
@@ -105,7 +106,7 @@ INSERT INTO event_refs (uid, ref) SELECT * FROM unnest($1::uuid[], $2::uuid[]) O
 }
 
 func eventColumns(rows []*row) []postgres.Column {
-	c := postgres.Columns(11, len(rows))
+	c := postgres.Columns(12, len(rows))
 	for _, r := range rows {
 		e := r.event
 		hash := e.Hash()
@@ -122,6 +123,7 @@ func eventColumns(rows []*row) []postgres.Column {
 		c[8].Bytes(hash[:])
 		c[9].Bool(e.Targeted())
 		c[10].Int64(r.revision)
+		c[11].NullBool(e.Fit.Valid())
 	}
 	return c
 }

@@ -77,6 +77,9 @@ func (j *job) run() (*event.Refusal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if reason, warn := WarningOf(j.event); warn && !j.event.Checked {
+		j.metrics.warned.WithLabelValues(string(reason)).Inc()
+	}
 	j.matched = to.Count()
 	j.metrics.done(j.matched, lag)
 	return nil, crashpoint.Reach(crashpoint.FanoutRecorded)

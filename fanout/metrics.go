@@ -13,6 +13,7 @@ type metrics struct {
 	events      prometheus.Counter
 	repeats     prometheus.Counter
 	quarantined *prometheus.CounterVec
+	warned      *prometheus.CounterVec
 	matched     prometheus.Histogram
 	lag         prometheus.Histogram
 	waiting     prometheus.Gauge
@@ -27,6 +28,10 @@ func newMetrics(to prometheus.Registerer) *metrics {
 			Name: "fanfare_fanout_repeats_total", Help: "Events that the ledger had already."}),
 		quarantined: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fanfare_fanout_quarantined_total", Help: "Messages that were no valid event, by reason."}, []string{"reason"}),
+		warned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fanfare_fanout_schema_warnings_total",
+			Help: "Events straight from NATS that do not fit their type's schema, or could not be judged by it (validation warn), by reason."},
+			[]string{"reason"}),
 		matched: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "fanfare_fanout_matched", Help: "Subscriptions that an event matched.",
 			Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100, 1000, 10000}}),
@@ -41,7 +46,10 @@ func newMetrics(to prometheus.Registerer) *metrics {
 	for _, reason := range event.Reasons() {
 		m.quarantined.WithLabelValues(string(reason))
 	}
-	to.MustRegister(m.events, m.repeats, m.quarantined, m.matched, m.lag, m.waiting, m.unkeyed)
+	for _, reason := range WarningReasons() {
+		m.warned.WithLabelValues(string(reason))
+	}
+	to.MustRegister(m.events, m.repeats, m.quarantined, m.warned, m.matched, m.lag, m.waiting, m.unkeyed)
 	return m
 }
 
@@ -50,4 +58,18 @@ func (m *metrics) done(matched int, lag time.Duration) {
 	m.events.Inc()
 	m.matched.Observe(float64(matched))
 	m.lag.Observe(lag.Seconds())
+}
+
+// WarningReasons are the reasons of WarningOf.
+func WarningReasons() []event.Reason { return []event.Reason{event.SchemaViolation, event.TooCostly} }
+
+// WarningOf is why an event would be refused if the validation of its type were enforce; false if it would not be.
+func WarningOf(e *event.Event) (event.Reason, bool) {
+	switch e.Fit {
+	case event.Misfits:
+		return event.SchemaViolation, true
+	case event.Unjudgeable:
+		return event.TooCostly, true
+	}
+	return "", false
 }

@@ -126,10 +126,12 @@ type eventJSON struct {
 	Time       time.Time `json:"time" doc:"When it happened, by its publisher's word"`
 	AcceptedAt time.Time `json:"accepted_at" doc:"When it was on disk"`
 	Matched    int       `json:"matched" doc:"How many subscriptions it went to"`
+
+	SchemaValid *bool `json:"schema_valid" nullable:"true" doc:"Whether its data fits the schema that its type had; null where that was not judged: no schema, validation off, a schema too costly for the data"`
 }
 
 func (r Recorded) json() eventJSON {
-	return eventJSON{ID: r.ID, Tenant: r.Tenant, Type: r.Type, Time: r.Time, AcceptedAt: r.AcceptedAt, Matched: r.Matched}
+	return eventJSON{ID: r.ID, Tenant: r.Tenant, Type: r.Type, Time: r.Time, AcceptedAt: r.AcceptedAt, Matched: r.Matched, SchemaValid: r.SchemaValid}
 }
 
 type listOutput struct{ Body api.List[eventJSON] }

@@ -50,8 +50,10 @@ func NewRules(cfg Config, dir *subscriptions.Directory, marks event.Marks) *Rule
 func (r *Rules) Marks() event.Marks { return r.marks }
 
 // Check judges all of an event but whether its data is JSON at all: its parts, its type, the type's schema, its
-// targets. The caller has made the directory fresh. The error is the context's.
+// targets. It notes in the event whether the data fits the schema. The caller has made the directory fresh. The error is the
+// context's.
 func (r *Rules) Check(ctx context.Context, e *event.Event) (*event.Refusal, error) {
+	e.Fit = event.Unjudged
 	if refusal := event.CheckShape(e); refusal != nil {
 		return refusal, nil
 	}
@@ -130,20 +132,33 @@ func (r *Rules) checkType(ctx context.Context, e *event.Event) (*event.Refusal, 
 	switch {
 	case !ok && r.strict:
 		return event.Refuse(event.UnknownType, "type", "is not declared"), nil
-	case !ok || len(declared.Schema) == 0 && !declared.Archived:
-		return nil, nil
-	case declared.Archived:
+	case ok && declared.Archived:
 		return event.Refuse(event.ArchivedType, "type", "is archived"), nil
+	case !ok || !declared.Judges():
+		return nil, nil
 	}
-	if !e.JSON() {
-		return checkNoSchema(declared), nil
+	refusal, err := r.checkSchema(ctx, e, declared)
+	switch {
+	case err != nil:
+		return nil, err
+	case refusal == nil:
+		e.Fit = event.Fits
+	case declared.Validation != subscriptions.Warn:
+		return refusal, nil
+	case refusal.Reason == event.TooCostly:
+		e.Fit = event.Unjudgeable
+	default:
+		e.Fit = event.Misfits
 	}
-	return r.checkSchema(ctx, e, declared)
+	return nil, nil
 }
 
 // checkSchema judges data by the schema of its type. Not more small events at once than there are cores are judged, and half as many
 // large ones, so that memory is bounded and a core is left to others; tenants take turns.
 func (r *Rules) checkSchema(ctx context.Context, e *event.Event, declared *subscriptions.EventType) (*event.Refusal, error) {
+	if !e.JSON() {
+		return event.Refuse(event.SchemaViolation, "data", "must be JSON, as its type has a schema"), nil
+	}
 	places := r.small
 	if len(e.Data) > largeData {
 		places = r.large
@@ -167,14 +182,6 @@ func (r *Rules) checkSchema(ctx context.Context, e *event.Event, declared *subsc
 		refusal.Faults = append(refusal.Faults, event.Fault(v))
 	}
 	return refusal, nil
-}
-
-// checkNoSchema refuses data that is not JSON of a type that has a schema.
-func checkNoSchema(declared *subscriptions.EventType) *event.Refusal {
-	if len(declared.Schema) == 0 {
-		return nil
-	}
-	return event.Refuse(event.SchemaViolation, "data", "must be JSON, as its type has a schema")
 }
 
 // checkTargets judges whether the targets are the tenant's.

@@ -60,6 +60,7 @@ type house struct {
 	api    huma.API
 	url    string
 
+	metrics  *prometheus.Registry // of the ingest that was built last
 	cfg      ingest.Config
 	quotas   *quota.Quotas
 	events   fanout.Config
@@ -103,9 +104,10 @@ func (h *house) build() {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { _ = publisher.Close() })
+	h.metrics = prometheus.NewRegistry()
 	h.ingest, err = ingest.New(h.cfg, ingest.Deps{
 		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir, marks), Ledger: h.ledger,
-		Reader: fanout.NewReader(h.js), Quotas: h.quotas, BulkRate: h.bulkRate, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		Reader: fanout.NewReader(h.js), Quotas: h.quotas, BulkRate: h.bulkRate, Logger: slog.New(slog.DiscardHandler), Metrics: h.metrics,
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -3,6 +3,7 @@ package ingest
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -12,6 +13,7 @@ type metrics struct {
 	duplicates prometheus.Counter
 	forged     prometheus.Counter
 	refused    *prometheus.CounterVec
+	warned     *prometheus.CounterVec
 }
 
 func newMetrics(to prometheus.Registerer) *metrics {
@@ -25,6 +27,13 @@ func newMetrics(to prometheus.Registerer) *metrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "fanfare_ingest_refused_total", Help: "Events, and requests as a whole, that were refused, by reason."},
 			[]string{"reason"}),
+		warned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fanfare_ingest_schema_warnings_total",
+			Help: "Events that were accepted although they do not fit their type's schema, or could not be judged by it (validation warn), by reason."},
+			[]string{"reason"}),
+	}
+	for _, reason := range fanout.WarningReasons() {
+		m.warned.WithLabelValues(string(reason))
 	}
 	for _, reason := range event.Reasons() {
 		m.refused.WithLabelValues(string(reason))
@@ -32,7 +41,7 @@ func newMetrics(to prometheus.Registerer) *metrics {
 	for _, reason := range []string{reasonConflict, reasonUnstored, reasonMalformed, reasonLimited, reasonCrowded, reasonMediaType} {
 		m.refused.WithLabelValues(reason)
 	}
-	to.MustRegister(m.accepted, m.duplicates, m.forged, m.refused)
+	to.MustRegister(m.accepted, m.duplicates, m.forged, m.refused, m.warned)
 	return m
 }
 
@@ -47,6 +56,9 @@ func (m *metrics) count(items []*item) {
 			duplicates++
 		default:
 			accepted++
+			if reason, warn := fanout.WarningOf(&it.event); warn {
+				m.warned.WithLabelValues(string(reason)).Inc()
+			}
 		}
 	}
 	m.accepted.Add(float64(accepted))

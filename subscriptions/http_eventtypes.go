@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,9 +28,15 @@ func (r routes) eventTypeRoutes(to huma.API) {
 	huma.Get(to, one, r.getEventType, tag, api.Scope(scopeReadTypes), describe("get-event-type", "Read an event type",
 		"The tenant's own type, or the one of all tenants.", http.StatusOK))
 	huma.Patch(to, one, r.patchEventType, tag, api.Scope(api.Admin), largeBody, describe("update-event-type", "Change an event type",
-		"A JSON Merge Patch, which merges into schema and sample as well: set members to null to remove them.", http.StatusOK))
+		"A JSON Merge Patch, which merges into schema and sample as well: set members to null to remove them. A schema that refuses what the former "+
+			"one took is 409 unless `breaking=true`: the sample, one of the last 1,000 events of the type (as far as 16 MiB and 8 seconds reach), or a "+
+			"value, where the two schemas tell. The problem's `errors` are the places: `body.sample.total`, `event.evt_17.data.total`, and JSON Pointers into "+
+			"the new schema such as `body.schema/properties/total/type`.", http.StatusOK))
 	huma.Delete(to, one, r.deleteEventType, tag, api.Scope(api.Admin), describe("delete-event-type", "Delete an event type",
 		"Events of the type are judged as those of any unknown type from then on.", http.StatusNoContent))
+	huma.Get(to, one+"/versions", r.getVersions, tag, api.Scope(scopeReadTypes), describe("list-event-type-versions", "List the versions of an event type's schema",
+		"A version for each change of the schema, newest first; its number is `schema_version` of the type until the next one. The newest 100 of 1 MiB in all are kept.",
+		http.StatusOK))
 	huma.Get(to, one+"/sample", r.getSample, tag, api.Scope(scopeReadTypes), describe("get-event-type-sample", "Read an event type's sample",
 		"The bare sample; 404 if the type has none.", http.StatusOK))
 }
@@ -44,6 +51,9 @@ type settableType struct {
 	Sample      json.RawMessage `json:"sample,omitempty" doc:"Data as it could be; it must fit the schema. Null for none."`
 	Scopes      []string        `json:"scopes,omitempty" maxItems:"20" doc:"The scopes that a key needs to subscribe to the type." example:"[\"view:purchases\"]"`
 	Archived    bool            `json:"archived,omitempty" doc:"Takes no new subscriptions and no new events."`
+	Deprecated  bool            `json:"deprecated,omitempty" doc:"Should not be published or subscribed to any more."`
+	ReplacedBy  string          `json:"replaced_by,omitempty" maxLength:"128" doc:"The event type to use instead; it must exist. Null for none." example:"order.placed"`
+	Validation  Validation      `json:"validation,omitempty" enum:"off,warn,enforce" default:"enforce" doc:"What becomes of an event whose data does not fit the schema: enforce refuses it, warn accepts it with schema_valid false, off does not look. Null is enforce."`
 }
 
 // PatchName is the name of a patch of it in the document.
@@ -66,8 +76,14 @@ type eventTypeJSON struct {
 	Sample      json.RawMessage `json:"sample" doc:"Data as it could be, or null."`
 	Scopes      []string        `json:"scopes" nullable:"false" example:"[\"view:purchases\"]"`
 	Archived    bool            `json:"archived"`
-	CreatedAt   time.Time       `json:"created_at"`
-	UpdatedAt   time.Time       `json:"updated_at"`
+
+	Deprecated    bool       `json:"deprecated"`
+	ReplacedBy    *string    `json:"replaced_by" doc:"The event type to use instead, or null." example:"order.placed"`
+	Validation    Validation `json:"validation" enum:"off,warn,enforce" example:"enforce"`
+	SchemaVersion int        `json:"schema_version" doc:"Grows with each change of the schema; 0 for a type that never had one." example:"1"`
+
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 type eventTypeOutput struct {
@@ -78,7 +94,8 @@ type eventTypeOutput struct {
 func presentType(t *EventType) eventTypeJSON {
 	return eventTypeJSON{
 		Tenant: optional(t.Tenant), Name: t.Name, Description: t.Description, Schema: orNull(t.Schema), Sample: orNull(t.Sample),
-		Scopes: notNil(t.Scopes), Archived: t.Archived, CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
+		Scopes: notNil(t.Scopes), Archived: t.Archived, Deprecated: t.Deprecated, ReplacedBy: optional(t.ReplacedBy),
+		Validation: cmp.Or(t.Validation, Enforce), SchemaVersion: t.SchemaVersion, CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
 	}
 }
 
@@ -117,6 +134,7 @@ func (r routes) postEventType(ctx context.Context, in *struct {
 // into sets the fields that can be changed.
 func (in *settableType) into(t *EventType) {
 	t.Description, t.Schema, t.Sample, t.Scopes, t.Archived = in.Description, in.Schema, in.Sample, in.Scopes, in.Archived
+	t.Deprecated, t.ReplacedBy, t.Validation = in.Deprecated, in.ReplacedBy, in.Validation
 }
 
 func (r routes) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ Body api.List[eventTypeJSON] }, error) {
@@ -225,7 +243,10 @@ func (r routes) patchEventType(ctx context.Context, in *struct {
 }
 
 func settableTypeOf(t *EventType) settableType {
-	return settableType{Description: t.Description, Schema: t.Schema, Sample: t.Sample, Scopes: t.Scopes, Archived: t.Archived}
+	return settableType{
+		Description: t.Description, Schema: t.Schema, Sample: t.Sample, Scopes: t.Scopes, Archived: t.Archived,
+		Deprecated: t.Deprecated, ReplacedBy: t.ReplacedBy, Validation: t.Validation,
+	}
 }
 
 func (r routes) deleteEventType(ctx context.Context, in *struct {

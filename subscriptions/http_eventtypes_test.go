@@ -18,6 +18,7 @@ func TestEventTypesOverTheAPI(t *testing.T) {
 		"tenant": nil, "name": "order.created", "description": "d", "schema": map[string]any{"type": "object", "required": []any{"n"}},
 		"sample": map[string]any{"n": 12345678901234567890.0}, "scopes": []any{"view:purchases"}, "archived": false,
 		"created_at": made.body["created_at"], "updated_at": made.body["created_at"],
+		"deprecated": false, "replaced_by": nil, "validation": "enforce", "schema_version": 1.0,
 	}
 	if !reflect.DeepEqual(made.body, want) {
 		t.Errorf("got  %v\nwant %v", made.body, want)

@@ -125,9 +125,9 @@ func boundedPattern(text string) (jsonschema.Regexp, error) {
 	return filter.CompilePattern(text)
 }
 
-// validate returns the places where data does not fit, the first few. The error is ErrTooCostly or the context's: then
-// nobody knows whether data fits.
-func (s *schema) validate(ctx context.Context, data []byte) ([]Violation, error) {
+// validate returns the places where data does not fit: the first few, or data as a whole where they are not asked for. The error
+// is ErrTooCostly or the context's: then it is unknown whether data fits.
+func (s *schema) validate(ctx context.Context, data []byte, places bool) ([]Violation, error) {
 	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data)), rest: time.Now().Add(judgeAtOnce)}
 	doc, err := decodeExact(data)
 	if err != nil {
@@ -136,18 +136,25 @@ func (s *schema) validate(ctx context.Context, data []byte) ([]Violation, error)
 	if err := j.pause(); err != nil { // Decoding cannot be interrupted.
 		return nil, err
 	}
-	if fits, err := j.run(doc); fits || err != nil {
+	fits, err := j.run(doc)
+	switch {
+	case fits || err != nil:
 		return nil, err
+	case !places:
+		return []Violation{misfit}, nil
 	}
 	return s.violations(ctx, doc, stepsFor(len(data))), nil
 }
+
+// misfit is the violation of data as a whole.
+var misfit = Violation{"data", "does not fit the schema"}
 
 // violations looks again at data that does not fit, for what to show.
 func (s *schema) violations(ctx context.Context, doc any, steps int) []Violation {
 	j := judging{schema: s, ctx: ctx, steps: steps, explain: true, words: message.NewPrinter(language.English), rest: time.Now().Add(judgeAtOnce)}
 	_, _ = j.run(doc) // as much as is found within the steps
 	if len(j.found) == 0 {
-		return []Violation{{"data", "does not fit the schema"}}
+		return []Violation{misfit}
 	}
 	slices.SortFunc(j.found, func(a, b Violation) int {
 		return cmp.Or(strings.Compare(a.Location, b.Location), strings.Compare(a.Message, b.Message))

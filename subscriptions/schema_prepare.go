@@ -123,7 +123,7 @@ func documentOf(s *jsonschema.Schema) string {
 // event.
 func (s *schema) checkCost() error {
 	for _, least := range []string{`null`, `true`, `0`, `""`, `[]`, `{}`} {
-		if _, err := s.validate(context.Background(), []byte(least)); errors.Is(err, ErrTooCostly) {
+		if _, err := s.validate(context.Background(), []byte(least), false); errors.Is(err, ErrTooCostly) {
 			return fmt.Errorf("takes more than %d steps to judge %s: every event would cost too much", stepsFor(len(least)), least)
 		}
 	}

@@ -27,6 +27,10 @@ func (s *Store) EraseTenant(ctx context.Context, tenant string) error {
 			return fmt.Errorf("erase subscriptions of tenant %s: %w", tenant, err)
 		}
 	}
+	if err := postgres.InBatches(ctx, s.db, eraseChunk, `DELETE FROM event_type_versions WHERE ctid IN (
+	SELECT ctid FROM event_type_versions WHERE tenant = $1 LIMIT $2)`, tenant, eraseChunk); err != nil {
+		return fmt.Errorf("erase versions of event types of tenant %s: %w", tenant, err)
+	}
 	return nil
 }
 

@@ -17,7 +17,7 @@ import (
 
 // wipedType are the columns set on an event type's deletion; $1 is now.
 const wipedType = `deleted = true, description = '', schema = NULL, sample = NULL, scopes = '{}', archived = false,
-	updated_at = $1, revision = r.value`
+	deprecated = false, replaced_by = '', validation = 'enforce', schema_version = 0, dialect = '', updated_at = $1, revision = r.value`
 
 // CreateEventType saves a new event type, of one tenant or, where Tenant is empty, of all. The errors are
 // *Invalid, *api.LimitError and ErrExists.
@@ -25,8 +25,14 @@ func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
 	if err := t.validate(ctx); err != nil {
 		return err
 	}
+	if err := s.checkReplacement(ctx, t, ""); err != nil {
+		return err
+	}
 	t.CreatedAt = s.now()
 	t.UpdatedAt = t.CreatedAt
+	if t.SchemaVersion = 0; len(t.Schema) > 0 {
+		t.SchemaVersion = 1
+	}
 	change, err := typeChangeOf(nil, t, changes.Create).Args(ctx)
 	if err != nil {
 		return err
@@ -36,12 +42,20 @@ func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
 		if err := s.roomForType(ctx, tx, t.Tenant); err != nil {
 			return err
 		}
+		// A deletion by an earlier version of Fanfare leaves them.
+		if _, err := tx.ExecContext(ctx, forgetVersions+` AND EXISTS (
+SELECT FROM event_types e WHERE e.tenant = $1 AND e.name = $2 AND e.deleted)`, t.Tenant, t.Name); err != nil {
+			return err
+		}
 		return tx.QueryRowContext(ctx, nextRevision+`, u AS (
-INSERT INTO event_types AS e (tenant, name, description, schema, sample, scopes, archived, created_at, updated_at, revision)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, r.value FROM r
+INSERT INTO event_types AS e (tenant, name, description, schema, sample, scopes, archived, updated_at, created_at, revision,
+	deprecated, replaced_by, validation, schema_version, dialect)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, r.value, $9, $10, $11, $12, $13 FROM r
 ON CONFLICT (tenant, name) DO UPDATE SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7,
-	created_at = $8, updated_at = $8, deleted = false, revision = excluded.revision WHERE e.deleted
-RETURNING revision), c AS (`+changes.Insert(9, "")+`) SELECT revision FROM u`, append(t.args(), change...)...).Scan(&t.Revision)
+	created_at = $8, updated_at = $8, deleted = false, revision = excluded.revision,
+	deprecated = $9, replaced_by = $10, validation = $11, schema_version = $12, dialect = $13 WHERE e.deleted
+RETURNING revision), c AS (`+changes.Insert(15, "")+` RETURNING actor_kind, actor_id, actor_name), v AS (`+insertVersion+`) SELECT revision FROM u`,
+			append(append(t.args(), t.SchemaVersion == 1), change...)...).Scan(&t.Revision)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrExists
@@ -72,9 +86,12 @@ func (s *Store) EnsureEventType(ctx context.Context, t *EventType) error {
 	return err
 }
 
-// args are $1 to $8 of both statements.
+// args are $1 to $13 of both statements.
 func (t *EventType) args() []any {
-	return []any{t.Tenant, t.Name, t.Description, nullJSON(t.Schema), nullJSON(t.Sample), array(t.Scopes), t.Archived, t.UpdatedAt}
+	return []any{
+		t.Tenant, t.Name, t.Description, nullJSON(t.Schema), nullJSON(t.Sample), array(t.Scopes), t.Archived, t.UpdatedAt,
+		t.Deprecated, t.ReplacedBy, t.Validation, t.SchemaVersion, t.Dialect,
+	}
 }
 
 func nullJSON(text json.RawMessage) sql.Null[string] {
@@ -162,15 +179,30 @@ func (s *Store) UpdateEventType(ctx context.Context, t *EventType) error {
 	if before.Revision != t.Revision {
 		return ErrChanged
 	}
-	t.UpdatedAt = s.now()
+	if err := s.checkReplacement(ctx, t, before.ReplacedBy); err != nil {
+		return err
+	}
+	t.UpdatedAt, t.SchemaVersion, t.Dialect = s.now(), before.SchemaVersion, before.Dialect
+	another := !sameJSON(before.Schema, t.Schema)
+	if another {
+		t.SchemaVersion++
+	}
 	change, err := typeChangeOf(before, t, changes.Update).Args(ctx)
 	if err != nil {
 		return err
 	}
-	err = s.db.QueryRowContext(ctx, nextRevision+`, u AS (
-UPDATE event_types SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7, updated_at = $8, revision = r.value
-FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $9 AND NOT deleted RETURNING event_types.revision), c AS (`+changes.Insert(10, "")+`) SELECT revision FROM u`,
-		append(append(t.args(), t.Revision), change...)...).Scan(&t.Revision)
+	err = s.within(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, nextRevision+`, u AS (
+UPDATE event_types SET description = $3, schema = $4, sample = $5, scopes = $6, archived = $7, updated_at = $8, revision = r.value,
+	deprecated = $9, replaced_by = $10, validation = $11, schema_version = $12, dialect = $13
+FROM r WHERE tenant = $1 AND name = $2 AND event_types.revision = $15 AND NOT deleted RETURNING event_types.revision),
+c AS (`+changes.Insert(16, "")+` RETURNING actor_kind, actor_id, actor_name), v AS (`+insertVersion+`) SELECT revision FROM u`,
+			append(append(t.args(), another, before.Revision), change...)...).Scan(&t.Revision)
+		if err == nil && another {
+			_, err = tx.ExecContext(ctx, trimVersions, t.Tenant, t.Name, mostVersions, mostVersionBytes)
+		}
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrChanged
 	}
@@ -186,8 +218,16 @@ func (s *Store) DeleteEventType(ctx context.Context, tenant, name string) error 
 	if err != nil {
 		return err
 	}
-	return s.touch(ctx, typeChangeOf(before, nil, changes.Delete), `UPDATE event_types SET `+wipedType+` FROM r
-WHERE tenant = $2 AND name = $3 AND NOT deleted`, tenant, name)
+	if err := s.touch(ctx, typeChangeOf(before, nil, changes.Delete), `UPDATE event_types SET `+wipedType+` FROM r
+WHERE tenant = $2 AND name = $3 AND NOT deleted`, tenant, name); err != nil {
+		return err
+	}
+	// Versions that a crash leaves here go when the name is used again, or with the tombstone.
+	if _, err := s.db.ExecContext(ctx, forgetVersions+` AND EXISTS (
+SELECT FROM event_types e WHERE e.tenant = $1 AND e.name = $2 AND e.deleted)`, tenant, name); err != nil {
+		return fmt.Errorf("delete versions of event type %s: %w", name, err)
+	}
+	return nil
 }
 
 // validate judges an event type; its error is an *Invalid.
@@ -195,6 +235,9 @@ func (t *EventType) validate(ctx context.Context) error {
 	bad := &Invalid{}
 	bad.add("name", ValidEventType(t.Name))
 	bad.add("description", checkProse(t.Description, maxDescription))
+	if setDefault(&t.Validation, Enforce); !slices.Contains([]Validation{Off, Warn, Enforce}, t.Validation) {
+		bad.addf("validation", "must be off, warn or enforce")
+	}
 	bad.add("sample", storable(&t.Sample, maxSampleBytes))
 	bad.add("schema", storable(&t.Schema, maxSchemaBytes))
 	if len(bad.Faults) == 0 && len(t.Schema) > 0 {
@@ -216,7 +259,7 @@ func (t *EventType) validate(ctx context.Context) error {
 }
 
 func (t *EventType) validateSample(ctx context.Context, compiled *schema, bad *Invalid) {
-	violations, err := compiled.validate(ctx, t.Sample)
+	violations, err := compiled.validate(ctx, t.Sample, true)
 	bad.add("sample", err)
 	for _, v := range violations {
 		bad.addf("sample"+v.Location[len("data"):], "does not fit the schema: %s", v.Message)

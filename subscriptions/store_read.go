@@ -94,14 +94,16 @@ func readChanges(ctx context.Context, db *sql.DB, after int64, take func(*row) e
 }
 
 // typeColumns are those of readEventTypes.
-const typeColumns = `tenant, name, description, schema, sample, scopes, archived, created_at, updated_at, deleted, revision`
+const typeColumns = `tenant, name, description, schema, sample, scopes, archived, created_at, updated_at, deleted, revision,
+	deprecated, replaced_by, validation, schema_version, dialect`
 
 func readEventTypes(ctx context.Context, q querier, where string, args ...any) ([]*EventType, error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+typeColumns+` FROM event_types WHERE `+where, args...)
 	types, err := postgres.Collect(rows, err, func(rows *sql.Rows) (*EventType, error) {
 		t := &EventType{}
 		err := rows.Scan(&t.Tenant, &t.Name, &t.Description, (*[]byte)(&t.Schema), (*[]byte)(&t.Sample),
-			pq.Array(&t.Scopes), &t.Archived, &t.CreatedAt, &t.UpdatedAt, &t.Deleted, &t.Revision)
+			pq.Array(&t.Scopes), &t.Archived, &t.CreatedAt, &t.UpdatedAt, &t.Deleted, &t.Revision,
+			&t.Deprecated, &t.ReplacedBy, &t.Validation, &t.SchemaVersion, &t.Dialect)
 		if err != nil {
 			return t, err
 		}

@@ -44,6 +44,8 @@ type House struct {
 	Queue     *Queue
 	Config    fanout.Config
 	Now       func() time.Time // nil means time.Now
+	// Metrics are those of the first fan-out that runs; nil for nobody's.
+	Metrics *prometheus.Registry
 }
 
 // New makes a House on a NATS of its own.
@@ -85,9 +87,13 @@ func (h *House) Apply() {
 // Run starts a fan-out, which ends with the test or when stop is called.
 func (h *House) Run() (stop func()) {
 	h.T.Helper()
+	metrics := h.Metrics
+	if h.Metrics = nil; metrics == nil {
+		metrics = prometheus.NewRegistry()
+	}
 	stage, err := fanout.New(h.Config, fanout.Deps{
 		JetStream: h.JS, Directory: h.Directory, Rules: fanout.NewRules(h.Config, h.Directory, Marks), Outbox: h.Tray, Order: h.Queue, Ledger: h.Ledger,
-		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: h.Now,
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Now: h.Now,
 	})
 	if err != nil {
 		h.T.Fatal(err)

@@ -72,13 +72,14 @@ type headers struct {
 	checked     bool
 	test        bool
 	mark        string
+	fit         Fit
 }
 
 // Untrust removes the headers that say which checks ingest has made.
 func Untrust(meta message.Metadata) {
 	for name := range meta {
 		switch textproto.CanonicalMIMEHeaderKey(name) {
-		case HeaderMade, HeaderChecked, HeaderTest:
+		case HeaderMade, HeaderChecked, HeaderTest, HeaderSchemaValid:
 			delete(meta, name)
 		}
 	}
@@ -107,6 +108,8 @@ func (h *headers) read(name, value string) bool {
 		h.checked = value == "1"
 	case HeaderTest:
 		h.test = value == "1"
+	case HeaderSchemaValid:
+		h.fit = fitOf(value)
 	case HeaderMark:
 		h.mark = value
 	case HeaderLiterals:
@@ -137,6 +140,9 @@ func (h *headers) into(e *Event) *Refusal {
 	}
 	r := Join(h.ce.Into(e), h.own.Into(e))
 	e.Made, e.Checked, e.Test, e.Mark = h.made && makes(e.ID), h.checked, h.test, h.mark
+	if e.Checked {
+		e.Fit = h.fit
+	}
 	return r
 }
 

@@ -32,6 +32,7 @@ var golden = map[string]event.Event{
 		Targets: []uuid.UUID{uuid.MustParse("0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69")}, Checked: true,
 		TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	},
+	"misfit": {ID: "evt_18", Tenant: "acme", Type: "order.created", Time: accepted, Data: []byte(`{}`), Checked: true, Fit: event.Misfits},
 	"test": {ID: "0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a70", Tenant: "acme", Type: "fanfare.test", Time: accepted, Data: []byte(`[]`), Made: true, Checked: true, Test: true,
 		Targets: []uuid.UUID{uuid.MustParse("0198c9d2-e7b3-7c1f-9a55-0d2f3c4b5a69")}},
 }

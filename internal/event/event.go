@@ -41,6 +41,8 @@ type Event struct {
 	// if its type was archived in between. What comes straight from NATS is judged by fan-out. That the data is JSON is
 	// looked at anyway.
 	Checked bool
+	// Fit is the verdict of the type's schema; only that of a checked event is read from the stream.
+	Fit Fit
 	// Test marks the event of a subscription's test call: it reaches its target although that is paused.
 	Test bool
 
@@ -65,6 +67,7 @@ const (
 	HeaderTargets     = "Fanfare-Targets"
 	HeaderMade        = "Fanfare-Made"
 	HeaderChecked     = "Fanfare-Checked"
+	HeaderSchemaValid = "Fanfare-Schema-Valid"
 	HeaderTest        = "Fanfare-Test"
 	HeaderMark        = "Fanfare-Mark"
 	HeaderLiterals    = "Fanfare-Literals"
@@ -106,6 +109,7 @@ func (e *Event) Encode() *message.Message {
 		set(HeaderTargets, strings.Join(ids, ","))
 	}
 	set(HeaderMark, e.Mark)
+	set(HeaderSchemaValid, e.Fit.header())
 	if e.Cloud != nil {
 		e.encodeCloud(meta)
 	}

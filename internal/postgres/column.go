@@ -107,6 +107,15 @@ func (c *Column) Bool(b bool) {
 	}
 }
 
+// NullBool adds a truth value or null.
+func (c *Column) NullBool(b *bool) {
+	if b == nil {
+		c.null(oid.T_bool)
+		return
+	}
+	c.Bool(*b)
+}
+
 // Int64 adds a bigint.
 func (c *Column) Int64(n int64) { c.int64(oid.T_int8, n) }
 

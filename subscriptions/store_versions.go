@@ -1,0 +1,99 @@
+package subscriptions
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/internal/postgres"
+)
+
+// The newest versions of an event type's schema are kept: so many, of so many bytes, and always the last one.
+const (
+	mostVersions     = 100
+	mostVersionBytes = 1 << 20
+)
+
+// Version is the schema of an event type from one change of it to the next.
+type Version struct {
+	Number int
+	Schema json.RawMessage // nil: there was none from then on
+	At     time.Time
+	Actor  changes.Actor
+}
+
+// insertVersion records a schema of the statements that save an event type: $14 says whether it is another one.
+const insertVersion = `INSERT INTO event_type_versions (tenant, name, version, schema, at, actor_kind, actor_id, actor_name)
+SELECT $1, $2, $12, $4, $8, c.actor_kind, c.actor_id, c.actor_name FROM c WHERE $14 ON CONFLICT DO NOTHING`
+
+// trimVersions removes old versions of an event type.
+const trimVersions = `DELETE FROM event_type_versions WHERE tenant = $1 AND name = $2 AND version IN (
+SELECT version FROM (SELECT version, row_number() OVER newest AS nth, sum(coalesce(octet_length(schema::text), 0)) OVER newest AS bytes
+	FROM event_type_versions WHERE tenant = $1 AND name = $2 WINDOW newest AS (ORDER BY version DESC)) v
+WHERE nth > $3 OR nth > 1 AND bytes > $4)`
+
+// forgetVersions removes the versions of an event type.
+const forgetVersions = `DELETE FROM event_type_versions WHERE tenant = $1 AND name = $2`
+
+// Versions returns up to limit versions of an event type of exactly this tenant: those after a number in the order, or from its
+// beginning where after is 0.
+func (s *Store) Versions(ctx context.Context, tenant, name string, after int, asc bool, limit int) ([]Version, error) {
+	beyond, order := "version < $3", "DESC"
+	if asc {
+		beyond, order = "version > $3", "ASC"
+	} else if after == 0 {
+		after = math.MaxInt32
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT version, schema, at, actor_kind, actor_id, actor_name FROM event_type_versions
+WHERE tenant = $1 AND name = $2 AND `+beyond+` ORDER BY version `+order+` LIMIT $4`, tenant, name, after, limit)
+	versions, err := postgres.Collect(rows, err, func(rows *sql.Rows) (v Version, err error) {
+		err = rows.Scan(&v.Number, (*[]byte)(&v.Schema), &v.At, &v.Actor.Kind, &v.Actor.ID, &v.Actor.Name)
+		return v, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read versions of event type %s: %w", name, err)
+	}
+	return versions, nil
+}
+
+// checkReplacement refuses the name of a replacement that does not exist; one that stays is not looked for again. Its error
+// may be an *Invalid.
+func (s *Store) checkReplacement(ctx context.Context, t *EventType, before string) error {
+	if t.ReplacedBy == before || t.ReplacedBy == "" {
+		return nil
+	}
+	bad := &Invalid{}
+	if t.ReplacedBy == t.Name {
+		bad.addf("replaced_by", "must be another event type")
+		return bad
+	}
+	_, err := s.EventTypeFor(ctx, t.Tenant, t.ReplacedBy)
+	if errors.Is(err, ErrNotFound) {
+		bad.addf("replaced_by", "must be an event type that exists")
+		return bad
+	}
+	return err
+}
+
+// sameJSON reports whether two JSON texts have the same value; empty is none.
+func sameJSON(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	one, errOne := decodeExact(a)
+	other, errOther := decodeExact(b)
+	if errOne != nil || errOther != nil {
+		return false
+	}
+	j := &judging{ctx: context.Background(), steps: math.MaxInt}
+	return bytes.Equal(j.key(nil, one), j.key(nil, other))
+}
