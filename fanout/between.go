@@ -24,7 +24,7 @@ const (
 	ReadBytes    = 1 << 20
 )
 
-// between iterates over a tenant's events of the stream from one place to another, both included.
+// between iterates over events of the stream from one place to another, both included: a tenant's or, if that is empty, all.
 func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) iter.Seq2[*event.Event, error] {
 	return func(yield func(*event.Event, error) bool) {
 		for low = max(low, 1); low <= high; {
@@ -60,7 +60,7 @@ func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yie
 			return 0, nil
 		}
 		next = raw.Sequence + 1
-		if !strings.HasPrefix(raw.Subject, event.SubjectPrefix+tenant+".") {
+		if tenant != "" && !strings.HasPrefix(raw.Subject, event.SubjectPrefix+tenant+".") {
 			continue
 		}
 		e, refusal := event.Decode(event.Stored(raw))

@@ -20,7 +20,7 @@ func TestValidationOfEventsFromNATS(t *testing.T) {
 	counted := h.Metrics
 	const schema = `{"type":"object","required":["total"]}`
 	costly := `{"anyOf":[{"properties":{"a":{"$ref":"#"}},"not":{"required":["b"]}},{"required":["a"],"properties":{"a":{"$ref":"#"}}}]}`
-	for name, with := range map[string]subscriptions.EventType{
+	for name, with := range map[string]*subscriptions.EventType{
 		"enforced": {Schema: []byte(schema)},
 		"warned":   {Schema: []byte(schema), Validation: subscriptions.Warn},
 		"costly":   {Schema: []byte(costly), Validation: subscriptions.Warn},

@@ -20,7 +20,7 @@ func TestValidationOfAType(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(h *house) { h.events.EventTypes = fanout.Strict })
 	const schema = `{"type":"object","required":["total"]}`
-	for name, with := range map[string]subscriptions.EventType{
+	for name, with := range map[string]*subscriptions.EventType{
 		"enforced": {Schema: []byte(schema)},
 		"warned":   {Schema: []byte(schema), Validation: subscriptions.Warn},
 		"costly":   {Schema: []byte(costlySchema), Validation: subscriptions.Warn},

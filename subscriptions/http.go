@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -20,11 +21,21 @@ const (
 
 // routes is the HTTP API of subscriptions and event types: it turns requests into calls of the Store, and the Store's
 // errors into problems.
-type routes struct{ store *Store }
+type routes struct {
+	store  *Store
+	recent recentEvents
+}
 
-// Routes adds the operations of subscriptions and event types to an API.
-func Routes(to huma.API, store *Store) {
-	r := routes{store}
+// recentEvents reads the newest events of a type, for what a change of its schema would refuse.
+type recentEvents interface {
+	// Each passes them to take, newest first, as far as it may read, until take returns false. An empty tenant means all tenants.
+	Each(ctx context.Context, tenant, eventType string, take func(*event.Event) bool) error
+}
+
+// Routes adds the operations of subscriptions and event types to an API. Without recent events, a change of a schema is held
+// against none.
+func Routes(to huma.API, store *Store, recent recentEvents) {
+	r := routes{store, recent}
 	tag := huma.OperationTags("Subscriptions")
 	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
 	huma.Post(to, base, r.postSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("create-subscription", "Create a subscription",

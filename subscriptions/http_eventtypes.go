@@ -213,8 +213,9 @@ func (r routes) ownType(ctx context.Context, name string) (*EventType, error) {
 }
 
 func (r routes) patchEventType(ctx context.Context, in *struct {
-	Name   string `path:"name" doc:"The event type." example:"order.created"`
-	Tenant string `query:"tenant" doc:"The type's tenant; all tenants if omitted." example:"acme"`
+	Name     string `path:"name" doc:"The event type." example:"order.created"`
+	Tenant   string `query:"tenant" doc:"The type's tenant; all tenants if omitted." example:"acme"`
+	Breaking bool   `query:"breaking" doc:"Also takes a schema that refuses what the former one took. A sample that it refuses is removed, unless the patch gives one."`
 	api.Precondition
 	Body api.Patch[settableType]
 }) (*eventTypeOutput, error) {
@@ -230,7 +231,11 @@ func (r routes) patchEventType(ctx context.Context, in *struct {
 		if err != nil {
 			return nil, err
 		}
+		former := &EventType{Tenant: t.Tenant, Name: t.Name, Schema: t.Schema, Sample: t.Sample}
 		next.into(t)
+		if err := r.checkBreaking(ctx, former, t, in.Breaking); err != nil {
+			return nil, err
+		}
 		err = r.store.UpdateEventType(ctx, t)
 		if errors.Is(err, ErrChanged) && try < patchTries {
 			continue

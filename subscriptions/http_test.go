@@ -17,6 +17,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/internal/event"
 )
 
 // callers knows keys by their name.
@@ -42,7 +43,20 @@ var someCallers = callers{
 type site struct {
 	*bundle
 	*httptest.Server
-	api huma.API
+	api    huma.API
+	recent someEvents
+}
+
+// someEvents stand for the newest events of any type, newest first.
+type someEvents []*event.Event
+
+func (s someEvents) Each(_ context.Context, tenant, eventType string, take func(*event.Event) bool) error {
+	for _, e := range s {
+		if e.Type == eventType && (tenant == "" || e.Tenant == tenant) && !take(e) {
+			return nil
+		}
+	}
+	return nil
 }
 
 func serve(t testing.TB) *site {
@@ -50,7 +64,7 @@ func serve(t testing.TB) *site {
 	s := &site{bundle: setup(t)}
 	mux := http.NewServeMux()
 	s.api = api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("key")}, someCallers)
-	Routes(s.api, s.store)
+	Routes(s.api, s.store, &s.recent)
 	changes.Routes(s.api, changes.NewLog(s.db), nil)
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)

@@ -47,6 +47,25 @@ func TestJudgesAsTheLibraryDoes(t *testing.T) {
 	})
 }
 
+// No schema refuses what it took itself, however it is written.
+func TestNoSchemaIsNarrowerThanItself(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		drawn := drawSchema(t, 3)
+		schema, err := json.Marshal(drawn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		places, err := subscriptions.Narrowed(schema, schema)
+		if err != nil {
+			t.Skip() // too costly
+		}
+		if len(places) > 0 {
+			t.Errorf("%s: %v", schema, places)
+		}
+	})
+}
+
 func decodeJSON(t *rapid.T, text []byte) any {
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
 	if err != nil {

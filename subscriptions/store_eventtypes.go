@@ -13,6 +13,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // wipedType are the columns set on an event type's deletion; $1 is now.
@@ -291,4 +292,18 @@ func storable(text *json.RawMessage, most int) error {
 	}
 	*text = bytes.TrimSpace(out.Bytes())
 	return nil
+}
+
+// tenantsWithOwn are the tenants that have an event type of this name for themselves.
+func (s *Store) tenantsWithOwn(ctx context.Context, name string) (map[string]bool, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT tenant FROM event_types WHERE name = $1 AND tenant <> '' AND NOT deleted`, name)
+	tenants, err := postgres.Collect(rows, err, postgres.ScanOne[string])
+	if err != nil {
+		return nil, fmt.Errorf("read tenants with event type %s: %w", name, err)
+	}
+	own := make(map[string]bool, len(tenants))
+	for _, tenant := range tenants {
+		own[tenant] = true
+	}
+	return own, nil
 }

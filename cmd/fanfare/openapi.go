@@ -93,7 +93,7 @@ func (a *assembly) mount(sh *shared, by served, to huma.API) {
 		return
 	}
 	by.keys.Routes(to)
-	subscriptions.Routes(to, sh.store)
+	subscriptions.Routes(to, sh.store, fanout.NewRecent(sh.ledger, sh.reader, sh.events))
 	heavy := fair.NewRoom(max(1, min(4, sh.s.server.PostgresMaxConns/4)), heavyWait)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.db), Directory: sh.directory,

@@ -34,7 +34,7 @@ func newBackfilling(t *testing.T) *replaying {
 		t.Fatal(err)
 	}
 	h.Store.OnSince(replay.Backfill{DB: h.DB, MaxAge: eventsAge, Oldest: fanout.NewReader(h.JS).Oldest, Quotas: quotas}.Begin)
-	h.desk = fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory}.Register, func(to huma.API) { subscriptions.Routes(to, h.Store) })
+	h.desk = fanouttest.NewDesk(t, replay.Routes{DB: h.DB, Directory: h.Directory}.Register, func(to huma.API) { subscriptions.Routes(to, h.Store, nil) })
 	return h
 }
 

@@ -48,8 +48,10 @@ const notFoundDetail = "there is nothing here"
 // Forbidden is a 403.
 func Forbidden(detail string) error { return problem(http.StatusForbidden, detail) }
 
-// Conflict is a 409.
-func Conflict(detail string) error { return problem(http.StatusConflict, detail) }
+// Conflict is a 409, with the first 50 places of what it is about; see At.
+func Conflict(detail string, places ...error) error {
+	return problem(http.StatusConflict, detail, places[:min(len(places), maxDetails)]...)
+}
 
 // Stale is a 412: If-Match names another version than the current one.
 func Stale() error {

@@ -164,7 +164,7 @@ func (h *house) build() {
 	native := api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("k"), Unavailable: postgres.IsUnavailable}, keys)
 	in.Routes(native)
 	keys.Routes(native)
-	subscriptions.Routes(native, h.store)
+	subscriptions.Routes(native, h.store, nil)
 	history.Routes(native, history.RoutesDeps{DB: h.db, Events: bytesOf})
 	h.serve(api.NewServer(mux, nil))
 }
