@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -24,6 +25,8 @@ const (
 type routes struct {
 	store  *Store
 	recent recentEvents
+	// catalogs are the places of catalogs that are being written.
+	catalogs *fair.Places
 }
 
 // recentEvents reads the newest events of a type, for what a change of its schema would refuse.
@@ -35,7 +38,7 @@ type recentEvents interface {
 // Routes adds the operations of subscriptions and event types to an API. Without recent events, a change of a schema is held
 // against none.
 func Routes(to huma.API, store *Store, recent recentEvents) {
-	r := routes{store, recent}
+	r := routes{store, recent, fair.NewPlaces(catalogsAtOnce)}
 	tag := huma.OperationTags("Subscriptions")
 	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
 	huma.Post(to, base, r.postSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("create-subscription", "Create a subscription",
@@ -64,6 +67,7 @@ func Routes(to huma.API, store *Store, recent recentEvents) {
 	huma.Post(to, one+"/resume", r.resumeSubscription, tag, api.Scope(scopeWrite), describe("resume-subscription", "Resume a subscription",
 		"Held deliveries are sent.", http.StatusAccepted))
 	r.eventTypeRoutes(to)
+	r.catalogRoute(to)
 }
 
 // maxSubscriptionBytes has room for a subscription whose fields all have their largest size.

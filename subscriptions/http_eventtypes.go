@@ -24,7 +24,8 @@ func (r routes) eventTypeRoutes(to huma.API) {
 		"Describes events of this type. With a schema, publishing data that does not fit is refused. Without a tenant it applies to all tenants; "+
 			"a tenant's own type takes precedence.", http.StatusCreated))
 	huma.Get(to, base, r.getEventTypes, tag, api.Scope(scopeReadTypes), describe("list-event-types", "List event types",
-		"The types of the tenant and those of all tenants; for a key over all tenants that names none, the latter only.", http.StatusOK))
+		"The types of the tenant and those of all tenants; for a key over all tenants that names none, the latter only. Types that a vendor's dialect brought are listed "+
+			"to tenants that have subscriptions of it, and to keys with the type's scopes.", http.StatusOK))
 	huma.Get(to, one, r.getEventType, tag, api.Scope(scopeReadTypes), describe("get-event-type", "Read an event type",
 		"The tenant's own type, or the one of all tenants.", http.StatusOK))
 	huma.Patch(to, one, r.patchEventType, tag, api.Scope(api.Admin), largeBody, describe("update-event-type", "Change an event type",
@@ -146,7 +147,7 @@ func (r routes) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ 
 	if err != nil {
 		return nil, err
 	}
-	q := EventTypeQuery{Tenant: tenant, Asc: page.Asc, Limit: page.Fetch()}
+	q := EventTypeQuery{Tenant: tenant, Held: granted(ctx), Asc: page.Asc, Limit: page.Fetch()}
 	if page.After != "" {
 		micros, name, _ := strings.Cut(page.After, " ")
 		n, err := strconv.ParseInt(micros, 10, 64)

@@ -87,6 +87,17 @@ func (s *Store) EnsureEventType(ctx context.Context, t *EventType) error {
 	return err
 }
 
+// AdoptEventType notes which dialect brought an event type of all tenants that is there already, as long as its description is
+// the one that the dialect gives it: else it is an operator's.
+func (s *Store) AdoptEventType(ctx context.Context, t *EventType) error {
+	// No Directory asks for it, so the revision stays.
+	if _, err := s.db.ExecContext(ctx, `UPDATE event_types SET dialect = $1
+WHERE tenant = '' AND name = $2 AND description = $3 AND dialect = '' AND NOT deleted`, t.Dialect, t.Name, t.Description); err != nil {
+		return fmt.Errorf("adopt event type %s: %w", t.Name, err)
+	}
+	return nil
+}
+
 // args are $1 to $13 of both statements.
 func (t *EventType) args() []any {
 	return []any{
@@ -140,6 +151,9 @@ func (s *Store) eventTypesFor(ctx context.Context, tenant string, names []string
 // EventTypeQuery asks for some of the event types.
 type EventTypeQuery struct {
 	Tenant string // its own and those that are every tenant's; empty: only the latter
+	// Held are scopes: types that a dialect brought are listed to tenants that have subscriptions of it, and to holders of the
+	// type's scopes.
+	Held []string
 	// AfterAt and AfterName are the event type after which to go on; a zero time at the start.
 	AfterAt   time.Time
 	AfterName string
@@ -152,13 +166,24 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 	where := `tenant IN ($1, '') AND NOT deleted
 	AND NOT (tenant = '' AND EXISTS (SELECT 1 FROM event_types o WHERE o.tenant = $1 AND $1 <> '' AND o.name = event_types.name AND NOT o.deleted))`
 	args := []any{q.Tenant}
+	and := func(condition string, values ...any) {
+		places := make([]any, len(values))
+		for i, value := range values {
+			args = append(args, value)
+			places[i] = fmt.Sprintf("$%d", len(args))
+		}
+		where += fmt.Sprintf(" AND "+condition, places...)
+	}
+	if q.Tenant != "" {
+		and(`(dialect = '' OR cardinality(scopes) > 0 AND %s::text[] @> scopes
+	OR dialect IN (SELECT s.dialect FROM subscriptions s WHERE s.tenant = $1 AND NOT s.deleted))`, array(q.Held))
+	}
 	order, beyond := "DESC", "<"
 	if q.Asc {
 		order, beyond = "ASC", ">"
 	}
 	if !q.AfterAt.IsZero() {
-		where += ` AND (created_at, name) ` + beyond + ` ($2, $3)`
-		args = append(args, q.AfterAt, q.AfterName)
+		and(`(created_at, name) `+beyond+` (%s, %s)`, q.AfterAt, q.AfterName)
 	}
 	where += ` ORDER BY created_at ` + order + `, name ` + order
 	if q.Limit > 0 {

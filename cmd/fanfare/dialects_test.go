@@ -137,7 +137,7 @@ func TestDeclare(t *testing.T) {
 	<-waits.first
 	pg.Start()
 	all.Wait()
-	types, err := store.ListEventTypes(t.Context(), subscriptions.EventTypeQuery{Tenant: "acme"})
+	types, err := store.ListEventTypes(t.Context(), subscriptions.EventTypeQuery{})
 	if err != nil || len(types) != 6 {
 		t.Errorf("got %d event types, %v", len(types), err)
 	}

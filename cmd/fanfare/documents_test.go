@@ -97,7 +97,7 @@ func (c *commands) take(name string) string {
 
 // guides are the subjects whose blocks are run as one script beside a fanfare all, with texts that it must print.
 var guides = map[string][]string{
-	"concepts":      {`"key":"ff_`, `"deliveries_per_second":200`, `"name":"invoice.created"`},
+	"concepts":      {`"key":"ff_`, `"deliveries_per_second":200`, `"name":"invoice.created"`, `"validation":"warn"`, `"version":2`, `"operationId":"invoice.created"`},
 	"publishing":    {`{"id":"evt_17","duplicate":false}`, `"accepted":1`, `"accepted":2`, `"id":"ce_`, `"next_cursor":null`},
 	"subscriptions": {`"secret":"whsec_`, `"examined":`, `"step":"filter","verdict":"fail"`, `"delivery_id":`, `"status":"paused"`, `"window":"24h"`, `"state":"counting"`, `"replay_id":`},
 	"ordering":      {`"on_dead":"continue"`, `"accepted":3`},

@@ -233,7 +233,7 @@ func TestErasure(t *testing.T) {
 		}
 	}
 	found := e.holding("gooseberry")
-	for _, table := range []string{"tenants", "keys", "event_types", "subscriptions"} {
+	for _, table := range []string{"tenants", "keys", "event_types", "event_type_versions", "subscriptions"} {
 		if found[table] == 0 {
 			t.Errorf("nothing is found in %s before it is erased: the search is wrong", table)
 		}
@@ -304,6 +304,7 @@ func TestErasure(t *testing.T) {
 	for query, want := range map[string]int{
 		`SELECT count(*) FROM attempts`:                                                    theirAttempts,
 		`SELECT count(*) FROM tenant_keys WHERE tenant = 'globex'`:                         1,
+		`SELECT count(*) FROM event_type_versions WHERE tenant = 'globex'`:                 1,
 		`SELECT count(*) FROM deferrals WHERE tenant = 'globex'`:                           2 * erasedEvents,
 		`SELECT count(*) FROM event_keys WHERE tenant = 'globex'`:                          erasedEvents,
 		`SELECT count(*) FROM deliveries WHERE tenant = 'globex' AND response IS NOT NULL`: 2 * erasedEvents,

@@ -49,7 +49,7 @@ func makers() map[string]maker {
 		"create-event-type": func(_ *testing.T, _ *deployment, tenant string) request {
 			return request{query: url.Values{"tenant": {tenant}}, body: map[string]any{"name": unique("matrix.type_")}}
 		},
-		"list-event-types": none, "get-event-type": someEventType, "get-event-type-sample": someEventType, "delete-event-type": typeOfTenant,
+		"list-event-types": none, "get-event-type": someEventType, "get-event-type-sample": someEventType, "list-event-type-versions": someEventType, "get-catalog": none, "delete-event-type": typeOfTenant,
 		"update-event-type": having(typeOfTenant, map[string]any{"description": "changed"}),
 		"publish-events":    having(none, map[string]any{"type": "matrix.published", "data": map[string]any{}}),
 		"list-events":       none, "list-quarantine": none, "get-event": someEvent, "explain-event": someEvent, "erase-event-data": someEvent,

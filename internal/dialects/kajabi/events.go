@@ -46,10 +46,13 @@ func Declare(ctx context.Context, store *subscriptions.Store) error {
 		if err != nil {
 			return err
 		}
-		err = store.CreateEventType(ctx, &subscriptions.EventType{
-			Name: name, Description: events[name].description, Scopes: events[name].scopes, Sample: sample,
-		})
-		if err != nil && !errors.Is(err, subscriptions.ErrExists) {
+		brought := &subscriptions.EventType{
+			Name: name, Description: events[name].description, Scopes: events[name].scopes, Sample: sample, Dialect: subscriptions.Kajabi,
+		}
+		if err = store.CreateEventType(ctx, brought); errors.Is(err, subscriptions.ErrExists) {
+			err = store.AdoptEventType(ctx, brought)
+		}
+		if err != nil {
 			return err
 		}
 	}

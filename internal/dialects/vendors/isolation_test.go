@@ -300,6 +300,11 @@ func TestKajabisEventTypes(t *testing.T) {
 		}
 	}
 	h.call(poor, "GET /v1/event-types", "").decode(t, http.StatusOK, &list)
+	if len(list.Data) != 0 {
+		t.Errorf("a tenant that does not use Kajabi lists %+v", list.Data)
+	}
+	_, rich := h.key("acme", `["events:read","view:purchases","view:transactions","view:orders","view:form_submissions","view:contacts"]`)
+	h.call(rich, "GET /v1/event-types", "").decode(t, http.StatusOK, &list)
 	if len(list.Data) != 6 {
 		t.Fatalf("got %+v", list)
 	}
