@@ -322,7 +322,7 @@ func TestDocument(t *testing.T) {
 			}
 		}
 	}
-	if count != 17 {
+	if count != 19 {
 		t.Errorf("%d operations", count)
 	}
 }

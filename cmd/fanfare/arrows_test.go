@@ -44,7 +44,7 @@ func arrows() map[string][]string {
 		"deliver/throttle":  {"internal/group", "internal/postgres", "subscriptions"},
 		"subscriptions": {
 			"subscriptions/filter",
-			"internal/api", "internal/changes", "internal/egress", "internal/event", "internal/group", "internal/postgres", "internal/quota", "internal/seal",
+			"internal/api", "internal/changes", "internal/egress", "internal/event", "internal/fair", "internal/group", "internal/postgres", "internal/quota", "internal/seal",
 		},
 		"subscriptions/filter": {"internal/event"},
 
