@@ -141,7 +141,8 @@ func (d *deployment) seedQueries(t *testing.T) *seeded {
 		"list-keys": list, "get-delivery-metrics": span.asking("step", "1h"), "get-overview": list, "list-quarantine": list, "list-reasons": list, "list-replays": list,
 		"get-replay": at("id", s.first(t, "/v1/replays")), "list-subscriptions": list, "get-subscription": failed, "list-subscription-changes": failed,
 		"list-subscription-deliveries": failed, "get-subscription-secret": failed, "get-subscription-stats": failed, "tail": list,
-		"list-tenants": {query: url.Values{"q": {s.tenant}}},
+		"list-tenants": {query: url.Values{"q": {s.tenant}}}, "list-event-type-versions": at("name", "param.versions"), "get-catalog": list,
+		"update-event-type": at("name", "param.breaking").with("schema", map[string]any{"type": "string"}),
 	}
 	own := s.first(t, "/v1/keys")
 	dead := map[string]string{
@@ -156,6 +157,8 @@ func (d *deployment) seedQueries(t *testing.T) *seeded {
 		"get-delivery-metrics":         {"step": "1d", "by": "type"},
 		"list-subscriptions":           {"event_type": "param.a", "status": "paused", "q": "alpha", "dialect": "kajabi"},
 		"list-tenants":                 {"tenant": s.tenant, "q": s.other},
+		"get-catalog":                  {"type": "param.typed"},
+		"update-event-type":            {"breaking": "true"},
 	}
 	s.constant = map[string][]string{
 		"list-reasons": {"tenant"},                          // They are the same for all.
@@ -241,6 +244,10 @@ func (s *seeded) others(t *testing.T, key string, made map[string]string) {
 	s.key(t, s.tenant, "events:read")
 	for _, name := range []string{"param.typed", "param.other"} {
 		s.call(t, testAdminKey, "POST /v1/event-types?tenant="+s.tenant, map[string]any{"name": name, "sample": map[string]any{"a": 1}}, 201)
+	}
+	for _, name := range []string{"param.versions", "param.breaking"} {
+		s.call(t, testAdminKey, "POST /v1/event-types?tenant="+s.tenant, map[string]any{"name": name, "schema": map[string]any{"type": "object"}}, 201)
+		s.call(t, testAdminKey, "PATCH /v1/event-types/"+name+"?tenant="+s.tenant, map[string]any{"schema": map[string]any{"title": "t"}}, 200)
 	}
 	s.call(t, key, "POST /v1/dead-letters/replay", map[string]any{"dry_run": true}, 202)
 	s.call(t, key, "POST /v1/subscriptions/"+made["a"]+"/replay", map[string]any{"since": "2026-01-01T00:00:00Z", "dry_run": true}, 202)
