@@ -2,7 +2,6 @@ package subscriptions
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -18,9 +17,9 @@ func (r routes) checkBreaking(ctx context.Context, former, next *EventType, may 
 	if len(next.Schema) == 0 || sameJSON(former.Schema, next.Schema) {
 		return nil
 	}
-	c, err := comparisonOf(former, next)
-	if c == nil || err != nil {
-		return err
+	c := comparisonOf(former, next)
+	if c == nil {
+		return nil
 	}
 	refused, err := c.sample(ctx)
 	if err != nil {
@@ -49,22 +48,22 @@ func (r routes) checkBreaking(ctx context.Context, former, next *EventType, may 
 // comparison holds the schema of an event type against the one that it replaces.
 type comparison struct {
 	eventType    *EventType
-	former, next *schema // former is nil where there was none
+	former, next *schema // former is nil where there was none, or none that this version of Fanfare can use
 }
 
 // comparisonOf compiles both schemas; nil where the new one is not valid.
-func comparisonOf(former, next *EventType) (*comparison, error) {
+func comparisonOf(former, next *EventType) *comparison {
 	c := &comparison{eventType: former}
 	var err error
 	if c.next, err = compileSchema(next.Schema); err != nil {
-		return nil, nil //nolint:nilerr // the store says what is wrong with it
+		return nil
 	}
 	if len(former.Schema) > 0 {
 		if c.former, err = compileSchema(former.Schema); err != nil {
-			return nil, fmt.Errorf("compile the former schema of event type %s: %w", former.Name, err)
+			c.former = nil
 		}
 	}
-	return c, nil
+	return c
 }
 
 // sample returns the places of the former sample that the new schema refuses.

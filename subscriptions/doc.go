@@ -4,7 +4,9 @@
 // In come changes: over HTTP (Routes), from the dialects, and from the stages (Disable). Each is judged in full on
 // save (validate.go, headers.go, filter/, schema.go), so that a stored subscription can be sent to: URLs by the
 // deployment's egress policy, headers, schedules, filters by their cost. Event types are kept beside
-// the subscriptions: what their data looks like, and which scopes a key needs to subscribe to them.
+// the subscriptions: what their data looks like, in which versions of a schema, and which scopes a key needs to subscribe to them.
+// A schema that refuses what the former one took is refused (breaking.go, schema_narrow.go). The catalog describes the types as
+// webhooks, to generate receivers from.
 //
 // Out go subscriptions. Directory.Match gives those that receive an event: tenant and event type through an
 // index of exact types and a tree of patterns, then the resource id, then the type's own scopes, changed

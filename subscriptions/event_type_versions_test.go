@@ -96,6 +96,15 @@ func TestVersionsOfSchemas(t *testing.T) {
 	if got := versions("globex", ""); got != "1 true admin" {
 		t.Errorf("made again: %s", got)
 	}
+	// A deletion by an earlier version of Fanfare leaves the versions.
+	if _, err := s.db.ExecContext(t.Context(), `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+UPDATE event_types SET deleted = true, schema = NULL, revision = r.value FROM r WHERE tenant = '' AND name = 'order'`); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"order","schema":{"type":"string"}}`)
+	if got := versions("globex", ""); got != "1 map[type:string] admin" {
+		t.Errorf("made again after a deletion by an earlier version: %s", got)
+	}
 	if err := s.store.EraseTenant(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func (r routes) eventTypeRoutes(to huma.API) {
 	tag := huma.OperationTags("Event types")
 	const base, one = "/v1/event-types", "/v1/event-types/{name}"
 	huma.Post(to, base, r.postEventType, tag, api.Scope(api.Admin), largeBody, describe("create-event-type", "Create an event type",
-		"Describes events of this type. With a schema, publishing data that does not fit is refused. Without a tenant it applies to all tenants; "+
+		"Describes events of this type. With a schema, publishing data that does not fit is refused, unless `validation` says otherwise. Without a tenant it applies to all tenants; "+
 			"a tenant's own type takes precedence.", http.StatusCreated))
 	huma.Get(to, base, r.getEventTypes, tag, api.Scope(scopeReadTypes), describe("list-event-types", "List event types",
 		"The types of the tenant and those of all tenants; for a key over all tenants that names none, the latter only. Types that a vendor's dialect brought are listed "+

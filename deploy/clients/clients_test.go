@@ -2,12 +2,14 @@ package clients
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -43,6 +45,48 @@ func TestGeneratedClients(t *testing.T) {
 			do(t, dir, "go", "run", "-mod=mod", ".", api, key, receiver.URL)
 		})
 	}
+	t.Run("receiver", func(t *testing.T) { generateReceiver(t, api) })
+}
+
+// generateReceiver generates a receiver from a tenant's catalog, and lets it receive. Both generators read the catalog.
+func generateReceiver(t *testing.T, api string) {
+	const tenant = "receiver"
+	call(t, http.MethodPost, api+"/v1/event-types?tenant="+tenant, `{"name":"order.created","sample":{"order":"o_1"},"schema":{"type":"object",
+		"required":["order"],"properties":{"order":{"type":"string"},"lines":{"type":"array","items":{"$ref":"#/$defs/line"}}},
+		"$defs":{"line":{"type":"object","properties":{"sku":{"type":"string"},"count":{"type":"integer"}}}}}}`)
+	catalog := filepath.Join(t.TempDir(), "catalog.json")
+	if err := os.WriteFile(catalog, call(t, http.MethodGet, api+"/v1/catalog?tenant="+tenant, ""), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := filepath.Abs("testdata/receiver/ogen.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := module(t, "receiver")
+	do(t, dir, "go", "tool", "oapi-codegen", "-package", "client", "-generate", "models", "-o", filepath.Join(t.TempDir(), "models.go"), catalog)
+	do(t, dir, "go", "tool", "ogen", "-package", "client", "-config", config, "-target", "client", catalog)
+	do(t, dir, "go", "run", "-mod=mod", ".", api, key, tenant)
+}
+
+// call asks as the admin, and returns the body of an answer of 2xx.
+func call(t *testing.T, method, url, body string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode/100 != 2 {
+		t.Fatalf("%s %s: %d %s (%v)", method, url, resp.StatusCode, text, err)
+	}
+	return text
 }
 
 // module makes a module with the program of a generator and these versions of libraries.
