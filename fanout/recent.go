@@ -2,7 +2,7 @@ package fanout
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,6 +10,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/fair"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
 // What Recent reads at most: events, their bytes, and for how long.
@@ -24,56 +25,58 @@ const (
 
 // Recent reads the newest events of a type. One reading runs at a time in a process; tenants take turns.
 type Recent struct {
-	Ledger *Ledger
-	Reader *Reader
-	Bytes  Bytes
-
-	places *fair.Places
+	ledger *Ledger
+	reader *Reader
+	bytes  Bytes
+	room   *fair.Room
 }
 
 // NewRecent makes a Recent.
 func NewRecent(ledger *Ledger, reader *Reader, bytes Bytes) *Recent {
-	return &Recent{Ledger: ledger, Reader: reader, Bytes: bytes, places: fair.NewPlaces(1)}
+	return &Recent{ledger: ledger, reader: reader, bytes: bytes, room: fair.NewRoom(1, previewWait)}
 }
 
-// errRecent says that too many readings are under way.
-var errRecent = errors.New("too many events are being read")
-
 // Each passes the newest events of a type to take: at most 1,000 of a tenant or, if that is empty, of all tenants, as far back
-// as 16 MiB and 8 seconds reach, until take returns false. Events whose bytes are gone are left out.
+// as 16 MiB and 8 seconds reach, until take returns false. Events whose bytes are gone are left out. The error reports itself as
+// unavailable where nothing could be read in time.
 func (r *Recent) Each(ctx context.Context, tenant, eventType string, take func(*event.Event) bool) error {
-	waiting, cancel := context.WithTimeout(ctx, previewWait)
-	defer cancel()
-	leave, err := r.places.Enter(waiting, tenant)
+	leave, err := r.room.Enter(ctx, tenant)
 	if err != nil {
-		return api.Unavailable(errRecent)
+		return err
 	}
 	defer leave()
 	timed, cancel := context.WithTimeout(ctx, recentTime)
 	defer cancel()
-	err = r.each(timed, tenant, eventType, take)
-	if timed.Err() != nil && ctx.Err() == nil {
+	seen := false
+	err = r.each(timed, tenant, eventType, func(e *event.Event) bool {
+		seen = true
+		return take(e)
+	})
+	switch {
+	case err == nil:
 		return nil
+	case ctx.Err() == nil && timed.Err() != nil && seen:
+		return nil
+	case ctx.Err() == nil && timed.Err() != nil:
+		return api.Unavailable(err)
 	}
-	return err
+	return fmt.Errorf("read recent events of type %s: %w", eventType, err)
 }
 
 func (r *Recent) each(ctx context.Context, tenant, eventType string, take func(*event.Event) bool) error {
 	left, bytes := recentEvents, recentBytes
 	size := previewFirst
-	sieve := Sieve{Reader: r.Reader, Bytes: r.Bytes, Rest: recentRest}
+	sieve := Sieve{Reader: r.reader, Bytes: r.bytes, Rest: recentRest}
 	for page := (filter{tenant: tenant, eventType: eventType}); left > 0 && bytes > 0; size = min(2*size, recentPage) {
 		begun := time.Now()
 		page.limit = min(size, left)
-		rows, cut, err := r.Ledger.list(ctx, page)
+		rows, cut, err := r.ledger.list(ctx, page)
 		if err != nil {
 			return err
 		}
-		full := len(rows) == page.limit
-		if full {
+		page.after = cut
+		if len(rows) == page.limit {
 			page.after = rows[len(rows)-1].UID
-		} else {
-			page.after = cut
 		}
 		if err := rest(ctx, recentRest*time.Since(begun)); err != nil {
 			return err
@@ -85,8 +88,11 @@ func (r *Recent) each(ctx context.Context, tenant, eventType string, take func(*
 			}
 			bytes -= len(e.Data)
 		})
-		if err != nil || page.after == uuid.Nil {
-			return err
+		if err != nil {
+			return jetstream.Classify(err)
+		}
+		if page.after == uuid.Nil {
+			return nil
 		}
 	}
 	return nil

@@ -1,24 +1,29 @@
 package fanout_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/danielgtaylor/huma/v2"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // The newest events of a type are read, and a schema that refuses one of them is refused.
 func TestASchemaIsHeldAgainstRecentEvents(t *testing.T) {
 	t.Parallel()
-	h := fanouttest.New(t)
+	broker := servertest.NATS(t)
+	h := fanouttest.NewOn(t, servertest.Connect(t, broker))
 	h.Run()
 	for i := range 30 {
 		h.Publish("events.acme.order", fmt.Sprintf(`{"n":%d}`, i), "Fanfare-Id", fmt.Sprint("o", i))
@@ -62,5 +67,19 @@ func TestASchemaIsHeldAgainstRecentEvents(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Location != "event.theirs.data.n" {
 		t.Errorf("got %+v", p)
 	}
-	desk.Call("admin", "PATCH", "/v1/event-types/order?breaking=true", schema("integer"), http.StatusOK, nil)
+	// Without the broker nothing can be told; who means to break something need not wait for it.
+	lost := servertest.Connect(t, broker)
+	js, err := natsjs.New(lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := fanout.NewRecent(h.Ledger, fanout.NewReader(js), f)
+	lost.Close()
+	alone := fanouttest.NewDesk(t, func(to huma.API) { subscriptions.Routes(to, h.Store, away) })
+	var failed interface{ Unavailable() bool }
+	err = away.Each(t.Context(), "acme", "order", func(*event.Event) bool { return true })
+	if !errors.Is(err, jetstream.ErrUnavailable) && !errors.As(err, &failed) {
+		t.Errorf("without the broker: %v", err)
+	}
+	alone.Call("admin", "PATCH", "/v1/event-types/order?breaking=true", schema("integer"), http.StatusOK, nil)
 }

@@ -232,7 +232,7 @@ func TestAnEventIsShown(t *testing.T) {
 	delete(got, "$schema")
 	text, _ := json.Marshal(got)
 	want := `{"changed":["status"],"data":{"total":12.5,"x":"\u003c\u0026\u003e"},"deliveries":{"cancelled":0,"dead":0,"delivered":1,"pending":1},` +
-		`"id":"e1","matched":2,"object_id":"o_1","resource_ids":["1","2"],"targets":["` + a.ID.String() + `","` + b.ID.String() + `"],` +
+		`"id":"e1","matched":2,"object_id":"o_1","resource_ids":["1","2"],"schema_valid":null,"targets":["` + a.ID.String() + `","` + b.ID.String() + `"],` +
 		`"tenant":"acme","time":"2026-11-20T10:00:00Z","type":"order.created"}`
 	if string(text) != want {
 		t.Errorf("shown is\n%s\nwant\n%s", text, want)

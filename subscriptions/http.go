@@ -26,7 +26,7 @@ type routes struct {
 	store  *Store
 	recent recentEvents
 	// catalogs are the places of catalogs that are being written.
-	catalogs *fair.Places
+	catalogs *fair.Room
 }
 
 // recentEvents reads the newest events of a type, for what a change of its schema would refuse.
@@ -38,7 +38,7 @@ type recentEvents interface {
 // Routes adds the operations of subscriptions and event types to an API. Without recent events, a change of a schema is held
 // against none.
 func Routes(to huma.API, store *Store, recent recentEvents) {
-	r := routes{store, recent, fair.NewPlaces(catalogsAtOnce)}
+	r := routes{store, recent, fair.NewRoom(catalogsAtOnce, catalogWait)}
 	tag := huma.OperationTags("Subscriptions")
 	const base, one = "/v1/subscriptions", "/v1/subscriptions/{id}"
 	huma.Post(to, base, r.postSubscription, tag, api.Scope(scopeWrite), wholeBody, describe("create-subscription", "Create a subscription",

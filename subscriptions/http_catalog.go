@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -19,8 +20,9 @@ const (
 	// catalogPage is how many event types are read at once, catalogEach the bytes of one beside its schema.
 	catalogPage = 20
 	catalogEach = 1 << 10
-	// catalogsAtOnce is how many catalogs are written at once; tenants take turns.
+	// catalogsAtOnce is how many catalogs are written at once, in turns of tenants; catalogWait is how long one waits for its place.
 	catalogsAtOnce = 2
+	catalogWait    = 10 * time.Second
 )
 
 func (r routes) catalogRoute(to huma.API) {
@@ -44,7 +46,7 @@ func (r routes) getCatalog(ctx context.Context, in *struct {
 	}
 	leave, err := r.catalogs.Enter(ctx, tenant)
 	if err != nil {
-		return nil, api.Unavailable(err)
+		return nil, err
 	}
 	defer leave()
 	c, err := r.catalogOf(ctx, tenant, in.Type)
