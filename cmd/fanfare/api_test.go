@@ -35,7 +35,7 @@ func TestAPI(t *testing.T) {
 		"RandomCalls": testRandomCalls, "ReadYourWrites": testReadYourWrites, "Lists": testLists,
 		"EventTypeScopes": testEventTypeScopes, "Words": testWords, "Faults": testFaults, "Batches": testBatches, "ErasedTenant": testErasedTenant,
 		"OperationalEvents": testOperationalEvents, "Operators": testOperators, "OperatorsRaiseNothing": testOperatorsRaiseNothing,
-		"QueryParameters": testQueryParameters,
+		"QueryParameters": testQueryParameters, "TooLarge": testTooLarge,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,13 +2,17 @@ package vendors_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/fanfarehq/fanfare/internal/dialects/vendors"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // creations are how each vendor's clients make a subscription.
@@ -183,6 +187,41 @@ func TestScopesHoldForChanges(t *testing.T) {
 	}
 	if a := h.call(poor, "PUT /v1/webhooks/subscriptions/1", `{"subscription":{"name":"b"}}`); a.status != http.StatusOK {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// Whoever gives a subscription another URL through a dialect and lacks the scopes of its events either is refused or receives none
+// of them from then on.
+func TestRepointingNeedsScopesInEachDialect(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	if err := h.store.CreateEventType(t.Context(), &subscriptions.EventType{Tenant: "acme", Name: "contact_updated", Scopes: []string{"view:contacts"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, key := h.key("acme", allScopes)
+	_, poor := h.key("acme", `["subscriptions:write","subscriptions:read"]`)
+	for vendor, routes := range map[string]struct {
+		change, body string
+		status       int
+	}{
+		"leat":     {"PUT /api/v3/oauth/clients/webhook-subscriptions/$id", `{"url":"https://evil.example.com/","attributes":["email"]}`, http.StatusForbidden},
+		"kajabi":   {"PUT /v1/hooks/$number", `{"data":{"type":"hooks","attributes":{"target_url":"https://evil.example.com/"}}}`, http.StatusMethodNotAllowed},
+		"passona":  {"PUT /api/2.0/webhooks/$id", `{"url":"https://evil.example.com/"}`, http.StatusOK}, // It has no types: events name it.
+		"babelfor": {"PUT /v1/webhooks/subscriptions/$number", `{"subscription":{"url":"https://evil.example.com/","eventType":"purchase"}}`, http.StatusForbidden},
+	} {
+		n := h.create(vendor, key, "https://example.com/")
+		if a := h.call(poor, strings.NewReplacer("$id", n.ID, "$number", fmt.Sprint(n.Number)).Replace(routes.change), routes.body); a.status != routes.status {
+			t.Errorf("%s: %d %s, want %d", vendor, a.status, a.body, routes.status)
+		}
+		now := must(h.store.Get(t.Context(), "acme", uuid.MustParse(n.ID)))(t)
+		moved := now.URL != n.URL
+		if moved != (routes.status == http.StatusOK) || moved && slices.ContainsFunc(now.Scopes, func(s string) bool { return strings.HasPrefix(s, "view:") }) {
+			t.Errorf("%s: sends to %s within %q", vendor, now.URL, now.Scopes)
+		}
+	}
+	body := strings.ReplaceAll(creations["kajabi"].body, "$url", "https://evil.example.com/")
+	if a := h.call(poor, creations["kajabi"].what, body); a.status != http.StatusForbidden {
+		t.Errorf("kajabi: %d %s", a.status, a.body)
 	}
 }
 
