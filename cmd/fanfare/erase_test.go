@@ -360,14 +360,15 @@ func TestErasedBytesLeaveTheFilesOfTheStream(t *testing.T) {
 	noise := make([]byte, 90_000)
 	_, _ = rand.Read(noise)
 	filler := hex.EncodeToString(noise)
-	early, late, single := rand.Text(), rand.Text(), rand.Text()
+	early, late, single, settled := rand.Text(), rand.Text(), rand.Text(), rand.Text()
 	publish("acme", "early", early)
+	publish("globex", "settled", settled)
 	publish("globex", "single", single)
 	for i := range 55 { // A file holds 8 MiB.
 		publish("globex", fmt.Sprint("filler_", i), filler)
 	}
 	publish("acme", "late", late)
-	for _, text := range []string{early, late, single} {
+	for _, text := range []string{early, late, single, settled} {
 		if found, files := blocks(t, dir, text); len(found) == 0 || files < 2 {
 			t.Fatalf("before it is erased the text is in %q of %d files: the search is wrong", found, files)
 		}
@@ -386,4 +387,26 @@ func TestErasedBytesLeaveTheFilesOfTheStream(t *testing.T) {
 	if call(t, admin, "GET /v1/events/filler_3?tenant=globex", nil, &kept); kept.Data.Text != filler {
 		t.Error("another event of the same file has lost its bytes")
 	}
+
+	// A settled event is removed as it is; its bytes leave with the last event of its file.
+	nc, err := nats.Connect(at.NATS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), fanout.Stream)
+	if err == nil {
+		err = stream.Purge(t.Context(), natsjs.WithPurgeKeep(3))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the file of a settled event is gone", func() bool {
+		found, _ := blocks(t, dir, settled)
+		return len(found) == 0
+	})
 }
