@@ -66,6 +66,9 @@ func newClient(p Policy, cfg Config, o options) *http.Client {
 
 // RoundTrip sends a request by net/http. It notes which receivers with TLS chose HTTP/1.1, so that a Route may reach them.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if ctx := traced(r.Context(), t.cfg.ProxyURL != ""); ctx != r.Context() {
+		r = r.WithContext(ctx)
+	}
 	resp, err := t.pools.of(tenantOf(r.Context())).RoundTrip(r)
 	if t.http1 != nil && err == nil && resp.TLS != nil && resp.ProtoMajor == 1 && t.http1.chosen != nil {
 		t.http1.chosen.remember(r.URL.Host)
@@ -96,19 +99,19 @@ func newTransport(p Policy, cfg Config, o options) *http.Transport {
 		KeepAlive: 30 * time.Second,
 		Resolver:  o.resolver,
 		ControlContext: func(ctx context.Context, network, address string, conn syscall.RawConn) error {
-			reached(ctx, stageConnecting)
+			progressOf(ctx).connect()
 			return p.Control(ctx, network, address, conn)
 		},
 	}
 	return &http.Transport{
 		// No Proxy: the environment must not lead requests around the guard.
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			reached(ctx, stageResolving)
+			progress := progressOf(ctx)
+			progress.dial(!isLiteral(address))
 			conn, err := dialer.DialContext(ctx, network, address)
-			switch {
-			case err == nil:
-				reached(ctx, stageConnected)
-			case errors.Is(err, ErrBlocked):
+			blocked := errors.Is(err, ErrBlocked)
+			progress.done(conn, blocked)
+			if blocked {
 				// The dialer's error names the address that the name resolved to.
 				return nil, blockedAt(address)
 			}

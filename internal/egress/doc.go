@@ -13,7 +13,8 @@
 // context, timer or http.Request of its own. Over TLS a receiver is offered HTTP/2 first, by the client, and again each hour. A kept
 // connection is used again only if nothing but responses was ever on it; a POST is made again only if nothing of it was written,
 // or HTTP/2 said that it was not taken up. Client and Routes each keep as many unused connections as the configuration says, and
-// never another tenant's.
+// never another tenant's. A Progress in the context, or in a Post, notes the connection of a request and how long each of its
+// steps took.
 //
 // It promises that no connection is opened to an address that the policy forbids, and that the error
 // for such an address is ErrBlocked, the same text after the same work, whichever rule forbade it and

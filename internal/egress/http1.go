@@ -66,6 +66,7 @@ func (h *http1) connection(ctx context.Context, to recipient, p *Post) (*http1Co
 }
 
 func (h *http1) newConnection(ctx context.Context, to recipient, p *Post) (*http1Conn, error) {
+	p.seek()
 	ctx, cancel := context.WithDeadline(WithProgress(ctx, &p.Progress), p.Until)
 	defer cancel()
 	c, err := h.connect(ctx, to)
@@ -89,7 +90,11 @@ func (h *http1) connect(ctx context.Context, to recipient) (*http1Conn, error) {
 	if !to.secure {
 		return c, nil
 	}
-	if err := h.secure(ctx, c, to.name); err != nil {
+	progress := progressOf(ctx)
+	progress.secure()
+	err = h.secure(ctx, c, to.name)
+	progress.safe()
+	if err != nil {
 		_ = conn.Close()
 		if h.chosen != nil && !isTimeout(err) {
 			h.doubt(to)

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -31,14 +32,16 @@ type http1Conn struct {
 	under   *underTLS            // nil without TLS
 	state   *tls.ConnectionState // likewise
 	to      destination
+	remote  netip.AddrPort
 	until   time.Time // no request begins on it afterwards
 	idle    *idleConns
 	in      *bufio.Reader
 	watched <-chan struct{} // Done of the context whose end closes the connection; see watch
 	unwatch func() bool
-	left    int64 // bytes that may yet be read
-	written int   // bytes of the request
-	kept    bool  // it was idle before
+	left    int64     // bytes that may yet be read
+	read    time.Time // the first byte of the response; zero before it
+	written int       // bytes of the request
+	kept    bool      // it was idle before
 }
 
 func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn, error) {
@@ -46,7 +49,7 @@ func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn,
 	if err != nil {
 		return nil, err
 	}
-	c := &http1Conn{Conn: socket, socket: socket, pulse: p, to: to, idle: idle}
+	c := &http1Conn{Conn: socket, socket: socket, pulse: p, to: to, remote: addressOf(socket), idle: idle}
 	c.in = bufio.NewReader(c)
 	return c, nil
 }
@@ -56,12 +59,14 @@ func newHTTP1Conn(socket net.Conn, to destination, idle *idleConns) (*http1Conn,
 func (c *http1Conn) exchange(ctx context.Context, r *Route, p *Post) (*http.Response, error) {
 	c.watch(ctx)
 	_ = c.socket.SetDeadline(p.Until) // It fails where writing does.
+	p.send(c.remote, c.kept)
 	sendErr := c.send(r, p)
 	var resp *http.Response
 	err := sendErr
 	// Where some of it was written a receiver may say, before it has read the rest, why it wants none.
 	if sendErr == nil || c.written > 0 {
 		resp, err = c.receive()
+		p.answer(c.read)
 	}
 	if err != nil {
 		_ = c.Close()
@@ -139,7 +144,7 @@ func (c *http1Conn) send(r *Route, p *Post) (err error) {
 
 // receive reads the header of the response, and those of status 1xx before it, which together are no longer than one may be.
 func (c *http1Conn) receive() (*http.Response, error) {
-	c.left = maxResponseHeader
+	c.left, c.read = maxResponseHeader, time.Time{}
 	for {
 		resp, err := http.ReadResponse(c.in, nil)
 		if err != nil {
@@ -158,7 +163,9 @@ func (c *http1Conn) Read(p []byte) (int, error) {
 		return 0, errHeaderTooLarge
 	}
 	n, err := c.Conn.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
+	if c.left -= int64(n); n > 0 && c.read.IsZero() {
+		c.read = time.Now()
+	}
 	return n, err
 }
 

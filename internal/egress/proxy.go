@@ -75,7 +75,9 @@ type proxyDialer struct {
 }
 
 func (d *proxyDialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	reached(ctx, stageConnecting)
+	progress := progressOf(ctx)
+	progress.dial(false)
+	progress.connect()
 	conn, err := d.connect(ctx, network, address)
 	if err != nil && ctx.Err() == nil {
 		return nil, &proxyError{cause: err}
@@ -83,7 +85,7 @@ func (d *proxyDialer) dial(ctx context.Context, network, address string) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	reached(ctx, stageConnected)
+	progress.open()
 	return newProxyConn(conn), nil
 }
 
@@ -103,7 +105,7 @@ func (d *proxyDialer) connect(ctx context.Context, network, address string) (net
 
 // beginConnect adds nothing to CONNECT. That the proxy is reached does not say that the receiver is.
 func beginConnect(ctx context.Context, _ *url.URL, _ string) (http.Header, error) {
-	reached(ctx, stageConnecting)
+	progressOf(ctx).tunnel()
 	return nil, nil
 }
 
@@ -112,7 +114,7 @@ func judgeConnect(ctx context.Context, _ *url.URL, _ *http.Request, resp *http.R
 	switch {
 	case resp.StatusCode/100 == 2: // RFC 9110 lets any of them open the tunnel; net/http takes 200 only.
 		resp.StatusCode = http.StatusOK
-		reached(ctx, stageConnected)
+		progressOf(ctx).open()
 		return nil
 	case resp.StatusCode == http.StatusForbidden: // That is how proxies say that an address is not allowed.
 		return ErrBlocked
