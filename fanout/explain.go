@@ -111,15 +111,6 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	return out, nil
 }
 
-// viewOf is what the caller may see of events.
-func viewOf(ctx context.Context) subscriptions.View {
-	caller := api.CallerFrom(ctx)
-	if caller.Admin {
-		return subscriptions.View{Scopes: []string{subscriptions.AllScopes}, Data: true}
-	}
-	return subscriptions.View{Scopes: caller.Scopes, Data: caller.Has("events:read")}
-}
-
 // withoutData takes back what cannot be told of an event whose data is gone, and reports whether the rest passes.
 func withoutData(steps []subscriptions.Step) (matched bool) {
 	matched = true

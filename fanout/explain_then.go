@@ -41,7 +41,7 @@ type past struct {
 
 // past reads the scopes that an event's type demanded.
 func (r Routes) past(ctx context.Context, row Recorded, e *event.Event) (*past, error) {
-	p := &past{Routes: r, row: row, event: e, view: viewOf(ctx)}
+	p := &past{Routes: r, row: row, event: e, view: subscriptions.ViewOf(ctx)}
 	var err error
 	p.demanded, err = p.scopes(ctx)
 	return p, err

@@ -271,7 +271,7 @@ func (r Routes) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	}
 	d := &out.Body
 	d.ObjectID = e.ObjectID
-	if r.Directory.Covers(viewOf(ctx).Scopes, row.Tenant, row.Type) {
+	if r.Directory.Covers(subscriptions.ViewOf(ctx).Scopes, row.Tenant, row.Type) {
 		if d.CloudEvent = cloudOf(e); e.JSON() {
 			d.Data = e.Data
 		} else {
@@ -382,7 +382,7 @@ func (r Routes) hide(ctx context.Context, rows []quarantined) error {
 	if _, err := r.Directory.Fresh(ctx); err != nil {
 		return err
 	}
-	scopes := viewOf(ctx).Scopes
+	scopes := subscriptions.ViewOf(ctx).Scopes
 	for i := range rows {
 		if tenant, name, ok := event.SplitSubject(rows[i].subject); ok && !r.Directory.Covers(scopes, tenant, name) {
 			rows[i].detail, rows[i].data = "the key lacks a scope of the event's type", []byte{}

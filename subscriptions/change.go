@@ -8,19 +8,24 @@ import (
 )
 
 // definition is a subscription as its history keeps it: as readers without write access see it and without the names in its
-// credentials, so nothing of it is confidential, with the scopes that events are matched within.
+// credentials, so nothing of it is confidential, with the scopes that events are matched within, and whether there is a secret
+// to sign with.
 type definition struct {
 	subscriptionJSON
 	Scopes []string `json:"granted_scopes"`
+	Signed *bool    `json:"signed,omitempty"` // absent in rows of earlier versions, and where secrets do not open
 }
 
 func definitionOf(s *Subscription) any {
 	if s == nil {
 		return nil
 	}
-	d := definition{present(s.Masked()), notNil(s.Scopes)}
+	d := definition{subscriptionJSON: present(s.Masked()), Scopes: notNil(s.Scopes)}
 	if d.Auth != nil {
 		d.Auth.Username, d.Auth.ClientID = masked(d.Auth.Username), masked(d.Auth.ClientID)
+	}
+	if s.Err == nil {
+		d.Signed = new(len(s.Secrets) > 0)
 	}
 	return d
 }

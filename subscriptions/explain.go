@@ -1,9 +1,12 @@
 package subscriptions
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fanfarehq/fanfare/internal/api"
 )
 
 // Step is one step of matching an event against a subscription, explained.
@@ -30,6 +33,15 @@ type View struct {
 	Data bool
 	// Also are the scopes that the event's type demanded at another time. The reader needs them too.
 	Also []string
+}
+
+// ViewOf is what the caller of a request may see of events.
+func ViewOf(ctx context.Context) View {
+	caller := api.CallerFrom(ctx)
+	if caller.Admin {
+		return View{Scopes: []string{AllScopes}, Data: true}
+	}
+	return View{Scopes: caller.Scopes, Data: caller.Has("events:read")}
 }
 
 // explain takes an event through the steps, up to the first one that fails. Values of the event are in the details only for

@@ -79,6 +79,14 @@ func presentAuth(a *Auth) *authJSON {
 	return &authJSON{Type: a.Type, Username: a.Username, TokenURL: a.TokenURL, ClientID: a.ClientID, Scopes: a.Scopes}
 }
 
+// auth is what is shown of an Auth.
+func (shown *authJSON) auth() *Auth {
+	if shown == nil {
+		return nil
+	}
+	return &Auth{Type: shown.Type, Username: shown.Username, TokenURL: shown.TokenURL, ClientID: shown.ClientID, Scopes: shown.Scopes}
+}
+
 func (in *newCertificate) certificate() *ClientCertificate {
 	if in == nil {
 		return nil

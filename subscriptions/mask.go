@@ -122,6 +122,11 @@ func isSecretHeader(name string) bool {
 	})
 }
 
+// MasksHeader says whether the value of a header of this name may be a credential. What asks for credentials is none.
+func MasksHeader(name string) bool {
+	return isSecretHeader(name) && !strings.HasSuffix(strings.ToLower(name), "-authenticate")
+}
+
 // origin is the scheme, host and port of a URL. What cannot be read is an origin of its own.
 func origin(raw string) string {
 	u, err := url.Parse(raw)

@@ -181,5 +181,6 @@ func shown(definition []byte) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("decode a definition: %w", err)
 	}
 	delete(out, Scopes)
+	delete(out, Signed)
 	return out, nil
 }

@@ -13,8 +13,11 @@ import (
 	"github.com/fanfarehq/fanfare/internal/fair"
 )
 
-// Scopes is the member of a subscription's definition that holds the scopes of its key. It is not shown.
-const Scopes = "granted_scopes"
+// These members of a subscription's definition are not shown: the scopes of its key, and whether its requests are signed.
+const (
+	Scopes = "granted_scopes"
+	Signed = "signed"
+)
 
 // readable is the scope that reading a resource needs. A key with api.AdminRead reads the changes of all.
 var readable = []struct{ resource, scope string }{
