@@ -26,6 +26,7 @@ type Attempt struct {
 	Subscription *subscriptions.Subscription
 	Delivery     uuid.UUID
 	Number       int // from 1
+	Test         bool
 	// TraceParent goes to the receiver; empty means the event's own.
 	TraceParent string
 	// Bodies keeps the event's rendered bytes for all attempts that share it; one for each event, made with
@@ -41,12 +42,18 @@ type Result struct {
 	RetryAfter time.Duration // what a 429, 502, 503 or 504 asked for, at most 24 h; 0 where nothing
 	Err        error         // an *Error; nil where the status says it all
 	Response   []byte        // at most 16 KiB, fit to be stored and shown: see sanitize
-	Reason     outcome.Reason
+	// ResponseHeaders are those of an attempt that failed or of a test, as a JSON object of at most about 4 KiB; nil of others.
+	ResponseHeaders []byte
+	Reason          outcome.Reason
+	Exchange        egress.Exchange
 	// Resent counts the requests that were made again within the attempt, because the connection was lost
 	// before the receiver can have taken it up.
 	Resent int
 	// Elsewhere is the host that failed where that is not the receiver's, to which then nothing was sent: the token endpoint's.
 	Elsewhere string
+
+	test    bool
+	headers http.Header // of the response; nil where none came
 }
 
 // PosterConfig bounds attempts. Its zero value is no good: begin with DefaultPosterConfig.
@@ -94,13 +101,10 @@ func NewPoster(client *http.Client, cfg PosterConfig, now func() time.Time) (*Po
 		transport:  client.Transport,
 		identities: identities,
 		cfg:        cfg,
-		formats:    make(map[string]*Format, len(cfg.Formats)),
+		formats:    byName(cfg.Formats),
 		plans:      plans,
 		buffers:    sync.Pool{New: func() any { return new([maxResponse]byte) }},
 		now:        now,
-	}
-	for i := range cfg.Formats {
-		p.formats[cfg.Formats[i].Name] = &cfg.Formats[i]
 	}
 	return p, nil
 }
@@ -115,7 +119,7 @@ func (p *Poster) Close() { p.identities.close() }
 // seen. It returns within the subscription's timeout whatever the receiver does. When ctx ends first, the
 // reason is ReasonCancelled and nobody knows whether the event arrived.
 func (p *Poster) Send(ctx context.Context, a Attempt) Result {
-	r := Result{StartedAt: p.now()}
+	r := Result{StartedAt: p.now(), test: a.Test}
 	plan, err := p.plan(a.Subscription)
 	if err != nil {
 		r.fail(outcome.ReasonConfig, err)

@@ -4,7 +4,8 @@
 // A Poster prepares the request of each subscription once (a plan: route, fixed headers, signing keys, token endpoint,
 // client certificate), renders the event in the subscription's format, signs it, sends it through the guarded client of
 // internal/egress, reads a bounded part of the response, and classifies the end by an outcome.Reason. Bodies keeps the
-// rendered bytes for all attempts of an event.
+// rendered bytes for all attempts of an event. Requests shows requests of the past: their bytes, and their headers without
+// what authenticates them.
 //
 // It promises that all attempts of a delivery carry the same bytes, that Send returns within the subscription's timeout
 // whatever the receiver does, that no redirect is followed, that a request which the receiver may have seen is never

@@ -37,7 +37,7 @@ func (p *Poster) exchangeByRoute(ctx context.Context, plan *plan, post *egress.P
 		defer resp.Body.Close()
 		p.answered(ctx, resp, plan.conceal, r)
 	}
-	plan.conceal.result(r)
+	r.finish(plan.conceal, &post.Progress)
 }
 
 // exchangeByClient sends the request and reads the answer, all of it under one deadline.
@@ -47,7 +47,17 @@ func (p *Poster) exchangeByClient(ctx context.Context, plan *plan, post *egress.
 		progress: new(egress.Progress), transport: p.transport, conceal: plan.conceal,
 	}
 	p.exchange(ctx, plan, &out, r)
-	out.conceal.result(r)
+	r.finish(out.conceal, out.progress)
+}
+
+// finish takes credentials out of the result, and keeps what is only known in the end.
+func (r *Result) finish(conceal *conceal, progress *egress.Progress) {
+	conceal.result(r)
+	r.Exchange = progress.Exchange()
+	if r.Reason != outcome.ReasonOK || r.test {
+		r.ResponseHeaders = keptHeaders(r.headers, conceal)
+	}
+	r.headers = nil
 }
 
 func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *Result) {
@@ -82,7 +92,7 @@ func (p *Poster) exchange(parent context.Context, plan *plan, out *request, r *R
 
 // answered judges an answer and reads it; the caller closes it.
 func (p *Poster) answered(parent context.Context, resp *http.Response, conceal *conceal, r *Result) {
-	r.Status = resp.StatusCode
+	r.Status, r.headers = resp.StatusCode, resp.Header
 	r.Reason = outcome.ReasonOf(resp.StatusCode)
 	r.judgeHeader(resp)
 	if r.Reason == outcome.ReasonProtocol {

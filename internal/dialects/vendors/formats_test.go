@@ -87,9 +87,18 @@ func TestFormatsSign(t *testing.T) {
 		if len(header) != len(test.header) {
 			t.Errorf("%s: got %v, want %v", test.format, header, test.header)
 		}
+		// What is shown of the request has the same headers, without the signature.
+		sub := &subscriptions.Subscription{Dialect: test.format, PayloadFormat: test.format}
+		shown, err := webhook.NewRequests(vendors.Formats(vendors.DefaultConfig())).Headers(subscriptions.Sent{Subscription: sub, Signed: len(test.secrets) > 0}, m)
+		if err != nil || len(shown) != len(test.header)+2 || shown["Content-Type"] == "" || shown["User-Agent"] == "" {
+			t.Errorf("%s: shown are %v, error %v, sent %v", test.format, shown, err, header)
+		}
 		for name, values := range test.header {
 			if !slices.Equal(header[name], values) {
 				t.Errorf("%s: %s is %v, want %v", test.format, name, header[name], values)
+			}
+			if value := shown[name]; value != values[0] && (value != "***" || !strings.Contains(name, "Signature")) {
+				t.Errorf("%s: %s is shown as %q", test.format, name, value)
 			}
 		}
 	}
