@@ -135,7 +135,7 @@ func TestAnswersAreSealed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	keys := r.sealing(quick())
-	receiver := servertest.NewReceiver(t, servertest.Reply(http.StatusInternalServerError, nil, "gooseberry"))
+	receiver := servertest.NewReceiver(t, servertest.Reply(http.StatusInternalServerError, http.Header{"X-Berry": {"gooseberry"}}, "gooseberry"))
 	ended, later := r.subscribe(receiver.URL, once), r.subscribe(receiver.URL, retries(time.Hour))
 	broken := r.subscribe("http://127.0.0.1:1/", once) // its error says why
 	e := r.event()
@@ -153,7 +153,7 @@ func TestAnswersAreSealed(t *testing.T) {
 				t.Errorf("%s: the response is shown as %q", when, got)
 			}
 			list := must(history.NewReader(r.db, keys).Attempts(t.Context(), "acme", d.ID))(t)
-			if len(list) != 1 || string(list[0].Response) != "gooseberry" {
+			if len(list) != 1 || string(list[0].Response) != "gooseberry" || !bytes.Contains(list[0].Headers, []byte("gooseberry")) {
 				t.Errorf("%s: the attempts are %+v", when, list)
 			}
 		}
@@ -163,8 +163,8 @@ func TestAnswersAreSealed(t *testing.T) {
 		}
 	}
 	check("sealed")
-	const plain = `SELECT (SELECT count(*) FROM deliveries WHERE response = 'gooseberry' OR error LIKE '%refused%')
-    + (SELECT count(*) FROM attempts WHERE response = 'gooseberry')`
+	const plain = `SELECT (SELECT count(*) FROM deliveries WHERE response = 'gooseberry' OR error LIKE '%refused%' OR position('gooseberry'::bytea IN response_headers) > 0)
+    + (SELECT count(*) FROM attempts WHERE response = 'gooseberry' OR position('gooseberry'::bytea IN response_headers) > 0)`
 	if n := r.count(plain); n != 0 {
 		t.Errorf("%d answers are in the clear", n)
 	}

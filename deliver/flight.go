@@ -149,7 +149,7 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 		panic(err)
 	}
 	result = w.poster.Send(ctx, webhook.Attempt{
-		Event: f.event, Subscription: sub, Delivery: f.Delivery, Number: f.Attempts + 1, Bodies: f.bodies,
+		Event: f.event, Subscription: sub, Delivery: f.Delivery, Number: f.Attempts + 1, Test: f.Test, Bodies: f.bodies,
 		TraceParent: span.TraceParent(f.event.TraceParent),
 	})
 	if err := crashpoint.Reach(crashpoint.DeliverAnswered); err != nil {

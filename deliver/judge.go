@@ -86,6 +86,7 @@ func made(r webhook.Result, number int) *outcome.Made {
 	m := &outcome.Made{
 		Number: number, StartedAt: r.StartedAt, Micros: r.Duration.Microseconds(),
 		Status: r.Status, Response: r.Response, Reason: r.Reason,
+		Exchange: outcome.PackExchange(r.Exchange), Headers: r.ResponseHeaders,
 	}
 	if r.Err != nil {
 		m.Error = outcome.SanitizeText(r.Err.Error())

@@ -17,13 +17,15 @@ const addAttempts = `
 WITH o AS MATERIALIZED (
     SELECT u.*, coalesce((e.started_at IS NULL OR NOT u.last) AND e.attempts < u.number, false) AS late,
         coalesce(e.state = 'cancelled' AND EXISTS (SELECT FROM events v WHERE v.uid = e.event_uid AND v.erased_at IS NOT NULL), false) AS erased
-    FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[], $9::bool[], $10::bigint[])
-        AS u (id, number, started_at, duration_us, status, error, response, reason, last, subscription_revision)
+    FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[], $9::bool[], $10::bigint[],
+        $11::bytea[], $12::bytea[])
+        AS u (id, number, started_at, duration_us, status, error, response, reason, last, subscription_revision, exchange, response_headers)
     LEFT JOIN LATERAL (SELECT state, event_uid, attempts, started_at FROM deliveries WHERE id = u.id OFFSET 0) e ON true
 ), added AS (
-    INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason, last, subscription_revision)
+    INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, response, reason, last, subscription_revision,
+        exchange, response_headers)
     SELECT id, number, started_at, duration_us, status, CASE WHEN erased THEN '' ELSE error END,
-        CASE WHEN NOT erased THEN response END, reason, last, subscription_revision
+        CASE WHEN NOT erased THEN response END, reason, last, subscription_revision, exchange, CASE WHEN NOT erased THEN response_headers END
     FROM o WHERE late OR NOT last
     ON CONFLICT DO NOTHING
 )
@@ -60,7 +62,7 @@ func (l *Ledger) addAttempts(ctx context.Context, tx *sql.Tx, records []*outcome
 }
 
 func attemptColumns(records []*outcome.Record) []postgres.Column {
-	c := postgres.Columns(10, len(records))
+	c := postgres.Columns(12, len(records))
 	for _, r := range records {
 		c[0].UUID(r.Delivery)
 		c[1].Int32(r.Attempt.Number)
@@ -73,6 +75,8 @@ func attemptColumns(records []*outcome.Record) []postgres.Column {
 		c[7].Text(string(r.Attempt.Reason))
 		c[8].Bool(r.Ended())
 		c[9].Int64OrNull(r.Attempt.Revision)
+		c[10].Bytes(r.Attempt.Exchange)
+		c[11].Bytes(said.Headers)
 	}
 	return c
 }

@@ -128,15 +128,15 @@ func (l *Ledger) erase(ctx context.Context, of erasure) error {
 		`WITH chunk AS (
     SELECT a.delivery_id, a.number FROM attempts a
     WHERE a.delivery_id IN (SELECT id FROM deferrals WHERE ` + of.pending + ` UNION ALL SELECT id FROM deliveries WHERE ` + of.responses + `)
-        AND (a.response IS NOT NULL OR a.error <> '') LIMIT $2),
-done AS (UPDATE attempts a SET response = NULL, error = '' FROM chunk WHERE a.delivery_id = chunk.delivery_id AND a.number = chunk.number)
+        AND (a.response IS NOT NULL OR a.error <> '' OR a.response_headers IS NOT NULL) LIMIT $2),
+done AS (UPDATE attempts a SET response = NULL, error = '', response_headers = NULL FROM chunk WHERE a.delivery_id = chunk.delivery_id AND a.number = chunk.number)
 SELECT count(*) FROM chunk`,
 		// Some may have ended meanwhile: a chunk is counted by the rows that it removed.
 		cancelled("id IN (SELECT id FROM deferrals WHERE "+of.pending+" LIMIT $2)", "'cancelled'") +
 			", ended AS (" + endCancelled("'cancelled'") + ") SELECT count(*) FROM gone",
 		`WITH chunk AS (
-    SELECT id FROM deliveries WHERE ` + of.responses + ` AND (response IS NOT NULL OR error <> '') LIMIT $2),
-done AS (UPDATE deliveries SET response = NULL, error = '' WHERE id IN (SELECT id FROM chunk))
+    SELECT id FROM deliveries WHERE ` + of.responses + ` AND (response IS NOT NULL OR error <> '' OR response_headers IS NOT NULL) LIMIT $2),
+done AS (UPDATE deliveries SET response = NULL, error = '', response_headers = NULL WHERE id IN (SELECT id FROM chunk))
 SELECT count(*) FROM chunk`,
 		`WITH gone AS (DELETE FROM event_data WHERE ` + of.kept + ` RETURNING uid) SELECT count(*) FROM gone`,
 	} {

@@ -17,11 +17,12 @@ import (
 // list are read where they are; in FROM, each would be copied into a table first.
 const endFresh = `
 INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision)
+    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision,
+    exchange, response_headers)
 SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::text[]), unnest($6::bigint[]),
     unnest($7::uuid[]), unnest($8::int[]), unnest($9::text[]), unnest($10::text[]), unnest($11::int[]), unnest($12::timestamptz[]),
     unnest($13::timestamptz[]), unnest($14::timestamptz[]), unnest($15::bigint[]), unnest($16::smallint[]), unnest($17::text[]),
-    unnest($18::bytea[]), unnest($19::bigint[])`
+    unnest($18::bytea[]), unnest($19::bigint[]), unnest($20::bytea[]), unnest($21::bytea[])`
 
 // endFreshOnce bears rows that are there already, which costs every row a second look at the key and a second record of
 // the log.
@@ -90,7 +91,7 @@ func (l *Ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Reco
 
 // endColumns are the columns of endFresh and, with steps, of endDeferred.
 func endColumns(records []*outcome.Record, steps bool) []postgres.Column {
-	n := 19
+	n := 21
 	if steps {
 		n++
 	}
@@ -120,8 +121,10 @@ func endColumns(records []*outcome.Record, steps bool) []postgres.Column {
 		c[16].Text(said.Err)
 		c[17].Bytes(said.Response)
 		c[18].Int64OrNull(a.Revision)
+		c[19].Bytes(a.Exchange)
+		c[20].Bytes(said.Headers)
 		if steps {
-			c[19].Int32(r.Step)
+			c[21].Int32(r.Step)
 		}
 	}
 	return c

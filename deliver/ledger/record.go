@@ -27,19 +27,21 @@ const endDeferred = `
 WITH o AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
         $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::smallint[],
-        $17::text[], $18::bytea[], $19::bigint[], $20::int[])
+        $17::text[], $18::bytea[], $19::bigint[], $20::bytea[], $21::bytea[], $22::int[])
     AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-        attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision, step)
+        attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision, exchange,
+        response_headers, step)
 ), gone AS (
     DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
     RETURNING d.id, d.number, d.order_key, d.attempts, d.status, d.subscription_revision
 ), ended AS (
 INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision)
+    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision,
+    exchange, response_headers)
 SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
     o.subscription_id, o.generation, o.state, o.reason, greatest(o.attempts, g.attempts), o.created_at, o.ended_at, o.started_at,
     o.duration_us, CASE WHEN o.started_at IS NULL THEN coalesce(g.status, o.status) ELSE o.status END, o.error, o.response,
-    coalesce(o.subscription_revision, g.subscription_revision)
+    coalesce(o.subscription_revision, g.subscription_revision), o.exchange, o.response_headers
 FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
 WHERE g.id IS NOT NULL OR d.id IS NULL
 ON CONFLICT DO NOTHING

@@ -58,9 +58,13 @@ type Made struct {
 	Reason Reason
 	// Revision is that of the subscription that the attempt was sent by; 0 where it is not known.
 	Revision int64
+	// Exchange says how the request went, as PackExchange writes it.
+	Exchange []byte
+	// Headers are those of the response, as a JSON object; nil where they are not kept.
+	Headers []byte
 
-	// stored are Error and Response as they are written. What is read from the stream or the ledger has them in place of
-	// Error and Response, until it is opened.
+	// stored are Error, Response and Headers as they are written. What is read from the stream or the ledger has them in place
+	// of the others, until it is opened.
 	stored Answer
 }
 
@@ -68,10 +72,10 @@ type Made struct {
 // which readers skip.
 const (
 	recordFields = 17
-	leastMade    = 7 // of earlier versions
-	madeFields   = leastMade + 1
-	moreFields   = 16      // at most so many are skipped
-	maxRecords   = 1 << 14 // in one message
+	leastMade    = 7             // of earlier versions
+	madeFields   = leastMade + 3 // the revision; then exchange and headers
+	moreFields   = 16            // at most so many are skipped
+	maxRecords   = 1 << 14       // in one message
 
 	flagHeld, flagTest = 1, 2
 	excusedShift       = 2 // the bits above the flags count excused attempts
@@ -116,6 +120,8 @@ func (r *Record) Append(buf []byte) []byte {
 		w.Bytes(said.Response)
 		w.Text(string(a.Reason))
 		w.Int(a.Revision)
+		w.Bytes(a.Exchange)
+		w.Bytes(said.Headers)
 	}
 	w.Bytes(r.Event)
 	return w.Buf
@@ -179,6 +185,12 @@ func (r *Record) read(in *cbor.Reader, before *Record, room *Made) {
 		room.Reason = Reason(in.Text(string(r.Reason)))
 		if fields > leastMade {
 			room.Revision = in.Int()
+		}
+		if fields > leastMade+1 {
+			room.Exchange = in.Bytes()
+		}
+		if fields > leastMade+2 {
+			room.Headers = in.Bytes()
 		}
 		r.Attempt = room
 		in.Skipped(fields - madeFields)

@@ -24,14 +24,15 @@ func goldenRecords() []outcome.Record {
 	return []outcome.Record{{
 		Delivery: id, EventUID: id, EventID: "evt_17", EventType: "order.created", Tenant: "acme", Seq: 42, Subscription: id, Generation: 1,
 		Step: 2, Outcome: outcome.Later, Reason: outcome.ReasonRetryAfter, Attempts: 1, CreatedAt: at, At: at.Add(time.Hour), Held: true, Test: true,
-		Attempt: &outcome.Made{Number: 1, StartedAt: at, Micros: 1500, Status: 503, Error: "e", Response: []byte("oops"), Reason: outcome.ReasonServer, Revision: 7},
-		Event:   []byte{1, 2, 3},
+		Attempt: &outcome.Made{Number: 1, StartedAt: at, Micros: 1500, Status: 503, Error: "e", Response: []byte("oops"), Reason: outcome.ReasonServer, Revision: 7,
+			Exchange: []byte{0x82, 0x46, 203, 0, 113, 7, 1, 0xbb, 0x19, 3, 0x84}, Headers: []byte(`{"Server":"x"}`)},
+		Event: []byte{1, 2, 3},
 	}, {Delivery: id, EventUID: id, Subscription: id, Step: 1, Outcome: outcome.Cancelled, Reason: outcome.ReasonDeleted, CreatedAt: at, At: at}}
 }
 
 func TestGoldenRecords(t *testing.T) {
 	t.Parallel()
-	const file = "testdata/attempts_v1_revision.hex"
+	const file = "testdata/attempts_v1_exchange.hex"
 	var raw []byte
 	for _, r := range goldenRecords() {
 		raw = r.Append(raw)
@@ -52,6 +53,8 @@ func TestGoldenRecords(t *testing.T) {
 func TestGoldenRecordsOfEarlierVersions(t *testing.T) {
 	t.Parallel()
 	records := goldenRecords()
+	records[0].Attempt.Exchange, records[0].Attempt.Headers = nil, nil
+	unpacked(t, readHex(t, "testdata/attempts_v1_revision.hex"), records)
 	records[0].Attempt.Revision = 0
 	unpacked(t, readHex(t, "testdata/attempts_v1.hex"), records)
 }
