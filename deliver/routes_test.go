@@ -17,7 +17,9 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/api"
+	past "github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -35,7 +37,7 @@ func (keys) Authenticate(_ context.Context, credential string) (api.Caller, erro
 	case "nobody":
 		return api.Caller{}, api.ErrUnauthenticated
 	default:
-		return api.Caller{Tenant: credential, Scopes: []string{"deliveries:read", "deliveries:write"}}, nil
+		return api.Caller{Tenant: credential, Scopes: []string{"deliveries:read", "deliveries:write", "events:read"}}, nil
 	}
 }
 
@@ -49,23 +51,34 @@ func (r *rig) api() client {
 	r.t.Helper()
 	mux := http.NewServeMux()
 	events := must(NewEvents(EventsConfig{Read: r.read}, r.db))(r.t)
-	history.Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), history.RoutesDeps{DB: r.db, Events: events})
+	directory := subscriptions.NewDirectory(r.db, r.ring, r.log)
+	history.Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), history.RoutesDeps{
+		DB: r.db, Events: events, Past: subscriptions.Past{Changes: past.NewLog(r.db), Directory: directory},
+		Requests: webhook.NewRequests(webhook.Formats()), Types: directory,
+	})
 	server := httptest.NewServer(mux)
 	r.t.Cleanup(server.Close)
 	return client{t: r.t, url: server.URL}
 }
 
-// do calls a route as somebody and returns the answer's body; the test fails if its status is another one.
-func (c client) do(who, method, path string, want int) map[string]any {
+// raw calls a route as somebody; the test fails if the status of the answer is another one.
+func (c client) raw(who, method, path string, want int) (body []byte, header http.Header) {
 	c.t.Helper()
 	req := must(http.NewRequestWithContext(c.t.Context(), method, c.url+path, nil))(c.t)
 	req.Header.Set("Authorization", "Bearer "+who)
 	resp := must(http.DefaultClient.Do(req))(c.t)
 	defer resp.Body.Close()
-	body := must(io.ReadAll(resp.Body))(c.t)
+	body = must(io.ReadAll(resp.Body))(c.t)
 	if resp.StatusCode != want {
 		c.t.Fatalf("%s %s: got %d, want %d: %s", method, path, resp.StatusCode, want, body)
 	}
+	return body, resp.Header
+}
+
+// do calls a route as raw does and returns the answer's body.
+func (c client) do(who, method, path string, want int) map[string]any {
+	c.t.Helper()
+	body, _ := c.raw(who, method, path, want)
 	var v map[string]any
 	if err := json.Unmarshal(body, &v); err != nil {
 		c.t.Fatalf("%s %s: %v in %s", method, path, err, body)

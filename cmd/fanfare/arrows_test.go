@@ -38,7 +38,7 @@ func arrows() map[string][]string {
 		"fanout/fanouttest": stage("fanout", "deliver", "deliver/ledger", "subscriptions", "internal/servertest"), // for tests
 		"deliver":           stage("deliver/throttle", "deliver/webhook", "deliver/ledger", "deliver/outcome", "subscriptions"),
 		"deliver/ledger":    stage("deliver/outcome", "subscriptions"),
-		"deliver/history":   stage("deliver/ledger", "deliver/outcome", "subscriptions"),
+		"deliver/history":   stage("deliver/ledger", "deliver/outcome", "deliver/webhook", "subscriptions"),
 		"deliver/outcome":   {"internal/cbor", "internal/egress", "internal/event", "internal/tenantkeys"},
 		"deliver/webhook":   {"deliver/outcome", "internal/egress", "internal/event", "internal/survive", "subscriptions"},
 		"deliver/throttle":  {"internal/group", "internal/postgres", "subscriptions"},

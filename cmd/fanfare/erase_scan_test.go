@@ -60,6 +60,7 @@ func answering(t *testing.T, text string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("X-Said", text)
 		if !strings.HasPrefix(r.URL.Path, "/ok") {
 			w.WriteHeader(http.StatusInternalServerError)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // maker makes what a call of an operation needs, all of one tenant, and returns a call that must succeed.
@@ -54,7 +55,7 @@ func makers() map[string]maker {
 		"publish-events":    having(none, map[string]any{"type": "matrix.published", "data": map[string]any{}}),
 		"list-events":       none, "list-quarantine": none, "get-event": someEvent, "explain-event": someEvent, "erase-event-data": someEvent,
 		"list-deliveries": none, "list-dead-letters": none, "list-reasons": none, "list-failures": none, "tail": none,
-		"get-delivery": someDelivery, "retry-delivery": someDelivery, "cancel-delivery": someDelivery,
+		"get-delivery": someDelivery, "get-delivery-request": someAttempt, "retry-delivery": someDelivery, "cancel-delivery": someDelivery,
 		"replay-dead-letters": having(none, map[string]any{"dry_run": true}),
 		"retry-deliveries":    having(none, someSpan(map[string]any{"dry_run": true})),
 		"cancel-deliveries":   having(none, someSpan(map[string]any{"dry_run": true})),
@@ -137,6 +138,26 @@ func pausedWith(t *testing.T, d *deployment, tenant string, n int) (subscription
 func someDelivery(t *testing.T, d *deployment, tenant string) request {
 	_, deliveries := pausedWith(t, d, tenant, 1)
 	return request{path: map[string]string{"id": deliveries[0]}}
+}
+
+// someAttempt is a delivery that was attempted.
+func someAttempt(t *testing.T, d *deployment, tenant string) request {
+	kind := unique("matrix." + marked(tenant) + "_")
+	var s identified
+	d.call(t, testAdminKey, "POST /v1/subscriptions?tenant="+tenant,
+		map[string]any{"name": marked(tenant), "url": servertest.NewReceiver(t).URL, "event_types": []string{kind}}, 201).decode(t, &s)
+	d.call(t, testAdminKey, "POST /v1/events?tenant="+tenant, array(kind, 0, 1), 202)
+	var list struct {
+		Data []struct {
+			identified
+			Attempts int
+		}
+	}
+	d.until(t, testAdminKey, "GET /v1/deliveries?tenant="+tenant+"&subscription="+s.ID, func(r reply) bool {
+		r.decode(t, &list)
+		return len(list.Data) == 1 && list.Data[0].Attempts > 0
+	})
+	return request{path: map[string]string{"id": list.Data[0].ID}}
 }
 
 // someReplay is one that takes so long that it can be paused.

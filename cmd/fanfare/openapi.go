@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/docs"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/ingest"
@@ -96,11 +97,19 @@ func (a *assembly) mount(sh *shared, by served, to huma.API) {
 	subscriptions.Routes(to, sh.store, fanout.NewRecent(sh.ledger, sh.reader, sh.events))
 	heavy := fair.NewRoom(max(1, min(4, sh.s.server.PostgresMaxConns/4)), heavyWait)
 	fanout.Routes{
-		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.db), Directory: sh.directory,
+		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.deliveries(heavy)), Directory: sh.directory,
 		Changes: changes.NewLog(sh.db), Quotas: sh.quotas, Heavy: heavy,
 	}.Register(to)
-	history.Routes(to, history.RoutesDeps{DB: sh.db, Events: sh.events, Heavy: heavy})
+	history.Routes(to, sh.deliveries(heavy))
 	changes.Routes(to, changes.NewLog(sh.db), heavy)
 	a.overview(sh, to, heavy)
 	a.operations(sh, by.keys, to)
+}
+
+// deliveries are what deliveries are shown with.
+func (sh *shared) deliveries(heavy *fair.Room) history.RoutesDeps {
+	return history.RoutesDeps{
+		DB: sh.db, Events: sh.events, Heavy: heavy, Past: subscriptions.Past{Changes: changes.NewLog(sh.db), Directory: sh.directory},
+		Requests: webhook.NewRequests(sh.s.posterConfig().Formats), Types: sh.directory,
+	}
 }

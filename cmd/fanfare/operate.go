@@ -52,7 +52,7 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	a.add("tail", tail.Run)
 	replays := replay.Routes{DB: sh.db, Directory: sh.directory, Quotas: sh.quotas, Logger: sh.log}
 	replays.Register(to)
-	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, history.NewCounts(sh.db).Usage)
+	keys.OnUsage(sh.store.Usage, replays.Usage, sh.ledger.Usage, history.NewCounts(history.RoutesDeps{DB: sh.db}).Usage)
 	sh.store.OnSince(replay.Backfill{DB: sh.db, MaxAge: sh.s.fanout.EventsMaxAge, Oldest: sh.reader.Oldest, Quotas: sh.quotas}.Begin)
 	sh.auditor(nil).Register(to)
 }

@@ -136,7 +136,8 @@ func (d *deployment) seedQueries(t *testing.T) *seeded {
 	failed := request{path: map[string]string{"id": made["c"]}, query: ofTenant}
 	s.bases = map[string]request{
 		"audit": span, "list-changes": list, "list-dead-letters": list, "list-deliveries": list, "get-delivery": at("id", s.first(t, "/v1/deliveries")),
-		"list-event-types": list, "get-event-type": at("name", "param.typed"), "get-event-type-sample": at("name", "param.typed"), "list-events": list,
+		"get-delivery-request": at("id", s.first(t, "/v1/deliveries")),
+		"list-event-types":     list, "get-event-type": at("name", "param.typed"), "get-event-type-sample": at("name", "param.typed"), "list-events": list,
 		"get-event": at("id", "params_a"), "explain-event": at("id", "params_a"), "list-failures": list, "list-jobs": list, "get-job": at("id", s.first(t, "/v1/jobs")),
 		"list-keys": list, "get-delivery-metrics": span.asking("step", "1h"), "get-overview": list, "list-quarantine": list, "list-reasons": list, "list-replays": list,
 		"get-replay": at("id", s.first(t, "/v1/replays")), "list-subscriptions": list, "get-subscription": failed, "list-subscription-changes": failed,

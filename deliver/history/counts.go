@@ -19,10 +19,8 @@ type Counts struct {
 	routes *routes
 }
 
-// NewCounts makes a Counts.
-func NewCounts(db *sql.DB) *Counts {
-	return &Counts{db: db, routes: &routes{Reader: NewReader(db, nil), ledger: ledger.New(db)}}
-}
+// NewCounts makes a Counts, which describes deliveries as Routes does.
+func NewCounts(deps RoutesDeps) *Counts { return &Counts{db: deps.DB, routes: newRoutes(deps)} }
 
 // Describe returns a delivery with its attempts, as the API shows it; nil if there is none.
 func (c *Counts) Describe(ctx context.Context, delivery uuid.UUID) (json.RawMessage, error) {

@@ -149,15 +149,17 @@ type AttemptEntry struct {
 func (l *Reader) Attempts(ctx context.Context, tenant string, id uuid.UUID) ([]AttemptEntry, error) {
 	rows, err := l.db.QueryContext(ctx, `
 SELECT number, started_at, duration_us, status, error, response, reason,
-    CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END, coalesce(subscription_revision, 0)
+    CASE WHEN reason = 'ok' THEN 'delivered' WHEN last THEN 'dead' ELSE 'later' END, coalesce(subscription_revision, 0), exchange, response_headers
 FROM attempts WHERE delivery_id = $1
 UNION ALL
-SELECT attempts, started_at, duration_us, status, error, response, reason, state, coalesce(subscription_revision, 0) FROM deliveries
+SELECT attempts, started_at, duration_us, status, error, response, reason, state, coalesce(subscription_revision, 0), exchange, response_headers
+FROM deliveries
 WHERE id = $1 AND started_at IS NOT NULL
 ORDER BY 1`, id)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (AttemptEntry, error) {
 		var a AttemptEntry
-		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome, &a.Revision); err != nil {
+		if err := rows.Scan(&a.Number, &a.StartedAt, &a.Micros, &a.Status, &a.Error, &a.Response, &a.Reason, &a.Outcome, &a.Revision,
+			&a.Exchange, &a.Headers); err != nil {
 			return a, err
 		}
 		if err := a.Open(ctx, l.keys, tenant, id); err != nil {

@@ -12,18 +12,38 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/fair"
 	"github.com/fanfarehq/fanfare/internal/tenantkeys"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // RoutesDeps are what the routes work with.
 type RoutesDeps struct {
 	DB     *sql.DB
-	Events eventReader      // its keys open answers as well
-	Now    func() time.Time // nil means time.Now
-	Heavy  *fair.Room       // of costly reads; nil bounds nothing
+	Events eventReader // its keys open answers as well
+	// Past and Requests say by which URL and with which headers attempts were sent; without them these are null, and no request
+	// is shown.
+	Past     past
+	Requests *webhook.Requests
+	Types    eventTypes       // which data a key may read; nil: any
+	Now      func() time.Time // nil means time.Now
+	Heavy    *fair.Room       // of costly reads; nil bounds nothing
+}
+
+// past reads subscriptions as they were; *subscriptions.Past is one.
+type past interface {
+	// At returns a subscription as of a revision; changes.ErrNone if that is not known any more.
+	At(ctx context.Context, tenant string, id uuid.UUID, revision int64) (subscriptions.Sent, error)
+}
+
+// eventTypes knows which scopes event types demand; *subscriptions.Directory does.
+type eventTypes interface {
+	Fresh(ctx context.Context) (revision int64, err error)
+	Covers(scopes []string, tenant, eventType string) bool
 }
 
 // eventReader reads events that were accepted before.
@@ -46,18 +66,28 @@ func keysOf(events eventReader) *tenantkeys.Keys {
 // routes answers for deliveries: reading them, and asking for one to be made again, sooner, or not at all.
 type routes struct {
 	*Reader
-	ledger *ledger.Ledger
-	events eventReader
-	now    func() time.Time
-	heavy  *fair.Room
+	ledger   *ledger.Ledger
+	events   eventReader
+	past     past
+	requests *webhook.Requests
+	types    eventTypes
+	now      func() time.Time
+	heavy    *fair.Room
+}
+
+func newRoutes(deps RoutesDeps) *routes {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	return &routes{
+		Reader: NewReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events,
+		past: deps.Past, requests: deps.Requests, types: deps.Types, now: deps.Now, heavy: deps.Heavy,
+	}
 }
 
 // Routes adds the operations of deliveries to an API.
 func Routes(to huma.API, deps RoutesDeps) {
-	if deps.Now == nil {
-		deps.Now = time.Now
-	}
-	r := &routes{Reader: NewReader(deps.DB, keysOf(deps.Events)), ledger: ledger.New(deps.DB), events: deps.Events, now: deps.Now, heavy: deps.Heavy}
+	r := newRoutes(deps)
 	op := func(method, path, id, summary string) huma.Operation {
 		return huma.Operation{
 			Method: method, Path: path, OperationID: id, Summary: summary, Description: descriptions[id], Tags: []string{"Deliveries"},
@@ -77,6 +107,7 @@ func Routes(to huma.API, deps RoutesDeps) {
 	r.seriesRoutes(to)
 	huma.Register(to, read("/v1/deliveries", "list-deliveries", "List deliveries, pending and ended"), r.list)
 	huma.Register(to, read("/v1/deliveries/{id}", "get-delivery", "Read a delivery with its attempts"), r.get)
+	r.requestRoute(to, read("/v1/deliveries/{id}/request", "get-delivery-request", "Read the body of a delivery's last request"))
 	huma.Register(to, read("/v1/subscriptions/{id}/deliveries", "list-subscription-deliveries", "List the deliveries of a subscription"), r.ofSubscription)
 	huma.Register(to, read("/v1/dead-letters", "list-dead-letters", "List the deliveries that were given up"), r.deadLetters)
 	huma.Register(to, read("/v1/subscriptions/{id}/stats", "get-subscription-stats", "Count what became of a subscription's deliveries in the last 24 hours"), r.stats)
@@ -95,7 +126,12 @@ const short = "With a filter other than `subscription`, `event`, `since` and `un
 var descriptions = map[string]string{
 	"list-deliveries": "Each is one event on its way to one subscription. What waits has the reason and the time of the next attempt; " +
 		"what ended has how and when. " + short,
-	"get-delivery":                 "With all its attempts: when, how long, what the endpoint answered.",
+	"get-delivery": "With all its attempts: when and how they were sent, how long each step took, what the endpoint answered. The URL and the headers " +
+		"of a request are those of the subscription's revision that it was sent by, with everything that may be a credential as `***`; the " +
+		"headers of a response are kept of attempts that failed and of tests.",
+	"get-delivery-request": "The bytes of the body, as they were sent by the last attempt, with their content type. 404 before the first attempt; 410 " +
+		"once the event's data is no longer kept, or the definition of the subscription by which it was sent. A key needs the scopes that the " +
+		"event's type demands.",
 	"list-subscription-deliveries": "As the list of all deliveries, of this subscription alone. " + short,
 	"list-dead-letters": "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed. " +
 		"Those that were delivered since, by a retry or a replay, are left out unless `resolved` is true. " + short,
@@ -157,6 +193,30 @@ type attemptJSON struct {
 	Response   *string         `json:"response" doc:"the beginning of the response's body, at most 16 KiB; a data: URL where it is no text"`
 	Outcome    outcome.Outcome `json:"outcome" enum:"delivered,later,dead"`
 	Revision   *int64          `json:"subscription_revision" doc:"the revision of the subscription that it was sent by; null for attempts of earlier versions"`
+
+	URL             *string           `json:"url" doc:"as of that revision; credentials and what may be one are ***; null once the revision is not known any more" example:"https://erp.example.com/hooks?token=***"`
+	RequestHeaders  map[string]string `json:"request_headers" nullable:"true" doc:"as of that revision; values that the subscription sets, credentials and signatures are ***; null once the revision is not known any more" example:"{\"Webhook-Id\":\"evt_17\"}"`
+	ResponseHeaders map[string]string `json:"response_headers" nullable:"true" doc:"at most 4 KiB, of an attempt that failed or of a test; else null; credentials are ***" example:"{\"Retry-After\":\"30\"}"`
+	RemoteAddress   *string           `json:"remote_address" doc:"the address and port that it was sent to; null where there was no connection, and behind an egress proxy" example:"203.0.113.7:443"`
+	Connection      *connection       `json:"connection" doc:"whether it was made for this attempt; null where there was none"`
+	Timings         timingsJSON       `json:"timings"`
+}
+
+// timingsJSON are the steps of an attempt. A step is null where it did not happen, and may end with the failure.
+type timingsJSON struct {
+	DNS       *float64 `json:"dns_ms" doc:"resolving the host's name" example:"1.25"`
+	Connect   *float64 `json:"connect_ms" doc:"connecting to the address" example:"12.5"`
+	TLS       *float64 `json:"tls_ms" doc:"the TLS handshake" example:"15.75"`
+	FirstByte *float64 `json:"first_byte_ms" doc:"from the connection to the first byte of the answer" example:"31.5"`
+	Total     float64  `json:"total_ms" doc:"all of it, up to the end of the answer" example:"61.25"`
+}
+
+// connection is an egress.Connection in an answer; nil is null.
+type connection egress.Connection
+
+// Schema lists the kinds and null.
+func (*connection) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{{Type: huma.TypeString, Enum: []any{string(egress.NewConnection), string(egress.ReusedConnection)}}, {Type: "null"}}}
 }
 
 // entry is a delivery without its last attempt and its subscription.
@@ -190,6 +250,7 @@ func (a AttemptEntry) json() attemptJSON {
 		text := string(a.Response)
 		j.Response = &text
 	}
+	j.exchanged(a)
 	return j
 }
 
@@ -373,6 +434,9 @@ func (r *routes) show(ctx context.Context, e ledger.Entry) (*deliveryOutput, err
 	out := &deliveryOutput{Body: deliveryDetail{DeliveryJSON: shown[0], Log: make([]attemptJSON, len(attempts))}}
 	for i, a := range attempts {
 		out.Body.Log[i] = a.json()
+	}
+	if err := r.showRequests(ctx, e, out.Body.Log); err != nil {
+		return nil, err
 	}
 	if e.WaitsTurn() {
 		if out.Body.BlockedBy, err = r.ledger.Blocker(ctx, e); err != nil {

@@ -49,7 +49,7 @@ func TestAnEventsDataIsErasedAndTheCountsStay(t *testing.T) {
 	h.holdings("e2")
 	eraser := h.eraser()
 	d := fanouttest.NewDesk(t, eraser.Register, func(to huma.API) {
-		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: history.NewCounts(h.DB), Directory: h.Directory, Changes: changes.NewLog(h.DB)}.Register(to)
+		fanout.Routes{Ledger: h.Ledger, Reader: fanout.NewReader(h.JS), Bytes: h.bytes, Deliveries: history.NewCounts(history.RoutesDeps{DB: h.DB}), Directory: h.Directory, Changes: changes.NewLog(h.DB)}.Register(to)
 	})
 	d.Call("globex", "DELETE", "/v1/events/e2/data", nil, 404, nil)
 	if h.left() == 0 {

@@ -53,6 +53,9 @@ func Conflict(detail string, places ...error) error {
 	return problem(http.StatusConflict, detail, places[:min(len(places), maxDetails)]...)
 }
 
+// Gone is a 410.
+func Gone(detail string) error { return problem(http.StatusGone, detail) }
+
 // Stale is a 412: If-Match names another version than the current one.
 func Stale() error {
 	return problem(http.StatusPreconditionFailed, "the resource has changed since", At("header.If-Match", "is not the current version"))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/replay"
 	"github.com/fanfarehq/fanfare/internal/access"
@@ -54,9 +55,12 @@ func (b *ledgerBench) serve() (http.Handler, error) {
 	directory := subscriptions.NewDirectory(b.db, opened, slog.New(slog.DiscardHandler))
 	log := changes.NewLog(b.db)
 	routes := api.New(mux, api.Config{Title: "bench", Version: "1"}, asAdmin{})
-	history.Routes(routes, history.RoutesDeps{DB: b.db, Events: events})
+	deliveries := history.RoutesDeps{
+		DB: b.db, Events: events, Past: subscriptions.Past{Changes: log, Directory: directory}, Requests: webhook.NewRequests(webhook.Formats()),
+	}
+	history.Routes(routes, deliveries)
 	fanout.Routes{
-		Ledger: fanout.NewLedger(b.db), Bytes: events, Deliveries: history.NewCounts(b.db), Directory: directory, Changes: log,
+		Ledger: fanout.NewLedger(b.db), Bytes: events, Deliveries: history.NewCounts(deliveries), Directory: directory, Changes: log,
 	}.Register(routes)
 	replay.Routes{DB: b.db, Directory: directory}.Register(routes)
 	changes.Routes(routes, log, nil)

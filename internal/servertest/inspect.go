@@ -154,6 +154,9 @@ func (a *answers) check(op *huma.Operation, r *http.Request, seen *seenAnswer) e
 	}
 	content, _ := described["content"].(map[string]any)
 	media, _, err := mime.ParseMediaType(seen.Header().Get("Content-Type"))
+	if err == nil && content[media] == nil && content["*/*"] != nil {
+		return nil
+	}
 	switch {
 	case len(content) == 0 && seen.body.Len() == 0, r.Method == http.MethodHead:
 		return nil
