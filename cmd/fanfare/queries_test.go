@@ -136,7 +136,7 @@ func (d *deployment) seedQueries(t *testing.T) *seeded {
 	failed := request{path: map[string]string{"id": made["c"]}, query: ofTenant}
 	s.bases = map[string]request{
 		"audit": span, "list-changes": list, "list-dead-letters": list, "list-deliveries": list, "get-delivery": at("id", s.first(t, "/v1/deliveries")),
-		"get-delivery-request": at("id", s.first(t, "/v1/deliveries")),
+		"get-delivery-request": at("id", s.first(t, "/v1/deliveries", "state", "delivered")),
 		"list-event-types":     list, "get-event-type": at("name", "param.typed"), "get-event-type-sample": at("name", "param.typed"), "list-events": list,
 		"get-event": at("id", "params_a"), "explain-event": at("id", "params_a"), "list-failures": list, "list-jobs": list, "get-job": at("id", s.first(t, "/v1/jobs")),
 		"list-keys": list, "get-delivery-metrics": span.asking("step", "1h"), "get-overview": list, "list-quarantine": list, "list-reasons": list, "list-replays": list,
@@ -168,11 +168,15 @@ func (d *deployment) seedQueries(t *testing.T) *seeded {
 	return s
 }
 
-// first is the id of the oldest item of a list.
-func (s *seeded) first(t *testing.T, path string) string {
+// first is the id of the oldest item of a list, which may be filtered by a parameter.
+func (s *seeded) first(t *testing.T, path string, filter ...string) string {
 	t.Helper()
+	query := url.Values{"order": {"asc"}, "limit": {"1"}, "tenant": {s.tenant}}
+	if len(filter) > 0 {
+		query.Set(filter[0], filter[1])
+	}
 	var list struct{ Data []identified }
-	s.call(t, testAdminKey, "GET "+path+"?order=asc&limit=1&tenant="+s.tenant, nil, 200).decode(t, &list)
+	s.call(t, testAdminKey, "GET "+path+"?"+query.Encode(), nil, 200).decode(t, &list)
 	return list.Data[0].ID
 }
 
