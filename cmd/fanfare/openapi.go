@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -83,8 +84,11 @@ type served struct {
 	in   *ingest.Ingest
 }
 
-// heavyWait is how long a costly read waits for its place; the places of a process take a quarter of its connections.
-const heavyWait = 10 * time.Second
+// Costly reads of a process take half of its cores and a quarter of its connections at most, and wait so long for a place.
+const (
+	heavyMost = 4
+	heavyWait = 10 * time.Second
+)
 
 // mount adds the routes of a role to the API.
 func (a *assembly) mount(sh *shared, by served, to huma.API) {
@@ -95,7 +99,7 @@ func (a *assembly) mount(sh *shared, by served, to huma.API) {
 	}
 	by.keys.Routes(to)
 	subscriptions.Routes(to, sh.store, fanout.NewRecent(sh.ledger, sh.reader, sh.events))
-	heavy := fair.NewRoom(max(1, min(4, sh.s.server.PostgresMaxConns/4)), heavyWait)
+	heavy := fair.NewRoom(max(1, min(heavyMost, runtime.GOMAXPROCS(0)/2, sh.s.server.PostgresMaxConns/4)), heavyWait)
 	fanout.Routes{
 		Ledger: sh.ledger, Reader: sh.reader, Bytes: sh.events, Deliveries: history.NewCounts(sh.deliveries(heavy)), Directory: sh.directory,
 		Changes: changes.NewLog(sh.db), Quotas: sh.quotas, Heavy: heavy,

@@ -55,9 +55,10 @@ func attacks() []attack {
 	return []attack{
 		freshSlowSubscriptions(), slowAtSharedHost(), deadHosts(), plainHTTPOfHTTPSHost(), manySubscriptions(),
 		tricklingUploads(), announcedBodies(), garbageKeys(), unknownFields(),
-		costlySchemaHTTP(), costlySchemaNATS(), quarantineFlood(), largeEventsNATS(), largeEventsHTTP(),
+		costlySchemaHTTP(), costlySchemaNATS(), recursiveSchema(), quarantineFlood(), largeEventsNATS(), largeEventsHTTP(),
 		parallelPreviews(), largeSubscriptions(), manyTails(), replayAndHeldBacklog(),
-		repointedDeliveries(), revokedLongRequests(),
+		costlyReads(), exceededQuotas(),
+		repointedDeliveries(), repointedThroughDialect(), strangersIDs(), revokedLongRequests(), erasedBytes(),
 	}
 }
 

@@ -43,6 +43,7 @@ var binary = sync.OnceValues(func() (string, error) {
 // fanfare is a running `fanfare all`.
 type fanfare struct {
 	api, ops, nats string
+	dir            string
 	pid            int
 	adminKey       string
 	network        string          // the first half of the loopback addresses of this process's receivers
@@ -61,7 +62,7 @@ func start(t *testing.T) *fanfare {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fanfare{done: make(chan struct{}), network: fmt.Sprintf("127.%d.%d", 64+mathrand.IntN(128), mathrand.IntN(256))}
+	f := &fanfare{dir: dir, done: make(chan struct{}), network: fmt.Sprintf("127.%d.%d", 64+mathrand.IntN(128), mathrand.IntN(256))}
 	ca := f.certify(t, t.TempDir())
 	out := &output{}
 	cmd := exec.Command(path, "all")

@@ -104,6 +104,48 @@ func (s *scene) largeSubscription() object {
 	}
 }
 
+// exceededQuotas asks for more of everything than the tenant may have.
+func exceededQuotas() attack {
+	var refused [3]atomic.Int64
+	return attack{
+		name: "more keys, subscriptions and events than the limits",
+		ready: func(s *scene) {
+			s.admin.must(s, "PUT /v1/tenants/"+s.attacker.tenant, object{"limits": object{"subscriptions": 5, "keys": 5, "events_per_second": 10}}, nil)
+			s.attacker = s.tenant(s.attacker.tenant, "keys:write")
+		},
+		strike: func(s *scene) {
+			for i, call := range []struct {
+				route string
+				body  any
+			}{
+				{"POST /v1/subscriptions", object{"name": "one more", "url": "http://" + s.host(84) + ":9/", "event_types": []string{"quota"}}},
+				{"POST /v1/keys", object{"name": "one more", "scopes": []string{"events:read"}}},
+				{"POST /v1/events", batch(20, "quota", object{})},
+			} {
+				s.again(2, 10*time.Millisecond, func() {
+					status, answer := s.attacker.call(s.ctx, call.route, call.body)
+					switch {
+					case status == http.StatusUnprocessableEntity || status == http.StatusTooManyRequests:
+						refused[i].Add(1)
+					case s.ctx.Err() == nil && status/100 != 2:
+						s.unexpected(call.route, status, answer)
+					}
+				})
+			}
+		},
+		holds: func(s *scene) {
+			for i := range refused {
+				if refused[i].Load() == 0 {
+					s.Errorf("nothing of kind %d was refused", i)
+				}
+			}
+			if n := len(s.admin.list(s, "/v1/subscriptions?tenant="+s.attacker.tenant).Data); n != 5 {
+				s.Errorf("the attacker has %d subscriptions, want 5", n)
+			}
+		},
+	}
+}
+
 // manyTails opens as many tails as one process has. The victim opens one beside them.
 func manyTails() attack {
 	return attack{

@@ -166,6 +166,34 @@ func costlySchemaNATS() attack {
 	}
 }
 
+// recursiveSchema publishes small events whose judging would double with each level.
+func recursiveSchema() attack {
+	data := []byte(strings.Repeat("[", 60) + `"x"` + strings.Repeat("]", 60))
+	return attack{
+		name: "120 byte events against a recursive anyOf schema",
+		ready: func(s *scene) {
+			list := func(more object) object {
+				more["type"], more["items"] = "array", object{"$ref": "#"}
+				return more
+			}
+			s.admin.must(s, "POST /v1/event-types?tenant="+s.attacker.tenant, object{"name": "recursive", "schema": object{
+				"anyOf": []object{{"type": "integer"}, list(object{}), list(object{"maxItems": 9})},
+			}}, nil)
+		},
+		strike: func(s *scene) {
+			nc := s.nats()
+			s.again(4, 20*time.Millisecond, func() {
+				_ = nc.Publish("events."+s.attacker.tenant+".recursive", data) // Full buffers are the attacker's.
+				status, answer := s.attacker.call(s.ctx, "POST /v1/events", bytes.Join([][]byte{[]byte(`{"type":"recursive","data":`), data, []byte(`}`)}, nil))
+				if s.ctx.Err() == nil && status/100 != 4 && status != http.StatusServiceUnavailable {
+					s.unexpected("an event that costs too much", status, answer)
+				}
+			})
+		},
+		holds: func(s *scene) { s.quarantined("schema_too_costly") },
+	}
+}
+
 // quarantineFlood publishes messages that are no events.
 func quarantineFlood() attack {
 	return attack{

@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -87,6 +88,51 @@ func (s *scene) repoint(thief *client, id, url string) {
 	thief.call(s.ctx, "POST /v1/subscriptions/"+id+"/replay", object{
 		"since": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), "until": time.Now().UTC().Format(time.RFC3339), "only": "all",
 	})
+}
+
+// repointedThroughDialect is repointedDeliveries through a vendor's API, and by vendors' ids.
+func repointedThroughDialect() attack {
+	const secret = "4111-2222"
+	const route = "/v1/webhooks/subscriptions"
+	var evil *receiver
+	var thief *client
+	var number int
+	var sub string
+	return attack{
+		name: "re-pointing through a dialect without scopes",
+		ready: func(s *scene) {
+			tenant := s.attacker.tenant
+			s.admin.must(s, "POST /v1/event-types?tenant="+tenant, object{"name": "payment", "scopes": []string{"view:payments"}}, nil)
+			owner := s.tenant(tenant, "view:payments")
+			failing := s.receive(85, func(r *receiver) { r.status = func(*http.Request) int { return http.StatusInternalServerError } })
+			var made struct{ Subscription struct{ ID int } }
+			owner.must(s, "POST "+route, object{"subscription": object{"name": "a", "eventType": "payment", "url": failing.url + "/fast", "maxRetryCount": 5}}, &made)
+			number, sub = made.Subscription.ID, owner.list(s, "/v1/subscriptions?dialect=babelfor").Data[0].ID
+			owner.must(s, "POST /v1/events", object{"type": "payment", "data": object{"card": secret}}, nil)
+			s.eventually("the payment waits", func() bool {
+				all := owner.list(s, "/v1/deliveries?state=pending&subscription="+sub).Data
+				return len(all) == 1
+			})
+			thief, evil = s.tenant(tenant), s.receive(86, keeping)
+		},
+		strike: func(s *scene) {
+			s.again(1, 200*time.Millisecond, func() {
+				for _, change := range []object{{"url": evil.url + "/fast"}, {"url": evil.url + "/fast", "eventType": "order"}} {
+					thief.call(s.ctx, fmt.Sprintf("PUT %s/%d", route, number), object{"subscription": change})
+				}
+				for _, d := range thief.list(s, "/v1/deliveries?subscription="+sub).Data {
+					thief.call(s.ctx, "POST /v1/deliveries/"+d.ID+"/retry", nil)
+				}
+			})
+		},
+		holds: func(s *scene) {
+			thief.must(s, fmt.Sprintf("POST %s/%d/test", route, number), object{"payload": object{"mark": "tested"}}, nil)
+			s.eventually("a test arrives at the thief's URL", func() bool { return evil.has("tested") })
+			if evil.has(secret) {
+				s.Errorf("data of a scoped type arrived at the thief's URL")
+			}
+		},
+	}
 }
 
 // revokedLongRequests keeps tails open beyond the end of their keys.
