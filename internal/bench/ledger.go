@@ -39,7 +39,12 @@ func (cmd Ledger) Run(ctx context.Context, c *terminal.Terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	db, err := postgres.Open(ctx, server.URL(), 4)
+	return cmd.measure(ctx, c, server.URL())
+}
+
+// measure fills an empty database and reads the lists.
+func (cmd Ledger) measure(ctx context.Context, c *terminal.Terminal, url string) error {
+	db, err := postgres.Open(ctx, url, 4)
 	if err != nil {
 		return err
 	}
@@ -47,7 +52,12 @@ func (cmd Ledger) Run(ctx context.Context, c *terminal.Terminal) (err error) {
 	if err := postgres.Migrate(ctx, db); err != nil {
 		return err
 	}
-	b := &ledgerBench{cmd: cmd, db: db, console: c, today: time.Now().UTC().Truncate(24 * time.Hour)}
+	filler, err := sql.Open("postgres", url) // without the timeouts of the other
+	if err != nil {
+		return err
+	}
+	defer filler.Close()
+	b := &ledgerBench{cmd: cmd, db: db, filler: filler, console: c, today: time.Now().UTC().Truncate(24 * time.Hour)}
 	if err := b.fill(ctx); err != nil {
 		return fmt.Errorf("fill the ledger: %w", err)
 	}
@@ -61,6 +71,7 @@ func (cmd Ledger) Run(ctx context.Context, c *terminal.Terminal) (err error) {
 type ledgerBench struct {
 	cmd     Ledger
 	db      *sql.DB
+	filler  *sql.DB
 	console *terminal.Terminal
 	today   time.Time
 }

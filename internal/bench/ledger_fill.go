@@ -28,12 +28,11 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 		`CREATE FUNCTION pg_temp.moment(event bigint, events bigint, first timestamptz, days integer) RETURNS timestamptz LANGUAGE sql AS $$
     SELECT first + event::float8 / events * days * interval '1 day' $$`,
 	}
-	conn, err := b.db.Conn(ctx) // the functions are this connection's
+	conn, err := b.filler.Conn(ctx) // the functions are this connection's
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // its errors came with the statements'
-	statements = append(statements, `SET statement_timeout = 0`)
 	for _, s := range statements {
 		if _, err := conn.ExecContext(ctx, s); err != nil {
 			return err
@@ -52,7 +51,7 @@ func (b *ledgerBench) fill(ctx context.Context) error {
 		}
 	}
 	for _, s := range fillOthers {
-		if _, err := conn.ExecContext(ctx, s, b.cmd.Tenants, first); err != nil {
+		if _, err := conn.ExecContext(ctx, s, b.cmd.Tenants, first, b.cmd.Rows); err != nil {
 			return err
 		}
 	}
@@ -86,8 +85,8 @@ func (b *ledgerBench) count(ctx context.Context, conn *sql.Conn, day time.Time, 
 }
 
 const (
-	fillEvents = `INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
-SELECT pg_temp.v7(at, 'e' || e), 't' || owner, 'evt_' || e, 'type_' || e % 50, at, at, e, 10, ''
+	fillEvents = `INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash, revision)
+SELECT pg_temp.v7(at, 'e' || e), 't' || owner, 'evt_' || e, 'type_' || e % 50, at, at, e, 10, '', 1
 FROM (SELECT e, pg_temp.owner(e, $3::bigint) AS owner, pg_temp.moment(e, $6::bigint, $4::timestamptz, $5::integer) AS at
     FROM generate_series($1::bigint / 10, $2::bigint / 10) AS e) x ON CONFLICT DO NOTHING`
 	fillDeliveries = `INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
@@ -115,31 +114,31 @@ FROM (SELECT i, pg_temp.owner(i / 10, $3::bigint) AS owner, pg_temp.moment(i / 1
 )
 
 // fillOthers are what belongs to the tenants beside their deliveries. Each has ten subscriptions on one of a hundred hosts; the large one
-// has a long history and many replays.
+// has a long history and many replays: in proportion to the rows, which are $3.
 var fillOthers = []string{
 	`INSERT INTO tenants (tenant, name, created_at) SELECT 't' || owner, 'Tenant ' || owner, $2::timestamptz + owner * interval '1 second'
-FROM generate_series(0, $1::integer - 1) AS owner`,
+FROM generate_series(0, $1::integer - 1) AS owner WHERE $3::integer > 0`,
 	`INSERT INTO subscriptions (id, tenant, dialect, name, description, url, event_types, resource_id, changed, filter, headers,
     payload_format, retry_schedule, timeout_ms, max_in_flight, secrets, status, disabled_reason, version, metadata, scopes,
     created_at, updated_at, revision)
 SELECT md5('s' || owner || '.' || i)::uuid, 't' || owner, '', 'bench ' || i, '', 'https://h' || owner % 100 || '.example.com/', '{*}', '', '{}', '', '{}',
     'standard', '{}', 1000, 1, '', CASE i WHEN 8 THEN 'paused' WHEN 9 THEN 'disabled' ELSE 'active' END, CASE i WHEN 9 THEN 'failing' ELSE '' END, '', '{}', '{*}',
     $2::timestamptz, $2::timestamptz, 1
-FROM generate_series(0, $1::integer - 1) AS owner, generate_series(0, 9) AS i`,
+FROM generate_series(0, $1::integer - 1) AS owner, generate_series(0, 9) AS i WHERE $3::integer > 0`,
 	`INSERT INTO failing (subscription_id, since, failures, told_at)
-SELECT md5('s' || owner || '.7')::uuid, $2::timestamptz, 20, now() FROM generate_series(0, $1::integer - 1) AS owner`,
+SELECT md5('s' || owner || '.7')::uuid, $2::timestamptz, 20, now() FROM generate_series(0, $1::integer - 1) AS owner WHERE $3::integer > 0`,
 	`INSERT INTO changes (id, at, tenant, resource, resource_id, revision, action, actor_kind, actor_id, actor_name, changed, definition)
 SELECT pg_temp.v7(at, 'c' || owner || '.' || i), at, 't' || owner, 'subscription', md5('s' || owner || '.' || i % 10)::uuid::text, i / 10 + 1,
     CASE WHEN i < 10 THEN 'create' WHEN i % 10 = 9 THEN 'disable' ELSE 'update' END, 'key', 'key' || owner, 'Bench', '{description}',
     jsonb_build_object('name', 'bench', 'url', 'https://example.com/', 'description', i::text, 'event_types', '["*"]'::jsonb)
-FROM generate_series(0, $1::integer - 1) AS owner, generate_series(0, CASE owner WHEN 0 THEN 49999 ELSE 49 END) AS i,
-    LATERAL (SELECT $2::timestamptz + (i * $1::integer + owner) * interval '1 second' AS at) x`,
+FROM generate_series(0, $1::integer - 1) AS owner, generate_series(0, CASE owner WHEN 0 THEN greatest(49, $3::integer / 200) ELSE 49 END) AS i,
+    LATERAL (SELECT $2::timestamptz + (i * 50 + owner % 50) * interval '1 second' AS at) x`,
 	`INSERT INTO replays (id, tenant, subscription_id, which, since, until, rate, dry_run, state, kind, created_at, ended_at)
 SELECT pg_temp.v7(at, 'r' || owner || '.' || i), 't' || owner, CASE WHEN i % 4 = 0 THEN md5('s' || owner || '.3')::uuid END, 'dead', at, at, 100, false,
     CASE WHEN i % 100 = 7 THEN 'cancelled' ELSE 'done' END, CASE i % 3 WHEN 0 THEN 'replay' WHEN 1 THEN 'retry' ELSE 'cancel' END, at, at
-FROM generate_series(0, $1::integer - 1) AS owner, generate_series(0, CASE owner WHEN 0 THEN 19999 ELSE 9 END) AS i,
-    LATERAL (SELECT $2::timestamptz + (i * $1::integer + owner) * interval '1 second' AS at) x`,
+FROM generate_series(0, $1::integer - 1) AS owner, generate_series(0, CASE owner WHEN 0 THEN greatest(9, $3::integer / 500) ELSE 9 END) AS i,
+    LATERAL (SELECT $2::timestamptz + (i * 100 + owner % 100) * interval '1 second' AS at) x`,
 	`INSERT INTO quarantine (id, tenant, stream_seq, subject, received_at, reason, detail, data)
 SELECT pg_temp.v7(at, 'q' || i), 't' || i % $1::integer, i, 'events.t' || i % $1::integer || '.bad', at, 'bad_data', 'data must be JSON', 'bad'
-FROM generate_series(1, 20000) AS i, LATERAL (SELECT $2::timestamptz + i * interval '1 second' AS at) x`,
+FROM generate_series(1, greatest(100, $3::integer / 500)) AS i, LATERAL (SELECT $2::timestamptz + i * interval '1 second' AS at) x`,
 }
