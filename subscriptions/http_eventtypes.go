@@ -53,7 +53,7 @@ type settableType struct {
 	Scopes      []string        `json:"scopes,omitempty" maxItems:"20" doc:"The scopes that a key needs to subscribe to the type." example:"[\"view:purchases\"]"`
 	Archived    bool            `json:"archived,omitempty" doc:"Takes no new subscriptions and no new events."`
 	Deprecated  bool            `json:"deprecated,omitempty" doc:"Should not be published or subscribed to any more."`
-	ReplacedBy  string          `json:"replaced_by,omitempty" maxLength:"128" doc:"The event type to use instead; it must exist. Null for none." example:"order.placed"`
+	ReplacedBy  string          `json:"replaced_by,omitempty" maxLength:"128" doc:"The event type to use instead; it must exist. Null for none."`
 	Validation  Validation      `json:"validation,omitempty" enum:"off,warn,enforce" default:"enforce" doc:"What becomes of an event whose data does not fit the schema: enforce refuses it, warn accepts it with schema_valid false, off does not look. Null is enforce."`
 }
 
