@@ -157,6 +157,10 @@ func TestAnswersAreSealed(t *testing.T) {
 				t.Errorf("%s: the attempts are %+v", when, list)
 			}
 		}
+		counts := history.NewCounts(history.RoutesDeps{DB: r.db, Events: must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t)})
+		if shown := must(counts.DescribeLast(t.Context(), e.UID, ended.ID))(t); !bytes.Contains(shown, []byte(`"response":"gooseberry"`)) {
+			t.Errorf("%s: explain shows %s", when, shown)
+		}
 		d := must(log.Newest(t.Context(), broken.ID, 1))(t)[0]
 		if d.Last == nil || !bytes.Contains([]byte(d.Last.Error), []byte("refused")) {
 			t.Errorf("%s: the error is shown as %+v", when, d.Last)

@@ -115,6 +115,16 @@ func TestWhoSeesARequest(t *testing.T) {
 	e := r.event()
 	id := r.send(e, sub)
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
+	table := r.event()
+	table.ContentType, table.Data = "text/csv", []byte("a,b\n1,2\n")
+	raw := r.send(table, r.subscribe(receiver.URL, func(s *subscriptions.Subscription) { s.PayloadFormat = "raw" }))
+	r.ended(raw, outcome.Delivered, outcome.ReasonOK)
+	if body, header := c.raw("acme", "GET", "/v1/deliveries/"+raw.String()+"/request", 200); string(body) != string(table.Data) || header.Get("Content-Type") != "text/csv" {
+		t.Errorf("got %q with %v", body, header)
+	}
+	if got := c.attempts(raw)[0]["request_headers"].(map[string]any)["Content-Type"]; got != "text/csv" {
+		t.Errorf("the content type is shown as %v", got)
+	}
 	held := r.send(r.event(), paused)
 	r.waits(held, outcome.ReasonPaused)
 	c.do("acme", "GET", "/v1/deliveries/"+held.String()+"/request", 404)
@@ -125,8 +135,13 @@ func TestWhoSeesARequest(t *testing.T) {
 	c.do("acme", "GET", "/v1/deliveries/"+id.String()+"/request", 403)
 	c.raw("admin", "GET", "/v1/deliveries/"+id.String()+"/request", 200)
 	r.forget(e)
+	r.forget(table)
 	c = r.api() // with nothing in memory
 	c.do("admin", "GET", "/v1/deliveries/"+id.String()+"/request", 410)
+	// Which type the data had is not known any more.
+	if got := c.attempts(raw)[0]["request_headers"].(map[string]any); got["Content-Type"] != nil || got["Webhook-Id"] != table.ID {
+		t.Errorf("without the event the headers are shown as %v", got)
+	}
 }
 
 // Of a test, the headers of the response are kept although it succeeded. Erasing the event's data removes them.
