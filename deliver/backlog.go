@@ -21,7 +21,7 @@ const backlogLanes = 16
 
 // BacklogInbox is the stream and the durable consumers that hold the backlog, for `fanfare topology`.
 func BacklogInbox(maxBytes int64) jetstream.Inbox {
-	inbox := jetstream.Inbox{Stream: natsjs.StreamConfig{
+	inbox := jetstream.Inbox{Unsynced: true, Stream: natsjs.StreamConfig{
 		Name:               BacklogStream,
 		Description:        "Deliveries to make now of tenants that have many; trimmed to what is done",
 		Subjects:           []string{"backlog.>"},

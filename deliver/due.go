@@ -345,7 +345,7 @@ func (d *due) land(f *flight, r *outcome.Record, err error) {
 	if err == nil {
 		r.Step = f.Step + 1
 		step := r.Step
-		waits := ledger.NothingWaits
+		waits := ledger.TaskWaits
 		if f.Ordered {
 			waits = ledger.KeyWaits
 		}

@@ -59,6 +59,7 @@ func Inbox(maxBytes int64) jetstream.Inbox {
 			AllowAtomicPublish: true,
 			AllowDirect:        true,
 		},
+		Unsynced: true,
 		Consumers: []natsjs.ConsumerConfig{{
 			Durable:       Durable,
 			Description:   "Sends the webhooks",
@@ -72,6 +73,6 @@ func Inbox(maxBytes int64) jetstream.Inbox {
 
 // Sender hands tasks over.
 type Sender interface {
-	// Send returns once the tasks are on disk, all or none of them.
+	// Send returns once all tasks are in their streams. The broker may lose them when it dies; see audit.Recovery.
 	Send(ctx context.Context, tasks ...Task) error
 }

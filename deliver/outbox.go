@@ -68,7 +68,7 @@ func NewOutbox(js natsjs.JetStream, to *jetstream.Publisher) *Outbox {
 // SealWith has the contents of tasks sealed with the keys of their tenants. It is called before the first Send.
 func (o *Outbox) SealWith(keys *tenantkeys.Keys) { o.keys = keys }
 
-// Send returns once the tasks are on disk. If it fails, some may be: whoever sends them again marks them as
+// Send returns once the tasks are in their streams, which are not synced. If it fails, some may be: whoever sends them again marks them as
 // Suspect. It fails with the errors of internal/jetstream and with those of ctx. ErrFull may be meant for the tenant
 // alone, whose backlog has its share of the room. Nothing of the tasks may be changed afterwards, whatever the
 // outcome: they are written by whoever leads their group.
@@ -163,7 +163,7 @@ func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jet
 	return list
 }
 
-// publish puts messages on disk together. The error is that of the first that is not there.
+// publish sends messages together. The error is that of the first that is not stored.
 func (o *Outbox) publish(ctx context.Context, list []jetstream.Outgoing) error {
 	o.to.SendAll(ctx, list)
 	for i := range list {

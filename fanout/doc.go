@@ -7,8 +7,9 @@
 // ledger and deliveries: both read beside this package.
 //
 // An event is matched against the subscriptions as they are after it was read, so that it sees every change that
-// was made before it was published. It is acknowledged when its tasks are on disk and its row is written, in that
-// order: what the ledger has was handed over. A fresh message with an id of Fanfare's own is not looked up. Any
+// was made before it was published. It is acknowledged when its tasks are in their streams and its row is written, in that
+// order: what the ledger has was handed over. A broker that dies may lose tasks, which package audit then sends again; where it
+// dies before the row is written, the event is handed over once more. A fresh message with an id of Fanfare's own is not looked up. Any
 // other is: one that the stream may have handed out before (suspect), and one whose id its publisher chose, as the
 // same id within a day is the same event; with other content it goes to quarantine. Two messages of one id in one process take turns. Tasks of a suspect
 // event are marked, so that deliver asks its own ledger; without a crash each match is handed over once. There is

@@ -22,6 +22,9 @@ import (
 // less than ingest keeps ids, so that what ingest took for new is never taken for a repeat here.
 const IdempotencyWindow = 24*time.Hour + 30*time.Minute
 
+// rowsGather is how long rows of events are gathered: their tasks are handed over by then, and only their acknowledgements wait.
+const rowsGather = 5 * time.Millisecond
+
 // Ledger is the record of the events that were fanned out: all SQL of fan-out. Everything is written and asked
 // in groups, so that a thousand events cost what one does.
 type Ledger struct {
@@ -80,7 +83,9 @@ func NewLedger(db *sql.DB) *Ledger {
 	l := &Ledger{db: db, inserts: newInserts(db), trims: newTrimmer()}
 	// A group waits for the one before it: a thousand rows are about 20 ms of Postgres.
 	limits := group.Limits{Count: 1000, Timeout: 20 * time.Second}
-	l.rows = group.New(limits, nil, l.insertRows)
+	gathered := limits
+	gathered.Gather = rowsGather
+	l.rows = group.New(gathered, nil, l.insertRows)
 	l.lookups = group.New(limits, nil, l.lookUpAll)
 	l.bad = group.New(limits, nil, l.quarantineAll)
 	return l

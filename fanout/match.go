@@ -58,31 +58,46 @@ func (j *job) run() (*event.Refusal, error) {
 	if err := crashpoint.Reach(crashpoint.FanoutMatched); err != nil {
 		return nil, err
 	}
+	for {
+		broker := j.broker()
+		if done, refusal, err := j.pass(to); done || refusal != nil || err != nil {
+			return refusal, err
+		}
+		if j.broker() == broker {
+			break
+		}
+		j.suspect = true // The broker that took the tasks died, and may have lost them.
+	}
+	return nil, crashpoint.Reach(crashpoint.FanoutRecorded)
+}
+
+// pass hands the event over and records it. Done says that another process has done so.
+func (j *job) pass(to Receivers) (done bool, refusal *event.Refusal, err error) {
 	if done, refusal, err := j.handOver(to.Targets, to.Revision); done || refusal != nil || err != nil {
-		return refusal, err
+		return done, refusal, err
 	}
 	if err := j.queue(to.Turns); err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	if err := crashpoint.Reach(crashpoint.FanoutHandedOver); err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
-	err := j.persist(j.patience, func(ctx context.Context) error {
+	err = j.persist(j.patience, func(ctx context.Context) error {
 		return j.ledger.Record(ctx, j.event, to.Count(), to.Revision)
 	})
 	if errors.Is(err, errOther) {
-		return refuseID(), nil
+		return false, refuseID(), nil
 	}
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	if reason, warn := WarningOf(j.event); warn && !j.event.Checked {
 		j.metrics.warned.WithLabelValues(string(reason)).Inc()
 	}
 	j.matched = to.Count()
 	j.metrics.done(j.matched, lag)
-	return nil, crashpoint.Reach(crashpoint.FanoutRecorded)
+	return false, nil, nil
 }
 
 // fresh makes the directory know every change that was made before now.

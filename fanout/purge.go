@@ -45,7 +45,9 @@ type Purger struct {
 	purged, copied prometheus.Counter
 
 	since    time.Time  // when the stream was created that the places are of
+	broker   string     // that has the tasks of the places
 	settled  uint64     // up to this place of the stream, events are settled
+	told     uint64     // the settled place that Recovery knows of
 	marks    []settling // places that settle next, in their order
 	outcomes uint64     // the end of outcomes when it was looked at last
 	dropped  time.Time  // when copies were looked for
@@ -56,8 +58,19 @@ type PurgerDeps struct {
 	JetStream natsjs.JetStream
 	DB        *sql.DB
 	Keeper    *ledger.Keeper
+	Recovery  Recovery // nil: the broker loses nothing
 	Metrics   prometheus.Registerer
 	Logger    *slog.Logger
+}
+
+// Recovery sends again what a broker lost when it died; *audit.Recovery is one.
+type Recovery interface {
+	// Broker names the process of the broker; it is empty where none loses anything.
+	Broker() string
+	// Recovered reports whether all that was lost before this broker started has been sent again.
+	Recovered(broker string) bool
+	// Settled notes that the events that were accepted up to a time are settled: no broker can lose their deliveries.
+	Settled(ctx context.Context, until time.Time) error
 }
 
 // settling is a place up to which all events were matched. They are settled once their tasks are done, and then the outcomes
@@ -118,11 +131,14 @@ func (p *Purger) Purge(ctx context.Context) (busy bool, err error) {
 	}
 	info := stream.CachedInfo()
 	most := uint64(max(info.Config.MaxBytes, 0))
-	if most == 0 || info.State.Msgs == 0 || info.State.Bytes <= most/4 {
-		return false, nil
-	}
 	if err := p.follow(ctx); err != nil {
 		return false, fmt.Errorf("look which events are settled: %w", err)
+	}
+	if err := p.tell(ctx, stream); err != nil {
+		return false, err
+	}
+	if most == 0 || info.State.Msgs == 0 || info.State.Bytes <= most/4 {
+		return false, nil
 	}
 	if info.State.Bytes <= purgeFrom(most) {
 		return true, nil
@@ -165,8 +181,43 @@ func (p *Purger) removeSettled(ctx context.Context, stream natsjs.Stream) error 
 	return nil
 }
 
+// tell notes the settled place, by the time of its event, for a later recovery. An event that is gone is passed over.
+func (p *Purger) tell(ctx context.Context, stream natsjs.Stream) error {
+	if p.Recovery == nil || p.settled == 0 || p.settled == p.told {
+		return nil
+	}
+	raw, err := stream.GetMsg(ctx, p.settled)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the last settled event: %w", err)
+	}
+	if err := p.Recovery.Settled(ctx, raw.Time); err != nil {
+		return err
+	}
+	p.told = p.settled
+	return nil
+}
+
+// sameBroker reports whether the tasks and outcomes that were seen are still there, so that places may settle. A broker that
+// died may have lost tasks: until they are sent again, it only seems that all tasks are done.
+func (p *Purger) sameBroker() bool {
+	if p.Recovery == nil {
+		return true
+	}
+	broker := p.Recovery.Broker()
+	if broker != p.broker {
+		p.broker, p.marks = broker, nil
+	}
+	return p.Recovery.Recovered(broker)
+}
+
 // follow moves the settled place on, as far as tasks and recorders have come.
 func (p *Purger) follow(ctx context.Context) error {
+	if !p.sameBroker() {
+		return nil
+	}
 	floor, err := Floor(p.JetStream)(ctx)
 	if err != nil {
 		return err
@@ -186,6 +237,9 @@ func (p *Purger) follow(ctx context.Context) error {
 		p.since, p.settled, p.marks = floor.Since, 0, nil
 	}
 	p.outcomes = outcomes
+	if !p.sameBroker() { // It died while it was asked.
+		return nil
+	}
 	for i := range p.marks {
 		m := &p.marks[i]
 		if !m.done && !done.Before(m.tasks) {

@@ -150,6 +150,48 @@ func TestSettledEventsLeaveTheStream(t *testing.T) {
 	}
 }
 
+// brokers is what a Purger knows of what the broker lost.
+type brokers struct {
+	name      string
+	recovered bool
+	until     time.Time
+}
+
+func (b *brokers) Broker() string           { return b.name }
+func (b *brokers) Recovered(is string) bool { return b.recovered && is == b.name }
+func (b *brokers) Settled(_ context.Context, until time.Time) error {
+	b.until = until
+	return nil
+}
+
+// A broker that lost tasks looks like one whose tasks are done.
+func TestNothingSettlesBeforeLostTasksAreSentAgain(t *testing.T) {
+	t.Parallel()
+	h := newPurging(t)
+	b := &brokers{name: "one"}
+	h.purger.Recovery = b
+	h.Run()
+	h.publish(32)
+	h.Settled()
+	if at := h.purge(); at.FirstSeq != 1 || !b.until.IsZero() {
+		t.Errorf("events settled until %s: %+v", b.until, at)
+	}
+	b.recovered = true
+	if _, err := h.purger.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.name = "two" // What was done before counts for nothing.
+	if _, err := h.purger.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !b.until.IsZero() {
+		t.Errorf("events settled until %s by what two brokers said", b.until)
+	}
+	if at := h.purge(); at.FirstSeq < 6 || !b.until.Equal(at.LastTime) {
+		t.Errorf("events settled until %s: %+v", b.until, at)
+	}
+}
+
 // Where room is short, events leave before they are audited, but never before their tasks are done.
 func TestUnsettledEventsStay(t *testing.T) {
 	t.Parallel()

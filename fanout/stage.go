@@ -40,6 +40,7 @@ type Stage struct {
 	tracer  *telemetry.Tracer
 	log     *slog.Logger
 	now     func() time.Time
+	broker  func() string
 
 	quarantineLogged atomic.Int64 // the second of the last line about a quarantined message
 }
@@ -57,6 +58,8 @@ type Deps struct {
 	Tracer    *telemetry.Tracer
 	Now       func() time.Time // nil means time.Now
 	Suspects  *suspect.Guard   // nil: events that kill the process are not told apart
+	// Broker names the process of the broker, which may lose tasks when it dies; nil: it loses none.
+	Broker func() string
 }
 
 // New makes a Stage.
@@ -67,10 +70,13 @@ func New(cfg Config, deps Deps) (*Stage, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
+	if deps.Broker == nil {
+		deps.Broker = func() string { return "" }
+	}
 	return &Stage{
 		cfg: cfg, js: deps.JetStream, rules: deps.Rules, dir: deps.Directory, out: deps.Outbox, order: deps.Order, ledger: deps.Ledger,
 		metrics: newMetrics(deps.Metrics), log: deps.Logger, now: deps.Now, tracer: deps.Tracer,
-		deadly: deps.Suspects,
+		deadly: deps.Suspects, broker: deps.Broker,
 	}, nil
 }
 

@@ -49,6 +49,25 @@ func TestAnEventOfAnyClientIsFannedOut(t *testing.T) {
 	}
 }
 
+// A broker that dies between a hand-over and its record may have lost the tasks.
+func TestTasksOfABrokerThatDiedAreHandedOverAgain(t *testing.T) {
+	t.Parallel()
+	h := fanouttest.New(t)
+	h.Subscribe("acme", "order.*")
+	var asked atomic.Int64
+	h.Broker = func() string { return fmt.Sprint(min(asked.Add(1), 2)) } // another one from the second question on
+	h.Run()
+	h.Reading()
+	h.Publish("events.acme.order.created", `{}`, "Fanfare-Id", "e")
+	h.Settled()
+	if tasks := h.Tray.All(); len(tasks) != 2 || tasks[0].Suspect || !tasks[1].Suspect {
+		t.Errorf("tasks are %+v, want one and its repetition, which is suspect", tasks)
+	}
+	if rows := h.Rows(); len(rows) != 1 || rows["e"] != 1 {
+		t.Errorf("the ledger has %v", rows)
+	}
+}
+
 func TestManyTargetsAreManyTasks(t *testing.T) {
 	t.Parallel()
 	h := fanouttest.New(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/fanout/audit"
 	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/access"
 	"github.com/fanfarehq/fanfare/internal/api"
@@ -298,15 +299,19 @@ func (a *assembly) match(sh *shared) error {
 		return err
 	}
 	outbox := sh.outbox(publisher)
+	reconciler := audit.NewReconciler(sh.auditor(outbox), sh.metrics)
+	recovery := audit.NewRecovery(reconciler)
 	stage, err := fanout.New(sh.s.fanout, fanout.Deps{
 		JetStream: sh.js, Directory: sh.directory, Rules: sh.rules, Outbox: outbox, Order: sh.turns, Ledger: sh.ledger,
-		Logger: sh.log, Metrics: sh.metrics, Tracer: sh.tracer, Suspects: sh.suspects.events,
+		Logger: sh.log, Metrics: sh.metrics, Tracer: sh.tracer, Suspects: sh.suspects.events, Broker: recovery.Broker,
 	})
 	if err != nil {
 		return err
 	}
 	a.add("fanout", stage.Run)
-	a.upkeep(sh, outbox)
+	a.loop("reconcile", reconciler.Run)
+	a.loop("recover", recovery.Run)
+	a.upkeep(sh, recovery)
 	return nil
 }
 

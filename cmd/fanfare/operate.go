@@ -57,8 +57,8 @@ func (a *assembly) operations(sh *shared, keys *access.Access, to huma.API) {
 	sh.auditor(nil).Register(to)
 }
 
-// upkeep makes the parts that send the past again and missing deliveries; it needs the way into deliver's inbox.
-func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
+// upkeep makes the parts that send the past again and remove old rows and messages.
+func (a *assembly) upkeep(sh *shared, recovery *audit.Recovery) {
 	a.loop("replay", replay.NewReplayer(replay.Deps{
 		DB: sh.db, Reader: sh.reader, Bytes: sh.events, Directory: sh.directory, JetStream: sh.js, Logger: sh.log,
 		Remember: sh.events.Remember,
@@ -70,13 +70,12 @@ func (a *assembly) upkeep(sh *shared, outbox deliver.Sender) {
 	})
 	a.loop("retention", retention.Run)
 	a.loop("purge", fanout.NewPurger(fanout.PurgerDeps{
-		JetStream: sh.js, DB: sh.db, Keeper: ledger.NewKeeper(sh.db, sh.events, sh.keys), Metrics: sh.metrics, Logger: sh.log,
+		JetStream: sh.js, DB: sh.db, Keeper: ledger.NewKeeper(sh.db, sh.events, sh.keys), Recovery: recovery, Metrics: sh.metrics, Logger: sh.log,
 	}).Run)
 	a.loop("tombstones", sh.sweep)
 	a.loop("changes", func(ctx context.Context) error {
 		return postgres.RunChore(ctx, sh.db, sh.log, postgres.Chore{Name: "changes", Every: time.Minute, Do: changes.NewLog(sh.db).Trim})
 	})
-	a.loop("reconcile", audit.NewReconciler(sh.auditor(outbox), sh.metrics).Run)
 }
 
 // tombstoneAge is how long deleted rows are remembered, so that directories learn of it without reading all anew.

@@ -71,7 +71,7 @@ func (sh *shared) unacknowledged(ctx context.Context, inbox jetstream.Inbox) (n 
 func (sh *shared) durability(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
 	defer cancel()
-	synced, _, err := jetstream.Durability(ctx, sh.nc, sh.js, names(inboxes(sh.s))...)
+	synced, _, err := jetstream.Durability(ctx, sh.nc, sh.js, inboxes(sh.s)...)
 	switch {
 	case err != nil:
 		return "unknown"

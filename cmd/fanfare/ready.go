@@ -73,14 +73,6 @@ func needed(s *settings, r role) []jetstream.Inbox {
 	return all
 }
 
-// names are those of the streams.
-func names(inboxes []jetstream.Inbox) (all []string) {
-	for _, in := range inboxes {
-		all = append(all, in.Stream.Name)
-	}
-	return all
-}
-
 // outlet is a stream that a role publishes to, with a subject to ask about.
 type outlet struct{ stream, subject string }
 

@@ -133,7 +133,7 @@ func serveRole(ctx context.Context, s *settings, r role, by host) (err error) {
 	o.up(asks{
 		checks: append(back.checks(s, r), check{"publishing", p.trouble}, check{"keys", func(context.Context) error { return p.ring.Trouble() }}),
 		durable: func(ctx context.Context) (bool, string, error) {
-			return jetstream.Durability(ctx, back.nc, back.js, names(needed(s, r))...)
+			return jetstream.Durability(ctx, back.nc, back.js, needed(s, r)...)
 		},
 		lost: back.lostEvents,
 	})

@@ -85,6 +85,11 @@ func (b *backing) topology(ctx context.Context, s *settings, to topologyOf) erro
 	if to.role != roleAll {
 		return jetstream.Refusal(wrong)
 	}
+	if b.nats != nil {
+		if err := jetstream.Replace(ctx, b.js, inboxes...); err != nil {
+			return err
+		}
+	}
 	if err := b.applyTopology(ctx, s); err != nil || b.nats == nil {
 		return err
 	}
@@ -108,6 +113,9 @@ func loses(d jetstream.Difference) bool {
 // applyTopology makes streams and consumers. The embedded server stages batches of new streams in memory.
 func (b *backing) applyTopology(ctx context.Context, s *settings) error {
 	if err := jetstream.Apply(ctx, b.js, inboxes(s)...); err != nil || b.nats == nil {
+		return err
+	}
+	if err := b.nats.SyncDefinitions(); err != nil {
 		return err
 	}
 	return b.nats.StageInMemory()

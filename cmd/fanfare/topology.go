@@ -174,7 +174,7 @@ func withTopology(ctx context.Context, c *terminal.Terminal, choose func(*settin
 	if err := do(ctx, target{s, nc, js}); err != nil {
 		return err
 	}
-	synced, detail, err := jetstream.Durability(ctx, nc, js)
+	synced, detail, err := jetstream.Durability(ctx, nc, js, inboxes(s)...)
 	if err != nil {
 		return fmt.Errorf("ask NATS whether it syncs: %w", err)
 	}

@@ -41,6 +41,7 @@ func Inbox(maxBytes int64) jetstream.Inbox {
 			AllowAtomicPublish: true,
 			AllowDirect:        true,
 		},
+		Unsynced: true,
 		Consumers: []natsjs.ConsumerConfig{{
 			Durable:       Durable,
 			Description:   "Writes the ledger",
@@ -55,7 +56,7 @@ func Inbox(maxBytes int64) jetstream.Inbox {
 // maxRecorderPending bounds the messages that wait for Postgres; at 512 KiB each it bounds the memory as well.
 const maxRecorderPending = 256
 
-// Journal puts records on disk, many in one message. A message costs the broker and the recorder as much as several
+// Journal puts records into ATTEMPTS, many in one message. A message costs the broker and the recorder as much as several
 // outcomes, and nobody waits for most outcomes but their tasks, so they are gathered for a while.
 type Journal struct {
 	to    *jetstream.Publisher
@@ -74,22 +75,17 @@ const (
 	maxJournal = 1000
 	// maxJournalBytes bounds a message, whatever it holds.
 	maxJournalBytes = 512 << 10
-	// journalGather is how long outcomes that nothing waits for are gathered.
-	journalGather = 20 * time.Millisecond
-	// While many outcomes come, the next message is held back until journalPause has passed since the last one: a
-	// delivery's slot is free by then, and only its task waits.
-	journalPause = 4 * time.Millisecond
-	journalMany  = 16
+	// journalGather is how long outcomes are gathered. A delivery's slot is free by then, and only its task or nothing waits;
+	// until the outcome is written, a worker that dies leaves the delivery to be made again.
+	journalGather = 5 * time.Millisecond
 )
 
-// Waits says who waits for an outcome to be on disk.
+// Waits names the process that an outcome holds up until it is written.
 type Waits int
 
-// An outcome whose task waits is written at once: until then its delivery may be made again.
 const (
-	NothingWaits Waits = iota // its row holds the delivery
-	TaskWaits
-	KeyWaits // the next delivery of its key, and so the recorder is in a hurry as well
+	TaskWaits Waits = iota // its task, or nothing: outcomes are gathered
+	KeyWaits               // the next delivery of its key, so that the outcome is written and recorded at once
 )
 
 // NewJournal makes a Journal that publishes with to.
@@ -100,7 +96,7 @@ func NewJournal(to *jetstream.Publisher) *Journal {
 	return j
 }
 
-// Write returns once all records are on disk. If it fails, some may be; they may be written again.
+// Write returns once all records are in the stream, which is not synced. If it fails, some may be; they may be written again.
 func (j *Journal) Write(ctx context.Context, records []*outcome.Record, waits Waits) error {
 	for len(records) > 0 {
 		l, n := pack(records)
@@ -118,7 +114,7 @@ func (j *Journal) Write(ctx context.Context, records []*outcome.Record, waits Wa
 }
 
 func (j *Journal) do(ctx context.Context, l letter) error {
-	if l.waits > NothingWaits {
+	if l.waits == KeyWaits {
 		return j.group.DoNow(ctx, l)
 	}
 	return j.group.Do(ctx, l)
@@ -167,7 +163,6 @@ func (j *Journal) writeLess(ctx context.Context, r *outcome.Record) error {
 }
 
 func (j *Journal) commit(ctx context.Context, letters []letter) error {
-	begun := time.Now()
 	count, subject := 0, AttemptsSubject
 	raw := make([][]byte, len(letters))
 	counted := false
@@ -184,8 +179,5 @@ func (j *Journal) commit(ctx context.Context, letters []letter) error {
 		suspect.Mark(msg)
 	}
 	_, err := j.to.Send(ctx, subject, msg)
-	if err == nil && count >= journalMany {
-		time.Sleep(journalPause - time.Since(begun))
-	}
 	return err
 }

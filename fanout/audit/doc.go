@@ -2,7 +2,8 @@
 // of a span of time come in, a report that names each gap goes out, and missing deliveries go to deliver if asked.
 //
 // An Auditor answers `GET /v1/audit` and `fanfare audit`. A Reconciler audits each event once, two minutes after its
-// acceptance, and repairs what it can.
+// acceptance, and repairs what it can. A Recovery audits all unsettled events as soon as NATS is back from a death, which
+// may have lost tasks and outcomes.
 //
 // It promises that for each event matched = delivered + dead + cancelled + pending, or that the report names each
 // missing or superfluous one. A repair never sends twice: deliver skips what its ledger has.

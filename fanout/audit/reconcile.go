@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"time"
@@ -74,11 +75,25 @@ func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, err
 	if !span.Since.Before(span.Until) {
 		return place, nil
 	}
-	found, err := r.auditor.Audit(ctx, span)
+	err := r.auditor.store.alone(ctx, func(*sql.Tx) error {
+		found, err := r.auditor.Audit(ctx, span)
+		if err != nil {
+			return err
+		}
+		left, err := r.mend(ctx, found)
+		r.gaps.Set(float64(left))
+		return err
+	})
 	if err != nil {
 		return place, fmt.Errorf("reconcile: %w", err)
 	}
-	left, err := r.auditor.Mend(ctx, found)
+	return span.Until, nil
+}
+
+// mend repairs the gaps of an audit, reports each, and returns how many it could not repair. The caller is alone with it: of
+// two processes that found the same gap, each would send.
+func (r *Reconciler) mend(ctx context.Context, found *Audit) (left int, err error) {
+	left, err = r.auditor.Mend(ctx, found)
 	for _, g := range found.Gaps {
 		if g.lost {
 			r.lost.WithLabelValues(string(g.Kind)).Inc()
@@ -90,9 +105,5 @@ func (r *Reconciler) round(ctx context.Context, place time.Time) (time.Time, err
 			r.mended.WithLabelValues(string(g.Kind)).Inc()
 		}
 	}
-	r.gaps.Set(float64(left))
-	if err != nil {
-		return place, fmt.Errorf("reconcile: %w", err)
-	}
-	return span.Until, nil
+	return left, err
 }

@@ -120,3 +120,26 @@ func (s *auditStore) setMatched(ctx context.Context, uid uuid.UUID, n int) error
 	}
 	return nil
 }
+
+// alone does something while no other process repairs gaps: of two that found the same gap, each would send.
+func (s *auditStore) alone(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back; else the connection is lost
+	// An audit takes its time, and the transaction is idle meanwhile. The lock ends with the process.
+	if _, err := tx.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = 0`); err != nil {
+		return fmt.Errorf("allow a long transaction: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('repair', 0))`); err != nil {
+		return fmt.Errorf("wait for another process that repairs: %w", err)
+	}
+	if err := do(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	return nil
+}

@@ -44,6 +44,7 @@ type House struct {
 	Queue     *Queue
 	Config    fanout.Config
 	Now       func() time.Time // nil means time.Now
+	Broker    func() string    // see fanout.Deps
 	// Metrics are those of the first fan-out that runs; nil for nobody's.
 	Metrics *prometheus.Registry
 }
@@ -93,7 +94,7 @@ func (h *House) Run() (stop func()) {
 	}
 	stage, err := fanout.New(h.Config, fanout.Deps{
 		JetStream: h.JS, Directory: h.Directory, Rules: fanout.NewRules(h.Config, h.Directory, Marks), Outbox: h.Tray, Order: h.Queue, Ledger: h.Ledger,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Now: h.Now,
+		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Now: h.Now, Broker: h.Broker,
 	})
 	if err != nil {
 		h.T.Fatal(err)

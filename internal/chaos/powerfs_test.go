@@ -120,6 +120,15 @@ func (w *written) undo(t testing.TB) (lost int) {
 	return lost
 }
 
+// settle takes all that was written so far for synced, as it is after half a minute, when the kernel has written it.
+func (d *disk) settle() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range d.written {
+		w.synced()
+	}
+}
+
 // of returns what must be undone in a file.
 func (d *disk) of(path string) (*written, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

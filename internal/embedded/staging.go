@@ -2,9 +2,11 @@ package embedded
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -61,6 +63,36 @@ func (n *NATS) stage(stream string) (err error) {
 		return err
 	}
 	return nil
+}
+
+// SyncDefinitions syncs the definitions of all streams and consumers. NATS does not do it for streams of persist_mode async, and
+// the kernel only after half a minute. Windows syncs neither directories nor files that are open for reading.
+func (n *NATS) SyncDefinitions() error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	for _, stream := range n.streamDirs() {
+		paths := []string{filepath.Dir(stream), stream, filepath.Join(stream, "obs")}
+		for _, pattern := range []string{"meta.*", "obs/*", "obs/*/meta.*"} {
+			found, _ := filepath.Glob(filepath.Join(stream, pattern)) // The pattern is valid.
+			paths = append(paths, found...)
+		}
+		for _, path := range paths {
+			if err := syncPath(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("sync the definition of a stream: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // staged returns the directories in memory where batches were staged by the server that had the data directory before.

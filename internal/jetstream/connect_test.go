@@ -199,6 +199,7 @@ func TestDurability(t *testing.T) {
 		name     string
 		always   bool
 		exported bool
+		unsynced bool // the inbox
 		change   func(*natsjs.StreamConfig)
 		want     bool
 		why      string
@@ -210,6 +211,9 @@ func TestDurability(t *testing.T) {
 		{name: "asynchronous", always: true, exported: true, change: func(c *natsjs.StreamConfig) {
 			c.PersistMode, c.AllowAtomicPublish = natsjs.AsyncPersistMode, false
 		}, why: "stream EVENTS is written after it acknowledged"},
+		{name: "asynchronous and found again", always: true, exported: true, unsynced: true, change: func(c *natsjs.StreamConfig) {
+			c.PersistMode, c.AllowAtomicPublish = natsjs.AsyncPersistMode, false
+		}, want: true, why: "every write is replicated or synced"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -232,17 +236,18 @@ func TestDurability(t *testing.T) {
 				t.Fatal(err)
 			}
 			b, other := inbox(), inbox()
+			b.Unsynced = tt.unsynced
 			if tt.change != nil {
 				tt.change(&b.Stream)
 			}
 			other.Stream.Name, other.Stream.Subjects, other.Stream.Storage = "OTHER", []string{"other"}, natsjs.MemoryStorage
 			apply(t, js, b, other)
-			got, why, err := jetstream.Durability(t.Context(), nc, js, streamName)
+			got, why, err := jetstream.Durability(t.Context(), nc, js, b)
 			if err != nil || got != tt.want || !strings.Contains(why, tt.why) {
 				t.Errorf("got %t, %q, %v, want %t, %q", got, why, err, tt.want, tt.why)
 			}
-			if got, why, _ := jetstream.Durability(t.Context(), nc, js); got || !strings.Contains(why, "stream OTHER is in memory") {
-				t.Errorf("of all streams: got %t, %q", got, why)
+			if got, why, _ := jetstream.Durability(t.Context(), nc, js, b, other); got || !strings.Contains(why, "stream OTHER is in memory") {
+				t.Errorf("of both streams: got %t, %q", got, why)
 			}
 		})
 	}
@@ -262,7 +267,7 @@ func TestDurabilityWithinTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		apply(t, js, inbox())
-		if got, why, err := jetstream.Durability(t.Context(), nc, js); got != always || err != nil {
+		if got, why, err := jetstream.Durability(t.Context(), nc, js, inbox()); got != always || err != nil {
 			t.Errorf("sync always %t: got %t, %q, %v", always, got, why, err)
 		}
 	}

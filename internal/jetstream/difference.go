@@ -94,7 +94,8 @@ func (b Inbox) differences(ctx context.Context, js natsjs.JetStream) (all []Diff
 		return nil, fmt.Errorf("look up stream %s: %w", name, err)
 	}
 	info := stream.CachedInfo()
-	compare(&info.Config, b.Stream, func(field string, have, want reflect.Value) {
+	want := b.asMade(js.Conn(), &info.Config).Stream
+	compare(&info.Config, want, func(field string, have, want reflect.Value) {
 		all = append(all, Difference{
 			Stream: name, Field: field, Have: have.Interface(), Want: want.Interface(), Setting: b.Settings[field], Stored: info.State.Bytes,
 		})

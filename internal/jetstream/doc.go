@@ -9,8 +9,8 @@
 // keeps alive whatever it was given, hands it out by keys in turn where keys are asked for, and answers as the message is answered: acked, or nacked and handed out again a
 // little later. Streams and consumers are bound to, never made, except by Apply.
 //
-// Promised: a message whose Send returned without an error is in its stream, and on disk if Durability says so;
-// its Ack holds its exact place. Messages of one Publish keep their order. Each message is handed out at least
+// Promised: a message whose Send returned without an error is in its stream, and on disk if Durability says so and the
+// stream is not Unsynced; its Ack holds its exact place. Messages of one Publish keep their order. Each message is handed out at least
 // once; without a crash exactly once, also where handling takes hours. What may have been handed out before is
 // marked as Suspect. Not promised: order among the messages of several callers, or among those handed out while more
 // than one is in flight.

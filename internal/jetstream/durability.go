@@ -22,19 +22,23 @@ const (
 	settingsTimeout = 2 * time.Second
 )
 
-// Durability says whether a message of these streams, once acknowledged, survives a power cut: each stream must be in the
-// files of three servers, or of one that syncs every write. Without names, all streams of the account count. Where it is not
-// so, or cannot be known, detail says why; a stream that is named and missing is none that survives.
-func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, streams ...string) (synced bool, detail string, err error) {
+// Durability says whether what these inboxes accepted survives a power cut: each stream must be in the files of three
+// servers, or of one that syncs every write; one that is Unsynced need not be synced. Where it is not so, or cannot be
+// known, detail says why. A missing stream does not survive.
+func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, inboxes ...Inbox) (synced bool, detail string, err error) {
 	var weak, servers []string
-	missing := slices.Clone(streams)
+	missing := map[string]Inbox{}
+	for _, b := range inboxes {
+		missing[b.Stream.Name] = b
+	}
 	list := js.ListStreams(ctx)
 	for info := range list.Info() {
-		missing = slices.DeleteFunc(missing, func(name string) bool { return name == info.Config.Name })
-		if len(streams) > 0 && !slices.Contains(streams, info.Config.Name) || info.Config.Replicas >= replicasEnough {
+		b, ours := missing[info.Config.Name]
+		delete(missing, info.Config.Name)
+		if !ours || info.Config.Replicas >= replicasEnough {
 			continue
 		}
-		if why := flaw(info.Config); why != "" {
+		if why := b.flaw(info.Config); why != "" {
 			weak = append(weak, "stream "+info.Config.Name+" "+why)
 			continue
 		}
@@ -47,9 +51,10 @@ func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, streams
 	if err := list.Err(); err != nil {
 		return false, "", fmt.Errorf("list streams: %w", Classify(err))
 	}
-	for _, name := range missing {
+	for name := range missing {
 		weak = append(weak, "stream "+name+" is missing")
 	}
+	slices.Sort(weak)
 	slices.Sort(servers)
 	for _, name := range slices.Compact(servers) {
 		why, err := flawOfServer(ctx, nc, name)
@@ -67,11 +72,11 @@ func Durability(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, streams
 }
 
 // flaw says why a stream that is not replicated would lose messages, whatever its server does.
-func flaw(cfg natsjs.StreamConfig) string {
+func (b Inbox) flaw(cfg natsjs.StreamConfig) string {
 	switch {
 	case cfg.Storage == natsjs.MemoryStorage:
 		return "is in memory"
-	case cfg.PersistMode == natsjs.AsyncPersistMode:
+	case cfg.PersistMode == natsjs.AsyncPersistMode && !b.Unsynced:
 		return "is written after it acknowledged (persist_mode async)"
 	default:
 		return ""

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -26,6 +27,24 @@ type Inbox struct {
 	Consumers []natsjs.ConsumerConfig
 	// Settings names the environment variable of a field of Stream that an operator sets.
 	Settings map[string]string
+	// Unsynced says that the stream may lose its last messages when its server dies, because its owner finds and sends them again.
+	// See asMade.
+	Unsynced bool
+}
+
+// asMade returns the inbox with the stream that suits the broker. An unsynced stream of one server acknowledges messages
+// before they are written (persist_mode async), and then takes no atomic batches. NATS refuses that mode for replicated
+// streams, cannot change it, and in a cluster the connection to one server does not tell that another one died. So a
+// stream that exists keeps its mode; have is its configuration, nil for a new stream.
+func (b Inbox) asMade(nc *nats.Conn, have *natsjs.StreamConfig) Inbox {
+	switch {
+	case !b.Unsynced:
+	case have != nil:
+		b.Stream.PersistMode, b.Stream.AllowAtomicPublish = have.PersistMode, have.AllowAtomicPublish
+	case b.Stream.Replicas <= 1 && nc.ConnectedClusterName() == "":
+		b.Stream.PersistMode, b.Stream.AllowAtomicPublish = natsjs.AsyncPersistMode, false
+	}
+	return b
 }
 
 // Apply creates the streams and consumers that are missing and updates those that differ. It deletes nothing; what
@@ -42,6 +61,48 @@ func Apply(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
 		}
 	}
 	return nil
+}
+
+// Replace deletes the streams that an earlier build made synced and that Apply would make unsynced, if all their messages are
+// acknowledged. It is for a process that has NATS to itself and starts.
+func Replace(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error {
+	for _, b := range inboxes {
+		if b.asMade(js.Conn(), nil).Stream.PersistMode != natsjs.AsyncPersistMode {
+			continue
+		}
+		stream, err := js.Stream(ctx, b.Stream.Name)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			continue
+		}
+		done := false
+		if err == nil && stream.CachedInfo().Config.PersistMode != natsjs.AsyncPersistMode {
+			done, err = b.done(ctx, stream)
+		}
+		if err == nil && done {
+			err = js.DeleteStream(ctx, b.Stream.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("replace stream %s: %w", b.Stream.Name, err)
+		}
+	}
+	return nil
+}
+
+// done reports whether the consumers have acknowledged all messages of the stream.
+func (b Inbox) done(ctx context.Context, stream natsjs.Stream) (bool, error) {
+	for _, c := range b.Consumers {
+		consumer, err := stream.Consumer(ctx, c.Durable)
+		if errors.Is(err, natsjs.ErrConsumerNotFound) {
+			return false, nil // Of an earlier build; which messages it would have taken is not known.
+		}
+		if err != nil {
+			return false, err
+		}
+		if at := consumer.CachedInfo(); at.NumPending > 0 || at.NumAckPending > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // TakeBack makes the consumers hand out at once the messages that were handed out and not acknowledged. It is for a process that has NATS
@@ -64,7 +125,7 @@ func TakeBack(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error 
 func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
 	stream, err := js.Stream(ctx, b.Stream.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, b.Stream)
+		stream, err = js.CreateStream(ctx, b.asMade(js.Conn(), nil).Stream)
 		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // Another process was quicker, and wants something else.
 			stream, err = js.Stream(ctx, b.Stream.Name)
 		}
@@ -73,10 +134,15 @@ func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
 		return err
 	}
 	have := stream.CachedInfo().Config
-	if same(have, b.Stream) {
+	want := b.asMade(js.Conn(), &have).Stream
+	if same(have, want) {
 		return nil
 	}
-	_, err = js.UpdateStream(ctx, overlay(have, b.Stream))
+	if want.PersistMode == natsjs.AsyncPersistMode && want.Replicas > 1 {
+		return fmt.Errorf("NATS cannot replicate a stream of persist_mode async: stop fan-out, let the workers empty the stream, stop them, "+
+			"delete it (nats stream rm %s) and apply again", want.Name)
+	}
+	_, err = js.UpdateStream(ctx, overlay(have, want))
 	return err
 }
 

@@ -78,6 +78,74 @@ func TestApplyKeepsWhatTheOperatorSet(t *testing.T) {
 	}
 }
 
+// Only a new stream is made unsynced: NATS cannot change the mode of one that exists.
+func TestApplyUnsynced(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	made := func(b jetstream.Inbox) natsjs.StreamConfig {
+		t.Helper()
+		apply(t, js, b)
+		apply(t, js, b)
+		if err := jetstream.Check(t.Context(), js, b); err != nil {
+			t.Error(err)
+		}
+		stream, err := js.Stream(t.Context(), b.Stream.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream.CachedInfo().Config
+	}
+	b := inbox()
+	b.Unsynced = true
+	if got := made(b); got.PersistMode != natsjs.AsyncPersistMode || got.AllowAtomicPublish {
+		t.Errorf("a new stream is %+v, want it asynchronous, without batches", got)
+	}
+	b.Stream.Replicas = 3
+	if err := jetstream.Apply(t.Context(), js, b); err == nil || !strings.Contains(err.Error(), "nats stream rm EVENTS") {
+		t.Errorf("got %v, want how an asynchronous stream becomes replicated", err)
+	}
+	if err := js.DeleteStream(t.Context(), streamName); err != nil {
+		t.Fatal(err)
+	}
+	made(inbox())
+	b.Stream.Replicas = 0
+	if got := made(b); got.PersistMode != natsjs.DefaultPersistMode || !got.AllowAtomicPublish {
+		t.Errorf("the stream of an earlier build became %+v", got)
+	}
+
+	// A process that has NATS to itself replaces it, once its messages are done.
+	replace := func() natsjs.StreamConfig {
+		t.Helper()
+		if err := jetstream.Replace(t.Context(), js, b); err != nil {
+			t.Fatal(err)
+		}
+		return made(b)
+	}
+	publish(t, js, "1")
+	if got := replace(); got.PersistMode != natsjs.DefaultPersistMode {
+		t.Errorf("a stream was replaced that had a message: %+v", got)
+	}
+	consumer, err := js.Consumer(t.Context(), streamName, durableName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := consumer.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := msg.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := replace(); got.PersistMode != natsjs.AsyncPersistMode {
+		t.Errorf("a stream whose messages are done became %+v", got)
+	}
+	publish(t, js, "2")
+	replace()
+	if got := len(stored(t, js)); got != 1 {
+		t.Errorf("the new stream holds %d messages, want one", got)
+	}
+}
+
 func TestApplyRefusals(t *testing.T) {
 	t.Parallel()
 	js := newBroker(t).connect()
