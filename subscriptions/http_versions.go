@@ -37,7 +37,7 @@ func (r routes) getVersions(ctx context.Context, in *struct {
 			return nil, api.Invalid(api.At("query.cursor", "is not a cursor of this list"))
 		}
 	}
-	versions, err := r.store.Versions(ctx, t.Tenant, t.Name, after, page.Asc, page.Fetch())
+	versions, err := r.store.Versions(ctx, VersionQuery{Tenant: t.Tenant, Name: t.Name, After: after, Asc: page.Asc, Limit: page.Fetch()})
 	if err != nil {
 		return nil, problem(err)
 	}

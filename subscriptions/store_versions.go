@@ -41,23 +41,31 @@ WHERE nth > $3 OR nth > 1 AND bytes > $4)`
 // forgetVersions removes the versions of an event type.
 const forgetVersions = `DELETE FROM event_type_versions WHERE tenant = $1 AND name = $2`
 
-// Versions returns up to limit versions of an event type of exactly this tenant: those after a number in the order, or from its
-// beginning where after is 0.
-func (s *Store) Versions(ctx context.Context, tenant, name string, after int, asc bool, limit int) ([]Version, error) {
-	beyond, order := "version < $3", "DESC"
-	if asc {
+// VersionQuery asks for some of the versions of an event type of exactly this tenant.
+type VersionQuery struct {
+	Tenant, Name string
+	After        int  // the version after which to go on; 0 at the start
+	Asc          bool // the oldest first; else the newest
+	Limit        int
+}
+
+// Versions returns versions in the order of their numbers.
+func (s *Store) Versions(ctx context.Context, q VersionQuery) ([]Version, error) {
+	beyond, order, after := "version < $3", "DESC", q.After
+	switch {
+	case q.Asc:
 		beyond, order = "version > $3", "ASC"
-	} else if after == 0 {
+	case after == 0:
 		after = math.MaxInt32
 	}
 	rows, err := s.db.QueryContext(ctx, `SELECT version, schema, at, actor_kind, actor_id, actor_name FROM event_type_versions
-WHERE tenant = $1 AND name = $2 AND `+beyond+` ORDER BY version `+order+` LIMIT $4`, tenant, name, after, limit)
+WHERE tenant = $1 AND name = $2 AND `+beyond+` ORDER BY version `+order+` LIMIT $4`, q.Tenant, q.Name, after, q.Limit)
 	versions, err := postgres.Collect(rows, err, func(rows *sql.Rows) (v Version, err error) {
 		err = rows.Scan(&v.Number, (*[]byte)(&v.Schema), &v.At, &v.Actor.Kind, &v.Actor.ID, &v.Actor.Name)
 		return v, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read versions of event type %s: %w", name, err)
+		return nil, fmt.Errorf("read versions of event type %s: %w", q.Name, err)
 	}
 	return versions, nil
 }
