@@ -23,7 +23,7 @@ const (
 )
 
 // foldLock is held by the transaction that folds: with one at a time the bounds hold, and none waits for another's rows.
-const foldLock = `SELECT pg_try_advisory_xact_lock(hashtext('fanfare fold counts'))`
+const foldLock = `SELECT pg_try_advisory_xact_lock(hashtextextended('fold counts', 0))`
 
 // fold adds packets of about $1 rows to the sums of minutes and hours. An event type counts apart while its bin, a minute or an
 // hour of a tenant, has fewer than $3 types, those with more deliveries first; the rest has an empty type. A bin with $4 rows counts
