@@ -29,7 +29,7 @@ func testRandomCalls(t *testing.T, d *deployment) {
 	// One tenant for all, so that lists meet what the other operations let in; but for replays, of which a tenant has few
 	// under way.
 	shared := unique("random-")
-	sharedKey := d.key(t, shared)
+	sharedKey, operator := d.key(t, shared), d.operator(t, operatorScopes["all but keys"]...)
 	d.each(t, func(t *testing.T, o *operation) {
 		m := makerOf(t, o)
 		if m == nil {
@@ -46,8 +46,11 @@ func testRandomCalls(t *testing.T, d *deployment) {
 			if o.ofInstallation() || g.r.IntN(8) == 0 {
 				as = testAdminKey
 			}
+			if g.r.IntN(8) == 0 {
+				as = operator
+			}
 			r := g.request(o)
-			if as == testAdminKey && !r.query.Has("tenant") {
+			if as != key && !r.query.Has("tenant") && (as == testAdminKey || g.r.IntN(2) == 0) {
 				r = r.asking("tenant", tenant)
 			}
 			d.send(t, as, o, r)
