@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -11,10 +12,11 @@ import (
 // compareTime bounds the comparison of two schemas.
 const compareTime = time.Second
 
-// checkBreaking refuses a schema that refuses what the former one took, with a 409. If it may break, the sample is removed that the
-// schema refuses. What is wrong with the schema itself is left to the store to say.
+// checkBreaking refuses a schema that refuses data which the type took before, with a 409: a schema that changes, or one that is
+// enforced from then on. If it may break, the sample is removed that the schema refuses. What is wrong with the schema itself is
+// left to the store to say.
 func (r routes) checkBreaking(ctx context.Context, former, next *EventType, may bool) error {
-	if len(next.Schema) == 0 || sameJSON(former.Schema, next.Schema) {
+	if len(next.Schema) == 0 || !newlyEnforced(former, next) && sameJSON(former.Schema, next.Schema) {
 		return nil
 	}
 	c := comparisonOf(former, next)
@@ -42,13 +44,19 @@ func (r routes) checkBreaking(ctx context.Context, former, next *EventType, may 
 	if len(places) == 0 {
 		return nil
 	}
-	return api.Conflict("the schema refuses what the former one took: correct it, or repeat the request with breaking=true", places...)
+	return api.Conflict("the schema refuses data that the type took before: correct it, or repeat the request with breaking=true", places...)
+}
+
+// newlyEnforced reports whether a change makes Fanfare refuse events that do not fit the schema.
+func newlyEnforced(former, next *EventType) bool {
+	return cmp.Or(former.Validation, Enforce) != Enforce && cmp.Or(next.Validation, Enforce) == Enforce
 }
 
 // comparison holds the schema of an event type against the one that it replaces.
 type comparison struct {
 	eventType    *EventType
 	former, next *schema // former is nil where there was none, or none that this version of Fanfare can use
+	tookAny      bool    // the type took events that do not fit the former schema
 }
 
 // comparisonOf compiles both schemas; nil where the new one is not valid.
@@ -63,6 +71,7 @@ func comparisonOf(former, next *EventType) *comparison {
 			c.former = nil
 		}
 	}
+	c.tookAny = c.former == nil || newlyEnforced(former, next)
 	return c
 }
 
@@ -91,11 +100,11 @@ func (c *comparison) schemas(ctx context.Context) (places []error) {
 	return places
 }
 
-// event returns the places of an event that the new schema refuses and the former one took.
+// event returns the places of an event that the new schema refuses and the type took before.
 func (c *comparison) event(ctx context.Context, e *event.Event) ([]error, error) {
 	at := "event." + e.ID + ".data"
 	if !e.JSON() {
-		if c.former != nil {
+		if !c.tookAny {
 			return nil, nil
 		}
 		return []error{api.At(at, "must be JSON, as its type has a schema")}, nil
@@ -104,7 +113,7 @@ func (c *comparison) event(ctx context.Context, e *event.Event) ([]error, error)
 	if err != nil || len(violations) == 0 {
 		return nil, err
 	}
-	if c.former != nil {
+	if !c.tookAny {
 		before, err := judgeBy(ctx, c.former, e.Data, false)
 		if err != nil || len(before) > 0 {
 			return nil, err
@@ -131,7 +140,7 @@ func placesAt(location string, violations []Violation) []error {
 	return places
 }
 
-// refusedEvents returns the places of recent events that the new schema refuses and the former one took. Of a type of all
+// refusedEvents returns the places of recent events that the new schema refuses and the type took before. Of a type of all
 // tenants, those of tenants with a type of their own do not count.
 func (r routes) refusedEvents(ctx context.Context, c *comparison, most int) ([]error, error) {
 	t := c.eventType

@@ -203,3 +203,27 @@ func TestBreakingSchemas(t *testing.T) {
 	s.want(t, 422, "admin PATCH "+path+"?breaking=true", `{"schema":{"title":"u"},"sample":{"total":1}}`)
 	s.want(t, 200, "admin PATCH "+path, `{"schema":null}`)
 }
+
+// A schema that was not enforced is held against the events that the type took, once it is to be.
+func TestEnforcingASchemaIsBreaking(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	const path = "/v1/event-types/order"
+	s.recent = someEvents{{Tenant: "acme", Type: "order", ID: "e1", Data: []byte(`{"n":1}`)}, {Tenant: "acme", Type: "order", ID: "e2", Data: []byte(`{"n":"x"}`)}}
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"order","validation":"off","sample":{"n":2},"schema":{"properties":{"n":{"type":"integer"}}}}`)
+	s.want(t, 200, "admin PATCH "+path, `{"validation":"warn"}`)
+	// An event that fits neither schema does not count while neither is enforced.
+	s.want(t, 200, "admin PATCH "+path, `{"schema":{"title":"Order"}}`)
+	for _, patch := range []string{`{"validation":"enforce"}`, `{"validation":null}`, `{"validation":"enforce","schema":{"title":"Orders"}}`} {
+		if r := s.want(t, 409, "admin PATCH "+path, patch); r.locations() != "event.e2.data.n" {
+			t.Errorf("%s: got %s", patch, r.text)
+		}
+	}
+	s.want(t, 200, "admin PATCH "+path+"?breaking=true", `{"validation":"enforce"}`)
+	s.want(t, 200, "admin PATCH "+path, `{"validation":"enforce","description":"as before"}`)
+	s.want(t, 200, "admin PATCH "+path, `{"validation":"off"}`)
+	s.recent = s.recent[:1]
+	if kept := s.want(t, 200, "admin PATCH "+path, `{"validation":"enforce"}`); kept.body["sample"] == nil || kept.body["schema_version"] != 2.0 {
+		t.Errorf("got %s", kept.text)
+	}
+}

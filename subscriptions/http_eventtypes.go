@@ -31,7 +31,7 @@ func (r routes) eventTypeRoutes(to huma.API) {
 	huma.Patch(to, one, r.patchEventType, tag, api.Scope(api.Admin), largeBody, describe("update-event-type", "Change an event type",
 		"A JSON Merge Patch, which merges into schema and sample as well: set members to null to remove them. A schema that refuses what the former "+
 			"one took is 409 unless `breaking=true`: the sample, one of the last 1,000 events of the type (as far as 16 MiB and 8 seconds reach), or a "+
-			"value, where the two schemas tell. The problem's `errors` are the places: `body.sample.total`, `event.evt_17.data.total`, and JSON Pointers into "+
+			"value, where the two schemas tell. A change of `validation` to enforce is held against these events in the same way. The problem's `errors` are the places: `body.sample.total`, `event.evt_17.data.total`, and JSON Pointers into "+
 			"the new schema such as `body.schema/properties/total/type`.", http.StatusOK))
 	huma.Delete(to, one, r.deleteEventType, tag, api.Scope(api.Admin), describe("delete-event-type", "Delete an event type",
 		"Events of the type are judged as those of any unknown type from then on.", http.StatusNoContent))
@@ -232,7 +232,7 @@ func (r routes) patchEventType(ctx context.Context, in *struct {
 		if err != nil {
 			return nil, err
 		}
-		former := &EventType{Tenant: t.Tenant, Name: t.Name, Schema: t.Schema, Sample: t.Sample}
+		former := &EventType{Tenant: t.Tenant, Name: t.Name, Schema: t.Schema, Sample: t.Sample, Validation: t.Validation}
 		next.into(t)
 		if err := r.checkBreaking(ctx, former, t, in.Breaking); err != nil {
 			return nil, err
