@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -78,6 +79,8 @@ func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
 			t.Errorf("%s: before %v, after %v", inBrief(c), c.Before, c.After)
 		case i > 0 && (string(c.Before["name"]) != string(list[i-1].After["name"]) || c.Revision <= list[i-1].Revision):
 			t.Errorf("%s does not follow %s", inBrief(c), inBrief(list[i-1]))
+		case i < len(list)-1 && c.At.Format(`"`+time.RFC3339Nano+`"`) != string(c.After["updated_at"]):
+			t.Errorf("%s at %v is defined as of %s", inBrief(c), c.At, c.After["updated_at"])
 		case *c.Tenant != "acme" || c.ResourceID != id || c.After["granted_scopes"] != nil || c.After["signed"] != nil:
 			t.Errorf("got %s", text)
 		}

@@ -237,9 +237,12 @@ const wiped = `deleted = true, name = '', description = '', url = '', filter = '
 	secrets = '', settings = '{}', resource_id = '', changed = '{}', event_types = '{}', scopes = '{}',
 	updated_at = $1, revision = r.value`
 
-// touch runs an UPDATE that must change one row, and records the change. The first argument is now.
+// touch runs an UPDATE that must change one row, and records the change. The first argument is the time of the change: a deletion's
+// is now, as no definition after it has one.
 func (s *Store) touch(ctx context.Context, c *changes.Change, update string, args ...any) error {
-	c.At = s.now()
+	if c.After == nil {
+		c.At = s.now()
+	}
 	recorded, err := c.Args(ctx)
 	if err != nil {
 		return err

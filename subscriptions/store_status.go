@@ -37,7 +37,7 @@ func (s *Store) switchTo(ctx context.Context, tenant string, id uuid.UUID, to St
 			return nil
 		}
 		after := *sub
-		after.Status = to
+		after.Status, after.UpdatedAt = to, s.now()
 		return s.touch(ctx, changeOf(sub, &after, action), `UPDATE subscriptions SET status = $2, updated_at = $1, revision = r.value FROM r
 WHERE id = $3 AND subscriptions.revision = $4 AND status <> 'disabled' AND NOT deleted`, string(to), id, sub.Revision)
 	})
@@ -59,7 +59,7 @@ func (s *Store) Disable(ctx context.Context, id uuid.UUID, revision int64, reaso
 		return false, err
 	}
 	after := *sub
-	after.Status, after.DisabledReason = Disabled, reason
+	after.Status, after.DisabledReason, after.UpdatedAt = Disabled, reason, s.now()
 	err = s.touch(changes.By(ctx, reason), changeOf(sub, &after, changes.Disable), `UPDATE subscriptions SET status = 'disabled', disabled_reason = $2,
 updated_at = $1, revision = r.value
 FROM r WHERE id = $3 AND subscriptions.revision = $4 AND status <> 'disabled' AND NOT deleted`, reason, id, revision)
