@@ -61,10 +61,10 @@ type Point struct {
 	P99       *float64  `json:"p99_ms"`
 }
 
-// Series are the points of one key, in the order of time; steps without any delivery have none.
+// Series are the points of one key, in the order of time; steps without a delivery or an attempt have none.
 type Series struct {
 	Key    map[string]any `json:"key" nullable:"false" doc:"What the series is of: {} for all, {\"other\":true} for all beyond the 200 largest and for what was not counted apart."`
-	Points []Point        `json:"points" nullable:"false"`
+	Points []Point        `json:"points" nullable:"false" doc:"In the order of time; steps without a delivery or an attempt are left out."`
 }
 
 // DeliveryMetrics are the numbers over time.
@@ -81,7 +81,7 @@ func (r *routes) seriesRoutes(to huma.API) {
 		Method: http.MethodGet, Path: "/v1/metrics/deliveries", OperationID: "get-delivery-metrics", Summary: "Count deliveries over time",
 		Tags: []string{"Deliveries"},
 		Description: "Deliveries that ended and attempts that were made in each step, of a tenant or, for a key over all tenants that names none, of all. Counts are some seconds " +
-			"late. At most 1,500 points a series and the 200 largest series. Over all tenants, a span with more than 500,000 counts by type or subscription is refused (422). In each minute and in each hour of a tenant, 100 event types are counted apart, " +
+			"late. A series has no points for steps without a delivery or an attempt; without `by` there is always one series. At most 1,500 points a series and the 200 largest series. Over all tenants, a span with more than 500,000 counts by type or subscription is refused (422). In each minute and in each hour of a tenant, 100 event types are counted apart, " +
 			"those that came first; and beyond 10,000 different counts, all that follows is counted without its subscription and type. Both are part of `other`.",
 	})
 }
@@ -211,9 +211,13 @@ func percentile(sums []sum, attempts int64, share float64) *float64 {
 	return nil
 }
 
-// seriesOf groups sums, which are in the order of key, step and bucket.
+// seriesOf groups sums, which are in the order of key, step and bucket. Without by there is one series, even if it has no
+// points.
 func seriesOf(by string, sums []sum) []Series {
 	out := []Series{}
+	if by == "" && len(sums) == 0 {
+		return append(out, Series{Key: map[string]any{}, Points: []Point{}})
+	}
 	for len(sums) > 0 {
 		n := 1
 		for n < len(sums) && sums[n].key == sums[0].key && sums[n].other == sums[0].other {
