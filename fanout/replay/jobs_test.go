@@ -95,8 +95,14 @@ func TestJobsRetryAndCancelByFilter(t *testing.T) {
 	h.fated(sub, "wait", 25, "pending", "http_5xx")
 	h.fated(foreign, "theirs", 10, "dead", "tls")
 	filter := map[string]any{"reason": []string{"tls"}}
-	if v := h.over(h.job("acme", "retry", filter, map[string]any{"dry_run": true, "rate": 1000}, 202)); v.State != "done" || v.Matched != 30 || v.Done != 0 || v.Kind != "retry" {
-		t.Errorf("the dry run is %+v", v)
+	dry := h.over(h.job("acme", "retry", filter, map[string]any{"dry_run": true, "rate": 1000}, 202))
+	if dry.State != "done" || dry.Matched != 30 || dry.Done != 0 || dry.Kind != "retry" {
+		t.Errorf("the dry run is %+v", dry)
+	}
+	var problem struct{ Detail string }
+	h.desk.Call("acme", "POST", "/v1/jobs/"+dry.ID.String()+"/pause", nil, 409, &problem)
+	if want := "the job has ended"; problem.Detail != want {
+		t.Errorf("a job that has ended is not paused: %q, want %q", problem.Detail, want)
 	}
 	for _, expect := range []int{20, 34} {
 		v := h.over(h.job("acme", "retry", filter, map[string]any{"expect": expect, "rate": 1000}, 202))

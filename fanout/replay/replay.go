@@ -329,9 +329,25 @@ func (r Routes) act(ctx context.Context, raw string, job bool, to replayState, f
 	}
 	reached := p.state == to || to == replayRunning && (p.state == replayCounting || p.state == replayDone && !p.dryRun)
 	if !reached {
-		return nil, api.Conflict("it is " + string(p.state))
+		return nil, api.Conflict(p.stands())
 	}
 	return p, nil
+}
+
+// stands says in which state a replay or a job is.
+func (r *replay) stands() string {
+	subject := "the job "
+	if r.kind == kindReplay {
+		subject = "the replay "
+	}
+	switch r.state {
+	case replayDone:
+		return subject + "has ended"
+	case replayCancelled:
+		return subject + "was cancelled"
+	default:
+		return subject + "is " + string(r.state)
+	}
 }
 
 // newID makes a UUIDv7 of a time.

@@ -297,7 +297,11 @@ func TestAReplayIsPausedResumedAndCancelled(t *testing.T) {
 	if !h.log.has(`msg="replay ended"`, "state=cancelled") {
 		t.Error("no line says that the replay was cancelled")
 	}
-	h.desk.Call("acme", "POST", path+"/resume", nil, 409, nil)
+	var problem struct{ Detail string }
+	h.desk.Call("acme", "POST", path+"/resume", nil, 409, &problem)
+	if want := "the replay was cancelled"; problem.Detail != want {
+		t.Errorf("a cancelled replay is not resumed: %q, want %q", problem.Detail, want)
+	}
 	if n := h.count("SELECT count(*) FROM deferrals"); n != v.Sent {
 		t.Errorf("%d deliveries were made, the replay says %d", n, v.Sent)
 	}
