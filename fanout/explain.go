@@ -34,7 +34,7 @@ type eventExplanation struct {
 
 type explanation struct {
 	SubscriptionID uuid.UUID            `json:"subscription_id"`
-	Matched        bool                 `json:"matched" doc:"Whether the event matched the subscription as it was defined then"`
+	Matched        *bool                `json:"matched" doc:"Whether the event matched the subscription as it was defined then, as in then; null if the event's data is gone and the verdict depends on it"`
 	Steps          []subscriptions.Step `json:"steps" nullable:"false" doc:"Each step of matching with its verdict, by the definition of then"`
 	Then           judgedJSON           `json:"then" doc:"By the definition that the event was matched against"`
 	Now            judgedJSON           `json:"now" doc:"By the definition of today"`
@@ -55,7 +55,7 @@ func (shownDelivery) Schema(r huma.Registry) *huma.Schema {
 // judgedJSON is an event judged by one definition of a subscription.
 type judgedJSON struct {
 	Revision *int64               `json:"revision" doc:"The revision of the subscription; null where it did not exist, and where it is older than the history of changes" example:"42"`
-	Matched  bool                 `json:"matched"`
+	Matched  *bool                `json:"matched" doc:"Null if the event's data is gone, no other step fails, and no delivery shows that the event matched"`
 	Steps    []subscriptions.Step `json:"steps" nullable:"false"`
 }
 
@@ -85,7 +85,7 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 	if err != nil {
 		return nil, err
 	}
-	past, err := r.past(ctx, row, e)
+	past, err := r.past(ctx, row, e, gone)
 	if err != nil {
 		return nil, err
 	}
@@ -95,32 +95,40 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 		if x.Then, err = past.judge(ctx, id); err != nil {
 			return nil, err
 		}
-		if gone {
-			x.Then.Matched, x.Now.Matched = withoutData(x.Then.Steps), withoutData(x.Now.Steps)
-		}
-		x.Matched, x.Steps = x.Then.Matched, x.Then.Steps
 		delivery, err := r.Deliveries.DescribeLast(ctx, row.UID, id)
 		if err != nil {
 			return nil, err
 		}
 		if delivery != nil {
-			x.Delivery = shownDelivery(delivery)
+			x.delivered(delivery)
 		}
+		x.Matched, x.Steps = x.Then.Matched, x.Then.Steps
 		out.Body.Results = append(out.Body.Results, x)
 	}
 	return out, nil
 }
 
-// withoutData takes back what cannot be told of an event whose data is gone, and reports whether the rest passes.
-func withoutData(steps []subscriptions.Step) (matched bool) {
-	matched = true
-	for i := range steps {
-		if s := &steps[i]; slices.Contains([]string{"targets", "resource_id", "changed", "filter"}, s.Step) {
-			s.Verdict, s.Detail = subscriptions.Skipped, "the event's data is gone"
-		}
-		matched = matched && steps[i].Verdict != subscriptions.Fail
+// judged is a judgement by the steps of one definition.
+func judged(matched bool, steps []subscriptions.Step) judgedJSON {
+	lost := func(s subscriptions.Step) bool { return s.Detail == subscriptions.DataGone }
+	if matched && slices.ContainsFunc(steps, lost) {
+		return judgedJSON{Steps: steps}
 	}
-	return matched
+	return judgedJSON{Matched: &matched, Steps: steps}
+}
+
+// delivered records that the event has a delivery to the subscription. So it matched the definition of then, even if its
+// data is gone, and the definition of now if that is the same.
+func (x *explanation) delivered(delivery json.RawMessage) {
+	x.Delivery = shownDelivery(delivery)
+	yes := true
+	if x.Then.Matched == nil {
+		x.Then.Matched = &yes
+	}
+	then, now := x.Then.Revision, x.Now.Revision
+	if x.Now.Matched == nil && then != nil && now != nil && *then == *now {
+		x.Now.Matched = x.Then.Matched
+	}
 }
 
 // toExplain are the subscriptions that are asked for: one of the event's tenant, which may be gone if it has a delivery,

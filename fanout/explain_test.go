@@ -193,3 +193,64 @@ func TestExplainNeedsTheScopesOfThenAndNow(t *testing.T) {
 		}
 	}
 }
+
+// Once an event's data is gone, what cannot be told of a match is null, and what other steps or a delivery decide stays.
+func TestAMatchThatCannotBeToldIsNull(t *testing.T) {
+	t.Parallel()
+	h := fanouttest.New(t)
+	create := func(filter string, types ...string) *subscriptions.Subscription {
+		t.Helper()
+		s := &subscriptions.Subscription{
+			Tenant: "acme", Name: "test", URL: "https://example.com/", EventTypes: types, Filter: filter, Scopes: []string{subscriptions.AllScopes},
+		}
+		if err := h.Store.Create(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	filtered, delivered, changed := create("event.data.total > 100", "order.*"), create("event.data.total > 10", "order.*"), create("event.data.total > 10", "order.*")
+	plain, other := create("", "order.*"), create("event.data.total > 100", "invoice.*")
+	h.Run()
+	plainSeq := h.Publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "plain")
+	targetedSeq := h.Publish("events.acme.invoice.paid", `{"total":90}`, "Fanfare-Id", "targeted", "Fanfare-Targets", delivered.ID.String())
+	h.Settled()
+	changed.Filter = "event.data.total > 200"
+	if err := h.Store.Update(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{plainSeq, targetedSeq} {
+		if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		event     string
+		sub       *subscriptions.Subscription
+		delivery  bool
+		then, now any
+	}{
+		{"plain", filtered, false, nil, nil},
+		{"plain", delivered, true, true, true},
+		{"plain", changed, true, true, nil},
+		{"plain", changed, false, nil, nil},
+		{"plain", plain, false, true, true}, // It asks for nothing that is gone.
+		{"plain", other, false, false, false},
+		{"targeted", filtered, false, nil, nil},
+		{"targeted", delivered, true, true, true}, // Its type is not the subscription's, but the event names its targets.
+	} {
+		f := &fates{}
+		if tc.delivery {
+			f.to = tc.sub.ID
+		}
+		got := serve(h, f)("acme", "GET", "/v1/events/"+tc.event+"/explain?subscription="+tc.sub.ID.String(), "", 200)["results"].([]any)[0].(map[string]any)
+		then, now := got["then"].(map[string]any)["matched"], got["now"].(map[string]any)["matched"]
+		if then != tc.then || now != tc.now || got["matched"] != tc.then {
+			t.Errorf("%s to types %v with filter %q, delivered %t: matched %v, then %v, now %v; want %v then and %v now: %v",
+				tc.event, tc.sub.EventTypes, tc.sub.Filter, tc.delivery, got["matched"], then, now, tc.then, tc.now, got["steps"])
+		}
+	}
+}

@@ -16,17 +16,19 @@ import (
 func (p *past) now(id uuid.UUID) judgedJSON {
 	view := p.view
 	view.Also = p.demanded
-	matched, steps, ok := p.Directory.Explain(p.event, id, view)
+	matched, steps, ok := p.Directory.Explain(p.eventFor(id), id, view)
 	sub, there := p.Directory.Get(id)
 	if !ok || !there {
 		return absent("the subscription was deleted since")
 	}
-	return judgedJSON{Revision: &sub.Revision, Matched: matched, Steps: steps}
+	out := judged(matched, steps)
+	out.Revision = &sub.Revision
+	return out
 }
 
 // absent is the judgement by a subscription that does not exist.
 func absent(detail string) judgedJSON {
-	return judgedJSON{Steps: []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: detail}}}
+	return judged(false, []subscriptions.Step{{Step: "status", Verdict: subscriptions.Fail, Detail: detail}})
 }
 
 // past judges an event by the definitions that it was matched against.
@@ -39,12 +41,25 @@ type past struct {
 	demanded []string // scopes that the event's type demanded
 }
 
-// past reads the scopes that an event's type demanded.
-func (r Routes) past(ctx context.Context, row Recorded, e *event.Event) (*past, error) {
+// past reads the scopes that an event's type demanded. gone says that the event's data is gone.
+func (r Routes) past(ctx context.Context, row Recorded, e *event.Event, gone bool) (*past, error) {
 	p := &past{Routes: r, row: row, event: e, view: subscriptions.ViewOf(ctx)}
+	p.view.Gone = gone
 	var err error
 	p.demanded, err = p.scopes(ctx)
 	return p, err
+}
+
+// eventFor is the event as it is judged for a subscription. Targets are lost with the data. Unless the ledger says that the
+// event had none, the subscription stands for them: its step is skipped, and so are the steps that targets bypass.
+func (p *past) eventFor(id uuid.UUID) *event.Event {
+	untargeted := p.row.Targeted.Valid && !p.row.Targeted.V
+	if !p.view.Gone || untargeted {
+		return p.event
+	}
+	e := *p.event
+	e.Targets = []uuid.UUID{id}
+	return &e
 }
 
 // as is the revision that the event was matched against. Events of earlier versions have none, and are judged by time.
@@ -59,8 +74,7 @@ func (p *past) judge(ctx context.Context, id uuid.UUID) (judgedJSON, error) {
 	if err != nil {
 		return judgedJSON{}, err
 	}
-	var out judgedJSON
-	out.Matched, out.Steps = p.Directory.ExplainAs(p.event, subscriptions.Former{Subscription: sub, Demanded: p.demanded}, p.view)
+	out := judged(p.Directory.ExplainAs(p.eventFor(id), subscriptions.Former{Subscription: sub, Demanded: p.demanded}, p.view))
 	if sub.Revision > 0 {
 		out.Revision = &sub.Revision
 	}

@@ -82,8 +82,11 @@ func (r Routes) Register(to huma.API) {
 	api.Register(to, r.explain, "deliveries:read", huma.Operation{
 		OperationID: "explain-event", Method: http.MethodGet, Path: "/v1/events/{id}/explain", Tags: []string{"Events"},
 		Summary: "Explain what became of an event",
-		Description: "Takes the event through the steps of matching against a subscription as it is now, up to the first one " +
-			"that fails, and shows the last delivery with its attempts: what it waits for and when it goes next. Values of the " +
+		Description: "Takes the event through the steps of matching against a subscription, up to the first step that fails: " +
+			"`then` by the definition that the event was matched against, `now` by the definition of today. `matched` and `steps` " +
+			"are those of `then`. Once the event's data is gone, the steps that need it are `skipped`, and `matched` is null where " +
+			"they decide and no delivery shows the answer. " +
+			"Shows the last delivery with its attempts: what it waits for and when it goes next. Values of the " +
 			"event are shown to keys with events:read and the scopes that its type demanded then and demands now. A " +
 			"subscription that is gone, or was made after the event, is said to be so. Without one, it is those that match, " +
 			"those that have a delivery, and then the tenant's others, 100 in all.",

@@ -307,8 +307,8 @@ func containsID(ids []uuid.UUID, id uuid.UUID) bool {
 	return false
 }
 
-// Explain takes an event through the steps of matching against a subscription as it is now, up to the first one that fails;
-// false where there is no such subscription.
+// Explain takes an event through the steps of matching against the present definition of a subscription, up to the first
+// step that fails. ExplainAs does so against a former definition. ok is false if the subscription does not exist.
 func (d *Directory) Explain(e *event.Event, id uuid.UUID, view View) (matched bool, steps []Step, ok bool) {
 	entry := d.entry(id)
 	if entry == nil {

@@ -33,7 +33,12 @@ type View struct {
 	Data bool
 	// Also are the scopes that the event's type demanded at another time. The reader needs them too.
 	Also []string
+	// Gone says that the event's data is gone: the steps that need it are skipped.
+	Gone bool
 }
+
+// DataGone is the detail of a step that is skipped because the event's data is gone.
+const DataGone = "the event's data is gone"
 
 // ViewOf is what the caller of a request may see of events.
 func ViewOf(ctx context.Context) View {
@@ -58,6 +63,8 @@ func (j *judgement) explain(e *entry, view View) (matched bool, steps []Step) {
 			detail = "a step before it failed"
 		case j.bypasses(s):
 			detail = "the event names its targets"
+		case view.Gone && j.needsData(s, e):
+			detail = DataGone
 		case s.name == stepFilter.name && e.rule != nil && e.rule.filter != "" && !within:
 			detail = "what it says of the event's data is shown to keys with " + some(needed)
 		default:
@@ -89,6 +96,21 @@ func (j *judgement) bypasses(s step) bool {
 	switch s.name {
 	case stepType.name, stepResource.name, stepChanged.name, stepFilter.name:
 		return len(j.event.Targets) > 0
+	}
+	return false
+}
+
+// needsData reports whether a step's verdict depends on fields that are lost with an event's data.
+func (j *judgement) needsData(s step, e *entry) bool {
+	switch s.name {
+	case stepTargets.name:
+		return len(j.event.Targets) > 0
+	case stepResource.name:
+		return e.resource() != ""
+	case stepChanged.name:
+		return e.rule != nil && len(e.rule.changed) > 0
+	case stepFilter.name:
+		return e.rule != nil && e.rule.filter != ""
 	}
 	return false
 }
