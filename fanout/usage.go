@@ -9,7 +9,7 @@ import (
 
 // Usage is how many events of a tenant were accepted per second lately.
 func (l *Ledger) Usage(ctx context.Context, tenant string) (map[quota.Name]int64, error) {
-	n, err := quota.PerSecond(ctx, l.db, "events", "uid", tenant, event.FirstUID)
+	n, err := quota.PerSecond(ctx, l.db, quota.Rows{Table: "events", Key: "uid", First: event.FirstUID}, tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,7 @@ func TestOlderStreams(t *testing.T) {
 	p.stop()
 
 	replace(nats, backup)
-	p, at = startAll(t, dir, env...)
+	_, at = startAll(t, dir, env...)
 	awaitReadiness(t, at.Ops, http.StatusOK, `stream EVENTS ends at place 3, and the ledger has events up to place 7`)
 	publish(at, 6)
 	var audit struct {

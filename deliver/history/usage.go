@@ -9,7 +9,7 @@ import (
 
 // Usage is how many deliveries of a tenant's latest events ended per second.
 func (c *Counts) Usage(ctx context.Context, tenant string) (map[quota.Name]int64, error) {
-	n, err := quota.PerSecond(ctx, c.db, "deliveries", "id", tenant, event.FirstUID)
+	n, err := quota.PerSecond(ctx, c.db, quota.Rows{Table: "deliveries", Key: "id", First: event.FirstUID}, tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -84,8 +84,10 @@ const (
 type Waits int
 
 const (
-	TaskWaits Waits = iota // its task, or nothing: outcomes are gathered
-	KeyWaits               // the next delivery of its key, so that the outcome is written and recorded at once
+	// TaskWaits is for its task, or nothing: outcomes are gathered.
+	TaskWaits Waits = iota
+	// KeyWaits is for the next delivery of its key, so that the outcome is written and recorded at once.
+	KeyWaits
 )
 
 // NewJournal makes a Journal that publishes with to.

@@ -55,8 +55,7 @@ func (r *replay) jobMost() int {
 type page struct {
 	ended   []ledger.Again
 	pending []uuid.UUID
-	place   uuid.UUID
-	last    bool
+	reach
 }
 
 // jobStep counts or does the next part of a job and returns how long to wait.
@@ -72,7 +71,7 @@ func (r *Replayer) jobStep(ctx context.Context, p *replay, at *course) (time.Dur
 	if p.state == replayCounting {
 		var n int
 		if n, err = r.again.Count(ctx, ledger.OnlyListed, of.ended); err == nil {
-			err = r.store.count(ctx, p, r.worker, stretch{place: of.place, last: of.last}, tally{matched: n + len(of.pending)})
+			err = r.store.count(ctx, p, r.worker, stretch{reach: of.reach}, tally{matched: n + len(of.pending)})
 		}
 	} else {
 		wait, err = r.store.do(ctx, p, r.worker, of, r.again)
@@ -97,7 +96,7 @@ func (r *Replayer) page(ctx context.Context, p *replay) (page, error) {
 	} else {
 		f.States = p.filter.States
 	}
-	of := page{place: p.place}
+	of := page{reach: reach{place: p.place}}
 	entries, cut, err := history.NewReader(r.DB, nil).Walk(ctx, f)
 	if err != nil {
 		return of, err
@@ -133,7 +132,7 @@ func (r *Replayer) receives(id uuid.UUID) bool {
 // do retries or cancels a page and moves the job's place, in one transaction. It returns after how long the next delivery may
 // be due.
 func (s *replayStore) do(ctx context.Context, p *replay, worker string, of page, with *ledger.Repeater) (time.Duration, error) {
-	return s.advance(ctx, p, worker, of.place, of.last, func(ctx context.Context, tx *sql.Tx, pace ledger.Pace) (int, error) {
+	return s.advance(ctx, p, worker, of.reach, func(ctx context.Context, tx *sql.Tx, pace ledger.Pace) (int, error) {
 		if p.kind == kindCancel {
 			return with.CancelAll(ctx, tx, of.pending)
 		}

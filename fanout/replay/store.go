@@ -232,7 +232,7 @@ func onlyMine(res sql.Result, err error, what string) error {
 // send makes the deliveries of a stretch and moves the replay's place in one transaction. It returns after how long
 // the next delivery may be due.
 func (s *replayStore) send(ctx context.Context, p *replay, worker string, of stretch, with *ledger.Repeater) (time.Duration, error) {
-	return s.advance(ctx, p, worker, of.place, of.last, func(ctx context.Context, tx *sql.Tx, pace ledger.Pace) (int, error) {
+	return s.advance(ctx, p, worker, of.reach, func(ctx context.Context, tx *sql.Tx, pace ledger.Pace) (int, error) {
 		return with.Send(ctx, tx, p.only, of.list, pace)
 	})
 }
@@ -240,7 +240,7 @@ func (s *replayStore) send(ctx context.Context, p *replay, worker string, of str
 // advance has the next deliveries of a running replay made, at its pace, and moves its place, in one transaction; act makes them and
 // returns how many they are. It returns after how long the next delivery may be due.
 func (s *replayStore) advance(
-	ctx context.Context, p *replay, worker string, place uuid.UUID, last bool, act func(context.Context, *sql.Tx, ledger.Pace) (int, error),
+	ctx context.Context, p *replay, worker string, to reach, act func(context.Context, *sql.Tx, ledger.Pace) (int, error),
 ) (wait time.Duration, err error) {
 	pace := ledger.Pace{Every: time.Second / time.Duration(p.rate), Replay: p.id}
 	err = postgres.Retry(ctx, s.db, func(ctx context.Context, tx *sql.Tx) error {
@@ -262,7 +262,7 @@ SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND 
 UPDATE replays SET sent = sent + $2, place = $3, next_at = $4, state = CASE WHEN $5 THEN 'done' ELSE state END,
     ended_at = CASE WHEN $5 THEN now() END
 WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
-			p.id, n, place, pace.From.Add(time.Duration(n)*pace.Every), last).Scan(&ms)
+			p.id, n, to.place, pace.From.Add(time.Duration(n)*pace.Every), to.last).Scan(&ms)
 		wait = time.Duration(ms * float64(time.Millisecond))
 		return err
 	})

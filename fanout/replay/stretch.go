@@ -11,12 +11,17 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
+// reach is how far a step has looked.
+type reach struct {
+	place uuid.UUID
+	last  bool // there is nothing after it
+}
+
 // stretch is the next part of a replay.
 type stretch struct {
-	list  []ledger.Again
-	gone  []ledger.Again // cannot be made: the bytes of their events are nowhere
-	place uuid.UUID
-	last  bool
+	list []ledger.Again
+	gone []ledger.Again // cannot be made: the bytes of their events are nowhere
+	reach
 }
 
 // most is how many events or dead letters the next step looks at.
@@ -30,7 +35,7 @@ func (r *replay) most() int {
 // stretch reads the next part.
 func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Subscription) (stretch, error) {
 	limit := p.most()
-	of := stretch{place: p.place}
+	of := stretch{reach: reach{place: p.place}}
 	if p.only == ledger.OnlyDead {
 		list, err := r.again.Dead(ctx, ledger.Dead{
 			Span: p.span, Tenant: p.tenant, Subscription: p.subscription.UUID, EventID: p.eventID, Types: p.types, Before: p.createdAt,

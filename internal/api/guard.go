@@ -114,6 +114,9 @@ func (g *guard) admit(ctx context.Context, req *request, r *http.Request) error 
 		if err := req.readQuery(r.URL.RawQuery); err != nil {
 			return err
 		}
+		if err := g.once(req.query); err != nil {
+			return err
+		}
 	}
 	if g.public {
 		return nil
@@ -158,6 +161,19 @@ func (r *request) readQuery(raw string) error {
 		}
 	}
 	r.query = query
+	return nil
+}
+
+// once is a 422 if a parameter is there several times that takes one value: the others would be passed over in silence.
+func (g *guard) once(query url.Values) error {
+	if g.op == nil {
+		return nil
+	}
+	for _, p := range g.op.Parameters {
+		if many := p.Explode != nil && *p.Explode; p.In == "query" && len(query[p.Name]) > 1 && !many {
+			return Invalid(At("query."+p.Name, "must be there once"))
+		}
+	}
 	return nil
 }
 

@@ -182,7 +182,7 @@ func TestLimitsOfLists(t *testing.T) {
 	for query, want := range map[string]string{
 		"limit=1": "", "limit=500": "", "order=asc": "",
 		"limit=0": "query.limit", "limit=-1": "query.limit", "limit=501": "query.limit", "limit=x": "query.limit",
-		"limit=99999999999999999999": "query.limit", "limit=1e2": "query.limit", "order=up": "query.order", "offset=1": "query.offset",
+		"limit=99999999999999999999": "query.limit", "limit=5&limit=6": "query.limit", "limit=1e2": "query.limit", "order=up": "query.order", "offset=1": "query.offset",
 	} {
 		a := h.call(t, "acme", "GET /v1/numbers?"+query, "")
 		if (a.status == 200) != (want == "") || a.locations() != want {

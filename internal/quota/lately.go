@@ -15,14 +15,19 @@ const (
 	latelyMost = 1_000_000
 )
 
-// PerSecond is how many rows of a tenant came per second lately: those of a table whose column key has, from first of a time on,
-// what began at that time or later.
-func PerSecond(ctx context.Context, db *sql.DB, table, key, tenant string, first func(time.Time) uuid.UUID) (int64, error) {
+// Rows are those of a table whose column Key has, from First of a time on, what began at that time or later.
+type Rows struct {
+	Table, Key string
+	First      func(time.Time) uuid.UUID
+}
+
+// PerSecond is how many rows of a tenant came per second lately.
+func PerSecond(ctx context.Context, db *sql.DB, of Rows, tenant string) (int64, error) {
 	var n int64
-	err := db.QueryRowContext(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE tenant = $1 AND %s >= $2 LIMIT $3) lately`, table, key),
-		tenant, first(time.Now().Add(-lately)), latelyMost).Scan(&n)
+	err := db.QueryRowContext(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE tenant = $1 AND %s >= $2 LIMIT $3) lately`, of.Table, of.Key),
+		tenant, of.First(time.Now().Add(-lately)), latelyMost).Scan(&n)
 	if err != nil {
-		return 0, fmt.Errorf("count %s of tenant %s: %w", table, tenant, err)
+		return 0, fmt.Errorf("count %s of tenant %s: %w", of.Table, tenant, err)
 	}
 	seconds := int64(lately / time.Second)
 	return (n + seconds - 1) / seconds, nil
