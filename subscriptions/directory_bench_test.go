@@ -65,8 +65,10 @@ func BenchmarkDirectory(b *testing.B) {
 	})
 	b.Run("change", func(b *testing.B) {
 		made := s.create(b, plain("tenant-00000", "type00.created"))
+		made.MaxInFlight = 1
 		for b.Loop() {
 			b.StopTimer()
+			made.MaxInFlight = 3 - made.MaxInFlight // 1 or 2
 			if err := s.store.Update(b.Context(), made); err != nil {
 				b.Fatal(err)
 			}

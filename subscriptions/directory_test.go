@@ -151,6 +151,7 @@ func TestGetHandsOutTheSamePointerUntilItChanges(t *testing.T) {
 	if first != second {
 		t.Error("another pointer though nothing changed")
 	}
+	made.Description = "changed"
 	if err := b.store.Update(t.Context(), made); err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,38 @@ func TestIfMatch(t *testing.T) {
 	s.want(t, 404, "acme GET /v1/subscriptions/"+id, "")
 }
 
+// A patch that changes nothing leaves the version, the time of the last change and the history as they are.
+func TestAPatchThatChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	id, _ := s.post(t, "acme", `{"name":"n","url":"https://example.com/hook?token=hidden","event_types":["a","b.*"],"headers":{"X-Env":"v"},
+		"auth":{"type":"oauth2","client_id":"c","client_secret":"s","token_url":"https://example.com/token"},"retry":{"schedule":["1s","5s"]},
+		"rate_limit":{"limit":5,"per":"1s"},"ordering":{"key":"event.data.id"},"metadata":{"k":"v"},"filter":"event.type != ''"}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"order","schema":{"properties":{"b":{"minimum":1.50},"a":{}}},"sample":{"b":2,"a":1}}`)
+	for path, patches := range map[string][]string{
+		"acme PATCH /v1/subscriptions/" + id: {`{}`, `{"name":"n"}`, `{"status":"active"}`, `{"event_types":["a","b.*"],"headers":{"X-Env":"v"}}`},
+		"admin PATCH /v1/event-types/order":  {`{}`, `{"description":""}`, `{"schema":{"properties":{"a":{},"b":{"minimum":1.50}}},"validation":"enforce"}`},
+	} {
+		get := strings.Replace(path, "PATCH", "GET", 1)
+		before := s.want(t, 200, get, "")
+		tag := before.header.Get("ETag")
+		for _, patch := range patches {
+			got := s.want(t, 200, path, patch, "If-Match", tag)
+			if got.header.Get("ETag") != tag || got.text != before.text {
+				t.Errorf("%s %s: got %s\nwant %s", path, patch, got.text, before.text)
+			}
+		}
+		s.want(t, 304, get, "", "If-None-Match", tag)
+		if changed := s.want(t, 200, path, `{"description":"d"}`, "If-Match", tag); changed.header.Get("ETag") == tag {
+			t.Errorf("%s: a change leaves the version", path)
+		}
+		s.want(t, 412, path, `{}`, "If-Match", tag)
+	}
+	if n := len(s.history(t, "admin GET /v1/changes?")); n != 4 {
+		t.Errorf("got %d changes, want the creations and a change of each", n)
+	}
+}
+
 func TestPatchesOfDifferentFieldsAtOnceAllCount(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

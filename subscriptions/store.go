@@ -153,7 +153,7 @@ func (s *Store) open(r *row) (*Subscription, error) {
 }
 
 // Update saves a subscription that was read before; its Revision must still be the current one, else the error
-// is ErrChanged. Tenant, Dialect, Number and CreatedAt stay what they are. Scopes that newly added event types
+// is ErrChanged. Where nothing differs, nothing is written: the revision and the history stay. Tenant, Dialect, Number and CreatedAt stay what they are. Scopes that newly added event types
 // demand must be among sub.Scopes. Secrets that could not be opened stay as they are.
 func (s *Store) Update(ctx context.Context, sub *Subscription) error { return s.update(ctx, sub, "") }
 
@@ -184,6 +184,9 @@ func (s *Store) update(ctx context.Context, sub *Subscription, action string) er
 		}
 	case sub.Auth != nil, sub.Certificate != nil, sub.URL != before.URL && maskURL(sub.URL) != sub.URL, !maps.Equal(sub.Headers, before.Headers):
 		return ErrSealed
+	}
+	if sub.UpdatedAt = before.UpdatedAt; stored(before, sub) {
+		return nil
 	}
 	sub.UpdatedAt = s.now()
 	size := sub.size(sealed)

@@ -193,7 +193,7 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 }
 
 // UpdateEventType saves an event type that was read before; its Revision must still be the current one, else
-// the error is ErrChanged.
+// the error is ErrChanged. Where nothing differs, nothing is written: the revision and the history stay.
 func (s *Store) UpdateEventType(ctx context.Context, t *EventType) error {
 	if err := t.validate(ctx); err != nil {
 		return err
@@ -213,7 +213,12 @@ func (s *Store) UpdateEventType(ctx context.Context, t *EventType) error {
 	if another {
 		t.SchemaVersion++
 	}
-	change, err := typeChangeOf(before, t, changes.Update).Args(ctx)
+	difference := typeChangeOf(before, t, changes.Update)
+	if len(difference.Changed) == 0 {
+		t.UpdatedAt = before.UpdatedAt
+		return nil
+	}
+	change, err := difference.Args(ctx)
 	if err != nil {
 		return err
 	}

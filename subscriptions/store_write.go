@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"database/sql"
+	"reflect"
 	"slices"
 
 	"github.com/lib/pq"
@@ -49,6 +50,13 @@ func writtenArgs(s *Subscription, sealed []byte) []any {
 		sql.Null[int64]{V: c.ratePerMS, Valid: s.RateLimit != nil}, sealed, string(s.Status), s.DisabledReason,
 		s.Version, c.metadata, array(s.Scopes), s.UpdatedAt, c.extra,
 	}
+}
+
+// stored reports whether saving sub would write what before, as it was read, has already.
+func stored(before, sub *Subscription) bool {
+	return (before.Err == nil) == (sub.Err == nil) && reflect.DeepEqual(writtenArgs(before, nil), writtenArgs(sub, nil)) &&
+		reflect.DeepEqual(before.Secrets, sub.Secrets) && reflect.DeepEqual(before.Auth, sub.Auth) &&
+		reflect.DeepEqual(before.Certificate, sub.Certificate)
 }
 
 // array is never NULL.
