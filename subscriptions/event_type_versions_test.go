@@ -29,8 +29,6 @@ func TestFieldsOfEventTypes(t *testing.T) {
 	if made.body["deprecated"] != true || made.body["replaced_by"] != "new" || made.body["validation"] != "warn" || made.body["schema_version"] != 0.0 {
 		t.Errorf("made: %s", made.text)
 	}
-	// One that was deleted since stays, until it is changed.
-	s.want(t, 204, "admin DELETE /v1/event-types/new", "")
 	s.want(t, 200, "admin PATCH /v1/event-types/a", `{"description":"d"}`)
 	s.want(t, 422, "admin PATCH /v1/event-types/a", `{"replaced_by":"gone"}`)
 	got := s.want(t, 200, "admin PATCH /v1/event-types/a", `{"deprecated":null,"replaced_by":null,"validation":null}`)
@@ -41,6 +39,50 @@ func TestFieldsOfEventTypes(t *testing.T) {
 	if fmt.Sprint(changed["changed"]) != "[deprecated replaced_by validation]" || changed["before"].(map[string]any)["validation"] != "warn" {
 		t.Errorf("the change is recorded as %v", changed)
 	}
+}
+
+// A type is not deleted while others name it as their replacement.
+func TestAReplacementStays(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for _, body := range []string{
+		`{"name":"new"}`, `{"name":"b","replaced_by":"new"}`, `{"name":"a","replaced_by":"new"}`, `{"name":"a","tenant":"acme","replaced_by":"new"}`,
+		`{"name":"new","tenant":"globex"}`, `{"name":"c","tenant":"globex","replaced_by":"new"}`, `{"name":"d","tenant":"globex","replaced_by":"b"}`,
+		`{"name":"own","tenant":"acme"}`, `{"name":"e","tenant":"acme","replaced_by":"own"}`,
+	} {
+		s.want(t, 201, "admin POST /v1/event-types", body)
+	}
+	refused := func(path, names string) {
+		t.Helper()
+		if r := s.want(t, 409, "admin DELETE /v1/event-types/"+path, ""); r.body["detail"] != "other event types name it in replaced_by: "+names {
+			t.Errorf("%s: got %s", path, r.text)
+		}
+	}
+	refused("own?tenant=acme", "e")
+	s.want(t, 200, "admin PATCH /v1/event-types/e?tenant=acme", `{"replaced_by":null}`)
+	s.want(t, 204, "admin DELETE /v1/event-types/own?tenant=acme", "")
+	refused("new", "a, a of tenant acme, b") // c has a replacement of its tenant's own
+	refused("b", "d of tenant globex")
+	s.want(t, 204, "admin DELETE /v1/event-types/new?tenant=globex", "") // for c, new is every tenant's from then on
+	refused("new", "a, a of tenant acme, b, c of tenant globex")
+	s.want(t, 200, "admin PATCH /v1/event-types/b", `{"replaced_by":null}`)
+	s.want(t, 204, "admin DELETE /v1/event-types/c?tenant=globex", "")
+	s.want(t, 204, "admin DELETE /v1/event-types/a", "")
+	refused("new", "a of tenant acme")
+	s.want(t, 204, "admin DELETE /v1/event-types/a?tenant=acme", "")
+	s.want(t, 204, "admin DELETE /v1/event-types/new", "")
+}
+
+func TestReservedEventTypesAreNotDeclared(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	for _, body := range []string{`{"name":"fanfare.delivery.dead"}`, `{"name":"fanfare.x","tenant":"acme","schema":true}`} {
+		if r := s.want(t, 422, "admin POST /v1/event-types", body); r.locations() != "body.name" {
+			t.Errorf("%s: got %s", body, r.text)
+		}
+	}
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"fanfares"}`)
+	s.want(t, 201, "admin POST /v1/event-types", `{"name":"fanfare"}`)
 }
 
 func TestVersionsOfSchemas(t *testing.T) {

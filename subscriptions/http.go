@@ -361,6 +361,9 @@ func problem(err error) error {
 	if lacking, ok := errors.AsType[*ScopeError](err); ok {
 		return api.Forbidden(lacking.Error())
 	}
+	if replaced, ok := errors.AsType[*ReplacementError](err); ok {
+		return api.Conflict(replaced.Error())
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return api.NotFound()

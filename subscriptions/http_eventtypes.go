@@ -34,7 +34,7 @@ func (r routes) eventTypeRoutes(to huma.API) {
 			"value, where the two schemas tell. A change of `validation` to enforce is held against these events in the same way. The problem's `errors` are the places: `body.sample.total`, `event.evt_17.data.total`, and JSON Pointers into "+
 			"the new schema such as `body.schema/properties/total/type`.", http.StatusOK))
 	huma.Delete(to, one, r.deleteEventType, tag, api.Scope(api.Admin), describe("delete-event-type", "Delete an event type",
-		"Events of the type are judged as those of any unknown type from then on.", http.StatusNoContent))
+		"Events of the type are judged as those of any unknown type from then on. A type that others name in `replaced_by` is 409.", http.StatusNoContent))
 	huma.Get(to, one+"/versions", r.getVersions, tag, api.Scope(scopeReadTypes), describe("list-event-type-versions", "List the versions of an event type's schema",
 		"A version for each change of the schema, newest first; its number is `schema_version` of the type until the next one. The newest 100 of 1 MiB in all are kept.",
 		http.StatusOK))
@@ -65,7 +65,7 @@ type SettableType = settableType
 
 type newEventType struct {
 	Tenant string `json:"tenant,omitempty" doc:"The type's tenant, here or as ?tenant=; all tenants if omitted." example:"acme"`
-	Name   string `json:"name" doc:"1-128 of [A-Za-z0-9_] with dots." example:"order.created"`
+	Name   string `json:"name" doc:"1-128 of [A-Za-z0-9_] with dots; not beginning with fanfare." example:"order.created"`
 	SettableType
 }
 

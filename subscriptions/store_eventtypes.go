@@ -13,6 +13,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -23,6 +24,9 @@ const wipedType = `deleted = true, description = '', schema = NULL, sample = NUL
 // CreateEventType saves a new event type, of one tenant or, where Tenant is empty, of all. The errors are
 // *Invalid, *api.LimitError and ErrExists.
 func (s *Store) CreateEventType(ctx context.Context, t *EventType) error {
+	if event.Reserved(t.Name) {
+		return &Invalid{[]Fault{{"name", "must not begin with " + event.ReservedPrefix + ": only Fanfare publishes such types"}}}
+	}
 	if err := t.validate(ctx); err != nil {
 		return err
 	}
@@ -243,10 +247,14 @@ c AS (`+changes.Insert(16, "")+` RETURNING actor_kind, actor_id, actor_name), v 
 	return nil
 }
 
-// DeleteEventType removes an event type of exactly this tenant, or with an empty tenant the one that is every tenant's.
+// DeleteEventType removes an event type of exactly this tenant, or with an empty tenant the one that is every tenant's. The error
+// is a *ReplacementError if other types name it as their replacement.
 func (s *Store) DeleteEventType(ctx context.Context, tenant, name string) error {
 	before, err := s.GetEventType(ctx, tenant, name)
 	if err != nil {
+		return err
+	}
+	if err := s.checkReplaced(ctx, tenant, name); err != nil {
 		return err
 	}
 	if err := s.touch(ctx, typeChangeOf(before, nil, changes.Delete), `UPDATE event_types SET `+wipedType+` FROM r

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -68,25 +67,6 @@ WHERE tenant = $1 AND name = $2 AND `+beyond+` ORDER BY version `+order+` LIMIT 
 		return nil, fmt.Errorf("read versions of event type %s: %w", q.Name, err)
 	}
 	return versions, nil
-}
-
-// checkReplacement refuses the name of a replacement that does not exist; one that stays is not looked for again. Its error
-// may be an *Invalid.
-func (s *Store) checkReplacement(ctx context.Context, t *EventType, before string) error {
-	if t.ReplacedBy == before || t.ReplacedBy == "" {
-		return nil
-	}
-	bad := &Invalid{}
-	if t.ReplacedBy == t.Name {
-		bad.addf("replaced_by", "must be another event type")
-		return bad
-	}
-	_, err := s.EventTypeFor(ctx, t.Tenant, t.ReplacedBy)
-	if errors.Is(err, ErrNotFound) {
-		bad.addf("replaced_by", "must be an event type that exists")
-		return bad
-	}
-	return err
 }
 
 // sameJSON reports whether two JSON texts have the same value; empty is none.
