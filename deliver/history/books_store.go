@@ -79,6 +79,7 @@ WITH found AS (
 SELECT e.uid, e.tenant, e.id, e.seq, e.matched, coalesce(found.n, 0)
 FROM events e LEFT JOIN found ON found.event_uid = e.uid
 WHERE e.uid >= $1 AND e.uid < $2 AND ($4 = '' OR e.tenant = $4) AND e.matched <> coalesce(found.n, 0)
+    AND NOT EXISTS (SELECT FROM tenants t WHERE t.tenant = e.tenant AND t.deleted_at IS NOT NULL) -- its erasure takes deliveries before events
 ORDER BY e.uid LIMIT $3`, outcome.FirstID(span.Since), outcome.FirstID(span.Until), limit, span.Tenant)
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Shortage, error) {
 		var s Shortage

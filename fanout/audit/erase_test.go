@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/danielgtaylor/huma/v2"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
@@ -122,5 +123,41 @@ FROM deferrals WHERE event_id = $1`, "e2")
 	d.Call("acme", "DELETE", "/v1/events/e2/data", nil, 204, nil)
 	if n := h.left(); n != 0 {
 		t.Errorf("%d rows hold contents or are pending", n)
+	}
+}
+
+// The erasure of a deleted tenant removes deliveries before events, and messages before rows: no gap of it is named.
+func TestAnAuditLeavesOutATenantUnderErasure(t *testing.T) {
+	t.Parallel()
+	h := newAuditing(t)
+	h.work()
+	h.exec(`DELETE FROM deliveries WHERE event_id = 'e1'`)
+	h.exec(`DELETE FROM events WHERE id = 'e2'`)
+	stream, err := h.JS.Stream(t.Context(), fanout.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), natsjs.WithPurgeSubject("events.acme.nobody.cares")); err != nil {
+		t.Fatal(err)
+	}
+	h.exec(`INSERT INTO tenants (tenant, deleted_at) VALUES ('globex', now())`)
+	kinds := map[history.Kind]int{}
+	for _, g := range h.audit().Gaps {
+		kinds[g.Kind]++
+	}
+	if kinds["event_not_in_ledger"] != 1 || kinds["event_not_in_stream"] != 1 || kinds["delivery_missing"] != 2 {
+		t.Fatalf("the gaps of a tenant that exists are %v", kinds)
+	}
+	h.exec(`INSERT INTO tenants (tenant, deleted_at) VALUES ('acme', now())`)
+	if a := h.audit(); !a.Balanced || a.Accepted != 4 || a.InLedger != 3 || a.InStream != 3 {
+		t.Errorf("the audit is %+v, want what is left counted", a)
+	}
+	var a struct {
+		Accepted int
+		Balanced bool
+	}
+	fanouttest.NewDesk(t, h.auditor.Register).Call("admin", "GET", "/v1/audit?tenant=acme", nil, 200, &a)
+	if a.Accepted != 4 || !a.Balanced {
+		t.Errorf("the audit of the tenant is %+v", a)
 	}
 }

@@ -29,7 +29,7 @@ func (a *Auditor) Register(to huma.API) {
 		OperationID: "audit", Method: http.MethodGet, Path: "/v1/audit", Tags: []string{"Operations"},
 		Summary: "Prove that nothing is lost",
 		Description: "For the events that were accepted in a span: each is in the stream and in the ledger, and each match is " +
-			"delivered, dead, cancelled or pending. Each gap is named. `fanfare audit --repair` sends missing deliveries.",
+			"delivered, dead, cancelled or pending. Each gap is named. A deleted tenant has no gaps: while it is erased, only what is left of it is counted. `fanfare audit --repair` sends missing deliveries.",
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	})
 }

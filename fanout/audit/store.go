@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/lib/pq"
@@ -44,6 +46,33 @@ WHERE uid >= $1 AND uid < $2 AND seq >= $3 AND erased_at IS NULL AND ($4 = '' OR
 		return nil, 0, fmt.Errorf("list events: %w", err)
 	}
 	return found, aged, nil
+}
+
+// deletedTenants returns the tenants of messages and rows that were deleted. Their data is being erased.
+func (s *auditStore) deletedTenants(ctx context.Context, messages []seen, events map[uuid.UUID]fanout.Recorded) (map[string]bool, error) {
+	deleted := map[string]bool{}
+	tenants := map[string]bool{}
+	for _, m := range messages {
+		if m.event != nil {
+			tenants[m.event.Tenant] = true
+		}
+	}
+	for _, row := range events {
+		tenants[row.Tenant] = true
+	}
+	if len(tenants) == 0 {
+		return deleted, nil
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT tenant FROM tenants WHERE tenant = ANY($1) AND deleted_at IS NOT NULL`,
+		pq.StringArray(slices.Collect(maps.Keys(tenants))))
+	names, err := postgres.Collect(rows, err, postgres.ScanOne[string])
+	if err != nil {
+		return nil, fmt.Errorf("look for deleted tenants: %w", err)
+	}
+	for _, name := range names {
+		deleted[name] = true
+	}
+	return deleted, nil
 }
 
 // row returns the row of an event.

@@ -129,10 +129,19 @@ func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 		}
 		lone = append(lone, m)
 	}
-	if err := s.alone(ctx, lone); err != nil {
+	deleted, err := s.store.deletedTenants(ctx, lone, rows)
+	if err != nil {
+		return err
+	}
+	if err := s.alone(ctx, lone, deleted); err != nil {
 		return err
 	}
 	for uid, row := range rows {
+		if deleted[row.Tenant] { // Its erasure takes messages before rows.
+			s.report.Accepted++
+			s.report.InLedger++
+			continue
+		}
 		if err := s.rowAlone(ctx, uid, row); err != nil {
 			return err
 		}
@@ -142,8 +151,9 @@ func (s *streamAudit) flush(ctx context.Context, to time.Time) error {
 	return nil
 }
 
-// alone judges messages that the ledger has no row of: they may be repeats, no valid events, or yet to be fanned out.
-func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
+// alone judges messages that the ledger has no row of: they may be repeats, no valid events, yet to be fanned out, or of a
+// tenant that is being erased.
+func (s *streamAudit) alone(ctx context.Context, lone []seen, deleted map[string]bool) error {
 	if len(lone) == 0 {
 		return nil
 	}
@@ -179,7 +189,8 @@ func (s *streamAudit) alone(ctx context.Context, lone []seen) error {
 		}
 		s.report.Accepted++
 		s.report.InStream++
-		if m.wire.Seq <= s.done {
+		erasing := m.event != nil && deleted[m.event.Tenant]
+		if m.wire.Seq <= s.done && !erasing {
 			s.report.Gaps = append(s.report.Gaps, s.noRow(m))
 		}
 	}
