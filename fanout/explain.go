@@ -55,7 +55,7 @@ func (shownDelivery) Schema(r huma.Registry) *huma.Schema {
 // judgedJSON is an event judged by one definition of a subscription.
 type judgedJSON struct {
 	Revision *int64               `json:"revision" doc:"The revision of the subscription; null where it did not exist, and where it is older than the history of changes" example:"42"`
-	Matched  *bool                `json:"matched" doc:"Null if the event's data is gone, no other step fails, and no delivery shows that the event matched"`
+	Matched  *bool                `json:"matched" doc:"Null if the event's data is gone, no other step fails, and no delivery shows that the event matched; what a replay sent does not"`
 	Steps    []subscriptions.Step `json:"steps" nullable:"false"`
 }
 
@@ -100,7 +100,10 @@ func (r Routes) explain(ctx context.Context, in *explainInput) (*explainOutput, 
 			return nil, err
 		}
 		if delivery != nil {
-			x.delivered(delivery)
+			x.Delivery = shownDelivery(delivery)
+		}
+		if err := r.settle(ctx, row, &x); err != nil {
+			return nil, err
 		}
 		x.Matched, x.Steps = x.Then.Matched, x.Then.Steps
 		out.Body.Results = append(out.Body.Results, x)
@@ -117,18 +120,22 @@ func judged(matched bool, steps []subscriptions.Step) judgedJSON {
 	return judgedJSON{Matched: &matched, Steps: steps}
 }
 
-// delivered records that the event has a delivery to the subscription. So it matched the definition of then, even if its
-// data is gone, and the definition of now if that is the same.
-func (x *explanation) delivered(delivery json.RawMessage) {
-	x.Delivery = shownDelivery(delivery)
-	yes := true
-	if x.Then.Matched == nil {
-		x.Then.Matched = &yes
+// settle fills in verdicts that depend on data that is gone, where a delivery shows that the event matched then. So it matches
+// the definition of now, too, if that is the same.
+func (r Routes) settle(ctx context.Context, row Recorded, x *explanation) error {
+	if x.Then.Matched != nil {
+		return nil
 	}
+	matched, err := r.Deliveries.MatchedThen(ctx, row.UID, x.SubscriptionID)
+	if err != nil || !matched {
+		return err
+	}
+	x.Then.Matched = &matched
 	then, now := x.Then.Revision, x.Now.Revision
 	if x.Now.Matched == nil && then != nil && now != nil && *then == *now {
-		x.Now.Matched = x.Then.Matched
+		x.Now.Matched = &matched
 	}
+	return nil
 }
 
 // toExplain are the subscriptions that are asked for: one of the event's tenant, which may be gone if it has a delivery,

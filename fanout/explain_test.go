@@ -209,7 +209,7 @@ func TestAMatchThatCannotBeToldIsNull(t *testing.T) {
 		return s
 	}
 	filtered, delivered, changed := create("event.data.total > 100", "order.*"), create("event.data.total > 10", "order.*"), create("event.data.total > 10", "order.*")
-	plain, other := create("", "order.*"), create("event.data.total > 100", "invoice.*")
+	replayed, plain, other := create("event.data.total > 100", "order.*"), create("", "order.*"), create("event.data.total > 100", "invoice.*")
 	h.Run()
 	plainSeq := h.Publish("events.acme.order.created", `{"total":90}`, "Fanfare-Id", "plain")
 	targetedSeq := h.Publish("events.acme.invoice.paid", `{"total":90}`, "Fanfare-Id", "targeted", "Fanfare-Targets", delivered.ID.String())
@@ -236,6 +236,7 @@ func TestAMatchThatCannotBeToldIsNull(t *testing.T) {
 		{"plain", filtered, false, nil, nil},
 		{"plain", delivered, true, true, true},
 		{"plain", changed, true, true, nil},
+		{"plain", replayed, true, nil, nil},
 		{"plain", changed, false, nil, nil},
 		{"plain", plain, false, true, true}, // It asks for nothing that is gone.
 		{"plain", other, false, false, false},
@@ -244,7 +245,7 @@ func TestAMatchThatCannotBeToldIsNull(t *testing.T) {
 	} {
 		f := &fates{}
 		if tc.delivery {
-			f.to = tc.sub.ID
+			f.to, f.later = tc.sub.ID, tc.sub == replayed
 		}
 		got := serve(h, f)("acme", "GET", "/v1/events/"+tc.event+"/explain?subscription="+tc.sub.ID.String(), "", 200)["results"].([]any)[0].(map[string]any)
 		then, now := got["then"].(map[string]any)["matched"], got["now"].(map[string]any)["matched"]

@@ -28,6 +28,8 @@ type Deliveries interface {
 	// DescribeLast returns the last generation of a delivery with its attempts as the API shows it, JSON; nil if there
 	// is none.
 	DescribeLast(ctx context.Context, event, subscription uuid.UUID) (json.RawMessage, error)
+	// MatchedThen reports whether a delivery shows that the event matched the subscription when it was fanned out.
+	MatchedThen(ctx context.Context, event, subscription uuid.UUID) (bool, error)
 	// Receivers returns the subscriptions for which an event has a delivery, at most limit.
 	Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error)
 }

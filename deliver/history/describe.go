@@ -37,6 +37,18 @@ SELECT (SELECT id FROM (
 	return c.Describe(ctx, id.UUID)
 }
 
+// MatchedThen reports whether an event has a delivery of generation 0 to a subscription: the event matched the subscription
+// when it was fanned out. What a replay sends for the first time is of a later generation.
+func (c *Counts) MatchedThen(ctx context.Context, event, subscription uuid.UUID) (matched bool, err error) {
+	err = c.db.QueryRowContext(ctx, `
+SELECT EXISTS (SELECT FROM deliveries WHERE `+ledger.OfEvent+` AND subscription_id = $2 AND generation = 0)
+    OR EXISTS (SELECT FROM deferrals WHERE event_uid = $1 AND subscription_id = $2 AND generation = 0)`, event, subscription).Scan(&matched)
+	if err != nil {
+		return false, fmt.Errorf("look for the first delivery of event %s: %w", event, err)
+	}
+	return matched, nil
+}
+
 // Receivers returns the subscriptions for which an event has a delivery, of whatever generation, at most limit.
 func (c *Counts) Receivers(ctx context.Context, event uuid.UUID, limit int) ([]uuid.UUID, error) {
 	rows, err := c.db.QueryContext(ctx, `
