@@ -32,7 +32,7 @@ func Restore(d changes.Definition) (*Subscription, error) {
 		ID: was.ID, Number: was.Number, Tenant: was.Tenant, Dialect: was.Dialect, Name: was.Name, URL: was.URL,
 		EventTypes: was.EventTypes, ResourceID: deref(was.ResourceID), Changed: was.Changed, Filter: deref(was.Filter),
 		Headers: was.Headers, PayloadFormat: was.PayloadFormat, ContentType: deref(was.ContentType), Signing: was.Signing,
-		Status: was.Status, DisabledReason: deref(was.DisabledReason), Metadata: was.Metadata, Scopes: was.Scopes,
+		Status: was.Status, DisabledReason: string(deref(was.DisabledReason)), Metadata: was.Metadata, Scopes: was.Scopes,
 		CreatedAt: was.CreatedAt, UpdatedAt: was.UpdatedAt, Revision: d.Revision, Auth: was.Auth.auth(),
 	}, nil
 }

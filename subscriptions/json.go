@@ -3,6 +3,7 @@ package subscriptions
 import (
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 )
 
@@ -92,7 +93,7 @@ type subscriptionJSON struct {
 	Ordering       *orderingJSON     `json:"ordering" doc:"Null where none is asked for."`
 	Signing        Signing           `json:"signing" enum:"hmac,ed25519" example:"hmac"`
 	Status         Status            `json:"status" enum:"active,paused,disabled" example:"active"`
-	DisabledReason *string           `json:"disabled_reason" doc:"Why it is disabled: gone (it answered 410), manual, or the failure rule's; else null." example:"gone"`
+	DisabledReason *disabledReason   `json:"disabled_reason" doc:"Why it is disabled: gone (it answered 410), failing (the failure rule) or manual; else null." example:"gone"`
 	Version        string            `json:"version" example:"V1"`
 	Metadata       map[string]string `json:"metadata" nullable:"false" example:"{\"team\":\"billing\"}"`
 	CreatedAt      time.Time         `json:"created_at"`
@@ -124,6 +125,14 @@ func (s *span) UnmarshalText(text []byte) error {
 	d, err := parseDuration(string(text))
 	*s = span(d)
 	return err
+}
+
+// disabledReason is why a subscription is disabled; nil is null.
+type disabledReason string
+
+// Schema lists the reasons and null.
+func (*disabledReason) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"gone", "failing", Manual, nil}}
 }
 
 // into sets what a caller may set; the rest of the subscription stays.
@@ -183,7 +192,7 @@ func present(s *Subscription) subscriptionJSON {
 		Headers: notNilMap(s.Headers), PayloadFormat: s.PayloadFormat, ContentType: optional(s.ContentType),
 		Auth: presentAuth(s.Auth), Certificate: presentCertificate(s.Certificate), Retry: presentRetry(s.Retry), Timeout: span(s.Timeout),
 		MaxInFlight: s.MaxInFlight, RateLimit: presentRate(s.RateLimit), Ordering: presentOrdering(s.Ordering), Signing: s.Signing, Status: s.Status,
-		DisabledReason: optional(s.DisabledReason), Version: s.Version, Metadata: notNilMap(s.Metadata),
+		DisabledReason: optional(disabledReason(s.DisabledReason)), Version: s.Version, Metadata: notNilMap(s.Metadata),
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 }
@@ -233,14 +242,14 @@ func spans(list []time.Duration) []span {
 	return out
 }
 
-func optional(s string) *string {
+func optional[T ~string](s T) *T {
 	if s == "" {
 		return nil
 	}
 	return &s
 }
 
-func deref(s *string) string {
+func deref[T ~string](s *T) T {
 	if s == nil {
 		return ""
 	}

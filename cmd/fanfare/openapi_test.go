@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -136,11 +137,23 @@ func testGenerators(t *testing.T, d *deployment) {
 		{"Subscription", "status"}, {"Subscription", "payload_format"}, {"Subscription", "dialect"}, {"Subscription", "signing"},
 		{"NewSubscription", "status"}, {"NewSubscription", "payload_format"}, {"NewSubscription", "signing"},
 		{"Delivery", "state"}, {"Delivery", "reason"}, {"QuarantinedMessage", "reason"}, {"Auth", "type"}, {"NewAuth", "type"},
+		{"Subscription", "disabled_reason"}, {"DisabledSubscription", "reason"}, {"Failure", "reason"}, {"Reason", "reason"}, {"Process", "role"},
 	} {
-		if s := d.doc.Schemas[want.component]; s == nil || s.Properties[want.property] == nil || len(d.doc.resolve(s.Properties[want.property]).Enum) == 0 {
+		if s := d.doc.Schemas[want.component]; s == nil || s.Properties[want.property] == nil || len(d.doc.words(s.Properties[want.property])) == 0 {
 			t.Errorf("%s.%s has no enum", want.component, want.property)
 		}
 	}
+	if got, want := fmt.Sprint(d.doc.words(d.doc.Schemas["Process"].Properties["role"])), fmt.Sprint([]role{roleAll, roleAPI, roleIngest, roleFanout, roleDeliver}); got != want {
+		t.Errorf("the roles are %s, want %s", got, want)
+	}
+}
+
+// words are the values that a property may have, null aside.
+func (d *document) words(s *schema) []any {
+	if s = d.resolve(s); len(s.AnyOf) > 0 {
+		s = d.resolve(s.AnyOf[0])
+	}
+	return s.Enum
 }
 
 // exemplified says whether a parameter, the body or the answer of an operation has an example.

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -30,16 +32,24 @@ type failuresInput struct {
 
 // failureJSON is a group of deliveries that failed alike.
 type failureJSON struct {
-	Reason        *string    `json:"reason" doc:"null unless grouped by it"`
-	HTTPStatus    *int       `json:"http_status" doc:"of the last attempt; null where none came, and unless grouped by it"`
-	Host          *string    `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it"`
-	Subscription  *uuid.UUID `json:"subscription_id" nullable:"true" doc:"null unless grouped by it"`
-	Count         int64      `json:"count"`
-	Tenants       int64      `json:"tenants" doc:"how many tenants have some"`
-	Subscriptions int64      `json:"subscriptions" doc:"how many subscriptions have some"`
-	FirstAt       time.Time  `json:"first_at" doc:"acceptance of the first"`
-	LastAt        time.Time  `json:"last_at" doc:"acceptance of the last"`
-	Sample        uuid.UUID  `json:"sample_delivery_id" doc:"the newest"`
+	Reason        *failureReason `json:"reason" doc:"null unless grouped by it"`
+	HTTPStatus    *int           `json:"http_status" doc:"of the last attempt; null where none came, and unless grouped by it"`
+	Host          *string        `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it"`
+	Subscription  *uuid.UUID     `json:"subscription_id" nullable:"true" doc:"null unless grouped by it"`
+	Count         int64          `json:"count"`
+	Tenants       int64          `json:"tenants" doc:"how many tenants have some"`
+	Subscriptions int64          `json:"subscriptions" doc:"how many subscriptions have some"`
+	FirstAt       time.Time      `json:"first_at" doc:"acceptance of the first"`
+	LastAt        time.Time      `json:"last_at" doc:"acceptance of the last"`
+	Sample        uuid.UUID      `json:"sample_delivery_id" doc:"the newest"`
+}
+
+// failureReason is an outcome.Reason in an answer; nil is null.
+type failureReason outcome.Reason
+
+// Schema is that of the reason, or null.
+func (*failureReason) Schema(r huma.Registry) *huma.Schema {
+	return &huma.Schema{AnyOf: []*huma.Schema{outcome.Reason("").Schema(r), {Type: "null"}}}
 }
 
 type failuresOutput struct {
@@ -96,7 +106,7 @@ func (l *Reader) failures(ctx context.Context, f Filter, by []string) (list []fa
 			Count: count.V, Tenants: tenants.V, Subscriptions: subscriptions.V, FirstAt: first.Time.UTC(), LastAt: last.Time.UTC(), Sample: sample.UUID,
 		}
 		if reason.Valid {
-			g.Reason = &reason.V
+			g.Reason = new(failureReason(reason.V))
 		}
 		if host.Valid {
 			g.Host = &host.V

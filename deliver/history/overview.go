@@ -69,13 +69,13 @@ type DisabledSubscription struct {
 	Name   string    `json:"name"`
 	Tenant string    `json:"tenant"`
 	At     time.Time `json:"at"`
-	Reason string    `json:"reason"`
+	Reason string    `json:"reason" enum:"gone,failing,manual" example:"gone"`
 }
 
 // Process is a running process of the installation.
 type Process struct {
 	ID        uuid.UUID `json:"id" format:"uuid"`
-	Role      string    `json:"role" example:"all"`
+	Role      string    `json:"role" enum:"all,api,ingest,fanout,deliver" example:"all"`
 	Host      string    `json:"host"`
 	Version   string    `json:"version"`
 	StartedAt time.Time `json:"started_at"`
