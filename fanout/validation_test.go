@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -75,26 +76,7 @@ func TestValidationOfEventsFromNATS(t *testing.T) {
 	if got := ask("acme", "GET", "/v1/events/warned_misfits", "", 200); got["schema_valid"] != false {
 		t.Errorf("read: %v", got)
 	}
-	if got := warnings(t, counted); got["schema"] != 2 || got["schema_too_costly"] != 1 {
+	if got := servertest.Counts(t, counted, "fanfare_fanout_schema_warnings_total"); got["schema"] != 2 || got["schema_too_costly"] != 1 {
 		t.Errorf("counted %v, want 2 that do not fit and 1 that could not be judged", got)
 	}
-}
-
-// warnings are the counts of events that do not fit, by reason.
-func warnings(t *testing.T, from *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	families, err := from.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts := map[string]float64{}
-	for _, family := range families {
-		if family.GetName() != "fanfare_fanout_schema_warnings_total" {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			counts[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
-		}
-	}
-	return counts
 }

@@ -5,10 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -71,26 +70,7 @@ func TestValidationOfAType(t *testing.T) {
 		t.Errorf("text: answered %d %s", a.status, a.body)
 	}
 	h.post("acme", "/v1/events", `{"type":"warned","data":[],"id":"twice"}`) // a duplicate is not counted again
-	if got := warnings(t, h.metrics); got["schema"] != 3 || got["schema_too_costly"] != 1 {
+	if got := servertest.Counts(t, h.metrics, "fanfare_ingest_schema_warnings_total"); got["schema"] != 3 || got["schema_too_costly"] != 1 {
 		t.Errorf("counted %v, want 3 that do not fit and 1 that could not be judged", got)
 	}
-}
-
-// warnings are the counts of accepted events that do not fit, by reason.
-func warnings(t *testing.T, from *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	families, err := from.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts := map[string]float64{}
-	for _, family := range families {
-		if family.GetName() != "fanfare_ingest_schema_warnings_total" {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			counts[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
-		}
-	}
-	return counts
 }

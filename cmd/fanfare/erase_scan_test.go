@@ -1,58 +1,29 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/fanfarehq/fanfare/fanout"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // scan returns the files of a data directory that hold the text, paths relative to it: as it is, or in base64.
-func (e *erasure) scan(dir, text string) (holding []string) {
+func (e *erasure) scan(dir, text string) []string {
 	e.t.Helper()
 	// What Postgres has in memory would reach its files later.
 	if _, err := e.db.ExecContext(context.WithoutCancel(e.t.Context()), `CHECKPOINT`); err != nil {
 		e.t.Fatal(err)
 	}
-	forms := [][]byte{[]byte(text)}
-	for shift := range 3 { // Of each alignment, the characters that hold nothing of what is around the text.
-		encoded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("_", shift) + text))
-		forms = append(forms, []byte(encoded[4:len(encoded)-4]))
-	}
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // Both servers replace files while they work.
-		}
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil && slices.ContainsFunc(forms, func(form []byte) bool { return bytes.Contains(content, form) }) {
-			path, err = filepath.Rel(dir, path)
-			holding = append(holding, path)
-		}
-		return err
-	})
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return holding
+	return servertest.FilesWith(e.t, dir, text)
 }
 
 // answering answers each request with the text: well on /ok, else not.

@@ -104,7 +104,7 @@ func (e *erasure) count(query string, args ...any) (n int) {
 }
 
 // rowsOf returns how many rows each table has of a tenant: each table with a column of the tenant's name, or of several tenants'.
-// Of what is kept of a deleted tenant, its name and the record of its deletion, no more is left out than there has to be.
+// A deleted tenant keeps its name and the record of its deletion; only as many rows as these need are left out.
 func (e *erasure) rowsOf(tenant string) map[string]int {
 	e.t.Helper()
 	rows, err := e.db.QueryContext(context.WithoutCancel(e.t.Context()), `
@@ -288,7 +288,7 @@ func TestErasure(t *testing.T) {
 		}
 	}
 	if held := e.holding("gooseberry"); len(held) > 0 {
-		t.Errorf("rows that hold what was erased: %v", held)
+		t.Errorf("rows that hold erased text: %v", held)
 	}
 	if n := e.stored("acme"); n != 0 {
 		t.Errorf("the stream holds %d messages of the tenant", n)

@@ -71,8 +71,8 @@ func TestLostStreams(t *testing.T) {
 	await(t, "the new event is delivered", func() bool { distinct, _ := receiver.counts(); return distinct == 4 })
 }
 
-// A NATS that was restored from an older state is said, and audited by name; what is published from then on, at places that the
-// ledger knows already, is delivered once, and nothing that was delivered before is sent again.
+// Readiness tells of a NATS that was restored from an older state, and the audit names the events that it lacks; events that are
+// published from then on, at places that the ledger knows already, are delivered once, and none of the past is sent again.
 func TestOlderStreams(t *testing.T) {
 	t.Parallel()
 	receiver := newTally(t)

@@ -36,7 +36,7 @@ func testQueryParameters(t *testing.T, d *deployment) {
 			value := s.value(t, o, p.Name)
 			before, again := d.answer(t, o, base), d.answer(t, o, base)
 			if before != again {
-				t.Fatalf("%s answers twice what is not the same:\n%s\n%s", o, before, again)
+				t.Fatalf("%s has two answers that differ:\n%s\n%s", o, before, again)
 			}
 			if after := d.answer(t, o, base.asking(p.Name, value)); after == before {
 				t.Errorf("%s: %s=%s changes nothing in %s", o, p.Name, value, before)

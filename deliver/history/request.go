@@ -109,7 +109,7 @@ func (r *routes) requestRoute(to huma.API, op huma.Operation) {
 
 type requestOutput struct {
 	ContentType string `header:"Content-Type"`
-	// The type is a tenant's choice: a browser must neither show nor run what is in the body.
+	// The type is a tenant's choice: a browser must neither show nor run the body.
 	Disposition string `header:"Content-Disposition"`
 	Policy      string `header:"Content-Security-Policy"`
 	Body        []byte

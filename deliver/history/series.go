@@ -34,7 +34,7 @@ var steps = map[string]struct {
 	"1h": {time.Hour, 48 * time.Hour, 60}, "1d": {24 * time.Hour, 30 * 24 * time.Hour, 60},
 }
 
-// groups are the expressions of what series are by; null is what was not counted apart.
+// groups are the expressions that series are divided by; null is the rest that was not counted apart.
 var groups = map[string]string{
 	"": "''", "subscription": "nullif(subscription_id, '00000000-0000-0000-0000-000000000000')::text", "type": "nullif(event_type, '')", "reason": "reason",
 	"status_class": "CASE WHEN class BETWEEN 1 AND 5 THEN class || 'xx' ELSE 'none' END",
@@ -63,7 +63,7 @@ type Point struct {
 
 // Series are the points of one key, in the order of time; steps without a delivery or an attempt have none.
 type Series struct {
-	Key    map[string]any `json:"key" nullable:"false" doc:"What the series is of: {} for all, {\"other\":true} for all beyond the 200 largest and for what was not counted apart."`
+	Key    map[string]any `json:"key" nullable:"false" doc:"The members that the series is of: {} for all, {\"other\":true} for all beyond the 200 largest and for the rest that was not counted apart."`
 	Points []Point        `json:"points" nullable:"false" doc:"In the order of time; steps without a delivery or an attempt are left out."`
 }
 

@@ -94,7 +94,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT coalesce(max(id), $2), count(*) FROM page`
 
-// EraseTenant drops a tenant's counts, in packets first: what is folded meanwhile is then among the sums. The totals over all tenants
+// EraseTenant drops a tenant's counts, in packets first: packets that are folded meanwhile are then among the sums. The totals over all tenants
 // name none, and stay.
 func (c *Counter) EraseTenant(ctx context.Context, tenant string) error {
 	const packets = 200
