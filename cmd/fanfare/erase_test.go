@@ -323,7 +323,18 @@ func TestErasure(t *testing.T) {
 	}
 }
 
-// blocks returns the files of the stream of events that hold the text, and how many files there are.
+// capitals returns a random text. It has capitals alone, and no four of them in a row are anywhere else in a file.
+func capitals() string {
+	return strings.Map(func(r rune) rune {
+		if r >= '2' && r <= '7' {
+			return r - '2' + 'A'
+		}
+		return r
+	}, rand.Text())
+}
+
+// blocks returns the files of the stream of events that hold the text, and how many files there are. A compressed file has the
+// middle of the text as it is: its ends may be part of a reference to something before, such as a quote and its first letter.
 func blocks(t *testing.T, dir, text string) (holding []string, files int) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "nats", "jetstream", "*", "streams", fanout.Stream, "msgs", "*.blk"))
@@ -338,7 +349,7 @@ func blocks(t *testing.T, dir, text string) (holding []string, files int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if bytes.Contains(content, []byte(text)) {
+		if bytes.Contains(content, []byte(text[4:len(text)-4])) {
 			holding = append(holding, path)
 		}
 	}
@@ -356,11 +367,10 @@ func TestErasedBytesLeaveTheFilesOfTheStream(t *testing.T) {
 		t.Helper()
 		call(t, admin, "POST /v1/events?tenant="+tenant, map[string]any{"type": "load.done", "id": id, "data": map[string]any{"text": text}}, nil)
 	}
-	// The texts have capitals alone, which the rest of a file does not have: nothing of them is written as a reference to it.
 	noise := make([]byte, 90_000)
 	_, _ = rand.Read(noise)
 	filler := hex.EncodeToString(noise)
-	early, late, single, settled := rand.Text(), rand.Text(), rand.Text(), rand.Text()
+	early, late, single, settled := capitals(), capitals(), capitals(), capitals()
 	publish("acme", "early", early)
 	publish("globex", "settled", settled)
 	publish("globex", "single", single)
