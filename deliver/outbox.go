@@ -137,13 +137,14 @@ func (o *Outbox) commitBacklog(ctx context.Context, parcels []parcel) error {
 	return o.publish(ctx, list)
 }
 
-// outgoing packs parcels into as few messages as the bounds allow.
+// outgoing packs parcels into as few messages as the bounds allow. A task that may kill its worker shares its message with no task of
+// another event, which would go to quarantine with it.
 func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jetstream.Outgoing {
 	var next []*Task
 	weight := 0
 	flush := func() {
 		msg := &message.Message{Payload: packTasks(next)}
-		if slices.ContainsFunc(next, func(t *Task) bool { return t.Counted }) {
+		if next[0].Counted {
 			suspect.Mark(msg)
 		}
 		list = append(list, jetstream.Outgoing{Subject: subject, Message: msg})
@@ -153,7 +154,7 @@ func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jet
 		for i := range p.tasks {
 			t := &p.tasks[i]
 			w := t.weight()
-			if len(next) > 0 && (len(next) == maxMessageTasks || weight+w > maxMessageBytes) {
+			if len(next) > 0 && (len(next) == maxMessageTasks || weight+w > maxMessageBytes || apart(next[0], t)) {
 				flush()
 			}
 			next, weight = append(next, t), weight+w
@@ -161,6 +162,11 @@ func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jet
 	}
 	flush()
 	return list
+}
+
+// apart reports whether two tasks must not share a message.
+func apart(a, b *Task) bool {
+	return a.Counted != b.Counted || a.Counted && (a.Event.Tenant != b.Event.Tenant || a.Event.ID != b.Event.ID)
 }
 
 // publish sends messages together. The error is that of the first that is not stored.

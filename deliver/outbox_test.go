@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -93,6 +94,31 @@ func TestALargeTaskGoesAlone(t *testing.T) {
 	list, _ := messages(t, js)
 	if len(list) != 3 || len(list[1]) != 1 || list[1][0].Event.ID != "big" {
 		t.Errorf("got %d messages, want the large task in one of its own", len(list))
+	}
+}
+
+// A task that may kill its worker is with nothing but its own event's others.
+func TestATaskThatIsCountedGoesAlone(t *testing.T) {
+	t.Parallel()
+	outbox, js := outboxOn(t)
+	task := func(id string, counted bool) Task {
+		return Task{Event: event.Event{Tenant: "acme", ID: id}, Targets: targets(1), Counted: counted}
+	}
+	err := outbox.Send(t.Context(), task("a", false), task("b", false), task("c", true), task("c", true), task("d", true), task("e", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	list, _ := messages(t, js)
+	for _, tasks := range list {
+		ids := ""
+		for _, task := range tasks {
+			ids += task.Event.ID
+		}
+		got = append(got, ids)
+	}
+	if want := []string{"ab", "cc", "d", "e"}; !slices.Equal(got, want) {
+		t.Errorf("got messages of %q, want %q", got, want)
 	}
 }
 
