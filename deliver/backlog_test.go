@@ -162,7 +162,7 @@ func TestTrimBehindABacklog(t *testing.T) {
 	publish(behind, 4)
 	publish(ahead, 8)
 	consumer := must(r.js.Consumer(t.Context(), BacklogStream, "deliver-"+strconv.Itoa(laneOf(ahead))))(t)
-	for msg := range must(consumer.Fetch(8, natsjs.FetchMaxWait(5*time.Second)))(t).Messages() {
+	for msg := range must(consumer.Fetch(8, natsjs.FetchMaxWait(time.Minute)))(t).Messages() {
 		if err := msg.DoubleAck(t.Context()); err != nil {
 			t.Fatal(err)
 		}

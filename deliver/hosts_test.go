@@ -27,9 +27,7 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	p.deps.Poster = tried
 	r.start(p)
 	r.recorder()
-	listener := must(net.Listen("tcp", "127.0.0.2:0"))(t)
-	dead := listener.Addr().String()
-	listener.Close()
+	dead := servertest.FreeAddressOf(t, net.IPv4(127, 0, 0, 2))
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
 	tried.n.Store(0)

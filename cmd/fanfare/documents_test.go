@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/fanfarehq/fanfare/docs"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // documents returns README.md and all guides by their paths, the decisions included.
@@ -167,7 +168,7 @@ func TestDockerFirstDelivery(t *testing.T) {
 	listen := composeRuns(t, string(env), string(calls))
 
 	_, at := startAll(t, filepath.Join(dir, "fanfare-data"), append(strings.Fields(string(env)), "FANFARE_ALLOW_PRIVATE_CIDRS=127.0.0.0/8")...)
-	address := freeAddress(t)
+	address := servertest.FreeAddress(t)
 	receiver := start(t, dir, nil, strings.Fields(strings.ReplaceAll(listen, "0.0.0.0:9000", address))...)
 	receiver.wait("the receiver listens", func() bool { return strings.Contains(receiver.out.String(), "Listening") })
 	local := strings.NewReplacer("http://127.0.0.1:8080", at.API, "receiver:9000", address)

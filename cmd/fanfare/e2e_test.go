@@ -215,7 +215,7 @@ func TestRolesApart(t *testing.T) {
 	serving := map[string][]*client.Client{}
 	for _, role := range []string{"api", "ingest", "fanout", "deliver"} {
 		for range ofEach {
-			addr, opsAddr := freeAddress(t), freeAddress(t)
+			addr, opsAddr := servertest.FreeAddress(t), servertest.FreeAddress(t)
 			p := start(t, dataDir(t), append(env, "FANFARE_ADDR="+addr, "FANFARE_OPS_ADDR="+opsAddr), role)
 			p.wait(role+" is ready", func() bool {
 				resp, err := http.Get("http://" + opsAddr + "/readyz")

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // health runs `fanfare health` against a process with this FANFARE_OPS_ADDR, and returns its exit code and output.
@@ -23,7 +25,7 @@ func TestHealthFindsTheProcess(t *testing.T) {
 			t.Errorf("FANFARE_OPS_ADDR=%s: got %s, %v, want %s", addr, got, err, want)
 		}
 	}
-	if code, out := health(t, t.TempDir(), freeAddress(t)); code != exitError || !strings.Contains(out, "FANFARE_OPS_ADDR") {
+	if code, out := health(t, t.TempDir(), servertest.FreeAddress(t)); code != exitError || !strings.Contains(out, "FANFARE_OPS_ADDR") {
 		t.Errorf("with no process: exit code %d, %s", code, out)
 	}
 	if code, out := health(t, t.TempDir(), "127.0.0.1:0"); code != exitError || !strings.Contains(out, "no fanfare all runs") {

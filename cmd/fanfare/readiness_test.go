@@ -94,7 +94,7 @@ func TestReadinessOfEachRole(t *testing.T) {
 	apply()
 	ops := map[string]string{}
 	for _, role := range []string{"ingest", "fanout", "deliver"} {
-		addr := freeAddress(t)
+		addr := servertest.FreeAddress(t)
 		start(t, dataDir(t), append(env, "FANFARE_OPS_ADDR="+addr), role)
 		ops[role] = "http://" + addr
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fanfarehq/fanfare/internal/running"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // The README's first delivery works to the letter: its commands are run by bash, in a copy of the repository. Only
@@ -23,7 +23,7 @@ func TestREADMEFirstDelivery(t *testing.T) {
 	repo := copyOfRepository(t)
 	ports := map[string]string{}
 	for _, known := range []string{"127.0.0.1:8080", "127.0.0.1:9464", "127.0.0.1:4222", "127.0.0.1:9000"} {
-		ports[known] = freeAddress(t)
+		ports[known] = servertest.FreeAddress(t)
 	}
 	env := []string{
 		"FANFARE_ADDR=" + ports["127.0.0.1:8080"], "FANFARE_OPS_ADDR=" + ports["127.0.0.1:9464"],
@@ -93,7 +93,7 @@ func TestDialectCommands(t *testing.T) {
 	if !ok {
 		t.Fatal("the guide does not receive by go run ./cmd/fanfare")
 	}
-	address := freeAddress(t)
+	address := servertest.FreeAddress(t)
 	receiver := start(t, data, nil, append(strings.Fields(listen), "--addr", address)...)
 	receiver.wait("the receiver listens", func() bool { return strings.Contains(receiver.out.String(), "Listening") })
 
@@ -143,17 +143,6 @@ func copyOfRepository(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return to
-}
-
-// freeAddress is one that nobody listens on at the moment.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // startScript runs commands as a terminal does: all their processes are one group.

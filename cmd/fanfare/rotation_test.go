@@ -41,7 +41,7 @@ func TestRotationInAnyOrder(t *testing.T) {
 	broker := servertest.NATS(t, servertest.Listen)
 	f := &fleet{
 		t: t, env: sharedSettings(broker.AdminURL(), servertest.EmptyPostgresURL(t)), roles: map[string]*process{},
-		ops: map[string]string{"api": freeAddress(t), "fanout": freeAddress(t), "deliver": freeAddress(t)}, apiAddr: freeAddress(t),
+		ops: map[string]string{"api": servertest.FreeAddress(t), "fanout": servertest.FreeAddress(t), "deliver": servertest.FreeAddress(t)}, apiAddr: servertest.FreeAddress(t),
 	}
 	if p := start(t, dataDir(t), f.env, "topology", "apply"); p.exitCode() != exitOK {
 		t.Fatalf("topology apply: %s", p.out)

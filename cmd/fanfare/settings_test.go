@@ -8,12 +8,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // What cannot work is refused at the start, and the message names the variable.
 func TestSettingsRefused(t *testing.T) {
 	t.Parallel()
-	taken := freeAddress(t)
+	taken := servertest.FreeAddress(t)
 	holder := start(t, dataDir(t), nil, "listen", "--addr", taken)
 	holder.wait("the port is taken", func() bool { return strings.Contains(holder.out.String(), "Listening") })
 

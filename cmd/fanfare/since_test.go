@@ -37,7 +37,7 @@ func newApart(t *testing.T) *apart {
 // start starts a process of a role and returns when it is ready.
 func (a *apart) start(role string) (*process, *client.Client) {
 	a.t.Helper()
-	addr, opsAddr := freeAddress(a.t), freeAddress(a.t)
+	addr, opsAddr := servertest.FreeAddress(a.t), servertest.FreeAddress(a.t)
 	p := start(a.t, dataDir(a.t), append(a.env[:len(a.env):len(a.env)], "FANFARE_ADDR="+addr, "FANFARE_OPS_ADDR="+opsAddr), role)
 	p.wait(role+" is ready", func() bool {
 		resp, err := http.Get("http://" + opsAddr + "/readyz")

@@ -37,7 +37,7 @@ func TestStartWaitsAndStopDelays(t *testing.T) {
 		t.Fatalf("topology apply: %s", p.out)
 	}
 	broker.Stop()
-	ops, addr := freeAddress(t), freeAddress(t)
+	ops, addr := servertest.FreeAddress(t), servertest.FreeAddress(t)
 	p := start(t, dataDir(t), append(env, "FANFARE_OPS_ADDR="+ops, "FANFARE_ADDR="+addr, "FANFARE_SHUTDOWN_DELAY=1m"), "ingest")
 	p.wait("/healthz answers", func() bool { return status("http://"+ops+"/healthz") == http.StatusOK })
 	var got readiness

@@ -24,9 +24,9 @@ func TestMaxInFlightOverThreeProcesses(t *testing.T) {
 	if p := start(t, dataDir(t), env, "topology", "apply"); p.exitCode() != exitOK {
 		t.Fatal(p.out)
 	}
-	api := freeAddress(t)
+	api := servertest.FreeAddress(t)
 	for _, role := range []string{"api", "fanout", "deliver", "deliver", "deliver"} {
-		start(t, dataDir(t), append(env, "FANFARE_ADDR="+api, "FANFARE_OPS_ADDR="+freeAddress(t)), role)
+		start(t, dataDir(t), append(env, "FANFARE_ADDR="+api, "FANFARE_OPS_ADDR="+servertest.FreeAddress(t)), role)
 	}
 	await(t, "the API answers", func() bool {
 		resp, err := http.Get("http://" + api + "/v1/openapi.json")

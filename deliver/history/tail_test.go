@@ -59,7 +59,7 @@ func next(t *testing.T, events <-chan string) string {
 			t.Fatal("the tail ended")
 		}
 		return e
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the tail is silent")
 	}
 	return ""

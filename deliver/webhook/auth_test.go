@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -349,12 +349,7 @@ func TestTokenEndpointFaults(t *testing.T) {
 // A token endpoint is judged by its own address when the worker asks itself whether it reaches anybody.
 func TestElsewhereIsAHost(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	r := testPoster(t, "").Send(t.Context(), authAttempt("http://receiver.invalid/", oauthAt("http://"+l.Addr().String()+"/token")))
+	r := testPoster(t, "").Send(t.Context(), authAttempt("http://receiver.invalid/", oauthAt("http://"+servertest.FreeAddress(t)+"/token")))
 	if r.Elsewhere != "127.0.0.1" || r.Reason != outcome.ReasonConnect {
 		t.Errorf("got %+v", r)
 	}

@@ -87,7 +87,7 @@ func newMutual(t testing.TB, a *authority, http2 bool) *mutual {
 // untilClosed waits until so many connections were closed.
 func (m *mutual) untilClosed(t testing.TB, n int32) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for m.closed.Load() < n {
 		select {
 		case <-m.changed:

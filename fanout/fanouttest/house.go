@@ -172,10 +172,10 @@ func (h *House) Consumer() *natsjs.ConsumerInfo {
 	return info
 }
 
-// Eventually waits until a condition holds, at most 30 s.
+// Eventually waits until a condition holds, at most two minutes.
 func (h *House) Eventually(what string, is func() bool) {
 	h.T.Helper()
-	deadline, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {

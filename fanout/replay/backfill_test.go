@@ -190,7 +190,7 @@ func (h *replaying) acknowledge(stream, durable string) {
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	msg, err := consumer.Next(natsjs.FetchMaxWait(10 * time.Second))
+	msg, err := consumer.Next(natsjs.FetchMaxWait(time.Minute))
 	if err == nil {
 		err = msg.DoubleAck(h.T.Context())
 	}

@@ -170,7 +170,7 @@ func (p *process) who(t testing.TB, key string) (api.Caller, error) {
 // eventually looks after each round of Run until done says so.
 func (p *process) eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !done() {
 		select {
 		case <-p.rounds:

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // natsServer builds nats-server, of the version that Fanfare embeds.
@@ -61,7 +63,7 @@ accounts {
 // newBroker starts a server. It ends with the test.
 func newBroker(t testing.TB) *broker {
 	t.Helper()
-	b := makeBroker(t, "n0", freeAddress(t), "")
+	b := makeBroker(t, "n0", servertest.FreeAddress(t), "")
 	b.start()
 	return b
 }
@@ -152,7 +154,7 @@ func cluster(t testing.TB, n int) *ring {
 	r := &ring{}
 	listen := make([]string, n)
 	for i := range listen {
-		listen[i] = freeAddress(t)
+		listen[i] = servertest.FreeAddress(t)
 	}
 	for i := range n {
 		ways, urls := make([]*proxy, n), []string(nil)
@@ -164,7 +166,7 @@ func cluster(t testing.TB, n int) *ring {
 		}
 		r.routes = append(r.routes, ways)
 		config := fmt.Sprintf("cluster { name: fanfare, listen: %q, no_advertise: true, routes: [%s] }", listen[i], `"`+strings.Join(urls, `", "`)+`"`)
-		b := makeBroker(t, fmt.Sprint("n", i), freeAddress(t), config)
+		b := makeBroker(t, fmt.Sprint("n", i), servertest.FreeAddress(t), config)
 		r.servers = append(r.servers, b)
 		r.doors = append(r.doors, newProxy(t, "tcp", b.addr))
 	}

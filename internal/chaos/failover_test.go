@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // member is a Postgres that replicates or is replicated, listening on loopback.
@@ -61,7 +63,7 @@ func newMember(t *testing.T) *member {
 			t.Fatal(err)
 		}
 	}
-	_, port, err := net.SplitHostPort(freeAddress(t))
+	_, port, err := net.SplitHostPort(servertest.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}

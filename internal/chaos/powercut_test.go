@@ -57,7 +57,7 @@ func onDisks(t *testing.T, workers int, rate float64) *diskWorld {
 		t.Fatalf("build: %v", err)
 	}
 	d := &diskWorld{js: newDisk(t), pg: newDisk(t)}
-	b := brokerIn(t, "n0", freeAddress(t), d.js.path, "")
+	b := brokerIn(t, "n0", servertest.FreeAddress(t), d.js.path, "")
 	b.start()
 	d.w = newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 1, deliver: workers}, b,
 		servertest.NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: d.pg.path}))

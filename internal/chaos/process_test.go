@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -207,21 +205,6 @@ func (o *output) String() string {
 func (o *output) tail() string {
 	s := o.String()
 	return s[max(len(s)-6<<10, 0):]
-}
-
-// freeAddress finds a port that is free and that the kernel does not hand out by itself, so that it is still free when a
-// process comes back.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // eventually asks until it is so, or the time is over. Other processes send no signal.

@@ -116,7 +116,7 @@ func (w *world) add(path, role string, i int, env ...string) *process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := &process{t: w.t, name: fmt.Sprint(role, i), role: role, path: path, api: freeAddress(w.t), ops: freeAddress(w.t)}
+	p := &process{t: w.t, name: fmt.Sprint(role, i), role: role, path: path, api: servertest.FreeAddress(w.t), ops: servertest.FreeAddress(w.t)}
 	p.nats = newProxy(w.t, "tcp", at.Host)
 	at.Host = p.nats.addr()
 	p.env = append(w.env(w.t, at.String(), w.through(p)),

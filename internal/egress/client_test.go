@@ -65,7 +65,7 @@ func newClient(t testing.TB, cidrs string, opts ...egress.Option) *http.Client {
 
 func post(t testing.TB, c *http.Client, to string) (*http.Response, string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
 	if err != nil {

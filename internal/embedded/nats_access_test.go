@@ -59,7 +59,7 @@ func wantDenied(t *testing.T, what string, nc *nats.Conn, complaints <-chan erro
 		if !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("%s: got %v", what, err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Errorf("%s is allowed", what)
 	}
 }
@@ -88,7 +88,7 @@ func TestAStrangerMayPublishAndNothingElse(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	deadline, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	deadline, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var raw *jetstream.RawStreamMsg
 	for raw == nil && deadline.Err() == nil {

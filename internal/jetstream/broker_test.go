@@ -45,7 +45,7 @@ func (b *broker) start() {
 		b.tb.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(30 * time.Second) {
+	if !s.ReadyForConnections(2 * time.Minute) {
 		b.tb.Fatal("the server is not ready")
 	}
 	b.mu.Lock()
@@ -148,7 +148,7 @@ func newSubscriber(tb testing.TB, js natsjs.JetStream, cfg jetstream.SubscriberC
 		cfg.Durable = durableName
 	}
 	if cfg.DrainTimeout == 0 {
-		cfg.DrainTimeout = 5 * time.Second
+		cfg.DrainTimeout = time.Minute
 	}
 	s, err := jetstream.NewSubscriber(js, cfg)
 	if err != nil {

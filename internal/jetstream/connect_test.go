@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/fanfarehq/fanfare/internal/jetstream"
+	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // listening starts a server that is reached through a socket.
@@ -31,7 +32,7 @@ func listening(tb testing.TB, opts *server.Options) *server.Server {
 		tb.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(30 * time.Second) {
+	if !s.ReadyForConnections(2 * time.Minute) {
 		tb.Fatal("the server is not ready")
 	}
 	tb.Cleanup(func() {
@@ -44,12 +45,15 @@ func listening(tb testing.TB, opts *server.Options) *server.Server {
 // freePort returns a port that nobody listens on.
 func freePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(servertest.FreeAddress(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
 }
 
 func TestConnectWaitsForTheServer(t *testing.T) {

@@ -40,7 +40,7 @@ func serve() {
 		panic(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(30 * time.Second) {
+	if !s.ReadyForConnections(2 * time.Minute) {
 		panic("not ready")
 	}
 	fmt.Println(ready)

@@ -33,15 +33,13 @@ func pgBouncer(t *testing.T, own, mode string) string {
 		t.Fatal(err)
 	}
 	socket, rest := host(t, own)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(servertest.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	dir := t.TempDir()
 	settings := filepath.Join(dir, "pgbouncer.ini")
-	text := fmt.Sprintf("[databases]\n* = host=%s user=fanfare\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%d\n"+
+	text := fmt.Sprintf("[databases]\n* = host=%s user=fanfare\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%s\n"+
 		"unix_socket_dir=\nauth_type=any\npool_mode=%s\ndefault_pool_size=5\n", socket, port, mode)
 	if err := os.WriteFile(settings, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -68,7 +66,7 @@ func pgBouncer(t *testing.T, own, mode string) string {
 		}
 	})
 	database, _, _ := strings.Cut(rest, "?")
-	return fmt.Sprintf("postgres://fanfare@127.0.0.1:%d%s?sslmode=disable", port, database)
+	return fmt.Sprintf("postgres://fanfare@127.0.0.1:%s%s?sslmode=disable", port, database)
 }
 
 // owner is the account that a file belongs to.
@@ -86,7 +84,7 @@ func owner(t *testing.T, path string) *syscall.Credential {
 func TestAPoolerInSessionModeWorks(t *testing.T) {
 	t.Parallel()
 	url := pgBouncer(t, servertest.PostgresURL(t), "session")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	db, err := postgres.Open(ctx, url, 3)
 	if err != nil {
@@ -107,7 +105,7 @@ func TestAPoolerInTransactionModeIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"transaction", "statement"} {
 		url := pgBouncer(t, servertest.PostgresURL(t), mode)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		db, err := postgres.Open(ctx, url, 3)
 		if err == nil {

@@ -30,11 +30,7 @@ type nameServer struct {
 // a type; nil is silence.
 func NewNameServer(t testing.TB, script func(dnsmessage.Question, int) *dnsmessage.Message) *net.Resolver {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
+	udp, tcp, err := listenOnBoth()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +39,20 @@ func NewNameServer(t testing.TB, script func(dnsmessage.Question, int) *dnsmessa
 	s.wg.Go(s.serveTCP)
 	t.Cleanup(s.close)
 	return &net.Resolver{PreferGo: true, Dial: s.dial}
+}
+
+// listenOnBoth listens on one port over UDP and TCP. A port that is free over TCP may be taken over UDP.
+func listenOnBoth() (udp net.PacketConn, tcp net.Listener, err error) {
+	for range 100 {
+		if tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		if udp, err = net.ListenPacket("udp", tcp.Addr().String()); err == nil {
+			return udp, tcp, nil
+		}
+		tcp.Close()
+	}
+	return nil, nil, err
 }
 
 // dial connects the resolver to this server and nobody else.

@@ -20,7 +20,7 @@ import (
 
 const (
 	// startTimeout bounds the start of a server on a machine that is busy with other tests.
-	startTimeout = time.Minute
+	startTimeout = 5 * time.Minute
 	// poolSize is the connections of one test's pool.
 	poolSize = 10
 	// template is the migrated database that each test's own is a copy of.
@@ -134,17 +134,31 @@ func (c *cluster) prepare(ctx context.Context) error {
 
 func (c *cluster) create(ctx context.Context, template string) (string, error) {
 	name := fmt.Sprintf("test_%d", c.count.Add(1))
-	if _, err := c.admin.ExecContext(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	if err := c.whenUnused(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		return "", fmt.Errorf("make a database for the test: %w", err)
 	}
 	return name, nil
 }
 
 func (c *cluster) drop(ctx context.Context, name string) error {
-	if _, err := c.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+pq.QuoteIdentifier(name)+" WITH (FORCE)"); err != nil {
+	if err := c.whenUnused(ctx, "DROP DATABASE IF EXISTS "+pq.QuoteIdentifier(name)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("drop the test's database: %w", err)
 	}
 	return nil
+}
+
+// whenUnused carries out a statement that needs a database without sessions. Postgres waits five seconds for those that it
+// ends, and then refuses: on a busy machine they take longer.
+func (c *cluster) whenUnused(ctx context.Context, statement string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		_, err := c.admin.ExecContext(ctx, statement)
+		var refused *pq.Error
+		if !errors.As(err, &refused) || refused.Code.Name() != "object_in_use" {
+			return err
+		}
+	}
 }
 
 // url is that of the server with another database.

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -35,7 +33,7 @@ func NewRestartableNATS(t testing.TB) *RestartableNATS {
 	if !suite.main.Load() {
 		t.Fatal("servertest: the package needs `func TestMain(m *testing.M) { servertest.Main(m) }`, which runs NATS")
 	}
-	n := &RestartableNATS{t: t, dir: t.TempDir(), listen: freeAddress(t)}
+	n := &RestartableNATS{t: t, dir: t.TempDir(), listen: FreeAddress(t)}
 	n.Start()
 	t.Cleanup(func() {
 		if n.cmd != nil {
@@ -118,21 +116,6 @@ func (n *RestartableNATS) signal(s syscall.Signal) {
 	if err := n.cmd.Process.Signal(s); err != nil {
 		n.t.Fatalf("servertest: signal NATS: %v", err)
 	}
-}
-
-// freeAddress finds a port that is free and that the kernel does not hand out by itself, so that it is still
-// free when the server comes back.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
-		if listener, err := net.Listen("tcp", address); err == nil {
-			_ = listener.Close()
-			return address
-		}
-	}
-	t.Fatal("servertest: no free port")
-	return ""
 }
 
 // runNATS is the child's whole life.

@@ -202,7 +202,7 @@ func TestEraseTenant(t *testing.T) {
 	if _, err := eraser.Open(ctx, at, sealed); !errors.Is(err, tenantkeys.ErrDestroyed) {
 		t.Errorf("got %v", err)
 	}
-	late := time.After(30 * time.Second)
+	late := time.After(2 * time.Minute)
 	for _, err := other.Open(ctx, at, sealed); !errors.Is(err, tenantkeys.ErrDestroyed); _, err = other.Open(ctx, at, sealed) {
 		select {
 		case <-late:

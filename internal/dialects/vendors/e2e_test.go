@@ -12,23 +12,30 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// publish publishes events through the native API, and waits until they have been fanned out and sent.
+// publish publishes events through the native API, and waits until they have been fanned out and each was attempted.
 func (h *house) publish(key string, events ...string) {
 	h.t.Helper()
 	for _, e := range events {
 		h.call(key, "POST /v1/events", e).decode(h.t, http.StatusAccepted, nil)
 	}
 	// In the order of the way: what the first has done is with the second.
-	for _, inbox := range [][2]string{{fanout.Stream, fanout.Durable}, {deliver.Stream, deliver.Durable}} {
+	for _, inbox := range [][2]string{{fanout.Stream, fanout.Durable}, {deliver.Stream, deliver.Durable}, {ledger.Stream, ledger.Durable}} {
 		h.eventually(inbox[0]+" is done", func() bool {
 			c, err := h.js.Consumer(h.t.Context(), inbox[0], inbox[1])
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 		})
 	}
+	// A busy worker may have put some off.
+	h.eventually("each delivery was attempted", func() bool {
+		var left int
+		err := h.db.QueryRowContext(h.t.Context(), `SELECT count(*) FROM deferrals WHERE attempts = 0 AND NOT held`).Scan(&left)
+		return err == nil && left == 0
+	})
 }
 
 // at are the requests that came to a path.

@@ -284,7 +284,7 @@ func (h *house) send(req *http.Request) answer {
 // eventually waits for what gives no signal.
 func (h *house) eventually(what string, is func() bool) {
 	h.t.Helper()
-	deadline, tick := time.After(30*time.Second), time.NewTicker(10*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {
