@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,16 +152,25 @@ func TestPostgresOfAnotherVersionIsNotTouched(t *testing.T) {
 
 func TestPostgresIsStartedAgainWhenItDies(t *testing.T) {
 	t.Parallel()
-	p := start(t, embedded.PostgresConfig{Dir: t.TempDir()})
+	dir, failed := t.TempDir(), make(failures, 1)
+	p := start(t, embedded.PostgresConfig{Dir: dir, Logger: slog.New(slog.NewTextHandler(failed, nil))})
 	ctx, cancel := context.WithCancel(t.Context())
 	supervised := make(chan error, 1)
 	go func() { supervised <- p.Supervise(ctx) }()
-	for range 2 {
+	data := filepath.Join(dir, "postgres", "data")
+	for _, missing := range []bool{false, true} { // The second time it cannot start for a while.
 		pid, done := p.PID(), p.Done()
+		if missing {
+			move(t, data, data+".away")
+		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		<-done
+		if missing {
+			<-failed
+			move(t, data+".away", data)
+		}
 		await(t, "another server", func() bool {
 			if p.PID() == pid {
 				return false
@@ -179,6 +189,26 @@ func TestPostgresIsStartedAgainWhenItDies(t *testing.T) {
 	}
 	if got := ask(t, p, "SELECT 1"); got != "1" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// failures receives the log's lines of restarts that failed.
+type failures chan string
+
+func (f failures) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), "cannot start") {
+		select {
+		case f <- string(line):
+		default: // One is enough.
+		}
+	}
+	return len(line), nil
+}
+
+func move(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -38,6 +38,8 @@ const (
 	fastShutdown = 20 * time.Second
 	// quickShutdown bounds the end without a checkpoint; the next start replays the log.
 	quickShutdown = 5 * time.Second
+	// restartPause is the pause after a failed restart.
+	restartPause = 2 * time.Second
 )
 
 // StartPostgres starts the server of cfg.Dir and returns once it takes connections. The first start makes the
@@ -131,7 +133,7 @@ func (p *Postgres) current() *process {
 }
 
 // Supervise starts the server again whenever it ends by itself (killed for want of memory, for instance),
-// until ctx ends. Then it returns nil; Stop is still the caller's to call.
+// until ctx ends. Then it returns nil; Stop is still the caller's to call. A start that fails, as on a full disk, is repeated.
 func (p *Postgres) Supervise(ctx context.Context) error {
 	for {
 		select {
@@ -143,8 +145,12 @@ func (p *Postgres) Supervise(ctx context.Context) error {
 			return nil
 		}
 		p.cfg.Logger.Error("the private Postgres ended by itself; starting it again", "log", p.paths.log)
-		if err := p.restart(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("start the private Postgres again: %w", err)
+		if err := p.restart(ctx); err != nil && ctx.Err() == nil && !p.isClosed() {
+			p.cfg.Logger.Error("cannot start the private Postgres again, retrying", "error", err)
+			select {
+			case <-time.After(restartPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 }

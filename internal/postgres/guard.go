@@ -36,6 +36,7 @@ type guardedConn struct {
 	transactions *transactions // of its pool; nil without one
 
 	stale  *staleness // of its pool; nil while it is set up
+	full   *fullness  // of its pool; nil while it is set up
 	opened time.Time
 	broken bool // the session has answered that it is of no more use
 }
@@ -72,6 +73,9 @@ func (c *guardedConn) watch(ctx context.Context) (release func()) {
 
 // judge looks at what the server answered, and returns it.
 func (c *guardedConn) judge(err error) error {
+	if c.full != nil {
+		c.full.judge(err)
+	}
 	if endsSession(err) {
 		c.broken = true
 		if c.stale != nil {

@@ -129,6 +129,7 @@ type connector struct {
 	target
 	setup string // sent on each new connection
 	stale staleness
+	full  fullness
 
 	transactions transactions
 }
@@ -139,7 +140,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.stale, conn.opened, conn.transactions = &c.stale, time.Now(), &c.transactions
+	conn.stale, conn.full, conn.opened, conn.transactions = &c.stale, &c.full, time.Now(), &c.transactions
 	if c.setup == "" {
 		return conn, nil
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 const (
@@ -94,8 +96,16 @@ func (h *Heartbeat) census() (workers, rank int) {
 	return h.others + 1, h.rank
 }
 
-// Check returns nil if the row was written lately, or can be now.
-func (h *Heartbeat) Check(ctx context.Context) error { return h.beat(ctx, fresh) }
+// Check returns nil if the row was written lately, or can be now, and Postgres refused no write lately for lack of disk space.
+func (h *Heartbeat) Check(ctx context.Context) error {
+	if err := h.beat(ctx, fresh); err != nil {
+		return err
+	}
+	if err := postgres.DiskFull(h.db, fresh); err != nil {
+		return fmt.Errorf("write to Postgres: %w", err)
+	}
+	return nil
+}
 
 // beat writes the row unless it was written within the time given.
 func (h *Heartbeat) beat(ctx context.Context, within time.Duration) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -59,6 +60,22 @@ func TestAReadOnlyDatabaseFailsTheCheck(t *testing.T) {
 	}
 	defer db.Close()
 	if err := processes.NewHeartbeat(db, "api", "v1").Check(t.Context()); !postgres.IsUnavailable(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A database that takes the small row and refuses larger writes is not enough either.
+func TestAFullDiskFailsTheCheck(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	h := processes.NewHeartbeat(db, "api", "v1")
+	if err := h.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`DO $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file'; END $$`); err == nil {
+		t.Fatal("the refusal is no error")
+	}
+	if err := h.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "could not extend file") {
 		t.Errorf("got %v", err)
 	}
 }
