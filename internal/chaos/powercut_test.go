@@ -40,28 +40,35 @@ func checkDisk(t *testing.T) {
 	}
 }
 
-// diskWorld is an installation whose NATS and Postgres each have a disk of their own, under load.
-type diskWorld struct {
+// loaded is an installation under load.
+type loaded struct {
 	w          *world
-	js, pg     *disk
+	js, pg     *disk // of NATS and of Postgres, if they have disks of their own
 	stop       context.CancelFunc
 	publishing sync.WaitGroup
 }
 
-// onDisks starts one with so many workers and so many events a second.
-func onDisks(t *testing.T, workers int, rate float64) *diskWorld {
+// onDisks starts one with disks, so many workers and so many events a second.
+func onDisks(t *testing.T, workers int, rate float64) *loaded {
 	t.Helper()
 	checkDisk(t)
 	path, err := binary()
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
-	d := &diskWorld{js: newDisk(t), pg: newDisk(t)}
+	d := &loaded{js: newDisk(t), pg: newDisk(t)}
 	b := brokerIn(t, "n0", servertest.FreeAddress(t), d.js.path, "")
 	b.start()
 	d.w = newWorldOn(t, path, counts{api: 1, ingest: 1, fanout: 1, deliver: workers}, b,
 		servertest.NewRestartablePostgresOf(t, embedded.PostgresConfig{Dir: d.pg.path}))
 	d.js.settle() // NATS syncs the definitions of streams that it does not sync as little as their messages.
+	d.load(t, rate)
+	return d
+}
+
+// load publishes so many events a second for each of two tenants.
+func (d *loaded) load(t *testing.T, rate float64) {
+	t.Helper()
 	producers := d.w.populate(2, rate, *seed)
 	ctx, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop)
@@ -69,11 +76,10 @@ func onDisks(t *testing.T, workers int, rate float64) *diskWorld {
 	for _, p := range producers {
 		d.publishing.Go(func() { p.run(ctx, t.Context()) })
 	}
-	return d
 }
 
 // heal notes that a fault is over, waits until all works again, and records the fault.
-func (d *diskWorld) heal(f *fault) {
+func (d *loaded) heal(f *fault) {
 	f.healed = time.Now()
 	if eventually(f.bound, func() bool { n, _ := d.w.rec.missing(true, f.healed); return n == 0 && d.w.allReady() }) {
 		f.recovered = time.Now()
@@ -82,7 +88,7 @@ func (d *diskWorld) heal(f *fault) {
 }
 
 // end stops the load and checks what became of it.
-func (d *diskWorld) end(t *testing.T) {
+func (d *loaded) end(t *testing.T) {
 	t.Helper()
 	d.stop()
 	d.publishing.Wait()

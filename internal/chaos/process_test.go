@@ -26,6 +26,7 @@ var binary = sync.OnceValues(func() (string, error) { return build("fanfare-chao
 // breakable is binary with the crash points in it.
 var breakable = sync.OnceValues(func() (string, error) { return build("fanfare-chaos-faults", "-tags", "faults") })
 
+// build returns a path that leads to the same binary until this test process ends, also when another run replaces the file.
 func build(name string, flags ...string) (string, error) {
 	path := filepath.Join(cache(), name)
 	made := fmt.Sprintf("%s.%d", path, os.Getpid()) // A process of another run may be starting from the path.
@@ -33,8 +34,16 @@ func build(name string, flags ...string) (string, error) {
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
 	}
-	return path, os.Rename(made, path)
+	file, err := os.Open(made)
+	if err != nil {
+		return "", err
+	}
+	builds = append(builds, file)
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), os.Rename(made, path)
 }
+
+// builds keeps the files of the binaries open.
+var builds []*os.File
 
 func cache() string {
 	dir, err := os.UserCacheDir()

@@ -257,6 +257,14 @@ func (w *world) open() *sql.DB {
 	return db
 }
 
+// try runs a query on a connection of its own.
+func (w *world) try(query string) error {
+	db := w.open()
+	defer db.Close()
+	_, err := db.Exec(query)
+	return err
+}
+
 // measure samples all processes.
 func (w *world) measure(phase string) {
 	for _, p := range w.processes {
