@@ -61,13 +61,22 @@ func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(ki
 	return &victim{running: s, kill: kill}
 }
 
-// brief is a configuration of a worker whose death others notice soon.
+// brief is a configuration of a worker that hands off soon and stops at once.
 func brief() Config {
-	return Config{HandOff: 100 * time.Millisecond, Lease: 5 * time.Second, DrainTimeout: 100 * time.Millisecond}
+	return Config{HandOff: 100 * time.Millisecond, Lease: time.Minute, DrainTimeout: 100 * time.Millisecond}
 }
 
 // hasty gives a subscription attempts that a brief lease outlasts.
-func hasty(s *subscriptions.Subscription) { s.Timeout = 3 * time.Second }
+func hasty(s *subscriptions.Subscription) { s.Timeout = 30 * time.Second }
+
+// bury waits until a killed worker has ended, and ends its leases, so that nobody waits for them.
+func (r *rig) bury(v *victim) {
+	r.t.Helper()
+	<-v.done
+	if err := ReleaseLeases(r.t.Context(), r.db); err != nil {
+		r.t.Fatal(err)
+	}
+}
 
 // connections makes connections to the server of the test.
 func connections(t *testing.T) (*rig, func() natsjs.JetStream) {
@@ -86,7 +95,7 @@ func TestKilledBetweenSendAndOutcome(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, hasty)
-	r.victim(connect, brief(), func(kill func(), next Attempter) Attempter {
+	v := r.victim(connect, brief(), func(kill func(), next Attempter) Attempter {
 		return posterFunc(func(ctx context.Context, a webhook.Attempt) webhook.Result {
 			result := next.Send(ctx, a)
 			kill()
@@ -95,6 +104,8 @@ func TestKilledBetweenSendAndOutcome(t *testing.T) {
 	})
 	id := r.send(r.event(), sub)
 	receiver.Wait(1)
+	v.cancel()
+	r.bury(v)
 	r.worker(brief())
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
@@ -229,6 +240,8 @@ func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
 		return err == nil && s.CachedInfo().State.Msgs >= 1
 	})
 	v.kill()
+	v.cancel()
+	r.bury(v)
 	r.worker(brief())
 	r.eventually("both leases to be over", func() bool {
 		return r.count(`SELECT count(*) FROM deferrals WHERE claim_at < now() - interval '1 second'`) == 2
@@ -257,7 +270,6 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 	}
 	cfg := brief()
 	cfg.InFlight = 16
-	cfg.Lease = 12 * time.Second // what waits its turn on a busy machine must not lapse before the kill
 	v := r.victim(connect, cfg, nil)
 	const events = 200
 	ids := make(map[string]uuid.UUID) // by what the receiver sees of them
@@ -270,7 +282,8 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 	}
 	receiver.Wait(events * len(subs) / 4)
 	v.kill()
-	<-v.done
+	v.cancel()
+	r.bury(v)
 	over := r.ending()
 	r.worker(brief())
 	for _, id := range ids {

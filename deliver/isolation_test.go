@@ -93,6 +93,7 @@ func TestManySlowReceiversLeaveRoom(t *testing.T) {
 	r.sendAll(40, subs...)
 	// Once it is known that they are slow, not all slots are theirs.
 	r.eventually("slots to be free although much waits", func() bool { return len(slow.Requests()) > 100 && w.worker.gate.Free() > 0 })
+	slow.Answer(servertest.Hang()) // so that some still wait in the end
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	r.ended(r.sendAll(1, good)[0], outcome.Delivered, outcome.ReasonOK)
 	if n := r.count(`SELECT count(*) FROM deferrals`); n == 0 {

@@ -471,14 +471,14 @@ func TestAnOutageInSilenceCostsNobody(t *testing.T) {
 	var subs []*subscriptions.Subscription
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(servertest.NewReceiver(t).URL, "http://"))
 	for i := range 8 {
-		subs = append(subs, r.subscribe(fmt.Sprintf("http://receiver%d.test:%s/", i, port), func(s *subscriptions.Subscription) {
-			once(s)
-			s.Timeout = time.Second
-		}))
+		subs = append(subs, r.subscribe(fmt.Sprintf("http://receiver%d.test:%s/", i, port), once))
 	}
 	r.send(r.event(), subs...)
 	r.eventually("all hosts to have answered", func() bool { return r.count(`SELECT count(*) FROM deliveries`) == len(subs) })
 	silent.Store(true)
+	for _, sub := range subs {
+		r.change(sub, func(s *subscriptions.Subscription) { s.Timeout = time.Second })
+	}
 	client.CloseIdleConnections()
 	r.send(r.event(), subs...)
 	r.eventually("the outage to be noticed", w.worker.gate.Down)

@@ -165,11 +165,11 @@ func TestTurnsUnderKills(t *testing.T) {
 		return 200
 	})
 	sub := o.ordered(w.URL, subscriptions.ContinueOnDead, func(s *subscriptions.Subscription) {
-		hasty(s)
-		s.MaxInFlight = 100
+		s.MaxInFlight, s.Timeout = 100, 3*time.Second
 		s.Retry = subscriptions.Retry{Schedule: []time.Duration{5 * time.Millisecond}, MaxRetries: new(100)}
 	})
 	cfg := brief()
+	cfg.Lease = 5 * time.Second             // It outlasts an attempt: a request of a killed worker must not arrive after it is over.
 	cfg.BreakerAfter, cfg.InFlight = -1, 32 // so that none does it all
 	var victims []*victim
 	for range 2 {

@@ -300,7 +300,7 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.worker(quick())
+	r.worker(unhurried())
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)

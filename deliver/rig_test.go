@@ -99,7 +99,14 @@ func (r *rig) publisher(js natsjs.JetStream) *jetstream.Publisher {
 
 // quick is a configuration for tests that do not want to wait, and whose receivers may fail as often as they like.
 func quick() Config {
-	return Config{HandOff: time.Second, Lease: 20 * time.Second, DrainTimeout: 10 * time.Second, BreakerAfter: -1}
+	return Config{HandOff: time.Second, Lease: time.Minute, DrainTimeout: 10 * time.Second, BreakerAfter: -1}
+}
+
+// unhurried is quick, but hands nothing off, however slow the machine is: for tests that count rows and messages.
+func unhurried() Config {
+	cfg := quick()
+	cfg.HandOff = 5 * time.Minute
+	return cfg
 }
 
 // parts are what a worker is made of; a test may change some.

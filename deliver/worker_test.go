@@ -17,7 +17,7 @@ import (
 func TestATaskIsDeliveredOnceAndRecorded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.worker(quick())
+	r.worker(unhurried())
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL+"/hook", nil)
@@ -146,7 +146,9 @@ func TestVerdictsReachTheLedger(t *testing.T) {
 			receiver := servertest.NewReceiver(t, tt.answer)
 			sub := r.subscribe(receiver.URL, func(s *subscriptions.Subscription) {
 				once(s)
-				s.Timeout = time.Second
+				if tt.reason == outcome.ReasonTimeout {
+					s.Timeout = time.Second
+				}
 			})
 			r.ended(r.send(r.event(), sub), tt.state, tt.reason)
 		})
