@@ -116,7 +116,7 @@ func (d *due) poll(ctx context.Context) time.Duration {
 		return pollFar
 	}
 	if len(got) > 0 {
-		d.start(got, begun)
+		d.start(ctx, got, begun)
 	}
 	// The leases are in hand already: a cleanup that fails must not lose them. It is repeated with the next claim of the rows.
 	if err := w.ledger.DropLeftovers(ctx, ended); err != nil && ctx.Err() == nil {
@@ -176,7 +176,7 @@ type leased struct {
 }
 
 // start flies the leases, each when it is due, in that order. The leases count from before they were asked for.
-func (d *due) start(got []*ledger.Claimed, begun time.Time) {
+func (d *due) start(ctx context.Context, got []*ledger.Claimed, begun time.Time) {
 	w := d.worker
 	epoch, now := w.pulse.now(), time.Now()
 	d.flying.Add(int64(len(got)))
@@ -190,8 +190,8 @@ func (d *due) start(got []*ledger.Claimed, begun time.Time) {
 	w.flights.Go(func() {
 		for len(list) > 0 {
 			n := together(list)
-			w.sleep(time.Until(now.Add(list[n-1].wait)))
-			d.startNow(list[:n])
+			sleep(ctx, time.Until(now.Add(list[n-1].wait)))
+			d.startNow(ctx, list[:n])
 			list = list[n:]
 		}
 	})
@@ -206,8 +206,8 @@ func together(list []*leased) int {
 	return n
 }
 
-// sleep waits, but not for a worker that stops: then nothing flies any more, and leases go back.
-func (w *Worker) sleep(d time.Duration) {
+// sleep waits, but not in a run that stops: then nothing flies any more, and leases go back.
+func sleep(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
 	}
@@ -215,22 +215,22 @@ func (w *Worker) sleep(d time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-w.draining.Done():
+	case <-ctx.Done():
 	}
 }
 
 // startNow flies those that are due.
-func (d *due) startNow(list []*leased) {
+func (d *due) startNow(ctx context.Context, list []*leased) {
 	w := d.worker
 	// Someone may have paused or deleted a subscription since; and retries are too few for this to cost.
-	fresh := w.refresh()
+	fresh := w.refresh(ctx)
 	for _, c := range list {
 		f := &c.flight
 		var s *seat
 		var r *outcome.Record
 		err := fresh
 		if err == nil {
-			r, err = w.guarded(f, func() (r *outcome.Record, err error) {
+			r, err = w.guarded(ctx, f, func() (r *outcome.Record, err error) {
 				s, r, err = w.checkIn(f)
 				return r, err
 			})
@@ -240,11 +240,11 @@ func (d *due) startNow(list []*leased) {
 			defer d.beside(c)()
 			if c.lapses > maxLapses {
 				w.cancelSeat(s)
-				r, err = w.condemn(f, fmt.Sprintf("%d workers in a row died with delivery %s in hand", c.lapses, f.Delivery))
+				r, err = w.condemn(ctx, f, fmt.Sprintf("%d workers in a row died with delivery %s in hand", c.lapses, f.Delivery))
 			} else if !errors.Is(err, errPanicked) {
-				r, err = w.guarded(f, func() (*outcome.Record, error) { return d.through(f, s, r, err) })
+				r, err = w.guarded(ctx, f, func() (*outcome.Record, error) { return d.through(ctx, f, s, r, err) })
 			}
-			d.land(f, r, err)
+			d.land(ctx, f, r, err)
 		})
 	}
 }
@@ -271,34 +271,34 @@ func (w *Worker) cancelSeat(s *seat) {
 }
 
 // through takes a lease with a seat, or with a record, to its record.
-func (d *due) through(f *flight, s *seat, r *outcome.Record, err error) (*outcome.Record, error) {
+func (d *due) through(ctx context.Context, f *flight, s *seat, r *outcome.Record, err error) (*outcome.Record, error) {
 	switch {
 	case s != nil:
-		r, err = d.fly(f, s)
+		r, err = d.fly(ctx, f, s)
 	case r != nil && (r.Held || r.Outcome == outcome.Dead):
-		err = d.keep(f, r)
+		err = d.keep(ctx, f, r)
 	}
-	return d.putOff(f, r, err)
+	return d.putOff(ctx, f, r, err)
 }
 
 // refresh brings the directory up to date.
-func (w *Worker) refresh() error {
-	ctx, cancel := context.WithTimeout(w.draining, handOffTimeout)
+func (w *Worker) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, handOffTimeout)
 	defer cancel()
 	_, err := w.directory.Fresh(ctx)
 	return err
 }
 
 // fly reads the event and flies.
-func (d *due) fly(f *flight, s *seat) (*outcome.Record, error) {
+func (d *due) fly(ctx context.Context, f *flight, s *seat) (*outcome.Record, error) {
 	w := d.worker
-	found, err := w.events.get(w.draining, f.EventUID, f.Seq)
-	if err == nil && w.draining.Err() != nil {
+	found, err := w.events.get(ctx, f.EventUID, f.Seq)
+	if err == nil && ctx.Err() != nil {
 		err = errStopping
 	}
 	if err == nil {
 		f.event, f.bodies = found.event, found.bodies
-		return w.fly(f, s)
+		return w.fly(ctx, f, s)
 	}
 	s.ticket.Leave()
 	if errors.Is(err, event.ErrGone) {
@@ -308,9 +308,9 @@ func (d *due) fly(f *flight, s *seat) (*outcome.Record, error) {
 }
 
 // keep adds the event's bytes to the record of a delivery that is held, as it may outlive the stream.
-func (d *due) keep(f *flight, r *outcome.Record) error {
+func (d *due) keep(ctx context.Context, f *flight, r *outcome.Record) error {
 	w := d.worker
-	found, err := w.events.get(w.draining, f.EventUID, f.Seq)
+	found, err := w.events.get(ctx, f.EventUID, f.Seq)
 	if errors.Is(err, event.ErrGone) {
 		return nil // It will be found out when it is set free.
 	}
@@ -322,7 +322,7 @@ func (d *due) keep(f *flight, r *outcome.Record) error {
 }
 
 // putOff counts a delivery that is put off, and makes a record of one that may outlive the stream of events, as that keeps its bytes.
-func (d *due) putOff(f *flight, r *outcome.Record, err error) (*outcome.Record, error) {
+func (d *due) putOff(ctx context.Context, f *flight, r *outcome.Record, err error) (*outcome.Record, error) {
 	w := d.worker
 	p, ok := laterOf(err)
 	if !ok {
@@ -334,13 +334,13 @@ func (d *due) putOff(f *flight, r *outcome.Record, err error) (*outcome.Record, 
 	}
 	r = w.puttingOff(f, p)
 	if f.event == nil {
-		return r, d.keep(f, r)
+		return r, d.keep(ctx, f, r)
 	}
 	return r, nil
 }
 
 // land puts the record of a lease on disk, or gives the lease back if there is none.
-func (d *due) land(f *flight, r *outcome.Record, err error) {
+func (d *due) land(ctx context.Context, f *flight, r *outcome.Record, err error) {
 	w := d.worker
 	if err == nil {
 		r.Step = f.Step + 1
@@ -349,10 +349,10 @@ func (d *due) land(f *flight, r *outcome.Record, err error) {
 		if f.Ordered {
 			waits = ledger.KeyWaits
 		}
-		if err = w.writeFor(waits, r); errors.Is(err, errPanicked) {
-			if r, err = w.panicked(f, err); err == nil {
+		if err = w.writeFor(ctx, waits, r); errors.Is(err, errPanicked) {
+			if r, err = w.panicked(ctx, f, err); err == nil {
 				r.Step = step
-				err = w.writeFor(waits, r)
+				err = w.writeFor(ctx, waits, r)
 			}
 		}
 	}
@@ -365,5 +365,5 @@ func (d *due) land(f *flight, r *outcome.Record, err error) {
 	if _, ok := laterOf(err); !ok && !errors.Is(err, errStopping) {
 		w.trouble.Note("deliveries are given back", err)
 	}
-	w.giveBack(giveBackAfter(f, err))
+	w.giveBack(ctx, giveBackAfter(f, err))
 }

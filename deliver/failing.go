@@ -247,9 +247,9 @@ func (w *Worker) disablesAt(s *streak) (time.Time, bool) {
 }
 
 // recovered lets what a breaker held back go on.
-func (w *Worker) recovered(subs []*subscriptions.Subscription) {
+func (w *Worker) recovered(ctx context.Context, subs []*subscriptions.Subscription) {
 	w.flights.Go(func() {
-		ctx, cancel := context.WithTimeout(w.draining, time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		for _, sub := range subs {
 			if err := w.hurry(ctx, sub); err != nil {

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -110,31 +111,31 @@ func (w *Worker) checkIn(f *flight) (*seat, *outcome.Record, error) {
 
 // fly takes a flight with a seat to its record: place, attempt, verdict. An error means that no attempt was made and
 // that there is nothing to record: a throttle.Refusal, errLost, or that the worker stops.
-func (w *Worker) fly(f *flight, s *seat) (*outcome.Record, error) {
-	if err := s.ticket.Enter(w.draining); err != nil {
+func (w *Worker) fly(ctx context.Context, f *flight, s *seat) (*outcome.Record, error) {
+	if err := s.ticket.Enter(ctx); err != nil {
 		return nil, err
 	}
-	attempting := true
+	attempted := false
 	defer func() {
-		if attempting { // It panics, or nothing was attempted.
+		if !attempted { // It panics, or nothing was attempted.
 			s.ticket.Cancel()
 		}
 	}()
-	result, err := w.attempt(f, s.sub)
+	result, err := w.attempt(attempting(ctx), f, s.sub)
 	if err != nil {
 		return nil, err
 	}
-	attempting = false
-	return w.judge(f, s, result), nil
+	attempted = true
+	return w.judge(ctx, f, s, result), nil
 }
 
-// attempt makes the attempt.
-func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result webhook.Result, err error) {
+// attempt makes the attempt. It is broken off when ctx ends.
+func (w *Worker) attempt(ctx context.Context, f *flight, sub *subscriptions.Subscription) (result webhook.Result, err error) {
 	if !f.mayStart(w, sub) {
 		return webhook.Result{}, errLost
 	}
 	start := w.now()
-	ctx, span := w.traceAttempt(f)
+	ctx, span := w.traceAttempt(ctx, f)
 	defer func() {
 		if p := recover(); p != nil {
 			w.metrics.Ledger.Panics.Inc()
@@ -155,7 +156,7 @@ func (w *Worker) attempt(f *flight, sub *subscriptions.Subscription) (result web
 	if err := crashpoint.Reach(crashpoint.DeliverAnswered); err != nil {
 		panic(err)
 	}
-	if w.hard.Err() != nil && result.Reason != outcome.ReasonOK {
+	if ctx.Err() != nil && result.Reason != outcome.ReasonOK {
 		// Broken off by ourselves: not the receiver's failure, and not to be counted as one.
 		return webhook.Result{}, errStopping
 	}

@@ -167,9 +167,9 @@ func (f *follower) chunk(ctx context.Context, c *ledger.Change) (more bool, err 
 
 // goodbye disables a subscription whose receiver answered 410; the follower cancels its pending deliveries. If Postgres is
 // away the next delivery gets the next 410.
-func (w *Worker) goodbye(f *flight, sub *subscriptions.Subscription, r webhook.Result) {
+func (w *Worker) goodbye(ctx context.Context, f *flight, sub *subscriptions.Subscription, r webhook.Result) {
 	w.flights.Go(func() {
-		ctx, cancel := context.WithTimeout(w.abandoned, 2*handOffTimeout)
+		ctx, cancel := context.WithTimeout(recording(ctx), 2*handOffTimeout)
 		defer cancel()
 		if err := w.disable(ctx, &streak{sub: sub, last: sampleOf(f, r), operational: isOperational(f.EventType)}, outcome.ReasonGone); err != nil {
 			w.log.Warn("receiver is gone, subscription not disabled", "subscription", sub.ID, "error", err)

@@ -18,7 +18,7 @@ const handOffTimeout = 5 * time.Second
 
 // HandOff gives the flights that are still on their way a row and a lease, so that the task may be
 // acknowledged and its place be taken by another. If Postgres is away they stay as they are.
-func (l *load) handOff() {
+func (l *load) handOff(ctx context.Context) {
 	var slow []*flight
 	for _, f := range l.flights {
 		if !f.waitsForWorker() && f.beginHandOff() {
@@ -30,7 +30,7 @@ func (l *load) handOff() {
 	}
 	begun := time.Now()
 	h := &handOffs{flights: slow}
-	err := l.worker.handing.Do(l.worker.hard, h)
+	err := l.worker.handing.Do(attempting(ctx), h)
 	if err == nil {
 		err = h.err
 	}
@@ -152,8 +152,8 @@ func giveBackAfter(f *flight, err error) ledger.Returned {
 }
 
 // GiveBack ends a lease early. While Postgres is away it tries again, until the lease has ended by itself.
-func (w *Worker) giveBack(r ledger.Returned) {
-	ctx, cancel := context.WithDeadline(w.abandoned, r.Until)
+func (w *Worker) giveBack(ctx context.Context, r ledger.Returned) {
+	ctx, cancel := context.WithDeadline(recording(ctx), r.Until)
 	defer cancel()
 	pauses := retry.Pauses{First: 50 * time.Millisecond, Most: time.Second}
 	_ = retry.Until(ctx, pauses, func() error { return w.returning.Do(ctx, r) }, func(err error) bool {

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -48,11 +49,11 @@ func longest(r subscriptions.Retry) time.Duration {
 }
 
 // judge makes a record of an attempt. It reports the result to the gate and to the failure rule, and queues notices.
-func (w *Worker) judge(f *flight, s *seat, result webhook.Result) *outcome.Record {
+func (w *Worker) judge(ctx context.Context, f *flight, s *seat, result webhook.Result) *outcome.Record {
 	if result.Reason == outcome.ReasonGone && s.sub.Dialect != subscriptions.Native {
 		result.Reason = outcome.ReasonClient // No vendor lets a receiver's answer end a subscription: it fails like any 4xx.
 	}
-	wait, excused := s.ticket.Release(w.draining, resultFor(result))
+	wait, excused := s.ticket.Release(ctx, resultFor(result))
 	now := w.now()
 	if excused {
 		v := Verdict{Outcome: outcome.Later, Reason: result.Reason, At: now.Add(wait)}
@@ -76,7 +77,7 @@ func (w *Worker) judge(f *flight, s *seat, result webhook.Result) *outcome.Recor
 	r.Attempt.Revision = s.sub.Revision
 	w.keepBytes(f, r)
 	if v.Disable {
-		w.goodbye(f, s.sub, result)
+		w.goodbye(ctx, f, s.sub, result)
 	}
 	return r
 }

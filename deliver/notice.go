@@ -177,8 +177,8 @@ func (w *Worker) queue(n Notice) {
 	}
 }
 
-// announce publishes notices until ctx ends, and the queued ones then if that can be done at once.
-func (w *Worker) announce(ctx context.Context) {
+// announce publishes notices until ctx ends, and the queued ones then if that can be done at once, before last ends.
+func (w *Worker) announce(ctx, last context.Context) {
 	for {
 		select {
 		case n := <-w.notices:
@@ -188,10 +188,10 @@ func (w *Worker) announce(ctx context.Context) {
 		}
 		break
 	}
-	for w.abandoned.Err() == nil {
+	for last.Err() == nil {
 		select {
 		case n := <-w.notices:
-			w.publish(w.abandoned, n)
+			w.publish(last, n)
 		default:
 			return
 		}

@@ -50,19 +50,19 @@ func (p *panics) count(delivery uuid.UUID) int {
 
 // panicked counts a panic of a flight. The third one quarantines the delivery and ends it as dead; until then the error is
 // errPanicked.
-func (w *Worker) panicked(f *flight, cause any) (*outcome.Record, error) {
+func (w *Worker) panicked(ctx context.Context, f *flight, cause any) (*outcome.Record, error) {
 	n := w.panics.count(f.Delivery)
 	w.metrics.Ledger.Panics.Inc()
 	w.log.Error("delivery panicked", "delivery", f.Delivery, "times", n, "panic", cause, "stack", string(debug.Stack()))
 	if n < maxPanics {
 		return nil, fmt.Errorf("%w: %v", errPanicked, cause)
 	}
-	return w.condemn(f, fmt.Sprintf("handling delivery %s panicked %d times: %v", f.Delivery, n, cause))
+	return w.condemn(ctx, f, fmt.Sprintf("handling delivery %s panicked %d times: %v", f.Delivery, n, cause))
 }
 
 // condemn quarantines a delivery and returns the record that ends it. If Postgres is away the delivery is tried again.
-func (w *Worker) condemn(f *flight, why string) (*outcome.Record, error) {
-	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
+func (w *Worker) condemn(ctx context.Context, f *flight, why string) (*outcome.Record, error) {
+	ctx, cancel := context.WithTimeout(recording(ctx), handOffTimeout)
 	defer cancel()
 	bad := ledger.Poison{
 		Subject: "deliveries." + f.Delivery.String(), Seq: f.Seq, At: f.Created, Tenant: f.Tenant,
@@ -80,10 +80,10 @@ func (w *Worker) condemn(f *flight, why string) (*outcome.Record, error) {
 }
 
 // guarded takes a flight to its record. A panic counts for the delivery.
-func (w *Worker) guarded(f *flight, fly func() (*outcome.Record, error)) (r *outcome.Record, err error) {
+func (w *Worker) guarded(ctx context.Context, f *flight, fly func() (*outcome.Record, error)) (r *outcome.Record, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			r, err = w.panicked(f, p)
+			r, err = w.panicked(ctx, f, p)
 		}
 	}()
 	return fly()

@@ -69,7 +69,7 @@ func (w *Worker) ease(subscription uuid.UUID) {
 
 // retune lets deliveries that wait for a changed rate limit ask for times by the new one.
 func (w *Worker) retune(ctx context.Context, subscription uuid.UUID) error {
-	if err := w.refresh(); err != nil {
+	if err := w.refresh(ctx); err != nil {
 		return err
 	}
 	sub, ok := w.directory.Get(subscription)

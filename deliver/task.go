@@ -42,29 +42,29 @@ type landing struct {
 
 // handle takes one message of tasks through: the Router acknowledges it if the error is nil, and hands it back if
 // not. A message that comes again while it is in hand does not get here; see jetstream.Subscriber.
-func (w *Worker) handle(msg *message.Message) error {
+func (w *Worker) handle(ctx context.Context, msg *message.Message) error {
 	meta, _ := jetstream.Meta(msg)
 	epoch := w.pulse.now()
 	tasks, err := unpackTasks(msg.Payload)
 	if err != nil {
-		return w.quarantine(meta, err, msg.Payload)
+		return w.quarantine(ctx, meta, err, msg.Payload)
 	}
 	tenant, weight := "", min(targetsOf(tasks), w.inHand.most)
 	if meta.Stream == BacklogStream {
 		tenant, weight = tasks[0].Event.Tenant, min(weight, w.inHand.backlogMost())
 	}
-	if err := w.inHand.acquire(w.draining, tenant, weight); err != nil {
+	if err := w.inHand.acquire(ctx, tenant, weight); err != nil {
 		return errStopping
 	}
 	defer w.inHand.release(tenant, weight)
-	if err := w.open(tasks); err != nil {
+	if err := w.open(ctx, tasks); err != nil {
 		return err
 	}
 	defer w.traceTasks(tasks)()
 	flights := w.board(tasks)
 	defer w.aloft.enter(flights)() // Before the ledger is asked: afterwards the other message's outcomes are on disk.
 	meta, _ = jetstream.Meta(msg)  // Again: the message may have become suspect while it waited.
-	flights, err = w.unknown(tasks, flights, meta.Suspect || !w.pulse.steady(epoch))
+	flights, err = w.unknown(ctx, tasks, flights, meta.Suspect || !w.pulse.steady(epoch))
 	if err != nil {
 		return err
 	}
@@ -72,27 +72,27 @@ func (w *Worker) handle(msg *message.Message) error {
 	for _, f := range flights {
 		f.counted = suspect.Counted(msg)
 	}
-	if err := w.catchUpWith(tasks); err != nil {
+	if err := w.catchUpWith(ctx, tasks); err != nil {
 		return err
 	}
 	if suspect.Alone(msg) {
-		return w.apart(flights)
+		return w.apart(ctx, flights)
 	}
-	return w.take(flights)
+	return w.take(ctx, flights)
 }
 
 // open opens the contents of tasks. Keys that are not in memory need Postgres, which is waited for.
-func (w *Worker) open(tasks []Task) error {
-	return w.patiently("read tenant keys", func(ctx context.Context) error { return openTasks(ctx, w.ledger.Keys, tasks) })
+func (w *Worker) open(ctx context.Context, tasks []Task) error {
+	return w.patiently(ctx, "read tenant keys", func(ctx context.Context) error { return openTasks(ctx, w.ledger.Keys, tasks) })
 }
 
 // apart gives each delivery of a message that was in hand at several deaths a row of its own. One that kills its worker there,
 // too, is alone after the next death; see due.
-func (w *Worker) apart(flights []*flight) error {
+func (w *Worker) apart(ctx context.Context, flights []*flight) error {
 	if len(flights) == 0 {
 		return nil
 	}
-	err := w.patiently("take a message apart", func(ctx context.Context) error {
+	err := w.patiently(ctx, "take a message apart", func(ctx context.Context) error {
 		_, err := w.ledger.HandOff(ctx, deferralsOf(flights), ledger.Lease{Lapses: maxLapses - 1})
 		return err
 	})
@@ -103,15 +103,15 @@ func (w *Worker) apart(flights []*flight) error {
 }
 
 // endAll ends the deliveries of a message that is in quarantine.
-func (w *Worker) endAll(msg *message.Message) error {
+func (w *Worker) endAll(ctx context.Context, msg *message.Message) error {
 	tasks, err := unpackTasks(msg.Payload)
 	if err != nil {
 		return nil // It asks for nothing.
 	}
-	if err := w.open(tasks); err != nil {
+	if err := w.open(ctx, tasks); err != nil {
 		return err
 	}
-	flights, err := w.unknown(tasks, w.board(tasks), true)
+	flights, err := w.unknown(ctx, tasks, w.board(tasks), true)
 	if err != nil || len(flights) == 0 {
 		return err
 	}
@@ -121,7 +121,7 @@ func (w *Worker) endAll(msg *message.Message) error {
 		records[i].Step, records[i].Counted = 1, true
 		w.keepBytes(f, records[i])
 	}
-	return w.write(records...)
+	return w.write(ctx, records...)
 }
 
 // targetsOf returns how many deliveries tasks ask for.
@@ -158,7 +158,7 @@ func (w *Worker) board(tasks []Task) []*flight {
 }
 
 // unknown leaves out the flights of suspect tasks that the ledger knows.
-func (w *Worker) unknown(tasks []Task, flights []*flight, all bool) ([]*flight, error) {
+func (w *Worker) unknown(ctx context.Context, tasks []Task, flights []*flight, all bool) ([]*flight, error) {
 	var suspects []uuid.UUID
 	i := 0
 	for t := range tasks {
@@ -172,7 +172,7 @@ func (w *Worker) unknown(tasks []Task, flights []*flight, all bool) ([]*flight, 
 	if len(suspects) == 0 {
 		return flights, nil
 	}
-	known, err := w.suspects.Known(w.draining, suspects)
+	known, err := w.suspects.Known(ctx, suspects)
 	if err != nil {
 		return nil, err
 	}
@@ -196,21 +196,21 @@ func (w *Worker) withoutTwins(flights []*flight) []*flight {
 }
 
 // catchUpWith waits until the directory knows the subscriptions as well as those did who matched the tasks.
-func (w *Worker) catchUpWith(tasks []Task) error {
+func (w *Worker) catchUpWith(ctx context.Context, tasks []Task) error {
 	revision := tasks[0].Revision
 	for i := range tasks {
 		revision = max(revision, tasks[i].Revision)
 	}
-	return w.patiently("learn of subscriptions", func(ctx context.Context) error {
+	return w.patiently(ctx, "learn of subscriptions", func(ctx context.Context) error {
 		return w.directory.AtLeast(ctx, revision)
 	})
 }
 
 // patiently repeats what fails because Postgres or NATS is away, until it succeeds or the worker stops. The
 // message stays in progress meanwhile, which is better than to hand it to somebody who cannot do it either.
-func (w *Worker) patiently(what string, do func(context.Context) error) error {
+func (w *Worker) patiently(ctx context.Context, what string, do func(context.Context) error) error {
 	pauses := retry.Pauses{First: 50 * time.Millisecond, Most: 2 * time.Second}
-	err := retry.Until(w.draining, pauses, func() error { return do(w.draining) }, func(err error) bool {
+	err := retry.Until(ctx, pauses, func() error { return do(ctx) }, func(err error) bool {
 		w.trouble.Note("waiting to "+what, err)
 		return true
 	})
@@ -221,13 +221,13 @@ func (w *Worker) patiently(what string, do func(context.Context) error) error {
 }
 
 // take flies flights and waits for them. What takes longer than Config.HandOff is handed off.
-func (w *Worker) take(flights []*flight) error {
+func (w *Worker) take(ctx context.Context, flights []*flight) error {
 	if len(flights) == 0 {
 		return nil
 	}
 	l := &load{worker: w, flights: flights, left: len(flights), moved: make(chan struct{}, 1)}
 	for _, f := range flights {
-		l.start(f)
+		l.start(ctx, f)
 	}
 	timer := time.NewTimer(w.cfg.HandOff)
 	defer timer.Stop()
@@ -235,38 +235,38 @@ func (w *Worker) take(flights []*flight) error {
 		select {
 		case <-l.moved:
 			// While these are written others land, to be written together with the next.
-			l.write(l.take())
+			l.write(ctx, l.take())
 			if done, err := l.done(); done {
 				return err
 			}
 		case <-timer.C:
 			w.flights.Go(func() {
 				defer timer.Reset(w.cfg.HandOff)
-				l.handOff()
+				l.handOff(ctx)
 			})
-		case <-w.abandoned.Done():
-			l.leave()
+		case <-recording(ctx).Done():
+			l.leave(ctx)
 			return errStopping
 		}
 	}
 }
 
 // start has a flight fly once a request may begin.
-func (l *load) start(f *flight) {
+func (l *load) start(ctx context.Context, f *flight) {
 	f.queued.Store(true)
 	l.worker.gate.Go(f.Tenant, &f.start, func(may bool) {
 		f.queued.Store(false)
-		l.fly(f, may)
+		l.fly(ctx, f, may)
 	})
 }
 
 // fly takes one flight to its record.
-func (l *load) fly(f *flight, may bool) {
+func (l *load) fly(ctx context.Context, f *flight, may bool) {
 	w := l.worker
 	var r *outcome.Record
 	err := errStopping
 	if may {
-		r, err = w.guarded(f, func() (*outcome.Record, error) { return w.through(f) })
+		r, err = w.guarded(ctx, f, func() (*outcome.Record, error) { return w.through(ctx, f) })
 	}
 	step, was := f.land()
 	waitedFor := was == flying || was == handing
@@ -287,25 +287,25 @@ func (l *load) fly(f *flight, may bool) {
 	switch {
 	case err == nil && (was != lost || r.Attempt != nil):
 		r.Step = step
-		l.land(landing{flight: f, record: r, was: was})
+		l.land(ctx, landing{flight: f, record: r, was: was})
 	case was == handed && err != nil:
-		w.giveBack(giveBackAfter(f, err))
+		w.giveBack(ctx, giveBackAfter(f, err))
 	case waitedFor:
 		l.settle(1, fmt.Errorf("deliver %s: %w", f.Delivery, err))
 	}
 }
 
 // through takes a flight of a task to its record.
-func (w *Worker) through(f *flight) (*outcome.Record, error) {
+func (w *Worker) through(ctx context.Context, f *flight) (*outcome.Record, error) {
 	s, r, err := w.checkIn(f)
 	if s != nil {
-		return w.fly(f, s)
+		return w.fly(ctx, f, s)
 	}
 	return r, err
 }
 
 // land leaves a record to the handler of the message, or writes it if that has returned.
-func (l *load) land(x landing) {
+func (l *load) land(ctx context.Context, x landing) {
 	l.mu.Lock()
 	if !l.nobody {
 		l.landed = append(l.landed, x)
@@ -314,7 +314,7 @@ func (l *load) land(x landing) {
 		return
 	}
 	l.mu.Unlock()
-	l.write([]landing{x})
+	l.write(ctx, []landing{x})
 }
 
 // take returns the landed flights.
@@ -327,7 +327,7 @@ func (l *load) take() []landing {
 }
 
 // write puts the records of flights on disk. If that fails, what can be given back is.
-func (l *load) write(list []landing) {
+func (l *load) write(ctx context.Context, list []landing) {
 	if len(list) == 0 {
 		return
 	}
@@ -335,9 +335,9 @@ func (l *load) write(list []landing) {
 	for i, x := range list {
 		records[i] = x.record
 	}
-	err := l.worker.write(records...)
+	err := l.worker.write(ctx, records...)
 	if errors.Is(err, errPanicked) {
-		l.writeApart(list, err)
+		l.writeApart(ctx, list, err)
 		return
 	}
 	n := 0
@@ -347,7 +347,7 @@ func (l *load) write(list []landing) {
 			n++
 		case handed:
 			if err != nil {
-				l.worker.giveBack(giveBackAfter(x.flight, err))
+				l.worker.giveBack(ctx, giveBackAfter(x.flight, err))
 			}
 		}
 	}
@@ -355,25 +355,25 @@ func (l *load) write(list []landing) {
 }
 
 // writeApart writes records one by one, as the writing of one of them panics. That counts for its delivery.
-func (l *load) writeApart(list []landing, cause error) {
+func (l *load) writeApart(ctx context.Context, list []landing, cause error) {
 	if len(list) > 1 {
 		for _, x := range list {
-			l.write([]landing{x})
+			l.write(ctx, []landing{x})
 		}
 		return
 	}
 	x := list[0]
-	r, err := l.worker.panicked(x.flight, cause)
+	r, err := l.worker.panicked(ctx, x.flight, cause)
 	if err == nil {
 		r.Step = x.record.Step
-		err = l.worker.write(r)
+		err = l.worker.write(ctx, r)
 	}
 	switch x.was {
 	case flying, handing:
 		l.settle(1, err)
 	case handed:
 		if err != nil {
-			l.worker.giveBack(giveBackAfter(x.flight, err))
+			l.worker.giveBack(ctx, giveBackAfter(x.flight, err))
 		}
 	}
 }
@@ -408,11 +408,11 @@ func (l *load) done() (bool, error) {
 }
 
 // leave is done without waiting.
-func (l *load) leave() {
+func (l *load) leave(ctx context.Context) {
 	l.mu.Lock()
 	l.nobody = true
 	list := l.landed
 	l.landed = nil
 	l.mu.Unlock()
-	l.write(list)
+	l.write(ctx, list)
 }

@@ -32,15 +32,15 @@ func (w *Worker) traceTasks(tasks []Task) (end func()) {
 
 // traceAttempt begins the step of an attempt. It continues the event's trace; when a delivery is sent again after it ended, that is
 // a trace of its own with a link to the event's.
-func (w *Worker) traceAttempt(f *flight) (context.Context, *telemetry.Span) {
+func (w *Worker) traceAttempt(ctx context.Context, f *flight) (context.Context, *telemetry.Span) {
 	if w.tracer == nil {
-		return w.hard, nil
+		return ctx, nil
 	}
 	step := telemetry.Step{Name: telemetry.Send, Parent: f.event.TraceParent}
 	if f.Generation > 0 {
 		step.Parent, step.Links = "", []string{f.event.TraceParent}
 	}
-	ctx, span := w.tracer.Begin(w.hard, step)
+	ctx, span := w.tracer.Begin(ctx, step)
 	if span.Recorded() {
 		span.Text("fanfare.tenant", f.Tenant)
 		span.Text("fanfare.event.id", f.EventID)

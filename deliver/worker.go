@@ -106,7 +106,6 @@ type Worker struct {
 	failing  *failing
 	complaints
 	leasing
-	stages
 
 	announcer Announcer
 	notices   chan Notice
@@ -144,38 +143,36 @@ func NewWorker(cfg Config, deps Deps) (*Worker, error) {
 // Run works until ctx ends. Then it takes nothing new, lets attempts in flight end within Config.DrainTimeout,
 // hands the rest back and returns nil.
 func (w *Worker) Run(ctx context.Context) error {
-	w.stages = newStages(ctx)
-	defer w.abandon(errStopping)
-	defer w.stop(errStopping)
-	defer w.drain(errStopping)
-	defer context.AfterFunc(w.draining, w.gate.Stop)()
+	run, stages := newRun(ctx)
+	defer stages.end()
+	defer context.AfterFunc(run, w.gate.Stop)()
 	w.pulse = newPulse()
 
-	tasks, err := w.router(ctx)
+	tasks, err := w.router(run)
 	if err != nil {
 		return err
 	}
 	// Feeders begin flights, so they end before the last flights are waited for.
 	var loops, feeders sync.WaitGroup
-	alive, cancel := context.WithCancel(w.abandoned)
+	alive, cancel := context.WithCancel(recording(run))
 	defer loops.Wait()
 	defer cancel()
 	loops.Go(func() { w.pulse.run(alive) })
 	loops.Go(w.lasting(alive, "observe", w.observe))
-	feeders.Go(w.lasting(w.draining, "claim due deliveries", w.due.run))
-	feeders.Go(w.lasting(w.draining, "take over lapsed leases", w.due.lapse))
-	feeders.Go(w.lasting(w.draining, "follow subscriptions", (&follower{worker: w}).run))
-	feeders.Go(w.lasting(w.draining, "count failures", w.failing.run))
+	feeders.Go(w.lasting(run, "claim due deliveries", w.due.run))
+	feeders.Go(w.lasting(run, "take over lapsed leases", w.due.lapse))
+	feeders.Go(w.lasting(run, "follow subscriptions", (&follower{worker: w}).run))
+	feeders.Go(w.lasting(run, "count failures", w.failing.run))
 	if w.turns != nil {
-		feeders.Go(w.lasting(w.draining, "give turns", ledger.NewTurner(ledger.TurnerDeps{
+		feeders.Go(w.lasting(run, "give turns", ledger.NewTurner(ledger.TurnerDeps{
 			Turns: w.turns, Events: w.events, KeepAfter: w.cfg.EventsMaxAge - keepBefore, Keys: w.ledger.Keys, Now: w.now,
 			Metrics: w.metrics.Ledger, Trouble: w.trouble,
 		}).Run))
 	}
-	loops.Go(w.lasting(alive, "announce", w.announce))
+	loops.Go(w.lasting(alive, "announce", func(ctx context.Context) { w.announce(ctx, recording(run)) }))
 
-	err = router.Run(ctx, tasks, func() { w.finish() })
-	w.landAll(&feeders)
+	err = router.Run(ctx, tasks, func() { stages.begin(run, w.cfg.DrainTimeout) })
+	w.landAll(run, &feeders)
 	w.ledger.Close()
 	if err != nil {
 		return fmt.Errorf("deliver tasks: %w", err)
@@ -183,20 +180,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// finish begins the three stages of the end.
-func (w *Worker) finish() {
-	w.drain(errStopping)
-	last := time.AfterFunc(w.cfg.DrainTimeout, func() {
-		w.stop(errStopping)
-		last := time.AfterFunc(commitGrace, func() { w.abandon(errStopping) })
-		context.AfterFunc(w.abandoned, func() { last.Stop() })
-	})
-	context.AfterFunc(w.abandoned, func() { last.Stop() })
-}
-
-// landAll waits for all flights, but not for one that hangs although the worker is abandoned: a Postgres that neither answers
+// landAll waits for all flights, but not for one that hangs although the run is over: a Postgres that neither answers
 // nor refuses can keep it for longer than the end may take.
-func (w *Worker) landAll(feeders *sync.WaitGroup) {
+func (w *Worker) landAll(ctx context.Context, feeders *sync.WaitGroup) {
 	landed := make(chan struct{})
 	go func() {
 		feeders.Wait()
@@ -206,7 +192,7 @@ func (w *Worker) landAll(feeders *sync.WaitGroup) {
 	select {
 	case <-landed:
 		return
-	case <-w.abandoned.Done():
+	case <-recording(ctx).Done():
 	}
 	select {
 	case <-landed:
@@ -215,13 +201,16 @@ func (w *Worker) landAll(feeders *sync.WaitGroup) {
 	}
 }
 
-// commitGrace is how long outcomes may take to reach the disk after the last attempt ended.
-const commitGrace = 2 * time.Second
-
 // router is Watermill's, with one handler for all tasks.
 func (w *Worker) router(ctx context.Context) (*message.Router, error) {
 	r := router.Route{
-		Name: "deliver", Handle: w.handle, PutAway: w.quarantine, Last: w.endAll, About: aboutTasks, Guard: w.deadly, JS: w.js,
+		Name:   "deliver",
+		Handle: func(msg *message.Message) error { return w.handle(ctx, msg) },
+		PutAway: func(meta jetstream.Delivery, cause error, data []byte) error {
+			return w.quarantine(ctx, meta, cause, data)
+		},
+		Last:  func(msg *message.Message) error { return w.endAll(ctx, msg) },
+		About: aboutTasks, Guard: w.deadly, JS: w.js,
 		Metrics: w.metrics.Ledger.Routes, Drain: w.cfg.DrainTimeout + commitGrace, Logger: w.log,
 	}
 	for _, q := range taskQueues() {
@@ -242,22 +231,23 @@ const backlogBytes = 32 << 20
 func (w *Worker) patience() time.Duration { return min(patience, w.cfg.Lease/4) }
 
 // write puts records on disk. While NATS is away it waits, and keeps the leases of those that have one; it fails
-// only when the worker is abandoned.
-func (w *Worker) write(records ...*outcome.Record) error {
-	return w.writeFor(ledger.TaskWaits, records...)
+// only at the end of the run.
+func (w *Worker) write(ctx context.Context, records ...*outcome.Record) error {
+	return w.writeFor(ctx, ledger.TaskWaits, records...)
 }
 
 // writeFor is write, and says what waits for the records.
-func (w *Worker) writeFor(waits ledger.Waits, records ...*outcome.Record) error {
+func (w *Worker) writeFor(ctx context.Context, waits ledger.Waits, records ...*outcome.Record) error {
+	ctx = recording(ctx)
 	renewed := time.Now()
-	err := retry.Until(w.abandoned, writePauses, func() error { return w.tryToWrite(waits, records) }, func(err error) bool {
+	err := retry.Until(ctx, writePauses, func() error { return w.tryToWrite(ctx, waits, records) }, func(err error) bool {
 		if errors.Is(err, ledger.ErrPanicked) {
 			return false
 		}
 		w.trouble.Note("outcomes wait to be written", err)
 		if time.Since(renewed) > w.cfg.Lease/4 {
 			renewed = time.Now()
-			w.renewAll(records)
+			w.renewAll(ctx, records)
 		}
 		return true
 	})
@@ -285,20 +275,20 @@ func (w *Worker) writeFor(waits ledger.Waits, records ...*outcome.Record) error 
 var writePauses = retry.Pauses{First: 10 * time.Millisecond, Most: 500 * time.Millisecond}
 
 // tryToWrite writes records once.
-func (w *Worker) tryToWrite(waits ledger.Waits, records []*outcome.Record) error {
-	if err := w.seal(records); err != nil {
+func (w *Worker) tryToWrite(ctx context.Context, waits ledger.Waits, records []*outcome.Record) error {
+	if err := w.seal(ctx, records); err != nil {
 		return err
 	}
-	if err := w.journal.WriteGuarded(w.abandoned, records, waits); err != nil {
+	if err := w.journal.WriteGuarded(ctx, records, waits); err != nil {
 		return err
 	}
 	return crashpoint.Reach(crashpoint.DeliverWritten)
 }
 
 // seal seals what records hold of customers. It fails if a key is needed that is not in memory and Postgres is away.
-func (w *Worker) seal(records []*outcome.Record) error {
+func (w *Worker) seal(ctx context.Context, records []*outcome.Record) error {
 	for _, r := range records {
-		if err := r.Seal(w.abandoned, w.ledger.Keys); err != nil {
+		if err := r.Seal(ctx, w.ledger.Keys); err != nil {
 			return err
 		}
 	}
@@ -306,17 +296,17 @@ func (w *Worker) seal(records []*outcome.Record) error {
 }
 
 // renewAll renews the leases of those records that have one.
-func (w *Worker) renewAll(records []*outcome.Record) {
+func (w *Worker) renewAll(ctx context.Context, records []*outcome.Record) {
 	for _, r := range records {
 		if r.Step > 1 {
-			w.flights.Go(func() { w.renew(ledger.Returned{Delivery: r.Delivery, Step: r.Step - 1}) })
+			w.flights.Go(func() { w.renew(ctx, ledger.Returned{Delivery: r.Delivery, Step: r.Step - 1}) })
 		}
 	}
 }
 
 // renew makes a lease last longer. If it cannot, others will have the delivery.
-func (w *Worker) renew(r ledger.Returned) {
-	if err := w.renewing.Do(w.abandoned, r); err != nil {
+func (w *Worker) renew(ctx context.Context, r ledger.Returned) {
+	if err := w.renewing.Do(ctx, r); err != nil {
 		w.trouble.Note("leases are not renewed", err)
 	}
 }
@@ -342,8 +332,8 @@ func (w *Worker) observe(ctx context.Context) {
 }
 
 // quarantine keeps a message that cannot be read. It is acknowledged then; if Postgres is away it comes again.
-func (w *Worker) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
-	ctx, cancel := context.WithTimeout(w.abandoned, handOffTimeout)
+func (w *Worker) quarantine(ctx context.Context, meta jetstream.Delivery, cause error, data []byte) error {
+	ctx, cancel := context.WithTimeout(recording(ctx), handOffTimeout)
 	defer cancel()
 	err := w.ledger.Quarantine(ctx, ledger.Poison{
 		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: ledger.QuarantineReason(cause), Detail: cause.Error(), Data: data,

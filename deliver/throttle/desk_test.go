@@ -57,7 +57,7 @@ func newDeskOf(t *testing.T, cfg throttle.Config, deps throttle.Deps) *desk {
 	}
 	d.Gate = throttle.New(cfg, throttle.Deps{
 		DB: deps.DB, Workers: deps.Workers, Metrics: metrics, Logger: slog.New(d), Now: time.Now, Go: func(f func()) { go f() },
-		Recovered: func(list []*subscriptions.Subscription) {
+		Recovered: func(_ context.Context, list []*subscriptions.Subscription) {
 			d.InFlight()
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -25,9 +25,9 @@ type Deps struct {
 	Go func(func())
 	// TenantRate is how many requests per second a tenant may make, over all workers; 0 is any number. Nil bounds none.
 	TenantRate func(tenant string) int
-	// Recovered is called when the endpoints of subscriptions can be reached again, outside of all locks.
-	// It must not block.
-	Recovered func([]*subscriptions.Subscription)
+	// Recovered is called when the endpoints of subscriptions can be reached again, outside of all locks, with the context of
+	// the Release that learned it. It must not block.
+	Recovered func(context.Context, []*subscriptions.Subscription)
 }
 
 // Gate decides what one worker may send now.
@@ -35,7 +35,7 @@ type Gate struct {
 	cfg       Config
 	metrics   *Metrics
 	log       *slog.Logger
-	recovered func([]*subscriptions.Subscription)
+	recovered func(context.Context, []*subscriptions.Subscription)
 	now       func() time.Time
 
 	store   *store

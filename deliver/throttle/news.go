@@ -54,7 +54,7 @@ func (r *reach) acquit() {
 }
 
 // spread tells of news.
-func (g *Gate) spread(t *Ticket, n news) {
+func (g *Gate) spread(ctx context.Context, t *Ticket, n news) {
 	switch {
 	case n.host.opened():
 		g.log.Warn("host unreachable", "host", t.host.key)
@@ -73,7 +73,7 @@ func (g *Gate) spread(t *Ticket, n news) {
 		g.log.Info("network outage ended", "lasted", n.lasted)
 	}
 	if len(n.recovered) > 0 {
-		g.recovered(n.recovered)
+		g.recovered(ctx, n.recovered)
 	}
 }
 

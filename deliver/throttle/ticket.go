@@ -242,21 +242,21 @@ func (t *Ticket) Cancel() {
 func (t *Ticket) Release(ctx context.Context, r Result) (wait time.Duration, excused bool) {
 	if r.Connection == Reached {
 		// The breaker learns of the answer before the next request takes the place.
-		t.learn(r)
-		t.free(r)
+		t.learn(ctx, r)
+		t.free(ctx, r)
 		return 0, false
 	}
-	said := t.free(r)
+	said := t.free(ctx, r)
 	if wait, excused = t.excuse(ctx, said, r); excused {
 		t.gate.health.forgo(receiverOf(t.Subscription), t.admission)
 		return wait, true
 	}
-	t.learn(r)
+	t.learn(ctx, r)
 	return 0, false
 }
 
 // learn tells the breaker of the endpoint.
-func (t *Ticket) learn(r Result) {
+func (t *Ticket) learn(ctx context.Context, r Result) {
 	g := t.gate
 	if r.Endpoint == Nothing {
 		g.health.forgo(receiverOf(t.Subscription), t.admission)
@@ -272,13 +272,13 @@ func (t *Ticket) learn(r Result) {
 		g.log.Warn("breaker opened", "subscription", t.Subscription.ID, "tenant", t.Subscription.Tenant, "host", t.host.key)
 	case c.closed():
 		g.log.Info("breaker closed", "subscription", t.Subscription.ID, "tenant", t.Subscription.Tenant, "host", t.host.key)
-		g.recovered([]*subscriptions.Subscription{t.Subscription})
+		g.recovered(ctx, []*subscriptions.Subscription{t.Subscription})
 	}
 }
 
 // free gives the places back and tells the host's breaker and the outage of the result. What others are to
 // be told of it, is told after the mutex was left.
-func (t *Ticket) free(r Result) news {
+func (t *Ticket) free(ctx context.Context, r Result) news {
 	g := t.gate
 	now := g.now()
 	took := now.Sub(t.entered)
@@ -292,7 +292,7 @@ func (t *Ticket) free(r Result) news {
 	t.share.users--
 	g.mu.Unlock()
 	t.ended()
-	g.spread(t, n)
+	g.spread(ctx, t, n)
 	return n
 }
 
