@@ -60,8 +60,6 @@ type Recorder struct {
 	group   *group.Committer[*page]
 
 	partitions *postgres.Partitions
-
-	stopping context.Context
 }
 
 // page is what one message holds.
@@ -85,11 +83,16 @@ func NewRecorder(deps RecorderDeps) (*Recorder, error) {
 
 // Run records until ctx ends. While Postgres is away outcomes wait in their stream.
 func (r *Recorder) Run(ctx context.Context) error {
-	stopping, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	run, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(router.ErrStopping)
-	r.stopping = stopping
 	outcomes, err := router.New(ctx, router.Route{
-		Name: "recorder", Handle: r.handle, PutAway: r.quarantine, Last: r.standIns, About: AboutOutcomes, Guard: r.deadly, JS: r.js,
+		Name:   "recorder",
+		Handle: func(msg *message.Message) error { return r.handle(run, msg) },
+		PutAway: func(meta jetstream.Delivery, cause error, data []byte) error {
+			return r.quarantine(run, meta, cause, data)
+		},
+		Last:  func(msg *message.Message) error { return r.standIns(run, msg) },
+		About: AboutOutcomes, Guard: r.deadly, JS: r.js,
 		Metrics: r.metrics.Routes, Drain: recorderDrain, Logger: r.log,
 		Subscribers: []jetstream.SubscriberConfig{
 			{Stream: Stream, Durable: Durable, MaxInFlight: 2 * maxRecordMessages},
@@ -104,7 +107,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	// It logs what it cannot do, and returns nil.
-	running.Go(func() { _ = survive.Loop(stopping, r.log, "make partitions", r.partitions.Run) })
+	running.Go(func() { _ = survive.Loop(run, r.log, "make partitions", r.partitions.Run) })
 	err = router.Run(ctx, outcomes, func() { stop(router.ErrStopping) })
 	r.ledger.Close()
 	if err != nil {
@@ -125,17 +128,17 @@ func (r *Recorder) partition(ctx context.Context) bool {
 }
 
 // handle records one message: the Router acknowledges it if the error is nil.
-func (r *Recorder) handle(msg *message.Message) error {
+func (r *Recorder) handle(ctx context.Context, msg *message.Message) error {
 	from, _ := jetstream.Meta(msg)
 	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
-		return r.quarantine(from, err, msg.Payload)
+		return r.quarantine(ctx, from, err, msg.Payload)
 	}
-	return r.record(&page{from: from, records: records, bytes: len(msg.Payload)})
+	return r.record(ctx, &page{from: from, records: records, bytes: len(msg.Payload)})
 }
 
 // standIns records what became of the deliveries of a message that is in quarantine, without the details.
-func (r *Recorder) standIns(msg *message.Message) error {
+func (r *Recorder) standIns(ctx context.Context, msg *message.Message) error {
 	from, _ := jetstream.Meta(msg)
 	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
@@ -147,13 +150,13 @@ func (r *Recorder) standIns(msg *message.Message) error {
 			p.records = append(p.records, standIn(record))
 		}
 	}
-	return r.record(p)
+	return r.record(ctx, p)
 }
 
 // record writes what one message holds. While Postgres is away it waits.
-func (r *Recorder) record(p *page) error {
+func (r *Recorder) record(ctx context.Context, p *page) error {
 	pauses := retry.Pauses{First: 50 * time.Millisecond, Most: 2 * time.Second}
-	err := retry.Until(r.stopping, pauses, func() error { return r.commitInGroup(p) }, func(err error) bool {
+	err := retry.Until(ctx, pauses, func() error { return r.commitInGroup(ctx, p) }, func(err error) bool {
 		r.trouble.Note("outcomes wait to be recorded", err)
 		return true
 	})
@@ -164,11 +167,11 @@ func (r *Recorder) record(p *page) error {
 }
 
 // commitInGroup gathers pages, unless somebody waits for this one.
-func (r *Recorder) commitInGroup(p *page) error {
+func (r *Recorder) commitInGroup(ctx context.Context, p *page) error {
 	if p.from.Subject == waitedSubject {
-		return r.group.DoNow(r.stopping, p)
+		return r.group.DoNow(ctx, p)
 	}
-	return r.group.Do(r.stopping, p)
+	return r.group.Do(ctx, p)
 }
 
 // commit writes a group. If Postgres refuses it, the records at fault are told apart.
@@ -231,8 +234,8 @@ func Refused(err error) bool {
 }
 
 // Quarantine keeps a message that cannot be recorded. If Postgres is away it comes again.
-func (r *Recorder) quarantine(meta jetstream.Delivery, cause error, data []byte) error {
-	ctx, cancel := context.WithTimeout(r.stopping, quarantineTimeout)
+func (r *Recorder) quarantine(ctx context.Context, meta jetstream.Delivery, cause error, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, quarantineTimeout)
 	defer cancel()
 	err := r.ledger.Quarantine(ctx, Poison{
 		Subject: meta.Subject, Seq: meta.Sequence, At: meta.Timestamp, Reason: QuarantineReason(cause), Detail: cause.Error(), Data: data,
