@@ -48,19 +48,19 @@ type Tail struct {
 	log    *slog.Logger
 	quotas *quota.Quotas
 	keys   *tenantkeys.Keys // nil: outcomes are in the clear
-	ends   context.Context  // with the process
+	wanted chan *following  // to Run, which begins them
 
 	mu        sync.Mutex
+	ends      <-chan struct{} // closed when the process stops; nil before Run
 	readers   map[*tailReader]bool
 	following *following // nil while there are no readers
-	follows   sync.WaitGroup
 }
 
 // following is one reading of the stream of outcomes.
 type following struct {
-	stop  context.CancelFunc
 	begun chan struct{} // closed once it reads, or cannot
 	err   error         // why it cannot; read after begun is closed
+	left  chan struct{} // closed when its last reader has left
 }
 
 // tailReader is a client that watches.
@@ -80,7 +80,7 @@ func newTailReader(tenant, state string) *tailReader {
 
 // NewTail makes a Tail; its readers are served while Run runs.
 func NewTail(js natsjs.JetStream, logger *slog.Logger) *Tail {
-	return &Tail{js: js, log: logger, readers: map[*tailReader]bool{}}
+	return &Tail{js: js, log: logger, wanted: make(chan *following), readers: map[*tailReader]bool{}}
 }
 
 // SealWith has outcomes opened with the keys that sealed them. It is called before the Tail is served.
@@ -92,11 +92,18 @@ func (t *Tail) Limit(q *quota.Quotas) { t.quotas = q }
 // Run lets readers watch until ctx ends; then it sends them away.
 func (t *Tail) Run(ctx context.Context) error {
 	t.mu.Lock()
-	t.ends = ctx
+	t.ends = ctx.Done()
 	t.mu.Unlock()
-	<-ctx.Done()
-	t.follows.Wait()
-	return nil
+	var follows sync.WaitGroup
+	defer follows.Wait()
+	for {
+		select {
+		case f := <-t.wanted:
+			follows.Go(func() { t.follow(ctx, f) })
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 type tailInput struct {
@@ -186,7 +193,7 @@ var errManyReaders = errors.New("too many tails are open")
 
 // join adds a reader; the first one begins the following. The broker is waited for without the lock, so that a broker that is
 // away delays the readers of this following only.
-func (t *Tail) join(ctx context.Context, r *tailReader) (ends context.Context, err error) {
+func (t *Tail) join(ctx context.Context, r *tailReader) (ends <-chan struct{}, err error) {
 	ends, f, err := t.add(r)
 	if err != nil {
 		return nil, err
@@ -204,11 +211,11 @@ func (t *Tail) join(ctx context.Context, r *tailReader) (ends context.Context, e
 	return ends, nil
 }
 
-// add counts a reader in, and begins a following if there is none.
-func (t *Tail) add(r *tailReader) (ends context.Context, f *following, err error) {
+// add counts a reader in, and has Run begin a following if there is none.
+func (t *Tail) add(r *tailReader) (ends <-chan struct{}, f *following, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ends == nil || t.ends.Err() != nil {
+	if t.ends == nil || ended(t.ends) {
 		return nil, nil, api.Unavailable(errTailEnds)
 	}
 	most := tailMost
@@ -219,13 +226,25 @@ func (t *Tail) add(r *tailReader) (ends context.Context, f *following, err error
 		return nil, nil, api.Unavailable(errManyReaders)
 	}
 	if t.following == nil {
-		ctx, stop := context.WithCancel(t.ends)
-		f := &following{stop: stop, begun: make(chan struct{})}
-		t.following = f
-		t.follows.Go(func() { t.follow(ctx, f) })
+		f := &following{begun: make(chan struct{}), left: make(chan struct{})}
+		select {
+		case t.wanted <- f:
+			t.following = f
+		case <-t.ends:
+			return nil, nil, api.Unavailable(errTailEnds)
+		}
 	}
 	t.readers[r] = true
 	return t.ends, t.following, nil
+}
+
+func ended(ends <-chan struct{}) bool {
+	select {
+	case <-ends:
+		return true
+	default:
+		return false
+	}
 }
 
 // leave removes a reader; the last one ends the following.
@@ -234,13 +253,22 @@ func (t *Tail) leave(r *tailReader) {
 	defer t.mu.Unlock()
 	delete(t.readers, r)
 	if len(t.readers) == 0 && t.following != nil {
-		t.following.stop()
+		close(t.following.left)
 		t.following = nil
 	}
 }
 
-// follow hands outcomes to readers until ctx ends. A following that cannot begin is given up, for the next reader to try.
+// follow hands outcomes to readers until ctx ends or they have left. A following that cannot begin is given up, for the next reader to try.
 func (t *Tail) follow(ctx context.Context, f *following) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-f.left:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
 	var messages natsjs.MessagesContext
 	err := survive.Do(func() (err error) {
 		messages, err = t.open(ctx)
@@ -252,7 +280,6 @@ func (t *Tail) follow(ctx context.Context, f *following) {
 			t.following = nil
 		}
 		t.mu.Unlock()
-		f.stop()
 		f.err = err
 		close(f.begun)
 		return
@@ -371,7 +398,7 @@ func (r *tailReader) wants(rec *outcome.Record) bool {
 }
 
 // write writes outcomes to one reader until it goes, is too slow, or the process stops.
-func (t *Tail) write(ctx, ends context.Context, r *tailReader, out huma.Context) {
+func (t *Tail) write(ctx context.Context, ends <-chan struct{}, r *tailReader, out huma.Context) {
 	w, ok := out.BodyWriter().(http.ResponseWriter)
 	if !ok {
 		return // It is no request over HTTP.
@@ -399,7 +426,7 @@ func (t *Tail) write(ctx, ends context.Context, r *tailReader, out huma.Context)
 			return
 		case <-ctx.Done():
 			return
-		case <-ends.Done():
+		case <-ends:
 			return
 		}
 	}
