@@ -128,16 +128,15 @@ func boundedPattern(text string) (jsonschema.Regexp, error) {
 // validate returns the places where data does not fit: the first few, or data as a whole where they are not asked for. The error
 // is ErrTooCostly or the context's: then it is unknown whether data fits.
 func (s *schema) validate(ctx context.Context, data []byte, places bool) ([]Violation, error) {
-	j := judging{schema: s, ctx: ctx, steps: stepsFor(len(data)), rest: time.Now().Add(judgeAtOnce)}
+	j := judging{schema: s, over: ctx.Done(), steps: stepsFor(len(data)), rest: time.Now().Add(judgeAtOnce)}
 	doc, err := decodeExact(data)
 	if err != nil {
 		return []Violation{{"data", err.Error()}}, nil
 	}
-	if err := j.pause(); err != nil { // Decoding cannot be interrupted.
-		return nil, err
-	}
 	fits, err := j.run(doc)
 	switch {
+	case errors.Is(err, errOver):
+		return nil, ctx.Err()
 	case fits || err != nil:
 		return nil, err
 	case !places:
@@ -151,7 +150,7 @@ var misfit = Violation{"data", "does not fit the schema"}
 
 // violations looks again at data that does not fit, for what to show.
 func (s *schema) violations(ctx context.Context, doc any, steps int) []Violation {
-	j := judging{schema: s, ctx: ctx, steps: steps, explain: true, words: message.NewPrinter(language.English), rest: time.Now().Add(judgeAtOnce)}
+	j := judging{schema: s, over: ctx.Done(), steps: steps, explain: true, words: message.NewPrinter(language.English), rest: time.Now().Add(judgeAtOnce)}
 	_, _ = j.run(doc) // as much as is found within the steps
 	if len(j.found) == 0 {
 		return []Violation{misfit}

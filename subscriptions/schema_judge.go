@@ -1,7 +1,6 @@
 package subscriptions
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +22,7 @@ const (
 	// A list of objects of twenty kinds takes about 5 steps for each byte.
 	leastSteps   = 20_000
 	stepsPerByte = 20
-	// stepsUnasked is how many steps go by before the context is looked at again.
+	// stepsUnasked is how many steps go by before over is looked at again.
 	stepsUnasked = 4096 // 0.2 ms
 	// A judging that takes longer than judgeAtOnce rests after each judgeStretch, so many times as long as it worked. Otherwise as
 	// many of them as there are cores would leave nothing to deliveries.
@@ -40,10 +39,10 @@ func stepsFor(bytes int) int { return leastSteps + stepsPerByte*bytes }
 // of every branch, cannot be stopped, and has no bound.
 type judging struct {
 	*schema
-	ctx     context.Context
-	steps   int       // that are left
-	unasked int       // steps until the context is looked at
-	rest    time.Time // when it rests next; zero: never
+	over    <-chan struct{} // closed when the judging is to stop; nil: never
+	steps   int             // that are left
+	unasked int             // steps until over is looked at
+	rest    time.Time       // when it rests next; zero: never
 	depth   int
 	scope   []string // the documents that were entered, for $dynamicRef
 	// explain asks for all that does not fit, rather than for a verdict.
@@ -56,10 +55,12 @@ type judging struct {
 // stopped ends a judging from within.
 type stopped struct{ err error }
 
-// errEnough says that as much was found as is shown.
-var errEnough = errors.New("enough was found")
+var (
+	errEnough = errors.New("enough was found") // as much as is shown
+	errOver   = errors.New("nobody waits for the judging any more")
+)
 
-// run reports whether a value fits. The error is ErrTooCostly or the context's.
+// run reports whether a value fits. The error is ErrTooCostly or errOver.
 func (j *judging) run(v any) (fits bool, err error) {
 	defer func() {
 		switch cause := recover().(type) {
@@ -70,6 +71,7 @@ func (j *judging) run(v any) (fits bool, err error) {
 			panic(cause)
 		}
 	}()
+	j.pause() // What came before, such as decoding, could not be interrupted.
 	return j.fits(j.root, v, nil), nil
 }
 
@@ -80,26 +82,28 @@ func (j *judging) spend(n int) {
 	}
 	if j.unasked -= n; j.unasked <= 0 {
 		j.unasked = stepsUnasked
-		if err := j.pause(); err != nil {
-			panic(stopped{err})
-		}
+		j.pause()
 	}
 }
 
-// pause rests where it is time. The error is the context's.
-func (j *judging) pause() error {
+// pause rests where it is time, and ends the judging if it is over.
+func (j *judging) pause() {
 	late := time.Since(j.rest)
 	if j.rest.IsZero() || late < 0 {
-		return j.ctx.Err()
+		select {
+		case <-j.over:
+			panic(stopped{errOver})
+		default:
+			return
+		}
 	}
 	timer := time.NewTimer(judgeRest * (judgeStretch + late))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		j.rest = time.Now().Add(judgeStretch)
-		return nil
-	case <-j.ctx.Done():
-		return j.ctx.Err()
+	case <-j.over:
+		panic(stopped{errOver})
 	}
 }
 

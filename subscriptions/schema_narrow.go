@@ -23,7 +23,7 @@ const (
 // narrowing compares a schema with the one that it replaces. It tells only what it is sure of: it stops where the former
 // schema has branches (anyOf, oneOf, not, if) or keywords that depend on others.
 type narrowing struct {
-	ctx          context.Context
+	over         <-chan struct{} // closed when nobody waits for it
 	former, next *schema
 	seen         map[string]bool
 	steps        int // for judging values
@@ -37,7 +37,7 @@ type whole []*jsonschema.Schema
 // new optional property of an open object is not among them: the former schema took any value for it, but only events tell
 // whether there are such values.
 func narrowed(ctx context.Context, former, next *schema) []Fault {
-	n := &narrowing{ctx: ctx, former: former, next: next, seen: map[string]bool{}, steps: narrowSteps}
+	n := &narrowing{over: ctx.Done(), former: former, next: next, seen: map[string]bool{}, steps: narrowSteps}
 	n.pair(wholeOf(former.root), next.root)
 	slices.SortFunc(n.found, func(a, b Fault) int { return strings.Compare(a.Field+" "+a.Message, b.Field+" "+b.Message) })
 	return slices.Compact(n.found)
@@ -217,7 +217,7 @@ const (
 )
 
 func (n *narrowing) judge(of *schema, by *jsonschema.Schema, v any) judged {
-	j := judging{schema: &schema{root: by, wanted: of.wanted, anchors: of.anchors}, ctx: n.ctx, steps: n.steps}
+	j := judging{schema: &schema{root: by, wanted: of.wanted, anchors: of.anchors}, over: n.over, steps: n.steps}
 	fits, err := j.run(v)
 	n.steps = j.steps
 	switch {

@@ -13,7 +13,7 @@ import (
 // prepare looks at every schema that can be reached, once: at the values that it wants, and at what Fanfare does not judge by.
 func (s *schema) prepare(c *jsonschema.Compiler, doc any) error {
 	s.wanted = map[*jsonschema.Schema]wanted{}
-	j := &judging{ctx: context.Background(), steps: math.MaxInt}
+	j := &judging{steps: math.MaxInt}
 	reached := map[*jsonschema.Schema]bool{}
 	dynamic := false
 	queue := []*jsonschema.Schema{s.root}
