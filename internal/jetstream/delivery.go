@@ -42,10 +42,9 @@ func deliveryOf(msg *message.Message) (*delivery, bool) {
 
 type deliveryKey struct{}
 
-// delivery is a message that the broker gave to us and waits for an answer to. It is the parent of the message's
-// context, so that Meta finds it.
+// delivery is a message that the broker gave to us and waits for an answer to. The message's context has it as a value, so
+// that Meta finds it.
 type delivery struct {
-	context.Context // of the subscription: its values, but not its end
 	Delivery
 
 	of       *subscription
@@ -61,22 +60,13 @@ type delivery struct {
 	seen  bool   // by the last heartbeat
 }
 
-// Value implements context.Context.
-func (d *delivery) Value(key any) any {
-	if key == (deliveryKey{}) {
-		return d
-	}
-	return d.Context.Value(key)
-}
-
-// newDelivery makes the delivery of a message that a pull brought.
-func newDelivery(of *subscription, m *nats.Msg) (*delivery, error) {
+// newDelivery makes the delivery of a message that a pull brought. The message's context does not end with ctx.
+func newDelivery(ctx context.Context, of *subscription, m *nats.Msg) (*delivery, error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("read metadata of a message on %s: %w", m.Subject, err)
 	}
 	d := &delivery{
-		Context: of.base,
 		Delivery: Delivery{
 			Stream:       meta.Stream,
 			Subject:      m.Subject,
@@ -89,8 +79,8 @@ func newDelivery(of *subscription, m *nats.Msg) (*delivery, error) {
 		msg:   decode(m),
 		reply: m.Reply,
 	}
-	var ctx context.Context
-	ctx, d.cancel = context.WithCancel(d)
+	ctx = context.WithValue(context.WithoutCancel(ctx), deliveryKey{}, d)
+	ctx, d.cancel = context.WithCancel(ctx)
 	d.msg.SetContext(ctx)
 	return d, nil
 }

@@ -129,7 +129,7 @@ func (o *session) run(ctx context.Context) error {
 		select {
 		case m := <-o.in:
 			o.look()
-			if err := o.hear(m); err != nil {
+			if err := o.hear(ctx, m); err != nil {
 				return err
 			}
 			o.offer()
@@ -196,12 +196,12 @@ type pull struct {
 }
 
 // hear takes what the broker sent: a message, or a word about a request.
-func (o *session) hear(m *nats.Msg) error {
+func (o *session) hear(ctx context.Context, m *nats.Msg) error {
 	o.heard = true
 	if m.Reply != "" {
 		o.asked--
 		o.askedBytes -= len(m.Data)
-		o.receive(m, o.suspectTo, o.looked.Before(o.stale))
+		o.receive(ctx, m, o.suspectTo, o.looked.Before(o.stale))
 		return nil
 	}
 	status := m.Header.Get("Status")
@@ -220,7 +220,7 @@ func (o *session) hear(m *nats.Msg) error {
 
 // close ends the session, whose last messages stay held: they come before those of the next session, which may bring
 // them again.
-func (o *session) close() {
+func (o *session) close(ctx context.Context) {
 	o.nc.RemoveStatusListener(o.status)
 	if o.nc.IsConnected() {
 		// Once the broker knows, nothing more is sent. What was is here after the flush, or goes to others at once, when the
@@ -233,7 +233,7 @@ func (o *session) close() {
 	for {
 		select {
 		case m := <-o.in:
-			_ = o.hear(m)
+			_ = o.hear(ctx, m)
 		default:
 			o.held.doubt()
 			return

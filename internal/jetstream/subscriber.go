@@ -102,7 +102,7 @@ func NewSubscriber(js natsjs.JetStream, cfg SubscriberConfig) (*Subscriber, erro
 //
 // A message's context carries the values of ctx. It ends when the message is acked or nacked, or when DrainTimeout is over.
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	sub := newSubscription(context.WithoutCancel(ctx), s.js, s.cfg, topic)
+	sub := newSubscription(s.js, s.cfg, topic)
 	sub.prompt = &s.prompt
 	ctx, cancel := context.WithCancel(ctx)
 	if !s.begin(sub, cancel) {

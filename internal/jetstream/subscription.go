@@ -31,7 +31,6 @@ type subscription struct {
 	js    natsjs.JetStream
 	nc    *nats.Conn
 	topic string
-	base  context.Context // of the messages
 	out   chan *message.Message
 	nack  []byte // the answer to a nacked message
 
@@ -45,14 +44,13 @@ type subscription struct {
 	abandoned chan struct{} // closed when nobody waits for handlers any more
 }
 
-func newSubscription(base context.Context, js natsjs.JetStream, cfg SubscriberConfig, topic string) *subscription {
+func newSubscription(js natsjs.JetStream, cfg SubscriberConfig, topic string) *subscription {
 	room := cfg.MaxInFlight + cfg.Ahead
 	return &subscription{
 		cfg:       cfg,
 		js:        js,
 		nc:        js.Conn(),
 		topic:     topic,
-		base:      base,
 		out:       make(chan *message.Message),
 		nack:      fmt.Appendf(nil, `-NAK {"delay":%d}`, cfg.NackDelay.Nanoseconds()),
 		held:      newHeld(),
@@ -77,7 +75,7 @@ func (s *subscription) run(ctx context.Context, open *session) {
 	heart.Go(func() { s.beat(interval, stop) })
 	for open != nil {
 		err := open.run(ctx)
-		open.close()
+		open.close(ctx)
 		if err == nil {
 			break
 		}
@@ -108,8 +106,8 @@ func (s *subscription) reopen(ctx context.Context) *session {
 }
 
 // receive takes a message that a pull brought.
-func (s *subscription) receive(m *nats.Msg, suspectTo uint64, stale bool) {
-	d, err := newDelivery(s, m)
+func (s *subscription) receive(ctx context.Context, m *nats.Msg, suspectTo uint64, stale bool) {
+	d, err := newDelivery(ctx, s, m)
 	if err != nil {
 		s.cfg.Logger.Warn("message dropped", "error", err)
 		return
