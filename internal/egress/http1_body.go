@@ -12,7 +12,7 @@ import (
 type http1Body struct {
 	from     io.Reader
 	conn     *http1Conn
-	ctx      context.Context
+	ctx      context.Context // of the request, stored as in net/http: Read has no parameter for it
 	reusable bool
 	over     atomic.Bool // the connection is no longer this body's
 	err      error       // how reading ended
