@@ -19,9 +19,7 @@ UPDATE deferrals SET due_at = now(), claim_at = now(), by_hand = by_hand OR held
 WHERE id = $1 AND NOT waits AND (worker = '' OR claim_at <= now())`
 
 // again makes a delivery of a later generation, due now, or once it has its turn.
-const again = `
-INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at, order_key, waits)
+var again = IntoOrder + `)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $12::uuid IS NULL THEN $9 ELSE 'key_blocked' END, 0, 1,
     $10, $12::uuid IS NOT NULL, $11, now(), now(), $12::uuid, $12::uuid IS NOT NULL)`
 

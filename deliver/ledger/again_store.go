@@ -147,27 +147,18 @@ func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh, replay
 	}
 	c := postgres.Columns(11, len(list))
 	for _, f := range list {
-		c[0].UUID(outcome.ID(f.EventUID, f.Subscription, f.generation, f.due))
-		c[1].Text(f.Tenant)
-		c[2].UUID(f.EventUID)
-		c[3].Text(f.EventID)
-		c[4].Text(f.EventType)
-		c[5].Int64(int64(f.Seq))
-		c[6].UUID(f.Subscription)
-		c[7].Int32(f.generation)
+		deliveryRow(c, &Deferral{
+			Delivery: outcome.ID(f.EventUID, f.Subscription, f.generation, f.due), Tenant: f.Tenant, EventUID: f.EventUID,
+			EventID: f.EventID, EventType: f.EventType, Seq: f.Seq, Subscription: f.Subscription, Generation: f.generation,
+		})
 		c[8].Text(f.reason)
 		c[9].Time(f.due)
 		c[10].NullUUID(f.Order)
 	}
-	if _, err := tx.ExecContext(ctx, `
-INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at, order_key, waits, replay_id)
-SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation,
-    CASE WHEN o.order_key IS NULL THEN o.reason ELSE 'key_blocked' END, 0, 1,
-    false, o.order_key IS NOT NULL, o.due, o.due, o.due, o.order_key, o.order_key IS NOT NULL, $12::uuid
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[], $10::timestamptz[],
-    $11::uuid[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, due, order_key)`, append(postgres.Args(c), replay)...); err != nil {
+	if _, err := tx.ExecContext(ctx, IntoOrder+`, replay_id)
+SELECT `+deliveryNames+`, CASE WHEN order_key IS NULL THEN reason ELSE 'key_blocked' END, 0, 1,
+    false, order_key IS NOT NULL, due, due, due, order_key, order_key IS NOT NULL, $12::uuid
+FROM `+(deliveryColumns+", reason text, due timestamptz, order_key uuid").rows(), append(postgres.Args(c), replay)...); err != nil {
 		return fmt.Errorf("make %d deliveries again: %w", len(list), err)
 	}
 	return nil

@@ -6,16 +6,16 @@ func cancelled(condition, reason string) string {
 	return `
 WITH gone AS (
     DELETE FROM deferrals WHERE ` + condition + `
-    RETURNING id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, attempts, created_at, status, subscription_revision
+    RETURNING ` + deliveryNames + `, number, attempts, created_at, status, subscription_revision
 ), ` + countCancelled(reason)
 }
 
 // endCancelled writes the deliveries that cancelled removed as ended.
 func endCancelled(reason string) string {
 	return `
-INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+INSERT INTO deliveries (` + deliveryNames + `, number, state, reason,
     attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
-SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'cancelled', ` + reason + `,
+SELECT ` + deliveryNames + `, number, 'cancelled', ` + reason + `,
     attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
 ON CONFLICT DO NOTHING`
 }

@@ -15,18 +15,11 @@ import (
 // endFresh inserts deliveries that ended with their first attempt: the way of nearly all. They have no row
 // among the deferrals, so one row each is written and nothing else is looked at. Arrays that are unnested in the select
 // list are read where they are; in FROM, each would be copied into a table first.
-const endFresh = `
-INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision,
-    exchange, response_headers)
-SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]), unnest($5::text[]), unnest($6::bigint[]),
-    unnest($7::uuid[]), unnest($8::int[]), unnest($9::text[]), unnest($10::text[]), unnest($11::int[]), unnest($12::timestamptz[]),
-    unnest($13::timestamptz[]), unnest($14::timestamptz[]), unnest($15::bigint[]), unnest($16::smallint[]), unnest($17::text[]),
-    unnest($18::bytea[]), unnest($19::bigint[]), unnest($20::bytea[]), unnest($21::bytea[])`
+var endFresh = "INSERT INTO deliveries (" + endedColumns.names() + ") SELECT " + endedColumns.unnested()
 
 // endFreshOnce bears rows that are there already, which costs every row a second look at the key and a second record of
 // the log.
-const endFreshOnce = endFresh + `
+var endFreshOnce = endFresh + `
 ON CONFLICT DO NOTHING RETURNING id`
 
 // written is what a group of records came to.
@@ -89,7 +82,7 @@ func (l *Ledger) endFresh(ctx context.Context, tx *sql.Tx, fresh []*outcome.Reco
 	return once, nil
 }
 
-// endColumns are the columns of endFresh and, with steps, of endDeferred.
+// endColumns are endedColumns, for endFresh, and with steps those of endDeferred.
 func endColumns(records []*outcome.Record, steps bool) []postgres.Column {
 	n := 21
 	if steps {
@@ -97,14 +90,7 @@ func endColumns(records []*outcome.Record, steps bool) []postgres.Column {
 	}
 	c := postgres.Columns(n, len(records))
 	for _, r := range records {
-		c[0].UUID(r.Delivery)
-		c[1].Text(r.Tenant)
-		c[2].UUID(r.EventUID)
-		c[3].Text(r.EventID)
-		c[4].Text(r.EventType)
-		c[5].Int64(int64(r.Seq))
-		c[6].UUID(r.Subscription)
-		c[7].Int32(r.Generation)
+		recordRow(c, r)
 		c[8].Text(string(r.Outcome))
 		c[9].Text(string(r.Reason))
 		c[10].Int32(r.Attempts)

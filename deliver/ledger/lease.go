@@ -21,14 +21,9 @@ import (
 // HandOff gives deliveries that are slow or wait a row and a lease, so that their task may be
 // acknowledged. It returns those that it took; the others ended, or somebody else has them. It may be repeated by
 // the same worker, which may not have heard that it succeeded.
-const handOff = `
-INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at, worker, lapses)
-SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, o.generation, 'busy', 0, 1,
-    o.test, false, o.created_at, now(), now() + $11 * interval '1 millisecond', $12, $13::smallint
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
-    $9::bool[], $10::timestamptz[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, test, created_at)
+var handOff = IntoDeferrals + `, worker, lapses)
+SELECT ` + deliveryNames + `, 'busy', 0, 1, test, false, created_at, now(), now() + $11 * interval '1 millisecond', $12, $13::smallint
+FROM ` + (deliveryColumns + ", test bool, created_at timestamptz").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET claim_at = excluded.claim_at WHERE deferrals.worker = excluded.worker AND deferrals.step = 1
 RETURNING id`
@@ -108,17 +103,10 @@ type Lease struct {
 // HandOff writes the rows of deliveries and returns the ids of those that it took.
 func (l *Ledger) HandOff(ctx context.Context, list []*Deferral, as Lease) (map[uuid.UUID]bool, error) {
 	c := postgres.Columns(10, len(list))
-	for _, f := range list {
-		c[0].UUID(f.Delivery)
-		c[1].Text(f.Tenant)
-		c[2].UUID(f.EventUID)
-		c[3].Text(f.EventID)
-		c[4].Text(f.EventType)
-		c[5].Int64(int64(f.Seq))
-		c[6].UUID(f.Subscription)
-		c[7].Int32(f.Generation)
-		c[8].Bool(f.Test)
-		c[9].Time(f.Created)
+	for _, d := range list {
+		deliveryRow(c, d)
+		c[8].Bool(d.Test)
+		c[9].Time(d.Created)
 	}
 	taken := make(map[uuid.UUID]bool, len(list))
 	err := postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {

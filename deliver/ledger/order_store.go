@@ -13,13 +13,9 @@ import (
 )
 
 // queueUp writes deliveries that wait for their turn. They are held, so that nobody claims them.
-const queueUp = `
-INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at, order_key, waits)
-SELECT o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq, o.subscription_id, 0, 'key_blocked', 0, 1,
-    false, true, o.created_at, now(), now(), o.order_key, true
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::timestamptz[], $9::uuid[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, created_at, order_key)
+var queueUp = IntoOrder + `)
+SELECT ` + deliveryNames + `, 'key_blocked', 0, 1, false, true, created_at, now(), now(), order_key, true
+FROM ` + (deliveryColumns + ", created_at timestamptz, order_key uuid").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT DO NOTHING`
 
@@ -97,19 +93,16 @@ func (l *Ledger) queue(ctx context.Context, list []*queued) error {
 	for _, q := range list {
 		n += len(q.turns)
 	}
-	c := postgres.Columns(9, n)
+	c := postgres.Columns(10, n)
 	for _, q := range list {
 		e := q.event
 		for _, t := range q.turns {
-			c[0].UUID(outcome.ID(e.UID, t.Subscription, 0, e.AcceptedAt))
-			c[1].Text(e.Tenant)
-			c[2].UUID(e.UID)
-			c[3].Text(e.ID)
-			c[4].Text(e.Type)
-			c[5].Int64(int64(e.Seq))
-			c[6].UUID(t.Subscription)
-			c[7].Time(e.AcceptedAt)
-			c[8].UUID(OrderKey(t.Key))
+			deliveryRow(c, &Deferral{
+				Delivery: outcome.ID(e.UID, t.Subscription, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID,
+				EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: t.Subscription,
+			})
+			c[8].Time(e.AcceptedAt)
+			c[9].UUID(OrderKey(t.Key))
 		}
 	}
 	return postgres.Retry(ctx, l.DB, func(ctx context.Context, tx *sql.Tx) error {

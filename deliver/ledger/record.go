@@ -23,22 +23,15 @@ import (
 // endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
 // whose step is behind the row's comes from a worker that lost its lease, and is void; but a success
 // counts, whoever holds the lease. It returns those that were in the order of a key.
-const endDeferred = `
+var endDeferred = `
 WITH o AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[], $9::text[],
-        $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::smallint[],
-        $17::text[], $18::bytea[], $19::bigint[], $20::bytea[], $21::bytea[], $22::int[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-        attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision, exchange,
-        response_headers, step)
+    SELECT * FROM ` + (endedColumns + ", step int").rows() + `
 ), gone AS (
     DELETE FROM deferrals d USING o WHERE d.id = o.id AND (d.step < o.step OR o.state = 'delivered')
     RETURNING d.id, d.number, d.order_key, d.attempts, d.status, d.subscription_revision
 ), ended AS (
-INSERT INTO deliveries (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error, response, subscription_revision,
-    exchange, response_headers)
-SELECT o.id, coalesce(g.number, nextval('delivery_number')), o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
+INSERT INTO deliveries (number, ` + endedColumns.names() + `)
+SELECT coalesce(g.number, nextval('delivery_number')), o.id, o.tenant, o.event_uid, o.event_id, o.event_type, o.seq,
     o.subscription_id, o.generation, o.state, o.reason, greatest(o.attempts, g.attempts), o.created_at, o.ended_at, o.started_at,
     o.duration_us, CASE WHEN o.started_at IS NULL THEN coalesce(g.status, o.status) ELSE o.status END, o.error, o.response,
     coalesce(o.subscription_revision, g.subscription_revision), o.exchange, o.response_headers
@@ -50,14 +43,10 @@ SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o O
 
 // putOff writes deliveries that are put off. It never revives one that ended, and never goes back a step. A retry by hand has its effect until an
 // attempt was made.
-const putOff = `
-INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, excused, status, subscription_revision, claim_at)
-SELECT o.*, o.due_at FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::uuid[], $8::int[],
-    $9::text[], $10::int[], $11::int[], $12::bool[], $13::bool[], $14::timestamptz[], $15::timestamptz[], $16::smallint[], $17::smallint[],
-    $18::bigint[])
-    AS o (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-        test, held, created_at, due_at, excused, status, subscription_revision)
+var putOff = IntoDeferrals + `, excused, status, subscription_revision)
+SELECT ` + deliveryNames + `, reason, attempts, step, test, held, created_at, due_at, due_at, excused, status, subscription_revision
+FROM ` + (deliveryColumns + ", reason text, attempts int, step int, test bool, held bool, created_at timestamptz, due_at timestamptz, " +
+	"excused smallint, status smallint, subscription_revision bigint").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts, step = excluded.step,
     held = excluded.held, due_at = excluded.due_at, claim_at = excluded.claim_at, worker = '', lapses = 0, excused = excluded.excused,
@@ -208,14 +197,7 @@ func sortOut(records []*outcome.Record) batch {
 func laterColumns(records []*outcome.Record, paused map[uuid.UUID]bool) []postgres.Column {
 	c := postgres.Columns(18, len(records))
 	for _, r := range records {
-		c[0].UUID(r.Delivery)
-		c[1].Text(r.Tenant)
-		c[2].UUID(r.EventUID)
-		c[3].Text(r.EventID)
-		c[4].Text(r.EventType)
-		c[5].Int64(int64(r.Seq))
-		c[6].UUID(r.Subscription)
-		c[7].Int32(r.Generation)
+		recordRow(c, r)
 		c[8].Text(string(r.Reason))
 		c[9].Int32(r.Attempts)
 		c[10].Int32(r.Step)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
@@ -27,12 +28,11 @@ UPDATE replays SET sent = sent - (SELECT count(*) FROM back) WHERE id = $1`
 
 // makeAgain makes recalled deliveries again, at the replay's rate from now on. Those whose event was sent otherwise meanwhile
 // are dropped.
-const makeAgain = `
+var makeAgain = `
 WITH mine AS (
     DELETE FROM recalled WHERE replay_id = $1 RETURNING *
 ), made AS (
-    INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-        test, held, created_at, due_at, claim_at, order_key, waits, replay_id)
+    ` + ledger.IntoOrder + `, replay_id)
     SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, 0, 1,
         false, order_key IS NOT NULL, due_at, now() + place * interval '1 second' / $2, now() + place * interval '1 second' / $2,
         order_key, order_key IS NOT NULL, $1
