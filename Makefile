@@ -34,7 +34,7 @@ attack: ## attack a victim tenant in every known way and print what it noticed; 
 	$(GO) test ./internal/attack -run '^TestAttack$$' -count 1 -timeout 60m -v -attack.long
 
 chaos: ## break a running installation by SEED (1) for MINUTES (15), and check that every promise holds
-	$(GO) test ./internal/chaos -run '^Test(Chaos|CrashPoints|PowerCut|FullDisk|Slow|Cluster|Minority|Failover|Upgrade)$$' -count 1 -timeout $$(($(MINUTES) + 30))m -v -chaos.seed $(SEED) -chaos.minutes $(MINUTES)
+	$(GO) test ./internal/chaos -run '^Test(Chaos|CrashPoints|PowerCut|FullDisk|Slow|Cluster|Minority|Failover|Upgrade|Downgrade|NATSVersions)$$' -count 1 -timeout $$(($(MINUTES) + 30))m -v -chaos.seed $(SEED) -chaos.minutes $(MINUTES)
 
 check: ## hold the house style: formatting, vet, linters, import arrows
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:" $$unformatted; exit 1; fi

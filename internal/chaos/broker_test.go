@@ -36,6 +36,7 @@ type broker struct {
 	addr string
 	dir  string // of its streams
 	path string // of its configuration
+	exe  string // its program; empty: that of natsServer
 	out  output
 
 	cmd  *exec.Cmd
@@ -88,11 +89,14 @@ func brokerIn(t testing.TB, name, addr, dir, more string) *broker {
 // start starts the server and returns once it takes connections.
 func (b *broker) start() {
 	b.t.Helper()
-	path, err := natsServer()
+	exe, err := b.exe, error(nil)
+	if exe == "" {
+		exe, err = natsServer()
+	}
 	if err != nil {
 		b.t.Fatalf("build nats-server: %v", err)
 	}
-	b.cmd, b.done = exec.Command(path, "-c", b.path), make(chan struct{})
+	b.cmd, b.done = exec.Command(exe, "-c", b.path), make(chan struct{})
 	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.out
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatalf("start nats-server: %v", err)
