@@ -11,9 +11,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/history"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // Deliveries are found by reason, status, object and resource, several values each, whether their events are few or many.
@@ -153,7 +155,8 @@ func TestACertificateFailureIsFoundAsTLS(t *testing.T) {
 	}
 }
 
-// A dead letter that a retry delivered says when, and is listed only if asked for.
+// A delivery that was retried in vain is one open dead letter. Once a retry delivered it, each of its generations says when, and
+// is listed only if asked for.
 func TestResolvedDeadLettersAreLeftOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -169,8 +172,17 @@ func TestResolvedDeadLettersAreLeftOut(t *testing.T) {
 	}
 	second := retry()
 	r.ended(second, outcome.Dead, outcome.ReasonServer)
-	if got := ids(c.do("acme", http.MethodGet, "/v1/dead-letters", 200)); !slices.Equal(got, []string{second.String(), first.String()}) {
+	if got := ids(c.do("acme", http.MethodGet, "/v1/dead-letters", 200)); !slices.Equal(got, []string{second.String()}) {
 		t.Errorf("open: got %v", got)
+	}
+	if got := c.do("acme", http.MethodGet, "/v1/deliveries/"+first.String(), 200)["superseded_by"]; got != second.String() {
+		t.Errorf("the first is superseded by %v, want %s", got, second)
+	}
+	for _, who := range []string{"acme", "admin"} {
+		groups := c.do(who, http.MethodGet, "/v1/failures", 200)["data"].([]any)
+		if len(groups) != 1 || groups[0].(map[string]any)["count"] != 1.0 {
+			t.Errorf("failures for %s: got %v, want one delivery", who, groups)
+		}
 	}
 	third := retry()
 	r.ended(third, outcome.Delivered, outcome.ReasonOK)
@@ -185,6 +197,56 @@ func TestResolvedDeadLettersAreLeftOut(t *testing.T) {
 		if item.(map[string]any)["resolved_at"] == nil {
 			t.Errorf("not resolved: %v", item)
 		}
+	}
+}
+
+// A retry that has not begun shows nothing of the generation before it. If it is cancelled, by hand or with its subscription, the
+// dead letter is open again and can be replayed.
+func TestACancelledRetryReopensItsDeadLetter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.api()
+	worker := r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t, servertest.Status(500))
+	sub := r.subscribe(receiver.URL, once)
+	dead := r.send(r.event(), sub)
+	r.ended(dead, outcome.Dead, outcome.ReasonServer)
+	open := func() []string { return ids(c.do("acme", http.MethodGet, "/v1/dead-letters", 200)) }
+	retry := func() string {
+		t.Helper()
+		again := c.do("acme", http.MethodPost, "/v1/deliveries/"+dead.String()+"/retry", 202)
+		if again["reason"] != "busy" || again["last_error"] != nil || again["last_status"] != nil || again["attempts"] != 0.0 {
+			t.Errorf("before its first attempt the retry is %v", again)
+		}
+		if got := open(); len(got) != 0 {
+			t.Errorf("open while the retry is pending: %v", got)
+		}
+		return again["id"].(string)
+	}
+	if err := worker.stop(); err != nil {
+		t.Fatal(err)
+	}
+	c.do("acme", http.MethodPost, "/v1/deliveries/"+retry()+"/cancel", 202)
+	if got := open(); !slices.Equal(got, []string{dead.String()}) {
+		t.Errorf("open after the retry was cancelled: %v", got)
+	}
+	retry()
+	r.status(sub, subscriptions.Disabled)
+	r.worker(quick())
+	r.eventually("the dead letter to be open again", func() bool { return slices.Equal(open(), []string{dead.String()}) })
+	letters := must(ledger.NewRepeater(r.db).Dead(t.Context(), ledger.Dead{
+		Tenant: "acme", Before: time.Now().Add(time.Hour), Span: ledger.Span{Until: time.Now().Add(time.Hour)},
+	}, uuid.Nil, 10))(t)
+	if len(letters) != 0 { // Its subscription is disabled.
+		t.Errorf("got %v", letters)
+	}
+	r.status(sub, subscriptions.Active)
+	letters = must(ledger.NewRepeater(r.db).Dead(t.Context(), ledger.Dead{
+		Tenant: "acme", Before: time.Now().Add(time.Hour), Span: ledger.Span{Until: time.Now().Add(time.Hour)},
+	}, uuid.Nil, 10))(t)
+	if n := must(ledger.NewRepeater(r.db).Count(t.Context(), ledger.OnlyDead, letters))(t); n != 1 {
+		t.Errorf("a replay sends %d of %v, want the dead letter", n, letters)
 	}
 }
 

@@ -132,9 +132,10 @@ func failuresQuery(f Filter, by []string, most int) (query string, args []any) {
 	w := &postgres.Where{}
 	look, groupsMost := w.Arg(most), w.Arg(failuresMost)
 	f.place(w)
-	open, closed := " AND resolved_at IS NULL", ""
+	const isOpen = "resolved_at IS NULL AND superseded_by IS NULL"
+	open, closed := " AND "+isOpen, ""
 	if f.Tenant != "" {
-		open, closed = "", "resolved_at IS NULL AND "
+		open, closed = "", isOpen+" AND "
 	}
 	dims := map[string]string{"reason": "g.reason", "host": hostOf, "http_status": "g.status", "subscription": "g.subscription_id"}
 	var columns, groups []string
@@ -153,7 +154,7 @@ func failuresQuery(f Filter, by []string, most int) (query string, args []any) {
 	const row = "id, tenant, subscription_id, reason, status, created_at"
 	query = fmt.Sprintf(`
 WITH dead AS MATERIALIZED (
-    SELECT %[1]s, resolved_at FROM deliveries WHERE state = 'dead'%[2]s AND %[4]s ORDER BY id DESC LIMIT %[7]s
+    SELECT %[1]s, resolved_at, superseded_by FROM deliveries WHERE state = 'dead'%[2]s AND %[4]s ORDER BY id DESC LIMIT %[7]s
 ), waiting AS MATERIALIZED (
     SELECT %[1]s, attempts, held, waits FROM deferrals WHERE %[4]s ORDER BY id DESC LIMIT %[7]s
 ), looked AS (

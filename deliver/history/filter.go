@@ -25,7 +25,7 @@ type Filter struct {
 	Statuses     []HTTPStatus // of the last attempt
 	Objects      []string     // of the event, within the tenant
 	Resources    []string     // of the event, within the tenant
-	Open         bool         // of dead letters: not delivered since
+	Open         bool         // of dead letters: neither delivered since nor superseded
 	Since, Until time.Time    // of acceptance: since included, until not
 	After        uuid.UUID
 	Asc          bool
@@ -101,7 +101,7 @@ func (f Filter) properties(w *postgres.Where) {
 		w.And("(status = ANY (?::int[]) OR status / 100 = ANY (?::int[]))", exact, classes)
 	}
 	if f.Open {
-		w.And("resolved_at IS NULL")
+		w.And("resolved_at IS NULL AND superseded_by IS NULL")
 	}
 	for _, refs := range f.refs() {
 		w.And("EXISTS (SELECT FROM event_refs r WHERE r.uid = event_uid AND r.ref = ANY (?::uuid[]))", ledger.Uuids(refs))

@@ -134,10 +134,11 @@ var descriptions = map[string]string{
 		"event's type demands.",
 	"list-subscription-deliveries": "As the list of all deliveries, of this subscription alone. " + short,
 	"list-dead-letters": "Those that ran out of retries, or that no retry would mend. They can be retried one by one, or replayed. " +
-		"Those that were delivered since, by a retry or a replay, are left out unless `resolved` is true. " + short,
+		"What was delivered since, by a retry or a replay, is left out unless `resolved` is true; so is a dead letter of which a later generation " +
+		"is pending or dead, so that each delivery that is still open is listed once. " + short,
 	"list-reasons": "Every word that `reason` can have, with what it means and what can be done. The first ones are of deliveries, the " +
 		"others of quarantined messages.",
-	"list-failures": "What waits after a failure, is dead and was not delivered since, or is held: grouped by reason, host and HTTP status, the " +
+	"list-failures": "What waits after a failure, is dead and was neither delivered since nor made again, or is held: grouped by reason, host and HTTP status, the " +
 		"most first, at most 200 groups. For a key over all tenants that names none, of all of them.",
 	"get-subscription-stats": "How many ended how, how long attempts took, how many wait, and since when.",
 	"retry-delivery": "A pending one is attempted now. One that has ended is sent again as a new generation, with the same webhook-id " +
@@ -170,6 +171,7 @@ type deliveryJSON struct {
 	URLHost          string     `json:"url_host" doc:"the host of the subscription's URL, with its port where that is not the scheme's own"`
 	Revision         *int64     `json:"subscription_revision" doc:"the revision of the subscription that the last attempt was sent by; null before the first"`
 	ResolvedAt       *time.Time `json:"resolved_at" doc:"of a dead one: when a retry or a replay delivered the event after all; else null"`
+	SupersededBy     *uuid.UUID `json:"superseded_by" nullable:"true" doc:"of a dead one: the later generation that counts instead of it; null where there is none, or once that one was cancelled"`
 }
 
 // DeliveryJSON is exported only because huma skips embedded fields of unexported types.
@@ -232,6 +234,9 @@ func entry(e ledger.Entry) deliveryJSON {
 		d.DueAt = shownTime(e.DueAt)
 	}
 	d.EndedAt, d.ResolvedAt = shownTime(e.EndedAt), shownTime(e.ResolvedAt)
+	if e.SupersededBy.Valid {
+		d.SupersededBy = &e.SupersededBy.UUID
+	}
 	return d
 }
 
@@ -288,7 +293,7 @@ type listInput struct {
 type deadLettersInput struct {
 	SpanInput
 	SubscriptionInput
-	Resolved bool `query:"resolved" doc:"show those as well that were delivered since"`
+	Resolved bool `query:"resolved" doc:"show those as well that were delivered since, and those of which a later generation was made"`
 }
 
 type ofSubscriptionInput struct {

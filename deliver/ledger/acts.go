@@ -18,10 +18,10 @@ const hurry = `
 UPDATE deferrals SET due_at = now(), claim_at = now(), by_hand = by_hand OR held, held = false, worker = ''
 WHERE id = $1 AND NOT waits AND (worker = '' OR claim_at <= now())`
 
-// again makes a delivery of a later generation, due now, or once it has its turn.
+// again makes a delivery of a later generation, due now, or once it has its turn. It has not failed yet, so it waits for a place.
 var again = IntoOrder + `)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $12::uuid IS NULL THEN $9 ELSE 'key_blocked' END, 0, 1,
-    $10, $12::uuid IS NOT NULL, $11, now(), now(), $12::uuid, $12::uuid IS NOT NULL)`
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $11::uuid IS NULL THEN 'busy' ELSE 'key_blocked' END, 0, 1,
+    $9, $11::uuid IS NOT NULL, $10, now(), now(), $11::uuid, $11::uuid IS NOT NULL)`
 
 // Retry makes a delivery due now: itself while it is pending, else a new generation of it, which takes its place in the
 // order of a key, if there is one. It returns which.
@@ -45,8 +45,11 @@ ORDER BY generation DESC, state LIMIT 1`, e.EventUID, e.Subscription))
 			return err
 		}
 		id = outcome.ID(e.EventUID, e.Subscription, last.Generation+1, now)
-		_, err = tx.ExecContext(ctx, again, id, e.Tenant, e.EventUID, e.EventID, e.EventType, int64(e.Seq), e.Subscription,
-			last.Generation+1, last.Reason, e.Test, now, key)
+		if _, err = tx.ExecContext(ctx, again, id, e.Tenant, e.EventUID, e.EventID, e.EventType, int64(e.Seq), e.Subscription,
+			last.Generation+1, e.Test, now, key); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, supersedeOne, e.EventUID, e.Subscription, id)
 		return err
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +20,7 @@ const (
 	OnlyUndelivered Only = "undelivered" // all that never succeeded, also those that never were
 	OnlyAll         Only = "all"
 	OnlyMissing     Only = "missing" // deliveries that were never made
-	OnlyListed      Only = "listed"  // ended ones that are given, unless a later generation was made
+	OnlyListed      Only = "listed"  // ended ones that are given, unless a later generation counts instead
 )
 
 // Again is a delivery that is to be made again, or for the first time long after its event.
@@ -32,8 +33,9 @@ type Again struct {
 	Subscription uuid.UUID
 	// Order is the key in whose order it is made, if its subscription asks for one; see OrderKey.
 	Order uuid.NullUUID
-	// Dead is the generation of a dead letter, if it is one: it is made again only if no later one was made.
-	Dead sql.Null[int]
+	// Ended is the generation of the delivery that is to be made again, if it is of one that ended: it is made again only if it
+	// is the last one, or a dead letter that is open.
+	Ended sql.Null[int]
 	// Place is what a list of them is ordered by: the id of the delivery that ended, or the event's.
 	Place uuid.UUID
 }
@@ -77,12 +79,7 @@ func (r *Repeater) Count(ctx context.Context, only Only, list []Again) (n int, e
 	if err != nil {
 		return 0, err
 	}
-	for i := range list {
-		if list[i].wanted(last[i], only) {
-			n++
-		}
-	}
-	return n, nil
+	return len(wanted(list, last, only)), nil
 }
 
 // Pace is when deliveries are due: the first at From, each other one Every later.
@@ -102,10 +99,8 @@ func (r *Repeater) Send(ctx context.Context, tx *sql.Tx, only Only, list []Again
 		return 0, err
 	}
 	var fresh []fresh
-	for i, a := range list {
-		if a.wanted(last[i], only) {
-			fresh = append(fresh, a.fresh(last[i], pace, len(fresh)))
-		}
+	for _, i := range wanted(list, last, only) {
+		fresh = append(fresh, list[i].fresh(last[i], pace, len(fresh)))
 	}
 	return len(fresh), r.ledger.sendAgain(ctx, tx, fresh, pace.Replay)
 }
@@ -117,19 +112,33 @@ func (r *Repeater) Backlog(ctx context.Context, subscription uuid.UUID, limit in
 
 // standing is what became so far of one event for one subscription.
 type standing struct {
-	generation int    // the last one; -1 where there is none
-	state      string // of the last one; empty where there is none
-	reason     string
-	delivered  bool // by any generation
+	generation int         // the last one; -1 where there is none
+	state      string      // of the last one; empty where there is none
+	delivered  bool        // by any generation
+	open       []uuid.UUID // its dead letters that no later generation counts instead of: one at most, but for rows of earlier versions
+}
+
+// wanted returns the places in the list of those that another generation is to be made of. A dead letter and its cancelled
+// retry may both be listed: only the first is made again.
+func wanted(list []Again, last []standing, only Only) []int {
+	var places []int
+	made := make(map[[2]uuid.UUID]bool, len(list))
+	for i, a := range list {
+		pair := [2]uuid.UUID{a.EventUID, a.Subscription}
+		if !made[pair] && a.wanted(last[i], only) {
+			places, made[pair] = append(places, i), true
+		}
+	}
+	return places
 }
 
 // wanted reports whether another generation is to be made.
 func (a Again) wanted(s standing, only Only) bool {
 	switch {
-	case s.state == outcome.Pending, a.Dead.Valid && a.Dead.V != s.generation:
+	case s.state == outcome.Pending, a.Ended.Valid && a.Ended.V != s.generation && !slices.Contains(s.open, a.Place):
 		return false
 	case only == OnlyDead:
-		return s.state == string(outcome.Dead)
+		return len(s.open) > 0
 	case only == OnlyUndelivered:
 		return !s.delivered
 	case only == OnlyMissing:
@@ -143,17 +152,15 @@ func (a Again) wanted(s standing, only Only) bool {
 type fresh struct {
 	Again
 	generation int
-	reason     string
 	due        time.Time
+	open       []uuid.UUID // the dead letters that it counts instead of
 }
+
+func (f fresh) id() uuid.UUID { return outcome.ID(f.EventUID, f.Subscription, f.generation, f.due) }
 
 // fresh makes the row of the next generation. Generation 0 is for the matches of the event when it came; a delivery
 // sent for the first time later is of a generation after it. Its time is that of its turn, so that the ids of a
 // long replay lie in the days in which they are sent.
 func (a Again) fresh(s standing, pace Pace, turn int) fresh {
-	f := fresh{Again: a, generation: max(s.generation, 0) + 1, reason: s.reason, due: pace.From.Add(time.Duration(turn) * pace.Every)}
-	if f.reason == "" || f.reason == string(outcome.ReasonOK) {
-		f.reason = string(outcome.ReasonRateLimited)
-	}
-	return f
+	return fresh{Again: a, generation: max(s.generation, 0) + 1, due: pace.From.Add(time.Duration(turn) * pace.Every), open: s.open}
 }

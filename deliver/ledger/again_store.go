@@ -14,13 +14,13 @@ import (
 )
 
 // deadLetters lists dead deliveries of events of a span. A delivery is not older than its event, which leaves the
-// partitions before the span out. Only the last generation counts, so that nothing is sent twice, and whoever
-// cannot receive is left out, as are erased events.
+// partitions before the span out. Those of which a later generation was made are left out, so that nothing is sent twice, as are
+// subscriptions that cannot receive and erased events.
 const deadLetters = `
 SELECT d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation
 FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
 WHERE d.tenant = $1 AND d.state = 'dead' AND d.id > $2 AND d.id >= $3 AND d.id < $9 AND d.event_uid >= $3 AND d.event_uid < $4
-    AND ($5::uuid IS NULL OR d.subscription_id = $5) AND ($6 = '' OR d.event_id = $6)
+    AND d.superseded_by IS NULL AND ($5::uuid IS NULL OR d.subscription_id = $5) AND ($6 = '' OR d.event_id = $6)
     AND (cardinality($7::text[]) = 0 OR d.event_type = ANY ($7))
     AND NOT EXISTS (SELECT FROM events v WHERE v.uid = d.event_uid AND v.erased_at IS NOT NULL
         AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = v.uid))
@@ -40,7 +40,7 @@ func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (
 		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, outcome.FirstID(d.Before))
 	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Again, error) {
 		var a Again
-		if err := rows.Scan(&a.Place, &a.Tenant, &a.EventUID, &a.EventID, &a.EventType, &a.Seq, &a.Subscription, &a.Dead); err != nil {
+		if err := rows.Scan(&a.Place, &a.Tenant, &a.EventUID, &a.EventID, &a.EventType, &a.Seq, &a.Subscription, &a.Ended); err != nil {
 			return a, err
 		}
 		return a, nil
@@ -73,18 +73,19 @@ type querier interface {
 
 // standings look at all generations of each pair. What is in both tables ended.
 const standings = `
-SELECT coalesce(x.generation, -1), coalesce(x.states[1], ''), coalesce(x.reasons[1], ''), coalesce(x.delivered, false)
+SELECT coalesce(x.generation, -1), coalesce(x.states[1], ''), coalesce(x.delivered, false), coalesce(x.open, '{}'::text[])
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) WITH ORDINALITY AS o (event_uid, subscription_id, first, oldest, place)
 LEFT JOIN LATERAL (
     SELECT max(generation) AS generation, bool_or(state = 'delivered') AS delivered,
-        array_agg(state ORDER BY generation DESC, state) AS states, array_agg(reason ORDER BY generation DESC, state) AS reasons
+        array_agg(state ORDER BY generation DESC, state) AS states,
+        array_agg(id::text) FILTER (WHERE state = 'dead' AND superseded_by IS NULL) AS open
     FROM (
-        SELECT generation, state, reason FROM deliveries d WHERE d.id = o.first
+        SELECT id, generation, state, superseded_by FROM deliveries d WHERE d.id = o.first
         UNION ALL
-        SELECT generation, state, reason FROM deliveries d
+        SELECT id, generation, state, superseded_by FROM deliveries d
         WHERE d.event_uid = o.event_uid AND d.subscription_id = o.subscription_id AND d.generation > 0 AND d.id >= o.oldest
         UNION ALL
-        SELECT generation, 'pending', reason FROM deferrals p
+        SELECT id, generation, 'pending', NULL FROM deferrals p
         WHERE p.event_uid = o.event_uid AND p.subscription_id = o.subscription_id
     ) g
 ) x ON true
@@ -106,8 +107,16 @@ func (l *Ledger) standing(ctx context.Context, q querier, list []Again) ([]stand
 	found := make([]standing, 0, len(list))
 	err = postgres.Each(rows, err, func() error {
 		var s standing
-		if err := rows.Scan(&s.generation, &s.state, &s.reason, &s.delivered); err != nil {
+		var open pq.StringArray
+		if err := rows.Scan(&s.generation, &s.state, &s.delivered, &open); err != nil {
 			return err
+		}
+		for _, text := range open {
+			id, err := uuid.Parse(text)
+			if err != nil {
+				return err
+			}
+			s.open = append(s.open, id)
 		}
 		found = append(found, s)
 		return nil
@@ -140,28 +149,27 @@ func (l *Ledger) waiting(ctx context.Context, list []Again) (n int, err error) {
 	return n, nil
 }
 
-// sendAgain inserts new generations.
+// sendAgain inserts new generations, which count instead of the dead letters that they are made of.
 func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh, replay uuid.UUID) error {
 	if len(list) == 0 {
 		return nil
 	}
-	c := postgres.Columns(11, len(list))
+	c := postgres.Columns(10, len(list))
 	for _, f := range list {
 		deliveryRow(c, &Deferral{
-			Delivery: outcome.ID(f.EventUID, f.Subscription, f.generation, f.due), Tenant: f.Tenant, EventUID: f.EventUID,
+			Delivery: f.id(), Tenant: f.Tenant, EventUID: f.EventUID,
 			EventID: f.EventID, EventType: f.EventType, Seq: f.Seq, Subscription: f.Subscription, Generation: f.generation,
 		})
-		c[8].Text(f.reason)
-		c[9].Time(f.due)
-		c[10].NullUUID(f.Order)
+		c[8].Time(f.due)
+		c[9].NullUUID(f.Order)
 	}
 	if _, err := tx.ExecContext(ctx, IntoOrder+`, replay_id)
-SELECT `+deliveryNames+`, CASE WHEN order_key IS NULL THEN reason ELSE 'key_blocked' END, 0, 1,
-    false, order_key IS NOT NULL, due, due, due, order_key, order_key IS NOT NULL, $12::uuid
-FROM `+(deliveryColumns+", reason text, due timestamptz, order_key uuid").rows(), append(postgres.Args(c), replay)...); err != nil {
+SELECT `+deliveryNames+`, CASE WHEN order_key IS NULL THEN 'busy' ELSE 'key_blocked' END, 0, 1,
+    false, order_key IS NOT NULL, due, due, due, order_key, order_key IS NOT NULL, $11::uuid
+FROM `+(deliveryColumns+", due timestamptz, order_key uuid").rows(), append(postgres.Args(c), replay)...); err != nil {
 		return fmt.Errorf("make %d deliveries again: %w", len(list), err)
 	}
-	return nil
+	return l.supersede(ctx, tx, list)
 }
 
 // backlog counts waiting deliveries. Those in hand of a worker do not count, nor those of one that died.

@@ -1,12 +1,14 @@
 package ledger
 
 // cancelled is the head of a statement that ends the deferrals which the condition holds for: it removes them (the table gone has
-// them then) and counts them under the reason, which is an expression.
+// them then), reopens the dead letters that they were made of, and counts them under the reason, which is an expression.
 func cancelled(condition, reason string) string {
 	return `
 WITH gone AS (
     DELETE FROM deferrals WHERE ` + condition + `
     RETURNING ` + deliveryNames + `, number, attempts, created_at, status, subscription_revision
+), reopened AS (
+` + reopen("ARRAY(SELECT id FROM gone WHERE generation > 0)") + `
 ), ` + countCancelled(reason)
 }
 

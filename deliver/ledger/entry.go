@@ -32,15 +32,17 @@ type Entry struct {
 	EndedAt      sql.NullTime
 	Status       int             // HTTP status of the last attempt; 0 where none came
 	ResolvedAt   sql.NullTime    // of a dead letter that was delivered since
+	SupersededBy uuid.NullUUID   // of a dead letter: the later generation that counts instead of it
 	Revision     sql.Null[int64] // of the subscription that the last attempt was sent by
 }
 
 // The columns of an entry, from each of the two tables.
 const (
 	PendingEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'pending' AS state, reason,
-    attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at, status, NULL::timestamptz AS resolved_at, subscription_revision`
+    attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at, status, NULL::timestamptz AS resolved_at, NULL::uuid AS superseded_by,
+    subscription_revision`
 	EndedEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at, status, resolved_at, subscription_revision`
+    attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at, status, resolved_at, superseded_by, subscription_revision`
 )
 
 // Scanner is a row that can be scanned: *sql.Row or *sql.Rows.
@@ -49,7 +51,8 @@ type Scanner interface{ Scan(dest ...any) error }
 // ScanEntry reads the columns of a list of deliveries.
 func ScanEntry(row Scanner) (e Entry, err error) {
 	err = row.Scan(&e.ID, &e.Number, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation,
-		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt, &e.Status, &e.ResolvedAt, &e.Revision)
+		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt, &e.Status, &e.ResolvedAt, &e.SupersededBy,
+		&e.Revision)
 	return e, err
 }
 

@@ -72,6 +72,9 @@ func (l *Ledger) record(ctx context.Context, tx *sql.Tx, b batch, bear bool) (do
 		if err := resolve(ctx, tx, b.deferred); err != nil {
 			return done, err
 		}
+		if err := l.reopen(ctx, tx, b.deferred); err != nil {
+			return done, err
+		}
 	}
 	fresh := b.fresh
 	if len(b.fresh) > 0 {

@@ -34,7 +34,7 @@ var described = map[Reason][2]string{
 	ReasonReset:       {"The connection broke before a complete answer.", "Look into the endpoint's or its proxy's log."},
 	ReasonProtocol:    {"The answer was not valid HTTP.", "Check that the URL's port serves HTTP, and the endpoint's framing of answers."},
 	ReasonRateLimited: {"The endpoint answered 429, or the subscription's own rate limit was reached.", "Nothing to do, unless the backlog grows: then raise the limit."},
-	ReasonBusy:        {"All of the subscription's places were taken, or the endpoint is slow.", "Nothing to do, unless the backlog grows: then raise max_in_flight or speed the endpoint up."},
+	ReasonBusy:        {"The delivery waits for a free place: all of the subscription's were taken, the endpoint is slow, or a retry or replay was asked for and has not begun.", "Nothing to do, unless the backlog grows: then raise max_in_flight or speed the endpoint up."},
 	ReasonBreakerOpen: {"The endpoint has been failing, and only single attempts probe it.", "Repair the endpoint. Deliveries go on once a probe succeeds."},
 	ReasonPaused:      {"The subscription is paused.", "Resume the subscription."},
 	ReasonRetryAfter:  {"The endpoint asked with Retry-After to come back later.", "Nothing to do."},

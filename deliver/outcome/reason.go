@@ -26,7 +26,7 @@ const (
 
 // The reasons for which a delivery waits or ends without an attempt.
 const (
-	ReasonBusy        Reason = "busy"         // no slot was free, or the receiver is slow
+	ReasonBusy        Reason = "busy"         // no slot was free, or the receiver is slow; or it is to be sent again, and was not yet
 	ReasonBreakerOpen Reason = "breaker_open" // the receiver has been failing
 	ReasonPaused      Reason = "paused"
 	ReasonRetryAfter  Reason = "retry_after" // the receiver said when to come back

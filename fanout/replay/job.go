@@ -116,7 +116,7 @@ func (r *Replayer) page(ctx context.Context, p *replay) (page, error) {
 		case r.receives(e.Subscription):
 			of.ended = append(of.ended, ledger.Again{
 				Tenant: e.Tenant, EventUID: e.EventUID, EventID: e.EventID, EventType: e.EventType, Seq: e.Seq, Subscription: e.Subscription,
-				Dead: sql.Null[int]{V: e.Generation, Valid: true}, Place: e.ID,
+				Ended: sql.Null[int]{V: e.Generation, Valid: true}, Place: e.ID,
 			})
 		}
 	}

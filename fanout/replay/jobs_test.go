@@ -116,7 +116,7 @@ func TestJobsRetryAndCancelByFilter(t *testing.T) {
 	if v := h.over(h.job("acme", "retry", filter, map[string]any{"expect": 32, "rate": 10000}, 202)); v.State != "done" || v.Matched != 30 || v.Done != 30 || v.Reason != nil {
 		t.Errorf("the retry is %+v", v)
 	}
-	if n := h.count(`SELECT count(*) FROM deferrals WHERE generation = 1 AND reason = 'tls' AND tenant = 'acme'`); n != 30 {
+	if n := h.count(`SELECT count(*) FROM deferrals WHERE generation = 1 AND reason = 'busy' AND tenant = 'acme'`); n != 30 {
 		t.Errorf("%d deliveries were retried, want 30", n)
 	}
 	// A delivery that waits already is not made once more.
@@ -153,6 +153,49 @@ func TestJobsRetryAndCancelByFilter(t *testing.T) {
 	}
 	h.desk.Call("globex", "GET", "/v1/jobs/"+list.Data[0].ID.String(), nil, 404, nil)
 	h.desk.Call("acme", "GET", "/v1/replays/"+list.Data[0].ID.String(), nil, 404, nil)
+}
+
+// The dead letters of a paused replay are open until it goes on, and those of a cancelled one stay so. A job retries a dead letter
+// whose retry was cancelled, once.
+func TestAStoppedReplayReopensItsDeadLetters(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.replayer()
+	sub := h.Subscribe("acme", "order.*")
+	h.fated(sub, "d", 12, "dead", "http_5xx")
+	open := func(when string, want int) {
+		t.Helper()
+		if n := h.count(`SELECT count(*) FROM deliveries WHERE state = 'dead' AND superseded_by IS NULL`); n != want {
+			t.Errorf("%s %d dead letters are open, want %d", when, n, want)
+		}
+	}
+	made := func(v replayView) bool { return h.count(`SELECT count(*) FROM deferrals`) == 12 }
+	var v replayView
+	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 1000}, 202, &v)
+	h.until(v.ID, "written", made)
+	open("while the replay is under way", 0)
+	if _, err := h.DB.ExecContext(t.Context(), `UPDATE replays SET state = 'running', ended_at = NULL WHERE id = $1`, v.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.desk.Call("acme", "POST", "/v1/replays/"+v.ID.String()+"/pause", nil, 202, nil)
+	open("while it is paused", 12)
+	h.desk.Call("acme", "POST", "/v1/replays/"+v.ID.String()+"/resume", nil, 202, nil)
+	h.until(v.ID, "resumed", made)
+	open("after its resumption", 0)
+	if _, err := h.DB.ExecContext(t.Context(), `UPDATE replays SET state = 'running', ended_at = NULL WHERE id = $1`, v.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.desk.Call("acme", "POST", "/v1/replays/"+v.ID.String()+"/cancel", nil, 202, nil)
+	open("after it was cancelled", 12)
+
+	retry := map[string]any{"state": []string{"dead", "cancelled"}}
+	h.over(h.job("acme", "retry", retry, map[string]any{"rate": 10000}, 202))
+	open("after a job retried them", 0)
+	h.over(h.job("acme", "cancel", nil, map[string]any{"rate": 10000}, 202))
+	open("after a job cancelled the retries", 12)
+	if n := h.over(h.job("acme", "retry", retry, map[string]any{"rate": 10000}, 202)).Done; n != 12 {
+		t.Errorf("%d were retried, want each delivery once", n)
+	}
 }
 
 // What a replay made ahead is taken back when it is paused, and made again once when it is resumed; of a cancelled one nothing is

@@ -14,15 +14,18 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// recall takes back what a paused or cancelled replay made and no worker has in hand. A paused one keeps it for its
-// resumption.
+// recall takes back what a paused or cancelled replay made and no worker has in hand: the dead letters that it was made of count
+// again. A paused one keeps it for its resumption.
 const recall = `
 WITH back AS (
     DELETE FROM deferrals WHERE replay_id = $1 AND attempts = 0 AND worker = ''
     RETURNING id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, order_key, due_at
+), reopened AS (
+    UPDATE deliveries d SET superseded_by = NULL FROM back
+    WHERE d.superseded_by = ANY (ARRAY(SELECT id FROM back)) AND d.superseded_by = back.id RETURNING d.id AS dead, back.id
 ), kept AS (
-    INSERT INTO recalled (replay_id, id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, order_key, due_at)
-    SELECT $1, back.* FROM back WHERE $2 ON CONFLICT DO NOTHING
+    INSERT INTO recalled (replay_id, id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, order_key, due_at, supersedes)
+    SELECT $1, back.*, (SELECT dead FROM reopened r WHERE r.id = back.id LIMIT 1) FROM back WHERE $2 ON CONFLICT DO NOTHING
 )
 UPDATE replays SET sent = sent - (SELECT count(*) FROM back) WHERE id = $1`
 
@@ -42,6 +45,9 @@ WITH mine AS (
                 AND d.generation > 0 AND d.generation >= m.generation AND d.id >= $3)
     ) m
     RETURNING id
+), superseded AS (
+    UPDATE deliveries d SET superseded_by = (SELECT m.id FROM mine m WHERE m.supersedes = d.id LIMIT 1)
+    WHERE d.id = ANY (ARRAY(SELECT m.supersedes FROM mine m JOIN made ON made.id = m.id WHERE m.supersedes IS NOT NULL))
 )
 UPDATE replays SET sent = sent + (SELECT count(*) FROM made),
     next_at = now() + (SELECT count(*) FROM made) * interval '1 second' / rate WHERE id = $1`
