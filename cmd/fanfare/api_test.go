@@ -74,6 +74,7 @@ func testSettings(dir string) *settings {
 	s := newSettings()
 	s.access, s.egress, s.ingest, s.fanout = access.DefaultConfig(), egress.DefaultConfig(), ingest.DefaultConfig(), fanout.DefaultConfig()
 	s.deliver, s.dialects = deliver.DefaultConfig(), vendors.DefaultConfig()
+	s.ingest.Timeout = time.Minute // The storage of a machine that is busy with other tests is slow.
 	s.server = serverConfig{
 		Addr: "127.0.0.1:0", OpsAddr: "127.0.0.1:0", DataDir: dir, NATSListen: "127.0.0.1:0", StreamReplicas: 1,
 		PostgresMaxConns: 16, ShutdownDelay: new(time.Duration), SecretKeys: "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
@@ -107,9 +108,9 @@ func runInProcess(t *testing.T, s *settings, r role) running.Process {
 	case err := <-ended:
 		stop()
 		t.Fatalf("%s did not start: %v", r, err)
-	case <-time.After(startTimeout):
+	case <-time.After(patience):
 		stop()
-		t.Fatalf("%s did not start in %s: %v", r, startTimeout, <-ended)
+		t.Fatalf("%s did not start in %s: %v", r, patience, <-ended)
 	}
 	return running.Process{}
 }
@@ -352,7 +353,7 @@ type answered struct {
 
 func (d *deployment) raw(t *testing.T, key, method, target string, r request) answered {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var body io.Reader
 	sent, isBytes := r.body.([]byte)

@@ -26,7 +26,7 @@ func TestAuditCommand(t *testing.T) {
 	api := adminClient(t, at, dir)
 	subscribe(t, api, "audited", receiver.url, "load.*")
 	const n = 20
-	call(t, api, "POST /v1/events?tenant=acme", array("load.test", 0, n), nil)
+	sent(t, api, array("load.test", 0, n))
 	db, err := postgres.Open(t.Context(), at.Postgres, 1)
 	if err != nil {
 		t.Fatal(err)

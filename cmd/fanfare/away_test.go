@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/ingest"
 	"github.com/fanfarehq/fanfare/internal/client"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -21,7 +22,8 @@ func TestOperationsWithoutNATSOrPostgres(t *testing.T) {
 	database := newWire(t, servertest.PostgresURL(t))
 	s := testSettings(t.TempDir())
 	s.nats.URL, s.server.PostgresURL = broker.URL(), database.url
-	const small = 64 << 20 // what the streams may take
+	s.ingest.Timeout = ingest.DefaultConfig().Timeout // It bounds how long a refusal takes.
+	const small = 64 << 20                            // what the streams may take
 	s.fanout.EventsMaxBytes, s.deliver.TasksMaxBytes, s.deliver.BacklogMaxBytes, s.deliver.AttemptsMaxBytes = small, small, small, small
 	at := runInProcess(t, s, roleAll)
 	c := client.New(at.API, testAdminKey)

@@ -124,7 +124,7 @@ func TestKillInTheMiddle(t *testing.T) {
 				if first >= events {
 					return
 				}
-				if err := api.Do(context.Background(), "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil); err != nil {
+				if err := send(api, array("load.test", first, perRequest)); err != nil {
 					return
 				}
 				accepted.Store(first, true)
@@ -150,7 +150,7 @@ func TestKillInTheMiddle(t *testing.T) {
 	// What got no answer is unknown, so it is sent again, as the README says.
 	for first := 0; first < events; first += perRequest {
 		if _, ok := accepted.Load(first); !ok {
-			call(t, api, "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil)
+			sent(t, api, array("load.test", first, perRequest))
 		}
 	}
 	await(t, "everything arrived", func() bool {
@@ -197,10 +197,7 @@ func TestRolesApart(t *testing.T) {
 	nats := servertest.NATS(t, servertest.Listen)
 	receiver := newTally(t)
 	const key = "the-admin-key-of-this-test"
-	env := []string{
-		"FANFARE_NATS_URL=" + nats.AdminURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
-		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=" + key,
-	}
+	env := sharedSettings(nats.AdminURL(), servertest.EmptyPostgresURL(t))
 
 	// Without streams, a role says which command makes them.
 	fails(t, exitError, env, []string{"fanout"}, "fanfare topology apply")
@@ -236,8 +233,8 @@ func TestRolesApart(t *testing.T) {
 	for i := range rounds {
 		kind := fmt.Sprintf("round.n%d", i)
 		subscribe(t, serving["api"][i%ofEach], kind, fmt.Sprintf("%s/%d", receiver.url, i), kind)
-		call(t, serving["api"][(i+1)%ofEach], "POST /v1/events?tenant=acme", array(kind, 0, perRequest), nil)
-		call(t, serving["ingest"][i%ofEach], "POST /v1/events?tenant=acme", array(kind, perRequest, perRequest), nil)
+		sent(t, serving["api"][(i+1)%ofEach], array(kind, 0, perRequest))
+		sent(t, serving["ingest"][i%ofEach], array(kind, perRequest, perRequest))
 	}
 	const want = rounds * perRequest * 2
 	await(t, "everything arrived", func() bool { distinct, _ := receiver.counts(); return distinct == want })
@@ -259,9 +256,7 @@ func TestSecondStart(t *testing.T) {
 	dir := dataDir(t)
 	p, at := startAll(t, dir)
 	subscribe(t, adminClient(t, at, dir), "kept", "http://127.0.0.1:9/", "*")
-	if !strings.Contains(p.out.String(), "curl") {
-		t.Errorf("the start printed no request to try:\n%s", p.out)
-	}
+	p.wait("the start prints a request to try", func() bool { return strings.Contains(p.out.String(), "curl") })
 	// Another process on the same directory is refused.
 	fails(t, exitError, []string{"FANFARE_DATA_DIR=" + dir}, []string{"all"}, "FANFARE_DATA_DIR")
 	p.stop()

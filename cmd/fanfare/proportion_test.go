@@ -127,7 +127,7 @@ func (d *deployment) heavyQueries(t *testing.T, key string, o *operation, valid 
 	}
 }
 
-// costs sends a request, three times if need be: the cheapest one counts.
+// costs sends a request, ten times if need be: the cheapest one counts. On a busy machine the same work takes more of a core.
 func (d *deployment) costs(t *testing.T, key string, o *operation, r request, what string) (status int) {
 	t.Helper()
 	target := d.at.API + o.Path
@@ -139,7 +139,7 @@ func (d *deployment) costs(t *testing.T, key string, o *operation, r request, wh
 	}
 	allowedCPU, allowedMemory := bounds()
 	cpu, memory := time.Duration(-1), int64(-1)
-	for range 3 {
+	for range 10 {
 		beforeCPU, beforeMemory := spent(t)
 		status = d.ask(t, key, o.Method, target, r)
 		afterCPU, afterMemory := spent(t)
@@ -163,10 +163,22 @@ func (d *deployment) costs(t *testing.T, key string, o *operation, r request, wh
 	return status
 }
 
-// holds fails the test if a request makes the process hold too much at once. What is held is seen by a collector that
-// runs at each twentieth of growth, and looked at each millisecond.
+// holds fails the test if a request makes the process hold too much at once, however often it is made: on a busy machine the
+// collector may come late.
 func (d *deployment) holds(t *testing.T, o *operation, what string, request func()) {
 	t.Helper()
+	least := held(request)
+	for n := 1; n < 10 && least > mostHeld; n++ {
+		least = min(least, held(request))
+	}
+	if least > mostHeld {
+		t.Errorf("%s with %s: held %d MB at once, want %d MB at most", o, what, least>>20, mostHeld>>20)
+	}
+}
+
+// held returns what a request makes the process hold at once. It is seen by a collector that runs at each twentieth of growth,
+// and looked at each millisecond.
+func held(request func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(5))
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	heap := func() int64 {
@@ -192,9 +204,7 @@ func (d *deployment) holds(t *testing.T, o *operation, what string, request func
 	request()
 	close(over)
 	<-ended
-	if most > mostHeld {
-		t.Errorf("%s with %s: held %d MB at once, want %d MB at most", o, what, most>>20, mostHeld>>20)
-	}
+	return most
 }
 
 // ask sends a request and returns the answer's status, 413 where the connection ended: the body was not read.

@@ -150,7 +150,7 @@ func startScript(t *testing.T, dir, script string, env []string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command("bash", "-euo", "pipefail", "-c", script), out: &lockedBuffer{}, done: make(chan struct{})}
 	p.cmd.Dir = dir
-	p.cmd.Env = append(append(cleanEnv(), "FANFARE_SHUTDOWN_DELAY=0s"), env...)
+	p.cmd.Env = append(append(cleanEnv(), "FANFARE_SHUTDOWN_DELAY=0s", storesSlowly), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {

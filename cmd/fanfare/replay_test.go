@@ -42,7 +42,7 @@ func testPastAfterAKill(t *testing.T, h past) {
 	p, at := startAll(t, dir, limit)
 	api := adminClient(t, at, dir)
 	for first := 0; first < h.past; first += 1000 {
-		call(t, api, "POST /v1/events?tenant=acme", array("load.test", first, min(1000, h.past-first)), nil)
+		sent(t, api, array("load.test", first, min(1000, h.past-first)))
 	}
 	await(t, "the past is in the ledger", func() bool {
 		n := 0
@@ -68,7 +68,7 @@ func testPastAfterAKill(t *testing.T, h past) {
 			map[string]any{"since": "2026-01-01T00:00:00Z", "only": "all", "rate": 500}, &replay)
 	}
 	if h.live > 0 {
-		call(t, api, "POST /v1/events?tenant=acme", array("load.test", h.past, h.live), nil)
+		sent(t, api, array("load.test", h.past, h.live))
 	}
 	await(t, "a third has arrived", func() bool { return receiver.total.Load() > int64(h.live+h.past/3) })
 	if err := p.cmd.Process.Kill(); err != nil {

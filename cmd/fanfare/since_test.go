@@ -23,10 +23,7 @@ type apart struct {
 func newApart(t *testing.T) *apart {
 	t.Helper()
 	nats := servertest.NATS(t, servertest.Listen)
-	a := &apart{t: t, env: []string{
-		"FANFARE_NATS_URL=" + nats.AdminURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
-		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=the-admin-key-of-this-test",
-	}}
+	a := &apart{t: t, env: sharedSettings(nats.AdminURL(), servertest.EmptyPostgresURL(t))}
 	apply := start(t, dataDir(t), a.env, "topology", "apply")
 	if code := apply.exitCode(); code != exitOK {
 		t.Fatalf("topology apply: exit code %d: %s", code, apply.out)
@@ -118,7 +115,7 @@ func TestSinceHasNoGapAndNoDouble(t *testing.T) {
 				if n >= 0 {
 					working.Go(func() { bear(n, first) })
 				}
-				if err := api.Do(context.Background(), "POST /v1/events?tenant=acme", array("load.test", first, perRequest), nil); err != nil {
+				if err := send(api, array("load.test", first, perRequest)); err != nil {
 					t.Error(err)
 					return
 				}

@@ -53,9 +53,7 @@ func TestStartWaitsAndStopDelays(t *testing.T) {
 	})
 	broker.Start()
 	p.wait("it is ready", func() bool { return status("http://"+ops+"/readyz") == http.StatusOK })
-	if out := p.out.String(); !strings.Contains(out, "dependency answers") {
-		t.Errorf("the log does not say that the wait is over:\n%s", out)
-	}
+	p.wait("the log says that the wait is over", func() bool { return strings.Contains(p.out.String(), "dependency answers") })
 
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

@@ -165,6 +165,7 @@ func TestTraces(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the attempt is traced", func() bool { return len(spans.named(second, "attempt")) == 1 })
+	await(t, "its match is traced", func() bool { return len(spans.named(second, "match")) > 0 })
 	if match := spans.named(second, "match"); len(match) != 1 || hex.EncodeToString(match[0].GetParentSpanId()) != secondSpan {
 		t.Errorf("match continues %v", match)
 	}

@@ -17,10 +17,7 @@ func TestMaxInFlightOverThreeProcesses(t *testing.T) {
 	t.Parallel()
 	nats := servertest.NATS(t, servertest.Listen)
 	const key = "the-admin-key-of-this-test"
-	env := []string{
-		"FANFARE_NATS_URL=" + nats.AdminURL(), "FANFARE_POSTGRES_URL=" + servertest.EmptyPostgresURL(t),
-		"FANFARE_SECRET_KEYS=k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", "FANFARE_ADMIN_KEY=" + key,
-	}
+	env := sharedSettings(nats.AdminURL(), servertest.EmptyPostgresURL(t))
 	if p := start(t, dataDir(t), env, "topology", "apply"); p.exitCode() != exitOK {
 		t.Fatal(p.out)
 	}
@@ -60,7 +57,7 @@ func TestMaxInFlightOverThreeProcesses(t *testing.T) {
 		call(t, c, "POST /v1/subscriptions?tenant=acme", map[string]any{
 			"name": kind, "url": fmt.Sprintf("%s/%d", receiver.URL, limit), "event_types": []string{kind}, "max_in_flight": limit,
 		}, nil)
-		call(t, c, "POST /v1/events?tenant=acme", array(kind, 0, n), nil)
+		sent(t, c, array(kind, 0, n))
 	}
 	await(t, "everything arrived", func() bool {
 		mu.Lock()

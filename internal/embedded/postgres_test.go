@@ -22,7 +22,7 @@ import (
 func start(t *testing.T, cfg embedded.PostgresConfig) *embedded.Postgres {
 	t.Helper()
 	cfg.Throwaway = true
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	p, err := embedded.StartPostgres(ctx, cfg)
 	if err != nil {
@@ -217,7 +217,7 @@ func await(t *testing.T, what string, yes func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(time.Minute)
+	deadline := time.After(4 * time.Minute)
 	for !yes() {
 		select {
 		case <-tick.C:

@@ -60,10 +60,10 @@ func answers(tb testing.TB, js natsjs.JetStream) <-chan *nats.Msg {
 	return in
 }
 
-// impatient is an inbox whose messages go to another when nothing is heard of them for 300 ms.
+// impatient is an inbox whose messages go to another when nothing is heard of them for a second.
 func impatient() jetstream.Inbox {
 	b := inbox()
-	b.Consumers[0].AckWait = 300 * time.Millisecond
+	b.Consumers[0].AckWait = time.Second
 	return b
 }
 

@@ -93,7 +93,7 @@ type cluster struct {
 func fast() map[string]string {
 	return map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal",
-		"max_wal_senders": "0", "max_connections": "300", "shared_buffers": "64MB",
+		"max_wal_senders": "0", "max_connections": "600", "shared_buffers": "64MB",
 	}
 }
 
