@@ -40,10 +40,11 @@ func stream(t *testing.T, n *embedded.NATS) (jetstream.JetStream, jetstream.Stre
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, AllowAtomicPublish: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var s jetstream.Stream
+	await(t, "the stream", func() bool { // The files of one that was deleted may not be gone yet.
+		s, err = js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, AllowAtomicPublish: true})
+		return err == nil
+	})
 	return js, s
 }
 

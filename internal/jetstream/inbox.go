@@ -125,7 +125,7 @@ func TakeBack(ctx context.Context, js natsjs.JetStream, inboxes ...Inbox) error 
 func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
 	stream, err := js.Stream(ctx, b.Stream.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, b.asMade(js.Conn(), nil).Stream)
+		stream, err = create(ctx, js, b.asMade(js.Conn(), nil).Stream)
 		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // Another process was quicker, and wants something else.
 			stream, err = js.Stream(ctx, b.Stream.Name)
 		}
@@ -144,6 +144,26 @@ func (b Inbox) applyStream(ctx context.Context, js natsjs.JetStream) error {
 	}
 	_, err = js.UpdateStream(ctx, overlay(have, want))
 	return err
+}
+
+// storeFailed is NATS' error that the files of a stream cannot be made.
+const storeFailed natsjs.ErrorCode = 10049
+
+// create creates a stream. While NATS still removes the files of one of the same name that was deleted, it cannot make those of
+// the new one: for up to a second that is tried again.
+func create(ctx context.Context, js natsjs.JetStream, cfg natsjs.StreamConfig) (natsjs.Stream, error) {
+	const tries, pause = 50, 20 * time.Millisecond
+	for try := 1; ; try++ {
+		stream, err := js.CreateStream(ctx, cfg)
+		if failed, ok := errors.AsType[*natsjs.APIError](err); !ok || failed.ErrorCode != storeFailed || try == tries {
+			return stream, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // hint says which settings decide where a server has too little room for the stream.

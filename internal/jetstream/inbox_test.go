@@ -146,6 +146,19 @@ func TestApplyUnsynced(t *testing.T) {
 	}
 }
 
+// A stream can be made again at once after it was deleted, while NATS still removes its files.
+func TestApplyAfterDeletion(t *testing.T) {
+	t.Parallel()
+	js := newBroker(t).connect()
+	for range 20 {
+		apply(t, js, inbox())
+		publish(t, js, "1")
+		if err := js.DeleteStream(t.Context(), streamName); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestApplyRefusals(t *testing.T) {
 	t.Parallel()
 	js := newBroker(t).connect()
