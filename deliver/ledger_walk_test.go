@@ -71,14 +71,14 @@ FROM deferrals WHERE seq % 8 = 1`); err != nil {
 		{Tenant: "acme", Until: middle}, {Tenant: "acme", Subscription: foreign.ID},
 	} {
 		for _, f.State = range []string{"", "pending", "delivered", "dead", "cancelled"} {
-			for _, f.Types = range [][]string{nil, {"order.created"}, {"order.paid"}, {"order.rare"}, {"order.none"}} {
+			for _, f.Types = range [][]string{nil, {"order.paid"}, {"order.rare"}, {"order.none"}} {
 				for _, f.Asc = range []bool{false, true} {
 					f.Limit = 1000
 					var want []uuid.UUID
 					for _, e := range must(l.Whole(t.Context(), f))(t) {
 						want = append(want, e.ID)
 					}
-					for _, l.Examined = range []int{1, 3, 5, history.Examined} {
+					for _, l.Examined = range []int{1, 5, history.Examined} {
 						f.Limit = 1 + l.Examined%4
 						got := walked(t, l, f, 200, func() {})
 						if !slices.Equal(got, want) {

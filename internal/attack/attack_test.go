@@ -30,7 +30,7 @@ type form struct {
 var (
 	shortForm = form{
 		quiet: 400 * time.Millisecond, window: time.Second, rate: 20,
-		factor: 10, floor: 600 * time.Millisecond, tries: 2, patience: time.Minute,
+		factor: 10, floor: 600 * time.Millisecond, tries: 6, patience: time.Minute,
 	}
 	longForm = form{
 		quiet: 8 * time.Second, window: 12 * time.Second, rate: 40,
