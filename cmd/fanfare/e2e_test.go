@@ -351,16 +351,23 @@ func TestBench(t *testing.T) {
 func TestBenchSoak(t *testing.T) {
 	t.Parallel()
 	const holds = 800 // events in 1 MiB
-	p := start(t, dataDir(t), nil, "bench", "soak", "--json", "--minutes", "0.14", "--rate", "250", "--events-bytes", "1048576", "--failing", "10")
-	p.exitCode() // 1 where this machine is too slow for the rate.
-	var got struct {
+	type soaked struct {
 		Samples                      []json.RawMessage
 		Accepted                     int `json:"accepted_healthy"`
 		Received, Delivered, Pending int
 	}
-	out := p.out.String()
-	if err := json.Unmarshal([]byte(out[max(strings.Index(out, "\n{\n"), 0):strings.LastIndex(out, "\n}")+2]), &got); err != nil {
-		t.Fatalf("%v in %s", err, out)
+	var got soaked
+	for _, minutes := range []string{"0.14", "1", "3"} { // Machines that run tests may be slow.
+		p := start(t, dataDir(t), nil, "bench", "soak", "--json", "--minutes", minutes, "--rate", "250", "--events-bytes", "1048576", "--failing", "10")
+		p.exitCode() // 1 where this machine is too slow for the rate.
+		out := p.out.String()
+		got = soaked{}
+		if err := json.Unmarshal([]byte(out[max(strings.Index(out, "\n{\n"), 0):strings.LastIndex(out, "\n}")+2]), &got); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		if got.Delivered+got.Pending > holds && len(got.Samples) > 1 {
+			break
+		}
 	}
 	if got.Delivered+got.Pending <= holds || got.Delivered != got.Received || got.Delivered < got.Accepted || len(got.Samples) < 2 {
 		t.Errorf("got %+v", got)
