@@ -28,8 +28,8 @@ const (
 func (r routes) catalogRoute(to huma.API) {
 	huma.Get(to, "/v1/catalog", r.getCatalog, huma.OperationTags("Event types"), api.Scope(scopeReadTypes), describe("get-catalog", "Read the catalog",
 		"An OpenAPI 3.1 document with a webhook for each event type, to generate receivers from: the body and the signature headers of requests with the "+
-			"payload format `standard`, and the types' schemas and samples. Archived types are left out. For a key over all tenants that names none, the types of all "+
-			"tenants. At most 8 MiB of schemas, 422 beyond: narrow it by `type`; samples beyond 4 MiB are left out.", http.StatusOK))
+			"payload format `standard`, and the types' schemas and samples. Archived types are left out. For a key over all tenants that names none, only the types without a "+
+			"tenant, which hold for every one: a type's name is unique within a tenant. At most 8 MiB of schemas, 422 beyond: narrow it by `type`; samples beyond 4 MiB are left out.", http.StatusOK))
 }
 
 func (r routes) getCatalog(ctx context.Context, in *struct {
@@ -88,7 +88,7 @@ func (r routes) catalogOf(ctx context.Context, tenant, pattern string) (*catalog
 			return c, nil
 		}
 		last := types[len(types)-1]
-		q.AfterAt, q.AfterName = last.CreatedAt, last.Name
+		q.AfterAt, q.AfterName, q.AfterTenant = last.CreatedAt, last.Name, last.Tenant
 	}
 }
 

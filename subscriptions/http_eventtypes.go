@@ -24,7 +24,7 @@ func (r routes) eventTypeRoutes(to huma.API) {
 		"Describes events of this type. With a schema, publishing data that does not fit is refused, unless `validation` says otherwise. Without a tenant it applies to all tenants; "+
 			"a tenant's own type takes precedence.", http.StatusCreated))
 	huma.Get(to, base, r.getEventTypes, tag, api.Scope(scopeReadTypes), describe("list-event-types", "List event types",
-		"The types of the tenant and those of all tenants; for a key over all tenants that names none, the latter only. Types that a vendor's dialect brought are listed "+
+		"The types of the tenant and those of all tenants; for a key over all tenants that names none, the types of each tenant as well. Types that a vendor's dialect brought are listed "+
 			"to tenants that have subscriptions of it, and to keys with the type's scopes.", http.StatusOK))
 	huma.Get(to, one, r.getEventType, tag, api.Scope(scopeReadTypes), describe("get-event-type", "Read an event type",
 		"The tenant's own type, or the one of all tenants.", http.StatusOK))
@@ -147,14 +147,15 @@ func (r routes) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ 
 	if err != nil {
 		return nil, err
 	}
-	q := EventTypeQuery{Tenant: tenant, Held: granted(ctx), Asc: page.Asc, Limit: page.Fetch()}
+	q := EventTypeQuery{Tenant: tenant, Held: granted(ctx), All: tenant == "", Asc: page.Asc, Limit: page.Fetch()}
 	if page.After != "" {
-		micros, name, _ := strings.Cut(page.After, " ")
+		micros, after, _ := strings.Cut(page.After, " ")
 		n, err := strconv.ParseInt(micros, 10, 64)
 		if err != nil {
 			return nil, api.Invalid(api.At("query.cursor", "is not a cursor of this list"))
 		}
-		q.AfterAt, q.AfterName = time.UnixMicro(n), name
+		q.AfterAt = time.UnixMicro(n)
+		q.AfterName, q.AfterTenant, _ = strings.Cut(after, " ")
 	}
 	types, err := r.store.ListEventTypes(ctx, q)
 	if err != nil {
@@ -165,7 +166,11 @@ func (r routes) getEventTypes(ctx context.Context, in *api.ListInput) (*struct{ 
 		items[i] = presentType(t)
 	}
 	list, err := api.ListOf(ctx, page, items, func(t eventTypeJSON) string {
-		return strconv.FormatInt(t.CreatedAt.UnixMicro(), 10) + " " + t.Name
+		place := strconv.FormatInt(t.CreatedAt.UnixMicro(), 10) + " " + t.Name
+		if t.Tenant != nil {
+			place += " " + *t.Tenant
+		}
+		return place
 	})
 	return &struct{ Body api.List[eventTypeJSON] }{list}, err
 }

@@ -47,7 +47,7 @@ func TestEventTypesOverTheAPI(t *testing.T) {
 		t.Errorf("globex's: %s", got.text)
 	}
 	s.want(t, 404, "globex GET /v1/event-types/own", "")
-	for key, want := range map[string]int{"acme": 2, "globex": 1, "admin": 1} {
+	for key, want := range map[string]int{"acme": 2, "globex": 1, "admin": 3} {
 		if got := len(s.want(t, 200, key+" GET /v1/event-types", "").body["data"].([]any)); got != want {
 			t.Errorf("%s lists %d, want %d", key, got, want)
 		}
@@ -121,13 +121,29 @@ func TestEventTypeListPages(t *testing.T) {
 	for i := range n {
 		s.want(t, 201, "admin POST /v1/event-types", fmt.Sprintf(`{"name":"t%d"}`, i))
 	}
-	for order, first := range map[string]string{"asc": "t0", "desc": "t6"} {
+	// An admin pages over the types of each tenant, also those of one name and time.
+	for _, tenant := range []string{"globex", "initech"} {
+		s.want(t, 201, "admin POST /v1/event-types?tenant="+tenant, `{"name":"t3"}`)
+	}
+	if _, err := s.store.db.Exec(`UPDATE event_types SET created_at = (SELECT created_at FROM event_types WHERE tenant = '' AND name = 't3') WHERE name = 't3'`); err != nil {
+		t.Fatal(err)
+	}
+	for call, want := range map[string]struct {
+		first string
+		n     int
+	}{
+		"acme GET /v1/event-types?limit=3&order=asc": {"t0", n}, "acme GET /v1/event-types?limit=3&order=desc": {"t6", n},
+		"admin GET /v1/event-types?limit=2&order=asc": {"t0", n + 2}, "admin GET /v1/event-types?limit=2&order=desc": {"t6", n + 2},
+	} {
 		var names []string
+		seen := map[string]bool{}
 		cursor := ""
 		for {
-			r := s.want(t, 200, "acme GET /v1/event-types?limit=3&order="+order+cursor, "")
+			r := s.want(t, 200, call+cursor, "")
 			for _, item := range r.body["data"].([]any) {
-				names = append(names, item.(map[string]any)["name"].(string))
+				et := item.(map[string]any)
+				names = append(names, et["name"].(string))
+				seen[fmt.Sprint(et["tenant"], " ", et["name"])] = true
 			}
 			next, more := r.body["next_cursor"].(string)
 			if !more {
@@ -135,8 +151,8 @@ func TestEventTypeListPages(t *testing.T) {
 			}
 			cursor = "&cursor=" + next
 		}
-		if len(names) != n || names[0] != first {
-			t.Errorf("%s: %v", order, names)
+		if len(names) != want.n || len(seen) != want.n || names[0] != want.first {
+			t.Errorf("%s: %v", call, names)
 		}
 	}
 }

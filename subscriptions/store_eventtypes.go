@@ -154,15 +154,17 @@ func (s *Store) eventTypesFor(ctx context.Context, tenant string, names []string
 
 // EventTypeQuery asks for some of the event types.
 type EventTypeQuery struct {
-	Tenant string // its own and those that are every tenant's; empty: only the latter
+	Tenant string // its own and those that are every tenant's; empty: only the latter, unless All
+	All    bool   // those of every tenant, whatever Tenant is
 	// Held are scopes: types that a dialect brought are listed to tenants that have subscriptions of it, and to holders of the
 	// type's scopes.
 	Held []string
-	// AfterAt and AfterName are the event type after which to go on; a zero time at the start.
-	AfterAt   time.Time
-	AfterName string
-	Asc       bool // the oldest first; else the newest
-	Limit     int  // 0: all
+	// AfterAt, AfterName and AfterTenant are the event type after which to go on; a zero time at the start.
+	AfterAt     time.Time
+	AfterName   string
+	AfterTenant string
+	Asc         bool // the oldest first; else the newest
+	Limit       int  // 0: all
 }
 
 // ListEventTypes returns event types in the order of their making; of two of one name, the tenant's own.
@@ -170,6 +172,9 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 	where := `tenant IN ($1, '') AND NOT deleted
 	AND NOT (tenant = '' AND EXISTS (SELECT 1 FROM event_types o WHERE o.tenant = $1 AND $1 <> '' AND o.name = event_types.name AND NOT o.deleted))`
 	args := []any{q.Tenant}
+	if q.All {
+		where, args = `NOT deleted`, nil
+	}
 	and := func(condition string, values ...any) {
 		places := make([]any, len(values))
 		for i, value := range values {
@@ -178,7 +183,7 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 		}
 		where += fmt.Sprintf(" AND "+condition, places...)
 	}
-	if q.Tenant != "" {
+	if q.Tenant != "" && !q.All {
 		and(`(dialect = '' OR cardinality(scopes) > 0 AND %s::text[] @> scopes
 	OR dialect IN (SELECT s.dialect FROM subscriptions s WHERE s.tenant = $1 AND NOT s.deleted))`, array(q.Held))
 	}
@@ -187,9 +192,9 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 		order, beyond = "ASC", ">"
 	}
 	if !q.AfterAt.IsZero() {
-		and(`(created_at, name) `+beyond+` (%s, %s)`, q.AfterAt, q.AfterName)
+		and(`(created_at, name, tenant) `+beyond+` (%s, %s, %s)`, q.AfterAt, q.AfterName, q.AfterTenant)
 	}
-	where += ` ORDER BY created_at ` + order + `, name ` + order
+	where += ` ORDER BY created_at ` + order + `, name ` + order + `, tenant ` + order
 	if q.Limit > 0 {
 		where += fmt.Sprintf(" LIMIT %d", q.Limit)
 	}
