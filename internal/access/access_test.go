@@ -384,7 +384,8 @@ func TestChangesThatAKeyOverAllTenantsSees(t *testing.T) {
 		status     int
 		seen       int
 	}{
-		{auditor, "", 200, 4}, {auditor, "?resource=key", 200, 3}, {auditor, "?resource=tenant", 200, 1}, {auditor, "?tenant=acme", 200, 2},
+		{auditor, "", 200, 5}, {auditor, "?resource=key", 200, 3}, {auditor, "?resource=tenant", 200, 2}, {auditor, "?tenant=acme", 200, 3},
+		{auditor, "?actor=admin", 200, 5}, {auditor, "?actor=system", 200, 0},
 		{narrow, "", 200, 0}, {narrow, "?resource=key", 403, 0}, {narrow, "?resource=tenant", 403, 0},
 	} {
 		var list struct{ Data []json.RawMessage }

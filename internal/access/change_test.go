@@ -10,6 +10,26 @@ import (
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
+// A tenant that was first seen in the stream has a change once it is looked at, which the reader did not make.
+func TestATenantOfTheStreamIsRecorded(t *testing.T) {
+	t.Parallel()
+	db := servertest.Postgres(t)
+	p := start(t, db)
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash)
+		VALUES (gen_random_uuid(), 'streamed', 'e', 'order.created', now(), now(), 1, 0, '')`); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status := p.call(t, adminKey, "GET /v1/tenants/streamed", "", nil); status != 200 {
+			t.Fatalf("got %d", status)
+		}
+	}
+	p.call(t, adminKey, "GET /v1/tenants/nobody", "", nil)
+	if got := recorded(t, p, "tenant"); len(got) != 1 || got[0] != `1 create by system first_use  >""` {
+		t.Errorf("got %q", got)
+	}
+}
+
 // recorded lists the changes of a kind of resource, oldest first, in brief.
 func recorded(t *testing.T, p *process, resource string) (brief []string) {
 	t.Helper()
@@ -43,7 +63,8 @@ func TestChangesOfKeysAndTenantsAreRecorded(t *testing.T) {
 	p.call(t, adminKey, "PUT /v1/tenants/other", `{"name":"O"}`, nil)
 	p.call(t, adminKey, "DELETE /v1/tenants/acme", "", nil)
 	want = []string{
-		`1 update by admin  name "">"A"`, `2 update by admin  metadata,name "A">"B"`, `1 create by admin   >"O"`, `3 delete by admin   "B">`,
+		`1 create by admin   >""`, `2 update by admin  name "">"A"`, `3 update by admin  metadata,name "A">"B"`, `1 create by admin   >"O"`,
+		`4 delete by admin   "B">`,
 	}
 	if got := recorded(t, p, "tenant"); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q, want %q", got, want)
@@ -52,7 +73,7 @@ func TestChangesOfKeysAndTenantsAreRecorded(t *testing.T) {
 	if err := changes.NewLog(db).EraseTenant(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}
-	if got := append(recorded(t, p, "tenant"), recorded(t, p, "key")...); len(got) != 2 || !strings.Contains(strings.Join(got, "\n"), `3 delete by admin   >`) {
+	if got := append(recorded(t, p, "tenant"), recorded(t, p, "key")...); len(got) != 2 || !strings.Contains(strings.Join(got, "\n"), `4 delete by admin   >`) {
 		t.Errorf("after the erasure: %q", got)
 	}
 }

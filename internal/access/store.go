@@ -10,6 +10,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/changes"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -268,11 +269,33 @@ func scanTenant(row scanner) (*Tenant, error) {
 // errErased says that the tenant was deleted. Its name is not given again.
 var errErased = errors.New("the tenant was deleted")
 
-// makeTenant makes the tenant exist; errErased if it was deleted.
+// firstUse inserts tenant $1 at the time $2, from a source of rows, and records that it was made.
+func firstUse(source string) string {
+	return `WITH made AS (INSERT INTO tenants (tenant, created_at, updated_at) ` + source + ` ON CONFLICT DO NOTHING RETURNING tenant),
+u AS (SELECT coalesce((SELECT max(revision) FROM changes WHERE resource = 'tenant' AND resource_id = $1 AND tenant = $1), 0) + 1 AS revision FROM made),
+c AS (` + changes.Insert(3, "") + `) `
+}
+
+// made are the arguments of firstUse.
+func made(ctx context.Context, tenant string) ([]any, error) {
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	change, err := tenantChange(nil, &Tenant{Tenant: tenant, Metadata: map[string]string{}, CreatedAt: at, UpdatedAt: at})
+	if err != nil {
+		return nil, err
+	}
+	args, err := change.Args(ctx)
+	return append([]any{tenant, at}, args...), err
+}
+
+// makeTenant makes the tenant exist; errErased if it was deleted. The caller of the request made it.
 func (s store) makeTenant(ctx context.Context, tenant string) error {
+	args, err := made(ctx, tenant)
+	if err != nil {
+		return err
+	}
 	var erased bool
-	err := s.db.QueryRowContext(ctx, `WITH made AS (INSERT INTO tenants (tenant) VALUES ($1) ON CONFLICT DO NOTHING)
-		SELECT EXISTS (SELECT 1 FROM tenants WHERE tenant = $1 AND deleted_at IS NOT NULL)`, tenant).Scan(&erased)
+	err = s.db.QueryRowContext(ctx, firstUse(`VALUES ($1::text, $2::timestamptz, $2::timestamptz)`)+
+		`SELECT EXISTS (SELECT 1 FROM tenants WHERE tenant = $1 AND deleted_at IS NOT NULL)`, args...).Scan(&erased)
 	if err != nil {
 		return fmt.Errorf("make tenant %s: %w", tenant, err)
 	}
@@ -285,10 +308,13 @@ func (s store) makeTenant(ctx context.Context, tenant string) error {
 // tenant is nil if there is none. One that was never described exists as well: by its first key, subscription, event
 // type or event.
 func (s store) tenant(ctx context.Context, tenant string) (*Tenant, error) {
-	_, err := s.db.ExecContext(ctx, `INSERT INTO tenants (tenant) SELECT $1::text WHERE
+	args, err := made(changes.By(api.WithCaller(ctx, api.Caller{}), "first_use"), tenant) // It is not the reader who makes it.
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.db.ExecContext(ctx, firstUse(`SELECT $1::text, $2::timestamptz, $2::timestamptz WHERE
 		EXISTS (SELECT 1 FROM keys WHERE tenant = $1) OR EXISTS (SELECT 1 FROM subscriptions WHERE tenant = $1) OR
-		EXISTS (SELECT 1 FROM event_types WHERE tenant = $1) OR EXISTS (SELECT 1 FROM events WHERE tenant = $1)
-		ON CONFLICT DO NOTHING`, tenant)
+		EXISTS (SELECT 1 FROM event_types WHERE tenant = $1) OR EXISTS (SELECT 1 FROM events WHERE tenant = $1)`)+`SELECT FROM made`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("find tenant %s: %w", tenant, err)
 	}

@@ -2,6 +2,7 @@ package changes
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -54,7 +55,7 @@ type Change struct {
 // Actor is who made a change.
 type Actor struct {
 	Kind string `json:"kind" enum:"key,admin,jwt,system" example:"key"`
-	ID   string `json:"id" doc:"The key's id, or the subject of a token; empty for the admin key of the environment and for the system." example:"4fUxJ0zQ7aBc"`
+	ID   string `json:"id" doc:"The key's id, or the subject of a token; admin for the first admin key, system for the system." example:"4fUxJ0zQ7aBc"`
 	Name string `json:"name" doc:"The key's name; for the system, the reason." example:"Order service"`
 }
 
@@ -65,6 +66,12 @@ func By(ctx context.Context, reason string) context.Context {
 	return context.WithValue(ctx, reasonKey{}, reason)
 }
 
+// The ids of the actors that have none of their own: the admin key of the environment, and the system.
+const (
+	firstAdmin = "admin"
+	system     = "system"
+)
+
 // actorOf is the caller of the request, or the system.
 func actorOf(ctx context.Context) Actor {
 	c := api.CallerFrom(ctx)
@@ -72,12 +79,12 @@ func actorOf(ctx context.Context) Actor {
 	case c.Token:
 		return Actor{Kind: "jwt", ID: c.KeyID, Name: c.Name}
 	case c.Admin:
-		return Actor{Kind: "admin", ID: c.KeyID, Name: c.Name}
+		return Actor{Kind: "admin", ID: cmp.Or(c.KeyID, firstAdmin), Name: c.Name}
 	case c.KeyID != "":
 		return Actor{Kind: "key", ID: c.KeyID, Name: c.Name}
 	}
 	reason, _ := ctx.Value(reasonKey{}).(string)
-	return Actor{Kind: "system", Name: reason}
+	return Actor{Kind: "system", ID: system, Name: reason}
 }
 
 // Diff names the members in which two JSON objects differ, but for those that every change touches.

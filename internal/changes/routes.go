@@ -84,7 +84,7 @@ func (r row) shown() (ChangeJSON, error) {
 // SpanInput holds the filters that both lists have; its name is exported because huma skips embedded fields of unexported types.
 type SpanInput struct {
 	api.ListInput
-	Actor string    `query:"actor" maxLength:"256" doc:"Changes by this actor: its id." example:"4fUxJ0zQ7aBc"`
+	Actor string    `query:"actor" maxLength:"256" doc:"Changes by this actor: its id, which is admin for the first admin key and system for the system." example:"4fUxJ0zQ7aBc"`
 	Since time.Time `query:"since" doc:"Changes at this time or later." example:"2026-11-20T10:00:00Z"`
 	Until time.Time `query:"until" doc:"Changes before this time." example:"2026-11-21T00:00:00Z"`
 }
