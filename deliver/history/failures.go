@@ -34,7 +34,7 @@ type failuresInput struct {
 type failureJSON struct {
 	Reason        *failureReason `json:"reason" doc:"null unless grouped by it"`
 	HTTPStatus    *int           `json:"http_status" doc:"of the last attempt; null where none came, and unless grouped by it"`
-	Host          *string        `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it"`
+	Host          *string        `json:"host" doc:"of the subscription's URL, with its port where that is not the scheme's own; null unless grouped by it, and for subscriptions that were deleted so long ago that their history is gone"`
 	Subscription  *uuid.UUID     `json:"subscription_id" nullable:"true" doc:"null unless grouped by it"`
 	Count         int64          `json:"count"`
 	Tenants       int64          `json:"tenants" doc:"how many tenants have some"`
@@ -82,9 +82,9 @@ func (r *routes) failures(ctx context.Context, in *failuresInput) (*failuresOutp
 	return out, err
 }
 
-// hostOf is the host of the column url as HostOf returns it.
-const hostOf = `regexp_replace(lower(coalesce(substring(s.url from '^[A-Za-z]+://(?:[^/?#]*@)?([^/?#]*)'), '')),
-    CASE WHEN s.url ILIKE 'https:%' THEN ':443$' ELSE ':80$' END, '')`
+// hostOf is the host of the subscription as HostOf returns it; null where there is none.
+const hostOf = `nullif(regexp_replace(lower(substring(coalesce(s.url, gone.url) from '^[A-Za-z]+://(?:[^/?#]*@)?([^/?#]*)')),
+    CASE WHEN coalesce(s.url, gone.url) ILIKE 'https:%' THEN ':443$' ELSE ':80$' END, ''), '')`
 
 // failures groups deliveries that are pending after a failure, dead or held. It reports whether it looked at all of them.
 func (l *Reader) failures(ctx context.Context, f Filter, by []string) (list []failureJSON, complete bool, err error) {
@@ -137,7 +137,11 @@ func failuresQuery(f Filter, by []string, most int) (query string, args []any) {
 	if f.Tenant != "" {
 		open, closed = "", isOpen+" AND "
 	}
-	dims := map[string]string{"reason": "g.reason", "host": hostOf, "http_status": "g.status", "subscription": "g.subscription_id"}
+	joined := ""
+	if slices.Contains(by, "host") {
+		joined = joinReceivers
+	}
+	dims := map[string]string{"reason": "o.reason", "host": hostOf, "http_status": "o.status", "subscription": "o.subscription_id"}
 	var columns, groups []string
 	for _, name := range []string{"reason", "host", "http_status", "subscription"} {
 		typ := map[string]string{"http_status": "bigint", "subscription": "uuid"}[name]
@@ -169,13 +173,13 @@ WITH dead AS MATERIALIZED (
             AND NOT EXISTS (SELECT FROM deliveries e WHERE e.id = p.id OFFSET 0)
     ) found GROUP BY reason, status, subscription_id, tenant
 ), top AS (
-    SELECT %[5]s, sum(n)::bigint AS n, count(DISTINCT g.tenant) AS tenants, count(DISTINCT g.subscription_id) AS subscriptions,
+    SELECT %[5]s, sum(n)::bigint AS n, count(DISTINCT o.tenant) AS tenants, count(DISTINCT o.subscription_id) AS subscriptions,
         min(first) AS first, max(last) AS last, (array_agg(sample ORDER BY sample DESC))[1] AS sample
-    FROM g LEFT JOIN subscriptions s ON s.id = g.subscription_id
+    FROM g o%[9]s
     GROUP BY %[6]s ORDER BY n DESC, sample LIMIT %[8]s
 )
 SELECT complete, by_reason, by_host, by_http_status, by_subscription, n, tenants, subscriptions, first, last, sample
 FROM looked LEFT JOIN top ON true ORDER BY n DESC, sample`,
-		row, open, closed, w.String(), strings.Join(columns, ", "), strings.Join(groups, ", "), look, groupsMost)
+		row, open, closed, w.String(), strings.Join(columns, ", "), strings.Join(groups, ", "), look, groupsMost, joined)
 	return query, w.Args()
 }

@@ -167,8 +167,8 @@ type deliveryJSON struct {
 	LastError        *string    `json:"last_error" doc:"the error of the last attempt; null where there was none"`
 	LastAttemptAt    *time.Time `json:"last_attempt_at"`
 	NextAttemptAt    *time.Time `json:"next_attempt_at" doc:"the same as due_at"`
-	SubscriptionName string     `json:"subscription_name"`
-	URLHost          string     `json:"url_host" doc:"the host of the subscription's URL, with its port where that is not the scheme's own"`
+	SubscriptionName *string    `json:"subscription_name" doc:"of a deleted subscription, the last one that its history has; null once that is gone too"`
+	URLHost          *string    `json:"url_host" doc:"the host of the subscription's URL, with its port where that is not the scheme's own; null for a subscription without a URL, and once its history is gone"`
 	Revision         *int64     `json:"subscription_revision" doc:"the revision of the subscription that the last attempt was sent by; null before the first"`
 	ResolvedAt       *time.Time `json:"resolved_at" doc:"of a dead one: when a retry or a replay delivered the event after all; else null"`
 	SupersededBy     *uuid.UUID `json:"superseded_by" nullable:"true" doc:"of a dead one: the later generation that counts instead of it; null where there is none, or once that one was cancelled"`

@@ -52,27 +52,44 @@ func (l *Reader) lasts(ctx context.Context, entries []ledger.Entry) (map[uuid.UU
 	return made, nil
 }
 
-// receiver is what a delivery shows of its subscription.
-type receiver struct{ name, host string }
+// receiver is what a delivery shows of its subscription; null where that is not known any more.
+type receiver struct{ name, host *string }
 
-// subscriptionsOf returns the subscriptions of deliveries, deleted ones included while their tombstone is kept.
+// joinReceivers finds the name and the URL of the subscriptions o.subscription_id of the tenants o.tenant; of deleted ones, those that
+// their history has.
+const joinReceivers = `
+LEFT JOIN subscriptions s ON s.id = o.subscription_id AND NOT s.deleted
+LEFT JOIN LATERAL (
+    SELECT definition->>'name' AS name, definition->>'url' AS url FROM changes c
+    WHERE s.id IS NULL AND c.resource = 'subscription' AND c.resource_id = o.subscription_id::text AND c.tenant = o.tenant AND c.definition IS NOT NULL
+    ORDER BY c.revision DESC LIMIT 1
+) gone ON true`
+
+// subscriptionsOf returns the subscriptions of deliveries.
 func (l *Reader) subscriptionsOf(ctx context.Context, entries []ledger.Entry) (map[uuid.UUID]receiver, error) {
 	known := make(map[uuid.UUID]receiver)
-	var ids []uuid.UUID
+	c := postgres.Columns(2, len(entries))
 	for _, e := range entries {
 		if _, ok := known[e.Subscription]; !ok {
 			known[e.Subscription] = receiver{}
-			ids = append(ids, e.Subscription)
+			c[0].UUID(e.Subscription)
+			c[1].Text(e.Tenant)
 		}
 	}
-	rows, err := l.db.QueryContext(ctx, `SELECT id, name, url FROM subscriptions WHERE id = ANY ($1::uuid[])`, ledger.Uuids(ids))
+	rows, err := l.db.QueryContext(ctx, `
+SELECT o.subscription_id, coalesce(s.name, gone.name), coalesce(s.url, gone.url, '')
+FROM unnest($1::uuid[], $2::text[]) AS o (subscription_id, tenant)`+joinReceivers, postgres.Args(c)...)
 	err = postgres.Each(rows, err, func() error {
 		var id uuid.UUID
-		var name, address string
+		var name *string
+		var address string
 		if err := rows.Scan(&id, &name, &address); err != nil {
 			return err
 		}
-		known[id] = receiver{name: name, host: HostOf(address)}
+		known[id] = receiver{name: name}
+		if address != "" {
+			known[id] = receiver{name, new(HostOf(address))}
+		}
 		return nil
 	})
 	if err != nil {
