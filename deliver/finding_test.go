@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +154,29 @@ func TestACertificateFailureIsFoundAsTLS(t *testing.T) {
 	if row["last_status"] != nil || row["last_error"] == nil {
 		t.Errorf("got %v", row)
 	}
+	// A deleted subscription is named as its history has it.
+	host := strings.TrimPrefix(receiver.URL, "https://")
+	if err := r.store.Delete(t.Context(), "acme", dying.ID); err != nil {
+		t.Fatal(err)
+	}
+	named := func(name, host any) {
+		t.Helper()
+		row := c.do("acme", http.MethodGet, "/v1/dead-letters", 200)["data"].([]any)[0].(map[string]any)
+		if row["subscription_name"] != name || row["url_host"] != host {
+			t.Errorf("got %v, want %v at %v", row, name, host)
+		}
+		query := "/v1/failures?by=host,subscription"
+		for _, item := range c.do("acme", http.MethodGet, query, 200)["data"].([]any) {
+			if g := item.(map[string]any); g["subscription_id"] == dying.ID.String() && g["host"] != host {
+				t.Errorf("got %v, want %v", g, host)
+			}
+		}
+	}
+	named("test", host)
+	if _, err := r.db.ExecContext(t.Context(), `DELETE FROM changes`); err != nil {
+		t.Fatal(err)
+	}
+	named(nil, nil)
 }
 
 // A delivery that was retried in vain is one open dead letter. Once a retry delivered it, each of its generations says when, and
@@ -235,19 +259,26 @@ func TestACancelledRetryReopensItsDeadLetter(t *testing.T) {
 	r.status(sub, subscriptions.Disabled)
 	r.worker(quick())
 	r.eventually("the dead letter to be open again", func() bool { return slices.Equal(open(), []string{dead.String()}) })
-	letters := must(ledger.NewRepeater(r.db).Dead(t.Context(), ledger.Dead{
-		Tenant: "acme", Before: time.Now().Add(time.Hour), Span: ledger.Span{Until: time.Now().Add(time.Hour)},
-	}, uuid.Nil, 10))(t)
+	letters := r.deadLetters()
 	if len(letters) != 0 { // Its subscription is disabled.
 		t.Errorf("got %v", letters)
 	}
 	r.status(sub, subscriptions.Active)
-	letters = must(ledger.NewRepeater(r.db).Dead(t.Context(), ledger.Dead{
-		Tenant: "acme", Before: time.Now().Add(time.Hour), Span: ledger.Span{Until: time.Now().Add(time.Hour)},
-	}, uuid.Nil, 10))(t)
+	letters = r.deadLetters()
 	if n := must(ledger.NewRepeater(r.db).Count(t.Context(), ledger.OnlyDead, letters))(t); n != 1 {
 		t.Errorf("a replay sends %d of %v, want the dead letter", n, letters)
 	}
+}
+
+// deadLetters are those of acme that a replay would look at.
+func (r *rig) deadLetters() []ledger.Again {
+	r.t.Helper()
+	later := time.Now().Add(time.Hour)
+	list, cut, err := ledger.NewRepeater(r.db).Dead(r.t.Context(), ledger.Dead{Tenant: "acme", Before: later, Span: ledger.Span{Until: later}}, uuid.Nil, 10)
+	if err != nil || cut != uuid.Nil {
+		r.t.Fatal(cut, err)
+	}
+	return list
 }
 
 // The reasons of the document are those of the list, each described.

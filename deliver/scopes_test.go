@@ -73,7 +73,7 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 	r.ended(again(ids[pending]), outcome.Cancelled, outcome.ReasonCancelled)
 	r.ended(again(ids[delivered]), outcome.Cancelled, outcome.ReasonCancelled)
 	tx := must(r.db.Begin())(t)
-	list := must(ledger.NewRepeater(r.db).Dead(t.Context(), ledger.Dead{Tenant: "acme", Before: time.Now().Add(time.Hour), Span: ledger.Span{Until: time.Now().Add(time.Hour)}}, uuid.Nil, 10))(t)
+	list := r.deadLetters()
 	if made := must(ledger.NewRepeater(r.db).Send(t.Context(), tx, ledger.OnlyDead, list, ledger.Pace{From: time.Now()}))(t); made != 1 {
 		t.Fatalf("%d dead letters are sent again, want 1", made)
 	}

@@ -44,7 +44,7 @@ func (f Filter) order() string {
 func (f Filter) conditions() (text string, args []any) {
 	w := &postgres.Where{}
 	f.place(w)
-	f.properties(w)
+	f.Properties(w)
 	return w.String(), w.Args()
 }
 
@@ -81,8 +81,8 @@ func (f Filter) place(w *postgres.Where) {
 	}
 }
 
-// properties adds the conditions that are checked row by row.
-func (f Filter) properties(w *postgres.Where) {
+// Properties adds the conditions that are checked row by row.
+func (f Filter) Properties(w *postgres.Where) {
 	if len(f.Types) > 0 {
 		w.And("event_type = ANY (?::text[])", pq.StringArray(f.Types))
 	}
@@ -132,6 +132,6 @@ func (f Filter) divided() (near, asked string, args []any) {
 	if walked.State != f.State {
 		check.And("state = ?", f.State)
 	}
-	f.properties(check)
+	f.Properties(check)
 	return w.String(), check.String(), check.Args()
 }

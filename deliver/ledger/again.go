@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Only says which deliveries of the past are made again.
@@ -60,12 +61,13 @@ type Dead struct {
 	Tenant       string
 	Subscription uuid.UUID
 	EventID      string
-	Types        []string
-	Before       time.Time // dead letters made later are not listed, so that no replay meets its own
+	Properties   func(*postgres.Where) // adds conditions on columns of the delivery; nil: none
+	Before       time.Time             // dead letters made later are not listed, so that no replay meets its own
 }
 
-// Dead returns dead letters in the order of their ids, after a place, of subscriptions that can receive.
-func (r *Repeater) Dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
+// Dead returns dead letters in the order of their ids, after a place, of subscriptions that can receive. Where it stopped before the
+// end, since it had examined all that a page may, it says at which id.
+func (r *Repeater) Dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (list []Again, cut uuid.UUID, err error) {
 	return r.ledger.dead(ctx, d, after, limit)
 }
 

@@ -13,19 +13,6 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
-// deadLetters lists dead deliveries of events of a span. A delivery is not older than its event, which leaves the
-// partitions before the span out. Those of which a later generation was made are left out, so that nothing is sent twice, as are
-// subscriptions that cannot receive and erased events.
-const deadLetters = `
-SELECT d.id, d.tenant, d.event_uid, d.event_id, d.event_type, d.seq, d.subscription_id, d.generation
-FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id AND NOT s.deleted AND s.status <> 'disabled'
-WHERE d.tenant = $1 AND d.state = 'dead' AND d.id > $2 AND d.id >= $3 AND d.id < $9 AND d.event_uid >= $3 AND d.event_uid < $4
-    AND d.superseded_by IS NULL AND ($5::uuid IS NULL OR d.subscription_id = $5) AND ($6 = '' OR d.event_id = $6)
-    AND (cardinality($7::text[]) = 0 OR d.event_type = ANY ($7))
-    AND NOT EXISTS (SELECT FROM events v WHERE v.uid = d.event_uid AND v.erased_at IS NOT NULL
-        AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = v.uid))
-ORDER BY d.id LIMIT $8`
-
 // Erased reports whether an event's bytes were removed on demand.
 func (l *Ledger) Erased(ctx context.Context, event uuid.UUID) (erased bool, err error) {
 	if err := l.DB.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM events WHERE uid = $1 AND erased_at IS NOT NULL)`, event).Scan(&erased); err != nil {
@@ -34,21 +21,56 @@ func (l *Ledger) Erased(ctx context.Context, event uuid.UUID) (erased bool, err 
 	return erased, nil
 }
 
-func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) ([]Again, error) {
-	subscription := uuid.NullUUID{UUID: d.Subscription, Valid: d.Subscription != uuid.Nil}
-	rows, err := l.DB.QueryContext(ctx, deadLetters, d.Tenant, after, outcome.FirstID(d.Since), outcome.FirstID(d.Until),
-		subscription, d.EventID, pq.StringArray(append([]string{}, d.Types...)), limit, outcome.FirstID(d.Before))
-	list, err := postgres.Collect(rows, err, func(rows *sql.Rows) (Again, error) {
+// deadExamined is how many dead letters a page looks at.
+const deadExamined = 5000
+
+// dead lists dead letters. The ids of a span bound what is looked at, as a delivery is not older than its event. Those of which a later
+// generation was made are left out, so that nothing is sent twice, as are subscriptions that cannot receive and erased events.
+func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (list []Again, cut uuid.UUID, err error) {
+	near := &postgres.Where{}
+	near.And("tenant = ? AND state = 'dead' AND id > ?", d.Tenant, after)
+	near.And("id >= ? AND id < ?", outcome.FirstID(d.Since), outcome.FirstID(d.Before))
+	if d.Subscription != uuid.Nil {
+		near.And("subscription_id = ?", d.Subscription)
+	}
+	asked := near.After()
+	asked.And("superseded_by IS NULL AND event_uid >= ? AND event_uid < ?", outcome.FirstID(d.Since), outcome.FirstID(d.Until))
+	if d.EventID != "" {
+		asked.And("event_id = ?", d.EventID)
+	}
+	if d.Properties != nil {
+		d.Properties(asked)
+	}
+	asked.And(`EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND NOT s.deleted AND s.status <> 'disabled')`)
+	asked.And(`NOT EXISTS (SELECT FROM events v WHERE v.uid = d.event_uid AND v.erased_at IS NOT NULL
+        AND NOT EXISTS (SELECT FROM event_data k WHERE k.uid = v.uid))`)
+	examined, most := asked.Arg(deadExamined), asked.Arg(limit)
+	// The last row that is examined is returned even if it is not asked for, and says where the page stopped.
+	rows, err := l.DB.QueryContext(ctx, fmt.Sprintf(`
+SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, %[1]s AS asked, nth FROM (
+    SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, status, superseded_by,
+        row_number() OVER (ORDER BY id) AS nth
+    FROM deliveries WHERE %[2]s ORDER BY id LIMIT %[3]s
+) d WHERE (%[1]s) OR nth = %[3]s ORDER BY id LIMIT %[4]s`, asked, near, examined, most), asked.Args()...)
+	err = postgres.Each(rows, err, func() error {
 		var a Again
-		if err := rows.Scan(&a.Place, &a.Tenant, &a.EventUID, &a.EventID, &a.EventType, &a.Seq, &a.Subscription, &a.Ended); err != nil {
-			return a, err
+		var asked bool
+		var nth int
+		if err := rows.Scan(&a.Place, &a.Tenant, &a.EventUID, &a.EventID, &a.EventType, &a.Seq, &a.Subscription, &a.Ended, &asked, &nth); err != nil {
+			return err
 		}
-		return a, nil
+		if asked {
+			list = append(list, a)
+		}
+		if nth == deadExamined {
+			cut = a.Place
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
+		return nil, uuid.Nil, fmt.Errorf("read dead letters: %w", err)
 	}
-	return list, nil
+	return list, cut, nil
 }
 
 // lockPairs makes whoever else asks for a new generation of the same deliveries wait; retry locks by the same key.

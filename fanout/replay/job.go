@@ -29,11 +29,14 @@ const unexpectedCount = "unexpected_count"
 // unexpected reports whether a job finds a tenth more or less deliveries than it was told to expect; $3 are the last ones found.
 const unexpected = `coalesce(abs(matched + $3 - expect) * 10 > expect, false)`
 
-// filter is what a job asks of deliveries, beside tenant, subscription, types and span.
+// filter is what a job or a replay of dead letters asks of deliveries, beside tenant, subscription, types and span.
 type filter struct {
 	Reasons  []outcome.Reason     `json:"reasons,omitempty"`
 	Statuses []history.HTTPStatus `json:"statuses,omitempty"`
 	States   []string             `json:"states,omitempty"`
+
+	Objects   []string `json:"objects,omitempty"`
+	Resources []string `json:"resources,omitempty"`
 }
 
 // value writes the filter for Postgres.

@@ -75,6 +75,8 @@ type jobJSON struct {
 	State     replayState `json:"state" enum:"counting,running,paused,done,cancelled"`
 	Reason    *string     `json:"reason" doc:"Why it ended early by itself: unexpected_count; else null"`
 	Tenant    *string     `json:"tenant" doc:"Null: of all tenants"`
+	Filter    jobFilter   `json:"filter" doc:"What it was asked for; until is not after its beginning"`
+	Expect    *int64      `json:"expect" doc:"How many deliveries it was to find; null: any number" example:"412"`
 	Matched   int64       `json:"matched" doc:"How many deliveries it is about; grows while it is counting"`
 	Done      int64       `json:"done" doc:"How many of them it has retried or cancelled"`
 	Rate      int         `json:"rate" doc:"Deliveries per second"`
@@ -89,8 +91,18 @@ func (r *replay) job() jobJSON {
 		ID: r.id, Kind: r.kind, State: r.state, Matched: r.matched, Done: r.sent, Rate: r.rate, DryRun: r.dryRun,
 		CreatedAt: shown.CreatedAt, EndedAt: shown.EndedAt,
 	}
+	j.Filter = jobFilter{
+		Tenant: r.tenant, Reason: r.filter.Reasons, HTTPStatus: r.filter.Statuses, State: r.filter.States, Type: r.types,
+		Since: shown.Since, Until: shown.Until,
+	}
+	if r.subscription.Valid {
+		j.Filter.Subscription = r.subscription.UUID.String()
+	}
 	if r.tenant != "" {
 		j.Tenant = &r.tenant
+	}
+	if r.expect.Valid {
+		j.Expect = &r.expect.V
 	}
 	if r.endReason.Valid {
 		j.Reason = &r.endReason.V

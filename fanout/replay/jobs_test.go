@@ -19,6 +19,13 @@ type jobView struct {
 	Kind, State   string
 	Reason        *string
 	Matched, Done int
+	Tenant        *string
+	Expect        *int
+	Filter        struct {
+		Tenant        string
+		Reason, State []string
+		Since, Until  time.Time
+	}
 }
 
 // fated writes n deliveries of events of the last hour, each with a reason and a state.
@@ -148,6 +155,14 @@ func TestJobsRetryAndCancelByFilter(t *testing.T) {
 	h.desk.Call("acme", "POST", "/v1/deliveries/retry", map[string]any{"filter": map[string]any{}}, 422, nil)
 	var list struct{ Data []jobView }
 	h.desk.Call("acme", "GET", "/v1/jobs", nil, 200, &list)
+	newest := list.Data[0] // the cancel by reason
+	if f := newest.Filter; newest.Tenant == nil || *newest.Tenant != "acme" || f.Tenant != "acme" || fmt.Sprint(f.Reason, f.State) != "[http_5xx] [pending]" ||
+		f.Since.IsZero() || f.Until.Before(f.Since) || newest.Expect != nil {
+		t.Errorf("the list shows %+v", newest)
+	}
+	if e := list.Data[3].Expect; e == nil || *e != 32 {
+		t.Errorf("the list shows %+v, want its expect", list.Data[3])
+	}
 	if len(list.Data) != 7 {
 		t.Errorf("%d jobs are listed, want 7", len(list.Data))
 	}
@@ -160,7 +175,7 @@ func TestJobsRetryAndCancelByFilter(t *testing.T) {
 func TestAStoppedReplayReopensItsDeadLetters(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
-	h.replayer()
+	h.replayerAlone()
 	sub := h.Subscribe("acme", "order.*")
 	h.fated(sub, "d", 12, "dead", "http_5xx")
 	open := func(when string, want int) {
@@ -172,19 +187,22 @@ func TestAStoppedReplayReopensItsDeadLetters(t *testing.T) {
 	made := func(v replayView) bool { return h.count(`SELECT count(*) FROM deferrals`) == 12 }
 	var v replayView
 	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 1000}, 202, &v)
+	// Nothing takes what it made, so it is kept from ending.
+	running := func() {
+		t.Helper()
+		if _, err := h.DB.ExecContext(t.Context(), `UPDATE replays SET state = 'running', ended_at = NULL, next_at = now() + interval '1 hour' WHERE id = $1`, v.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	h.until(v.ID, "written", made)
 	open("while the replay is under way", 0)
-	if _, err := h.DB.ExecContext(t.Context(), `UPDATE replays SET state = 'running', ended_at = NULL WHERE id = $1`, v.ID); err != nil {
-		t.Fatal(err)
-	}
+	running()
 	h.desk.Call("acme", "POST", "/v1/replays/"+v.ID.String()+"/pause", nil, 202, nil)
 	open("while it is paused", 12)
 	h.desk.Call("acme", "POST", "/v1/replays/"+v.ID.String()+"/resume", nil, 202, nil)
 	h.until(v.ID, "resumed", made)
 	open("after its resumption", 0)
-	if _, err := h.DB.ExecContext(t.Context(), `UPDATE replays SET state = 'running', ended_at = NULL WHERE id = $1`, v.ID); err != nil {
-		t.Fatal(err)
-	}
+	running()
 	h.desk.Call("acme", "POST", "/v1/replays/"+v.ID.String()+"/cancel", nil, 202, nil)
 	open("after it was cancelled", 12)
 
@@ -205,9 +223,10 @@ func TestAStoppedReplayBeginsNothingMore(t *testing.T) {
 	h := newReplaying(t)
 	h.past(60)
 	sub := h.Subscribe("acme", "order.*")
-	h.replayer()
+	h.replayerAlone()
 	p := h.start(sub, map[string]any{"only": "all", "rate": 20})
-	h.until(p.ID, "to have sent some", func(v replayView) bool { return v.Sent >= 20 })
+	written := func(replayView) bool { return h.count(`SELECT count(*) FROM deferrals`) >= 20 }
+	h.until(p.ID, "to have written some", written)
 	// A worker has one in hand.
 	if _, err := h.DB.ExecContext(t.Context(), `UPDATE deferrals SET worker = 'w', claim_at = now() + interval '1 hour'
 		WHERE id = (SELECT id FROM deferrals ORDER BY id LIMIT 1)`); err != nil {
@@ -228,6 +247,7 @@ func TestAStoppedReplayBeginsNothingMore(t *testing.T) {
 	}
 	h.Eventually("what was given back to be recalled", func() bool { return h.count(`SELECT count(*) FROM deferrals`) == 0 })
 	h.desk.Call("acme", "POST", "/v1/replays/"+p.ID.String()+"/resume", nil, 202, nil)
+	stop := h.worker()
 	if v := h.done(p.ID); v.Sent != 60 {
 		t.Errorf("after the resumption the replay is %+v, want 60 sent", v)
 	}
@@ -237,8 +257,9 @@ func TestAStoppedReplayBeginsNothingMore(t *testing.T) {
 	if _, err := h.DB.ExecContext(t.Context(), `DELETE FROM deferrals`); err != nil {
 		t.Fatal(err)
 	}
+	stop()
 	p = h.start(sub, map[string]any{"only": "all", "rate": 20})
-	h.until(p.ID, "to have sent some", func(v replayView) bool { return v.Sent >= 20 })
+	h.until(p.ID, "to have written some", written)
 	h.desk.Call("acme", "POST", "/v1/replays/"+p.ID.String()+"/cancel", nil, 202, &v)
 	if n := h.count(`SELECT count(*) FROM deferrals`) + h.count(`SELECT count(*) FROM recalled`); n != 0 || v.State != "cancelled" || v.Sent != 0 {
 		t.Errorf("after the cancel %d deliveries are left, and the replay is %+v", n, v)

@@ -96,6 +96,9 @@ SELECT %[1]s, asked, nth FROM (
 		}
 		return nil
 	})
+	if err == nil {
+		err = s.unsent(ctx, list...)
+	}
 	if err != nil {
 		return nil, uuid.Nil, fmt.Errorf("list replays: %w", err)
 	}

@@ -17,8 +17,9 @@ func TestAReplayKnowsTheOrder(t *testing.T) {
 	if err := h.Store.Update(t.Context(), ordered); err != nil {
 		t.Fatal(err)
 	}
-	h.replayer()
-	h.done(h.start(ordered, map[string]any{"only": "undelivered"}).ID)
+	h.replayerAlone()
+	h.start(ordered, map[string]any{"only": "undelivered"})
+	h.Eventually("all are written", func() bool { return h.count("SELECT count(*) FROM deferrals") == 3 })
 	if got := fmt.Sprint(fanouttest.Lists(h.Waiting(ordered))); got != "[[e0 e2] [e1]]" {
 		t.Errorf("waiting: %s", got)
 	}

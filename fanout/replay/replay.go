@@ -11,7 +11,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/quota"
@@ -94,13 +96,14 @@ func (r Routes) Register(to huma.API) {
 			"Each is sent as a new generation with the same webhook-id, beside live events, at the requested rate. "+
 			"`only` says which: `dead` ones, all that were `undelivered`, or `all`. A dry run only counts."))
 	api.Register(to, r.startDead, "deliveries:write", op(http.MethodPost, "/v1/dead-letters/replay", "replay-dead-letters",
-		"Send dead letters again", "Those that the filters name; each once, however often it was given up before."))
+		"Send dead letters again", "Those that the filters name, as `GET /v1/dead-letters` lists them; each once, however often it was given up before."))
 	api.Register(to, r.list, "deliveries:read", op(http.MethodGet, "/v1/replays", "list-replays", "List replays",
 		"Replays and backfills, newest first; see the single replay for what the numbers mean. With `subscription` or `state`, a page may be shorter "+
 			"than `limit`, even empty, while `next_cursor` is not null: go on until it is null."))
 	api.Register(to, r.get, "deliveries:read", op(http.MethodGet, "/v1/replays/{id}", "get-replay", "Read how far a replay is",
-		"`matched` grows while it is counting; `sent` counts the deliveries that it has made. It ends with less sent than matched "+
-			"if some were sent otherwise meanwhile, or their bytes left the stream. `unreachable` counts those whose bytes had left it before."))
+		"`matched` grows while it is counting; `sent` counts the deliveries whose first attempt has begun, or that were cancelled before it. It ends "+
+			"with less sent than matched if some were sent otherwise meanwhile, or their bytes left the stream; or if some still wait for the endpoint "+
+			"5 seconds after the last was due: `sent` grows on then. `unreachable` counts those whose bytes had left the stream before."))
 	api.Register(to, r.pause, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/pause", "pause-replay", "Pause a replay",
 		"No request of it begins after the answer."))
 	api.Register(to, r.resume, "subscriptions:write", op(http.MethodPost, "/v1/replays/{id}/resume", "resume-replay", "Resume a paused replay",
@@ -120,25 +123,38 @@ type replayOutput struct{ Body replayJSON }
 
 type replayJSON struct {
 	ID           uuid.UUID   `json:"id"`
+	Tenant       string      `json:"tenant" example:"acme"`
 	State        replayState `json:"state" enum:"counting,running,paused,done,cancelled"`
 	Matched      int64       `json:"matched" doc:"How many deliveries it is to make; grows while it is counting"`
 	Unreachable  int64       `json:"unreachable" doc:"How many deliveries it does not make because the bytes of their events have left the stream"`
-	Sent         int64       `json:"sent" doc:"How many it has made so far; each is a delivery of its own"`
+	Sent         int64       `json:"sent" doc:"How many of them were sent so far; each is a delivery of its own"`
 	Rate         int         `json:"rate" doc:"Deliveries per second"`
 	Subscription *uuid.UUID  `json:"subscription_id" nullable:"true" doc:"Null for a replay of dead letters"`
 	Only         string      `json:"only" enum:"dead,undelivered,all,missing" doc:"missing: deliveries that were never made; the past of a subscription that was created with since"`
-	Since        time.Time   `json:"since"`
-	Until        time.Time   `json:"until" doc:"Of a backfill that has not begun to count, when it was asked for"`
-	DryRun       bool        `json:"dry_run"`
-	CreatedAt    time.Time   `json:"created_at"`
-	EndedAt      *time.Time  `json:"ended_at"`
+	Event        *string     `json:"event" doc:"The event's id that a replay of dead letters was asked for; else null" example:"evt_17"`
+	Types        []string    `json:"types" nullable:"false" doc:"Only events of these types; empty: all"`
+
+	Reason     []outcome.Reason     `json:"reason" nullable:"false" doc:"As a replay of dead letters was asked for; empty: any"`
+	HTTPStatus []history.HTTPStatus `json:"http_status" nullable:"false" doc:"As a replay of dead letters was asked for; empty: any"`
+	Object     []string             `json:"object_id" nullable:"false" doc:"As a replay of dead letters was asked for; empty: any"`
+	Resource   []string             `json:"resource_id" nullable:"false" doc:"As a replay of dead letters was asked for; empty: any"`
+
+	Since     time.Time  `json:"since"`
+	Until     time.Time  `json:"until" doc:"Of a backfill that has not begun to count, when it was asked for"`
+	DryRun    bool       `json:"dry_run"`
+	CreatedAt time.Time  `json:"created_at"`
+	EndedAt   *time.Time `json:"ended_at"`
 }
 
 func (r *replay) output() *replayOutput {
 	out := &replayOutput{Body: replayJSON{
-		ID: r.id, State: r.state, Matched: r.matched, Unreachable: r.unreachable, Sent: r.sent, Rate: r.rate, Only: string(r.only),
+		ID: r.id, Tenant: r.tenant, Types: orNone(r.types), Reason: orNone(r.filter.Reasons), HTTPStatus: orNone(r.filter.Statuses),
+		Object: orNone(r.filter.Objects), Resource: orNone(r.filter.Resources), State: r.state, Matched: r.matched, Unreachable: r.unreachable, Sent: r.sent, Rate: r.rate, Only: string(r.only),
 		Since: r.span.Since.UTC(), Until: r.span.Until.UTC(), DryRun: r.dryRun, CreatedAt: r.createdAt.UTC(),
 	}}
+	if r.eventID != "" {
+		out.Body.Event = &r.eventID
+	}
 	if r.subscription.Valid {
 		out.Body.Subscription = &r.subscription.UUID
 	}
@@ -148,6 +164,9 @@ func (r *replay) output() *replayOutput {
 	}
 	return out
 }
+
+// orNone is an empty list for nil, which would be null.
+func orNone[T any](list []T) []T { return append([]T{}, list...) }
 
 type replayInput struct {
 	ID   string `path:"id" doc:"The subscription's id" example:"0198c0de-7a3c-7000-8000-5f1e2d3c4b5a"`
@@ -186,14 +205,20 @@ type deadReplayInput struct {
 
 // newDeadLetterReplay is what a replay of dead letters is asked for by.
 type newDeadLetterReplay struct {
-	Subscription string     `json:"subscription,omitempty" format:"uuid"`
-	Event        string     `json:"event,omitempty" maxLength:"128" doc:"The event's id"`
-	Type         string     `json:"type,omitempty" maxLength:"128"`
-	Since        *time.Time `json:"since,omitempty" doc:"Accepted at this time or later"`
-	Until        *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
-	Rate         int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
-	DryRun       bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
-	Tenant       string     `json:"tenant,omitempty" doc:"For keys over all tenants"`
+	Subscription string `json:"subscription,omitempty" format:"uuid"`
+	Event        string `json:"event,omitempty" maxLength:"128" doc:"The event's id"`
+	Type         string `json:"type,omitempty" maxLength:"128"`
+
+	Reason     []outcome.Reason     `json:"reason,omitempty" maxItems:"30" doc:"Why they were given up" example:"[\"tls\"]"`
+	HTTPStatus []history.HTTPStatus `json:"http_status,omitempty" maxItems:"30" doc:"Of the last attempt" example:"[\"5xx\"]"`
+	Object     []string             `json:"object_id,omitempty" maxItems:"30" doc:"The event's object_id: one of these" example:"[\"o_17\"]"`
+	Resource   []string             `json:"resource_id,omitempty" maxItems:"30" doc:"One of these is among the event's resource_ids" example:"[\"123\"]"`
+
+	Since  *time.Time `json:"since,omitempty" doc:"Accepted at this time or later"`
+	Until  *time.Time `json:"until,omitempty" doc:"Accepted before this time; by default, now"`
+	Rate   int        `json:"rate,omitempty" minimum:"1" maximum:"10000" default:"100" doc:"Deliveries per second"`
+	DryRun bool       `json:"dry_run,omitempty" doc:"Only count what would be sent" example:"true"`
+	Tenant string     `json:"tenant,omitempty" doc:"For keys over all tenants"`
 }
 
 func (r Routes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutput, error) {
@@ -205,6 +230,7 @@ func (r Routes) startDead(ctx context.Context, in *deadReplayInput) (*replayOutp
 	p := &replay{
 		id: newID(now), tenant: tenant, only: ledger.OnlyDead, span: ledger.Span{Since: time.UnixMilli(0), Until: now},
 		eventID: in.Body.Event, rate: in.Body.Rate, dryRun: in.Body.DryRun,
+		filter: filter{Reasons: in.Body.Reason, Statuses: in.Body.HTTPStatus, Objects: in.Body.Object, Resources: in.Body.Resource},
 	}
 	if in.Body.Subscription != "" {
 		sub, err := r.subscription(ctx, in.Body.Subscription, "body.subscription")

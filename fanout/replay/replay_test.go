@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/fanout/fanouttest"
 	"github.com/fanfarehq/fanfare/fanout/replay"
@@ -72,8 +73,39 @@ func (l *lines) has(parts ...string) bool {
 
 func (h *replaying) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&h.log, nil)) }
 
-// replayer starts one, which ends with the test or when stop is called.
+// replayer starts one, and a worker that takes what is due and never ends it; both end with the test or when stop is called.
 func (h *replaying) replayer() (stop func()) {
+	h.T.Helper()
+	stopReplayer, stopWorker := h.replayerAlone(), h.worker()
+	return func() { stopReplayer(); stopWorker() }
+}
+
+// worker claims deliveries that are due.
+func (h *replaying) worker() (stop func()) {
+	h.T.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		l := ledger.New(h.DB)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			if _, _, err := l.Claim(ctx, 1000, ledger.DueSpan{Back: time.Hour}, ledger.Lease{Worker: "w", Length: time.Hour}); err != nil && ctx.Err() == nil {
+				h.T.Errorf("claim: %v", err)
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	h.T.Cleanup(stop)
+	return stop
+}
+
+// replayerAlone starts a replayer without a worker.
+func (h *replaying) replayerAlone() (stop func()) {
 	h.T.Helper()
 	reader := fanout.NewReader(h.JS)
 	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*event.Event, error) {
@@ -197,8 +229,9 @@ func TestTheDeliveriesOfAReplayAreSpread(t *testing.T) {
 	h := newReplaying(t)
 	h.past(150)
 	sub := h.Subscribe("acme", "*")
-	h.replayer()
-	h.done(h.start(sub, map[string]any{"only": "all", "rate": 100}).ID)
+	h.replayerAlone()
+	h.start(sub, map[string]any{"only": "all", "rate": 100})
+	h.Eventually("all are written", func() bool { return h.count("SELECT count(*) FROM deferrals") == 150 })
 	if n := h.count(`SELECT count(*) FROM (SELECT due_at - lag(due_at) OVER (ORDER BY due_at) AS apart FROM deferrals) d
 WHERE apart < interval '9999 microseconds'`); n != 0 {
 		t.Errorf("%d deliveries of a replay at 100 a second are due less than 10 ms after the one before", n)
@@ -315,6 +348,10 @@ func TestDeadLettersAreSentAgainOnce(t *testing.T) {
 	t.Parallel()
 	h := newReplaying(t)
 	h.past(20)
+	refs := `INSERT INTO event_refs (uid, ref) SELECT uid, unnest($1::uuid[]) FROM events WHERE id = 'e3'`
+	if _, err := h.DB.ExecContext(t.Context(), refs, ledger.Uuids(slices.Concat(event.Refs("acme", []string{"o3"}, []string{"r3"})...))); err != nil {
+		t.Fatal(err)
+	}
 	a, b := h.Subscribe("acme", "*"), h.Subscribe("acme", "*")
 	h.replayer()
 	for range 2 { // twice: each ends with two generations that are dead
@@ -332,11 +369,59 @@ func TestDeadLettersAreSentAgainOnce(t *testing.T) {
 	if v = h.done(v.ID); v.Sent != 1 {
 		t.Errorf("%d dead letters of one event were sent again, want that of the other subscription", v.Sent)
 	}
+	for name, tt := range map[string]struct {
+		filter map[string]any
+		want   int
+	}{
+		"reason":      {map[string]any{"reason": []string{"http_5xx", "tls"}}, 19},
+		"no reason":   {map[string]any{"reason": []string{"tls"}}, 0},
+		"http_status": {map[string]any{"http_status": []string{"5xx"}}, 19},
+		"no status":   {map[string]any{"http_status": []string{"503"}}, 0},
+		"object_id":   {map[string]any{"object_id": []string{"o3"}}, 1},
+		"resource_id": {map[string]any{"resource_id": []string{"r3", "none"}, "object_id": []string{"o3"}}, 1},
+		"no resource": {map[string]any{"resource_id": []string{"none"}}, 0},
+	} {
+		tt.filter["dry_run"] = true
+		h.desk.Call("acme", "POST", "/v1/dead-letters/replay", tt.filter, 202, &v)
+		if v = h.done(v.ID); v.Matched != tt.want {
+			t.Errorf("by %s %d dead letters match, want %d", name, v.Matched, tt.want)
+		}
+	}
+	var shown map[string]any
+	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"dry_run": true, "reason": []string{"tls"}, "object_id": []string{"o"}}, 202, &shown)
+	if got := fmt.Sprint(shown["tenant"], shown["reason"], shown["object_id"], shown["types"]); got != "acme[tls] [o] []" {
+		t.Errorf("the replay shows %s of what it was asked for", got)
+	}
 	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"rate": 10000}, 202, &v)
 	if v = h.done(v.ID); v.Sent != 19 || h.count("SELECT count(*) FROM deferrals WHERE generation = 3") != 40 {
 		t.Errorf("%d dead letters were sent again, want 19", v.Sent)
 	}
 	h.desk.Call("acme", "POST", "/v1/dead-letters/replay", map[string]any{"tenant": "globex"}, 403, nil)
+}
+
+// Sent counts what a worker has begun, not what was written ahead; a replay ends once all was begun, or a while after the last
+// was due.
+func TestSentCountsWhatWasSent(t *testing.T) {
+	t.Parallel()
+	h := newReplaying(t)
+	h.past(40)
+	sub := h.Subscribe("acme", "*")
+	h.replayerAlone()
+	v := h.start(sub, map[string]any{"only": "all", "rate": 1000})
+	h.until(v.ID, "written ahead", func(replayView) bool { return h.count("SELECT count(*) FROM deferrals") == 40 })
+	if h.desk.Call("acme", "GET", "/v1/replays/"+v.ID.String(), nil, 200, &v); v.Sent != 0 {
+		t.Errorf("%d were sent, though no worker took any", v.Sent)
+	}
+	var list struct{ Data []replayView }
+	h.desk.Call("acme", "GET", "/v1/replays", nil, 200, &list)
+	if len(list.Data) != 1 || list.Data[0].Sent != 0 {
+		t.Errorf("the list has %+v", list.Data)
+	}
+	if v = h.done(v.ID); v.Sent != 0 {
+		t.Errorf("after a while it is %+v, want none sent", v)
+	}
+	h.worker()
+	h.until(v.ID, "sent", func(v replayView) bool { return v.Sent == 40 })
 }
 
 // Replays are listed by tenant, subscription and state, page by page.

@@ -25,6 +25,10 @@ const (
 	// replaysAtOnce is how many replays one process works on.
 	replaysAtOnce = 8
 	replayPoll    = time.Second
+	// replayLinger is how long after its last delivery was due a replay ends although some wait for their endpoint; until then it looks
+	// every replayEndPoll whether all were sent.
+	replayLinger  = 5 * time.Second
+	replayEndPoll = 100 * time.Millisecond
 	// replayAhead is how long before a delivery is due its row is written: a paused or cancelled replay stops
 	// within this time.
 	replayAhead = time.Second
@@ -176,7 +180,7 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 		at.replay = nil
 		return 0, r.store.settle(ctx, p, r.worker, at.Settling)
 	}
-	if p.state == replayRunning && sub != nil {
+	if p.state == replayRunning && sub != nil && p.place != uuid.Max {
 		if crowded, err := r.crowded(ctx, at); err != nil || crowded {
 			return replayPoll, err
 		}
@@ -194,6 +198,9 @@ func (r *Replayer) step(ctx context.Context, id uuid.UUID, at *course) (time.Dur
 	}
 	if p.place = of.place; of.last {
 		at.replay = nil
+		if p.state == replayRunning {
+			wait = replayEndPoll
+		}
 	}
 	return wait, err
 }
@@ -203,7 +210,8 @@ func (r *Replayer) ended(ctx context.Context, p *replay, failed error) {
 	if failed != nil {
 		return
 	}
-	if last, err := r.store.get(ctx, p.id, p.tenant); err == nil { // Else nobody is there to ask, and the next trouble is logged.
+	last, err := r.store.get(ctx, p.id, p.tenant)
+	if err == nil && (last.state == replayDone || last.state == replayCancelled) { // Else nobody is there to ask, and the next trouble is logged.
 		last.tell(r.Logger)
 	}
 }

@@ -110,10 +110,41 @@ func (s *replayStore) get(ctx context.Context, id uuid.UUID, tenant string) (*re
 	if errors.Is(err, sql.ErrNoRows) {
 		return &replay{}, errNoReplay
 	}
+	if err == nil {
+		err = s.unsent(ctx, p)
+	}
 	if err != nil {
 		return &replay{}, fmt.Errorf("read replay %s: %w", id, err)
 	}
 	return p, nil
+}
+
+// waiting is the condition of the deliveries that a replay has made and that were not sent yet.
+const waiting = `attempts = 0 AND worker = ''`
+
+// unsent takes what replays have made and not sent off what they have sent.
+func (s *replayStore) unsent(ctx context.Context, list ...*replay) error {
+	of := make(map[uuid.UUID]*replay, len(list))
+	ids := make([]uuid.UUID, 0, len(list))
+	for _, p := range list {
+		if p.kind == kindReplay && p.sent > 0 {
+			of[p.id], ids = p, append(ids, p.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, err := s.db.QueryContext(ctx, `
+SELECT replay_id, count(*) FROM deferrals WHERE replay_id = ANY ($1::uuid[]) AND `+waiting+` GROUP BY replay_id`, ledger.Uuids(ids))
+	return postgres.Each(rows, err, func() error {
+		var id uuid.UUID
+		var n int64
+		if err := rows.Scan(&id, &n); err != nil {
+			return err
+		}
+		of[id].sent -= n
+		return nil
+	})
 }
 
 // move changes the state, if it is one of those. A replay that had not been counted goes on counting. Of one that is paused
@@ -237,6 +268,11 @@ func (s *replayStore) send(ctx context.Context, p *replay, worker string, of str
 	})
 }
 
+// over reports whether a replay or job has ended: it has nothing more to make, and a replay has sent all that it made, unless what is
+// left waits for its endpoint.
+const over = `$5 AND (kind <> 'replay' OR next_at < now() - $6 * interval '1 millisecond'
+    OR NOT EXISTS (SELECT FROM deferrals d WHERE d.replay_id = replays.id AND ` + waiting + `))`
+
 // advance has the next deliveries of a running replay made, at its pace, and moves its place, in one transaction; act makes them and
 // returns how many they are. It returns after how long the next delivery may be due.
 func (s *replayStore) advance(
@@ -259,10 +295,10 @@ SELECT greatest(now(), coalesce(next_at, now())) FROM replays WHERE id = $1 AND 
 		}
 		var ms float64
 		err = tx.QueryRowContext(ctx, `
-UPDATE replays SET sent = sent + $2, place = $3, next_at = $4, state = CASE WHEN $5 THEN 'done' ELSE state END,
-    ended_at = CASE WHEN $5 THEN now() END
-WHERE id = $1 RETURNING extract(epoch FROM next_at - clock_timestamp()) * 1000`,
-			p.id, n, to.place, pace.From.Add(time.Duration(n)*pace.Every), to.last).Scan(&ms)
+UPDATE replays SET sent = sent + $2, place = $3, next_at = CASE WHEN $2 > 0 THEN $4 ELSE next_at END,
+    state = CASE WHEN `+over+` THEN 'done' ELSE state END, ended_at = CASE WHEN `+over+` THEN now() END
+WHERE id = $1 RETURNING extract(epoch FROM greatest(coalesce(next_at, now()), now()) - clock_timestamp()) * 1000`,
+			p.id, n, to.place, pace.From.Add(time.Duration(n)*pace.Every), to.last, replayLinger.Milliseconds()).Scan(&ms)
 		wait = time.Duration(ms * float64(time.Millisecond))
 		return err
 	})

@@ -5,9 +5,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -32,18 +34,29 @@ func (r *replay) most() int {
 	return min(max(r.rate/40, min(r.rate, stretchLeast)), stretchMost)
 }
 
+// properties adds what a replay of dead letters asks of them.
+func (r *replay) properties(w *postgres.Where) {
+	history.Filter{
+		Tenant: r.tenant, Types: r.types, Reasons: r.filter.Reasons, Statuses: r.filter.Statuses, Objects: r.filter.Objects, Resources: r.filter.Resources,
+	}.Properties(w)
+}
+
 // stretch reads the next part.
 func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Subscription) (stretch, error) {
 	limit := p.most()
 	of := stretch{reach: reach{place: p.place}}
 	if p.only == ledger.OnlyDead {
-		list, err := r.again.Dead(ctx, ledger.Dead{
-			Span: p.span, Tenant: p.tenant, Subscription: p.subscription.UUID, EventID: p.eventID, Types: p.types, Before: p.createdAt,
+		list, cut, err := r.again.Dead(ctx, ledger.Dead{
+			Span: p.span, Tenant: p.tenant, Subscription: p.subscription.UUID, EventID: p.eventID, Before: p.createdAt, Properties: p.properties,
 		}, p.place, limit)
-		if len(list) > 0 {
+		switch of.list = list; {
+		case cut != uuid.Nil:
+			of.place = cut
+		case len(list) == limit:
 			of.place = list[len(list)-1].Place
+		default:
+			of.place, of.last = uuid.Max, true
 		}
-		of.list, of.last = list, len(list) < limit
 		return of, err
 	}
 	oldest, err := r.Reader.Oldest(ctx)
@@ -54,10 +67,11 @@ func (r *Replayer) stretch(ctx context.Context, p *replay, sub *subscriptions.Su
 	if err != nil {
 		return of, err
 	}
-	if len(page) > 0 {
+	if of.last = len(page) < limit; of.last {
+		of.place = uuid.Max // What is accepted from now on is not the replay's.
+	} else {
 		of.place = page[len(page)-1].UID
 	}
-	of.last = len(page) < limit
 	again := func(row fanout.Recorded) ledger.Again {
 		return ledger.Again{
 			Tenant: row.Tenant, EventUID: row.UID, EventID: row.ID, EventType: row.Type, Seq: row.Seq, Subscription: sub.ID, Place: row.UID,

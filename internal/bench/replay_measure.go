@@ -98,7 +98,7 @@ func (x *replayBench) count(ctx context.Context, r *replayReport) error {
 			return err
 		}
 		if v.State == "done" {
-			r.Matched, r.Sent = v.Matched, v.Sent
+			r.Matched = v.Matched
 			break
 		}
 		if !pause(ctx, 200*time.Millisecond) {
@@ -113,5 +113,10 @@ FROM deliveries WHERE subscription_id = $1 AND generation = 1 AND state = 'deliv
 		return waiting == 0 && rows >= x.cmd.Events, err
 	})
 	r.Arrived, r.Repeated = x.receiver.counts()
+	if err != nil {
+		return err
+	}
+	v, err := x.view(ctx) // What waited for a place when it ended counts since.
+	r.Sent = v.Sent
 	return err
 }
