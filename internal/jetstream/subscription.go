@@ -195,7 +195,7 @@ func (s *subscription) handBack(d *delivery, answer []byte) {
 func (s *subscription) tell(reply string, answer []byte, d *delivery) {
 	if err := s.nc.Publish(reply, answer); err != nil {
 		// It is given out again when its AckWait is over.
-		s.cfg.Logger.Debug("answer not sent", "consumer", s.cfg.Durable, "sequence", d.Sequence, "error", err)
+		s.cfg.Logger.Debug("answer not sent", "consumer", s.cfg.Durable, "seq", d.Sequence, "error", err)
 	}
 }
 
