@@ -106,8 +106,8 @@ var guides = map[string][]string{
 	"operations":    {"EVENTS as it should be", `"durability":"synced"`, "encrypted with key"},
 }
 
-// strictCurl makes an answer of 4xx or 5xx an error of the script.
-const strictCurl = "curl() { command curl --fail-with-body \"$@\"; }\n"
+// strictCurl makes an answer of 4xx or 5xx an error of the script; 503 is asked again, as machines that run tests are busy.
+const strictCurl = "curl() { command curl --retry 30 --retry-delay 1 --fail-with-body \"$@\"; }\n"
 
 // The commands of the guides work to the letter. Only addresses are others.
 func TestGuideCommands(t *testing.T) {

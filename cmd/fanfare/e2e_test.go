@@ -277,10 +277,7 @@ func TestSecondStart(t *testing.T) {
 	if err != nil || names != 1 {
 		t.Errorf("the subscription of the first start: found %d, %v; want 1", names, err)
 	}
-	var ready readiness
-	if code := get(t, at.Ops+"/readyz", &ready); code != http.StatusOK || ready.Durability != "synced" {
-		t.Errorf("GET /readyz: %d %+v, want 200 and durability synced", code, ready)
-	}
+	awaitReadiness(t, at.Ops, http.StatusOK, "synced")
 	if code := get(t, at.Ops+"/healthz", nil); code != http.StatusOK {
 		t.Errorf("GET /healthz: %d, want 200", code)
 	}

@@ -53,9 +53,10 @@ func TestAllMakesItsStreamsAgain(t *testing.T) {
 	dir := dataDir(t)
 	_, at := startAll(t, dir, "FANFARE_NATS_URL="+broker.AdminURL())
 	admin := adminClient(t, at, dir)
-	if code, out := health(t, dir, "127.0.0.1:0", "--ready"); code != exitOK {
-		t.Errorf("fanfare health --ready: exit code %d, %s", code, out)
-	}
+	await(t, "fanfare health --ready succeeds", func() bool {
+		code, _ := health(t, dir, "127.0.0.1:0", "--ready")
+		return code == exitOK
+	})
 	subscribe(t, admin, "all", receiver.url, "*")
 	js := connectJetStream(t, servertest.Connect(t, broker))
 	delivered := 0
