@@ -150,17 +150,24 @@ func (p *process) await() {
 // sample measures the process; false if it cannot be.
 func (p *process) sample(phase string) (sample, bool) {
 	s := sample{process: p.name, phase: phase}
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)) // It may have been killed.
-	_, after, ok := strings.Cut(string(status), "VmRSS:")
-	if !ok {
+	if s.megabytes = megabytes(p.cmd); s.megabytes == 0 {
 		return s, false
 	}
-	kb, _ := strconv.Atoi(strings.Fields(after + " 0")[0])
-	s.megabytes = kb >> 10
 	files, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	s.files = len(files)
 	s.routines = int(p.metric("go_goroutines"))
 	return s, s.routines > 0
+}
+
+// megabytes is the memory that a process uses; 0 if it has ended.
+func megabytes(cmd *exec.Cmd) int {
+	if cmd == nil {
+		return 0
+	}
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)) // It may have been killed.
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	kb, _ := strconv.Atoi(strings.Fields(after + " 0")[0])
+	return kb >> 10
 }
 
 // metric reads a metric without labels; 0 if it cannot be read.

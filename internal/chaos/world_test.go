@@ -286,6 +286,7 @@ func (w *world) resources() string {
 		}
 		fmt.Fprintf(&text, "%s %d MB, %d goroutines, %d files; ", role, most.megabytes, most.routines, most.files)
 	}
+	fmt.Fprintf(&text, "NATS %d MB; ", megabytes(w.nats.cmd))
 	db := w.open()
 	defer db.Close()
 	for _, table := range []string{"deferrals", "processes", "event_keys"} {
