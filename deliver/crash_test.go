@@ -3,10 +3,12 @@ package deliver
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
@@ -212,6 +214,31 @@ func TestASuspectTaskIsChecked(t *testing.T) {
 	r.settled()
 	if n := len(receiver.Requests()); n != 2 {
 		t.Errorf("got %d requests, want one for each subscription", n)
+	}
+}
+
+// A message of tasks that the network held until its sender had given it up is checked, though it is new.
+func TestATaskThatTheNetworkHeldIsChecked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w := r.worker(quick())
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	sub := r.subscribe(receiver.URL, nil)
+	sent := must(r.nc.SubscribeSync(subject))(t)
+	e := r.event()
+	r.ended(r.send(e, sub), outcome.Delivered, outcome.ReasonOK)
+	msg := must(sent.NextMsg(time.Minute))(t)
+	if msg.Header.Get(headerSent) == "" {
+		t.Fatal("the message does not say when it was sent")
+	}
+	msg.Header = nats.Header{headerSent: {strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10)}}
+	if _, err := r.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the message to be handled", func() bool { return metric(t, w.metrics.skipped) == 1 || len(receiver.Requests()) > 1 })
+	if n := len(receiver.Requests()); n != 1 {
+		t.Errorf("got %d requests, want 1", n)
 	}
 }
 

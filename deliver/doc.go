@@ -49,8 +49,8 @@
 // It promises that a delivery is made at least once, and exactly once where nothing crashes; that it ends once,
 // as delivered, dead or cancelled, with a reason; and that all attempts carry the same id and bytes. A delivery's id is made of
 // what it is, so whoever computes it again meets the same row. Steps order the records of one delivery: a late word of
-// a worker that lost its lease is void. What may have been done before (a message that came again, a lease that
-// lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised, but to
+// a worker that lost its lease is void. What may have been done before (a message that came again or was
+// stored long after it was sent, a lease that lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised, but to
 // subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (ledger.Turns).
 //
 // While Postgres is away, rate-limited subscriptions receive nothing; other deliveries go on and their outcomes wait in ATTEMPTS; a delivery that cannot be handed off keeps its

@@ -144,6 +144,7 @@ func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jet
 	weight := 0
 	flush := func() {
 		msg := &message.Message{Payload: packTasks(next)}
+		stamp(msg)
 		if next[0].Counted {
 			suspect.Mark(msg)
 		}

@@ -64,7 +64,7 @@ func (w *Worker) handle(ctx context.Context, msg *message.Message) error {
 	flights := w.board(tasks)
 	defer w.aloft.enter(flights)() // Before the ledger is asked: afterwards the other message's outcomes are on disk.
 	meta, _ = jetstream.Meta(msg)  // Again: the message may have become suspect while it waited.
-	flights, err = w.unknown(ctx, tasks, flights, meta.Suspect || !w.pulse.steady(epoch))
+	flights, err = w.unknown(ctx, tasks, flights, meta.Suspect || !w.pulse.steady(epoch) || heldUp(msg, meta.Timestamp))
 	if err != nil {
 		return err
 	}
