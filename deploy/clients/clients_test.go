@@ -2,7 +2,9 @@ package clients
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -122,12 +124,7 @@ func startFanfare(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "fanfare")
 	do(t, root, "go", "build", "-o", binary, "./cmd/fanfare")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
+	address := freeAddress(t)
 	ctx, stop := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, binary, "all")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -143,6 +140,21 @@ func startFanfare(t *testing.T) string {
 	})
 	await(t, "http://"+address+"/openapi.json")
 	return "http://" + address
+}
+
+// freeAddress is one that nobody listens at, below the ports that the kernel hands out by itself: a connection of any process might
+// take one of those before it is used.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
+	}
+	t.Fatal("there is no free port")
+	return ""
 }
 
 // await asks until there is an answer.
