@@ -32,18 +32,18 @@ func of(tenant string) func(*subscriptions.Subscription) {
 // unharmed sends events of a tenant to one subscription and demands that each is delivered at once, at its first
 // attempt, whatever others do. Their p99, from the outbox to the ledger, is logged.
 func (r *rig) unharmed(events int, sub *subscriptions.Subscription) {
-	r.t.Helper()
+	r.T.Helper()
 	watch := newStopwatch()
 	for range events {
 		e := r.eventOf(sub.Tenant)
 		watch.start(e.ID)
 		id := r.send(e, sub)
 		if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 1 {
-			r.t.Errorf("a delivery of %s took %d attempts", sub.Tenant, row.Attempts)
+			r.T.Errorf("a delivery of %s took %d attempts", sub.Tenant, row.Attempts)
 		}
 		watch.stop(e.ID)
 	}
-	r.t.Logf("p99 of %d deliveries of %s: %s", events, sub.Tenant, watch.p99())
+	r.T.Logf("p99 of %d deliveries of %s: %s", events, sub.Tenant, watch.p99())
 }
 
 // stuck makes a receiver that answers below /fast, and elsewhere when released.
@@ -88,9 +88,9 @@ func TestFreshSlowSubscriptionsLeaveOthersAlone(t *testing.T) {
 		}
 		r.unharmed(10, victim)
 	}
-	r.eventually("the attacker to have what it can get", func() bool { return w.worker.gate.Free() <= max(places/8, places-3*4*max(5, places/64)*2) })
+	r.Eventually("the attacker to have what it can get", func() bool { return w.worker.gate.Free() <= max(places/8, places-3*4*max(5, places/64)*2) })
 	r.unharmed(10, victim)
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE tenant = 'attacker'`); n > 0 {
+	if n := r.Count(`SELECT count(*) FROM deliveries WHERE tenant = 'attacker'`); n > 0 {
 		t.Errorf("%d of the attacker's deliveries have ended: the test says nothing", n)
 	}
 }
@@ -118,7 +118,7 @@ func TestSlowEndpointsOfASharedHostLeaveOthersAlone(t *testing.T) {
 	}
 	shared.Wait(min(places*3/4*7/8, 2*len(slow))) // of the lane, but for the reserve
 	r.unharmed(20, victim)
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE tenant = 'attacker'`); n > 0 {
+	if n := r.Count(`SELECT count(*) FROM deliveries WHERE tenant = 'attacker'`); n > 0 {
 		t.Errorf("%d of the attacker's deliveries have ended: the test says nothing", n)
 	}
 }
@@ -154,19 +154,19 @@ func TestDeadHostsOfOneTenantAreNoOutageOfOthers(t *testing.T) {
 			}
 		}
 	})
-	r.eventually("an outage, of the attacker's own", w.worker.gate.Down)
+	r.Eventually("an outage, of the attacker's own", w.worker.gate.Down)
 	r.unharmed(40, busy)
 	r.unharmed(10, quiet)
 	close(stop)
 	attack.Wait()
-	if n := r.count(`SELECT count(*) FROM deferrals WHERE tenant <> 'attacker' AND reason <> 'busy'`); n > 0 {
+	if n := r.Count(`SELECT count(*) FROM deferrals WHERE tenant <> 'attacker' AND reason <> 'busy'`); n > 0 {
 		t.Errorf("%d deliveries of others were put off", n)
 	}
 }
 
 // sendTo hands an event over for many subscriptions, in tasks of the usual size.
 func (r *rig) sendTo(tenant string, subs []*subscriptions.Subscription) {
-	r.t.Helper()
+	r.T.Helper()
 	e := r.eventOf(tenant)
 	for len(subs) > 0 {
 		n := min(len(subs), 50)

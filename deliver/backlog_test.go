@@ -20,7 +20,7 @@ import (
 
 // sendAs hands over n events of a tenant to its subscriptions, and returns the ids of their first deliveries.
 func (r *rig) sendAs(tenant string, n int, subs ...*subscriptions.Subscription) (ids []uuid.UUID) {
-	r.t.Helper()
+	r.T.Helper()
 	var tasks []Task
 	for range n {
 		e := r.event()
@@ -30,8 +30,8 @@ func (r *rig) sendAs(tenant string, n int, subs ...*subscriptions.Subscription) 
 		tasks = append(tasks, t)
 		ids = append(ids, outcome.ID(e.UID, subs[0].ID, 0, e.AcceptedAt))
 	}
-	if err := r.outbox.Send(r.t.Context(), tasks...); err != nil {
-		r.t.Fatal(err)
+	if err := r.outbox.Send(r.T.Context(), tasks...); err != nil {
+		r.T.Fatal(err)
 	}
 	return ids
 }
@@ -42,9 +42,9 @@ func ofTenant(tenant string) func(*subscriptions.Subscription) {
 
 // pending returns how many messages of tasks wait in a stream.
 func (r *rig) pending(name string) (n uint64) {
-	r.t.Helper()
-	stream := must(r.js.Stream(r.t.Context(), name))(r.t)
-	for _, p := range must(queuePlaces(r.t.Context(), stream))(r.t) {
+	r.T.Helper()
+	stream := must(r.JS.Stream(r.T.Context(), name))(r.T)
+	for _, p := range must(queuePlaces(r.T.Context(), stream))(r.T) {
 		n += p.pending
 	}
 	return n
@@ -86,18 +86,18 @@ func TestABacklogDelaysNobodyElse(t *testing.T) {
 	if n := int(made.Load()) - before; n > events*wide/2 {
 		t.Errorf("%d deliveries of the backlog were made before the victim's", n)
 	}
-	if err := first.stop(); err != nil {
+	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	second := r.worker(quick())
 	third := r.worker(quick())
 	r.ended(r.sendAs("victim", 1, victim)[0], outcome.Delivered, outcome.ReasonOK)
-	if err := third.stop(); err != nil {
+	if err := third.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	_ = second
 	r.settled()
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE tenant = 'flood' AND state = 'delivered'`); n != events*wide {
+	if n := r.Count(`SELECT count(*) FROM deliveries WHERE tenant = 'flood' AND state = 'delivered'`); n != events*wide {
 		t.Errorf("%d deliveries of the backlog were made, want %d", n, events*wide)
 	}
 	if n := len(flooded.Requests()); n != events*wide {
@@ -148,7 +148,7 @@ func TestABacklogIsShared(t *testing.T) {
 func TestTrimBehindABacklog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if err := jetstream.Apply(t.Context(), r.js, BacklogInbox(1<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), r.JS, BacklogInbox(1<<20)); err != nil {
 		t.Fatal(err)
 	}
 	behind, ahead := "a", "b"
@@ -157,24 +157,24 @@ func TestTrimBehindABacklog(t *testing.T) {
 	}
 	publish := func(tenant string, n int) {
 		for range n {
-			if _, err := r.js.Publish(t.Context(), backlogSubject(tenant), make([]byte, 64<<10)); err != nil {
+			if _, err := r.JS.Publish(t.Context(), backlogSubject(tenant), make([]byte, 64<<10)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	publish(behind, 4)
 	publish(ahead, 8)
-	consumer := must(r.js.Consumer(t.Context(), BacklogStream, "deliver-"+strconv.Itoa(laneOf(ahead))))(t)
+	consumer := must(r.JS.Consumer(t.Context(), BacklogStream, "deliver-"+strconv.Itoa(laneOf(ahead))))(t)
 	for msg := range must(consumer.Fetch(8, natsjs.FetchMaxWait(time.Minute)))(t).Messages() {
 		if err := msg.DoubleAck(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	trimmer := NewTrimmer(Config{}, r.js, r.parts(Config{}).deps.Metrics, r.log)
+	trimmer := NewTrimmer(Config{}, r.JS, r.parts(Config{}).deps.Metrics, r.Log)
 	if err := trimmer.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if state := must(r.js.Stream(t.Context(), BacklogStream))(t).CachedInfo().State; state.Msgs != 4 {
+	if state := must(r.JS.Stream(t.Context(), BacklogStream))(t).CachedInfo().State; state.Msgs != 4 {
 		t.Errorf("%d messages are left, want the 4 that are not done", state.Msgs)
 	}
 	if n := metric(t, trimmer.metrics.pending.WithLabelValues(BacklogStream)); n != 4 {

@@ -20,14 +20,14 @@ import (
 
 // keys are those of one process.
 func (r *rig) keys() *tenantkeys.Keys {
-	r.t.Helper()
-	return must(tenantkeys.New(r.db, r.ring, r.log))(r.t)
+	r.T.Helper()
+	return must(tenantkeys.New(r.DB, r.Ring, r.Log))(r.T)
 }
 
 // sealing starts a worker and a recorder that seal, and has the rig's tasks sealed by another process. It returns the keys of
 // the worker.
 func (r *rig) sealing(cfg Config) *tenantkeys.Keys {
-	r.t.Helper()
+	r.T.Helper()
 	r.outbox.SealWith(r.keys())
 	p := r.parts(cfg)
 	p.deps.Keys = r.keys()
@@ -43,7 +43,7 @@ func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		task := anyTask(t)
 		task.Event.Tenant = "acme"
-		tasks, err := sealTasks(r.t.Context(), writes, []Task{task, task})
+		tasks, err := sealTasks(r.T.Context(), writes, []Task{task, task})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
 		if e := read[0].Event; e.Data != nil || e.ObjectID != "" || e.ResourceIDs != nil || e.Changed != nil || e.Cloud != nil {
 			t.Errorf("contents are in the clear: %+v", e)
 		}
-		if err := openTasks(r.t.Context(), reads, read); err != nil {
+		if err := openTasks(r.T.Context(), reads, read); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(read, []Task{task, task}) {
@@ -63,7 +63,7 @@ func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
 		// As an event that the ledger keeps.
 		e, sealed, err := event.Unpack(event.Pack(&task.Event, tasks[0].sealed))
 		if err == nil {
-			err = event.Open(r.t.Context(), reads, e, sealed)
+			err = event.Open(r.T.Context(), reads, e, sealed)
 		}
 		if err != nil || !reflect.DeepEqual(*e, task.Event) {
 			t.Errorf("got %+v, %v, want %+v", e, err, task.Event)
@@ -72,7 +72,7 @@ func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
 		tasks[0].Event.UID[15]++
 		moved, err := unpackTasks(wrapTasks(tasks...))
 		if err == nil {
-			err = openTasks(r.t.Context(), reads, moved)
+			err = openTasks(r.T.Context(), reads, moved)
 		}
 		if err != nil || !moved[0].lost || moved[1].lost {
 			t.Errorf("contents in another event's place: lost %v and %v, %v", moved[0].lost, moved[1].lost, err)
@@ -88,7 +88,7 @@ func TestATaskWhoseKeyIsDestroyedIsNotSent(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	r.outbox.SealWith(r.keys())
 	id := r.send(r.event(), sub)
-	if _, err := r.db.Exec(`UPDATE tenant_keys SET key = ''`); err != nil {
+	if _, err := r.DB.Exec(`UPDATE tenant_keys SET key = ''`); err != nil {
 		t.Fatal(err)
 	}
 	r.sealing(quick())
@@ -96,7 +96,7 @@ func TestATaskWhoseKeyIsDestroyedIsNotSent(t *testing.T) {
 	if got := receiver.Requests(); len(got) > 0 {
 		t.Errorf("it was sent: %+v", got)
 	}
-	if n := r.count(`SELECT count(*) FROM event_data`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM event_data`); n != 0 {
 		t.Errorf("%d events without contents are kept", n)
 	}
 }
@@ -110,13 +110,13 @@ func TestATaskWaitsForItsKey(t *testing.T) {
 	r.outbox.SealWith(r.keys())
 	e := r.event()
 	id := r.send(e, sub)
-	tx := must(r.db.BeginTx(t.Context(), nil))(t)
+	tx := must(r.DB.BeginTx(t.Context(), nil))(t)
 	if _, err := tx.Exec(`LOCK TABLE tenant_keys IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
 	r.sealing(quick())
-	r.eventually("the worker to ask for the key", func() bool {
-		return r.count(`SELECT count(*) FROM pg_locks WHERE relation = 'tenant_keys'::regclass AND NOT granted`) > 0
+	r.Eventually("the worker to ask for the key", func() bool {
+		return r.Count(`SELECT count(*) FROM pg_locks WHERE relation = 'tenant_keys'::regclass AND NOT granted`) > 0
 	})
 	if got := receiver.Requests(); len(got) > 0 {
 		t.Errorf("it was sent without its contents: %+v", got)
@@ -144,7 +144,7 @@ func TestAnswersAreSealed(t *testing.T) {
 	}
 	r.waits(r.send(e, later), outcome.ReasonServer)
 
-	log := history.NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t))
+	log := history.NewLog(r.DB, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.DB))(t))
 	check := func(when string) {
 		t.Helper()
 		for _, sub := range []*subscriptions.Subscription{ended, later} {
@@ -152,12 +152,12 @@ func TestAnswersAreSealed(t *testing.T) {
 			if got := must(log.Responses(t.Context(), []uuid.UUID{d.ID}))(t)[d.ID]; string(got) != "gooseberry" {
 				t.Errorf("%s: the response is shown as %q", when, got)
 			}
-			list := must(history.NewReader(r.db, keys).Attempts(t.Context(), "acme", d.ID))(t)
+			list := must(history.NewReader(r.DB, keys).Attempts(t.Context(), "acme", d.ID))(t)
 			if len(list) != 1 || string(list[0].Response) != "gooseberry" || !bytes.Contains(list[0].Headers, []byte("gooseberry")) {
 				t.Errorf("%s: the attempts are %+v", when, list)
 			}
 		}
-		counts := history.NewCounts(history.RoutesDeps{DB: r.db, Events: must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.db))(t)})
+		counts := history.NewCounts(history.RoutesDeps{DB: r.DB, Events: must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.DB))(t)})
 		if shown := must(counts.DescribeLast(t.Context(), e.UID, ended.ID))(t); !bytes.Contains(shown, []byte(`"response":"gooseberry"`)) {
 			t.Errorf("%s: explain shows %s", when, shown)
 		}
@@ -169,14 +169,14 @@ func TestAnswersAreSealed(t *testing.T) {
 	check("sealed")
 	const plain = `SELECT (SELECT count(*) FROM deliveries WHERE response = 'gooseberry' OR error LIKE '%refused%' OR position('gooseberry'::bytea IN response_headers) > 0)
     + (SELECT count(*) FROM attempts WHERE response = 'gooseberry' OR position('gooseberry'::bytea IN response_headers) > 0)`
-	if n := r.count(plain); n != 0 {
+	if n := r.Count(plain); n != 0 {
 		t.Errorf("%d answers are in the clear", n)
 	}
 	for _, earlier := range []string{
 		`UPDATE deliveries SET response = 'gooseberry' WHERE response IS NOT NULL`, `UPDATE attempts SET response = 'gooseberry'`,
 		`UPDATE deliveries SET error = 'connection refused' WHERE error <> ''`,
 	} {
-		if _, err := r.db.Exec(earlier); err != nil {
+		if _, err := r.DB.Exec(earlier); err != nil {
 			t.Fatal(err)
 		}
 	}

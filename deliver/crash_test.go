@@ -32,26 +32,26 @@ type victim struct {
 
 // impatient lets another worker have a killed one's messages after a second.
 func (r *rig) impatient() {
-	r.t.Helper()
+	r.T.Helper()
 	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), BacklogInbox(64 << 20), ledger.Inbox(64 << 20)} {
 		inbox.Consumers[0].AckWait = time.Second
-		if err := jetstream.Apply(r.t.Context(), r.js, inbox); err != nil {
-			r.t.Fatal(err)
+		if err := jetstream.Apply(r.T.Context(), r.JS, inbox); err != nil {
+			r.T.Fatal(err)
 		}
 	}
 }
 
 // victim starts a worker on a server of NATS. Around stands between it and its poster; it is given the means to kill.
 func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(kill func(), next Attempter) Attempter, change ...func(*parts)) *victim {
-	r.t.Helper()
-	js, db := connect(), r.open()
+	r.T.Helper()
+	js, db := connect(), r.Open()
 	kill := func() {
 		js.Conn().Close()
 		_ = db.Close()
 	}
 	p := r.parts(cfg)
 	p.deps.JS, p.deps.DB, p.deps.Publisher = js, db, r.publisher(js)
-	p.deps.Directory = subscriptions.NewDirectory(db, r.ring, r.log)
+	p.deps.Directory = subscriptions.NewDirectory(db, r.Ring, r.Log)
 	if around != nil {
 		p.deps.Poster = around(kill, p.deps.Poster)
 	}
@@ -59,7 +59,7 @@ func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(ki
 		change(p)
 	}
 	s := r.start(p)
-	s.killed = true
+	s.Killed = true
 	return &victim{running: s, kill: kill}
 }
 
@@ -73,10 +73,10 @@ func hasty(s *subscriptions.Subscription) { s.Timeout = 30 * time.Second }
 
 // bury waits until a killed worker has ended, and ends its leases, so that nobody waits for them.
 func (r *rig) bury(v *victim) {
-	r.t.Helper()
-	<-v.done
-	if err := ReleaseLeases(r.t.Context(), r.db); err != nil {
-		r.t.Fatal(err)
+	r.T.Helper()
+	<-v.Done
+	if err := ReleaseLeases(r.T.Context(), r.DB); err != nil {
+		r.T.Fatal(err)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestKilledBetweenSendAndOutcome(t *testing.T) {
 	})
 	id := r.send(r.event(), sub)
 	receiver.Wait(1)
-	v.cancel()
+	v.Cancel()
 	r.bury(v)
 	r.worker(brief())
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
@@ -129,8 +129,8 @@ func TestKilledBetweenOutcomeAndAck(t *testing.T) {
 	id := r.send(e, one, two)
 	done.Wait(1)
 	hangs.Wait(1)
-	r.eventually("one outcome to be on disk", func() bool {
-		s, err := r.js.Stream(t.Context(), ledger.Stream)
+	r.Eventually("one outcome to be on disk", func() bool {
+		s, err := r.JS.Stream(t.Context(), ledger.Stream)
 		return err == nil && s.CachedInfo().State.Msgs >= 1
 	})
 	v.kill()
@@ -165,17 +165,17 @@ func TestAConsumerThatForgotItsAcks(t *testing.T) {
 		r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
-	if err := first.stop(); err != nil {
+	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := recorder.stop(); err != nil {
+	if err := recorder.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	for stream, inbox := range map[string]jetstream.Inbox{Stream: Inbox(64 << 20), ledger.Stream: ledger.Inbox(64 << 20)} {
-		if err := r.js.DeleteConsumer(t.Context(), stream, inbox.Consumers[0].Durable); err != nil {
+		if err := r.JS.DeleteConsumer(t.Context(), stream, inbox.Consumers[0].Durable); err != nil {
 			t.Fatal(err)
 		}
-		if err := jetstream.Apply(t.Context(), r.js, inbox); err != nil {
+		if err := jetstream.Apply(t.Context(), r.JS, inbox); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -258,20 +258,20 @@ func TestALeaseOfADeadWorkerIsTakenOver(t *testing.T) {
 	r.waits(inFlight, outcome.ReasonBusy)
 	r.waits(made, outcome.ReasonBusy)
 	r.settled()
-	if err := recorder.stop(); err != nil {
+	if err := recorder.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	close(release)
-	r.eventually("one outcome to be on disk", func() bool {
-		s, err := r.js.Stream(t.Context(), ledger.Stream)
+	r.Eventually("one outcome to be on disk", func() bool {
+		s, err := r.JS.Stream(t.Context(), ledger.Stream)
 		return err == nil && s.CachedInfo().State.Msgs >= 1
 	})
 	v.kill()
-	v.cancel()
+	v.Cancel()
 	r.bury(v)
 	r.worker(brief())
-	r.eventually("both leases to be over", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE claim_at < now() - interval '1 second'`) == 2
+	r.Eventually("both leases to be over", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals WHERE claim_at < now() - interval '1 second'`) == 2
 	})
 	r.recorder()
 	r.ended(made, outcome.Delivered, outcome.ReasonOK)
@@ -309,7 +309,7 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 	}
 	receiver.Wait(events * len(subs) / 4)
 	v.kill()
-	v.cancel()
+	v.Cancel()
 	r.bury(v)
 	over := r.ending()
 	r.worker(brief())
@@ -343,12 +343,12 @@ func requestsOf(receiver *servertest.Receiver) map[string]int {
 
 // ending returns which deliveries ended, by what is in the stream; those that were only put off did not.
 func (r *rig) ending() map[uuid.UUID]bool {
-	r.t.Helper()
-	stream := must(r.js.Stream(r.t.Context(), ledger.Stream))(r.t)
+	r.T.Helper()
+	stream := must(r.JS.Stream(r.T.Context(), ledger.Stream))(r.T)
 	found := make(map[uuid.UUID]bool)
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		msg := must(stream.GetMsg(r.t.Context(), seq))(r.t)
-		for _, rec := range must(outcome.Unpack(msg.Data))(r.t) {
+		msg := must(stream.GetMsg(r.T.Context(), seq))(r.T)
+		for _, rec := range must(outcome.Unpack(msg.Data))(r.T) {
 			if rec.Ended() {
 				found[rec.Delivery] = true
 			}

@@ -17,29 +17,29 @@ import (
 
 // died notes that so many processes in a row died with the first message of a stream in hand.
 func (r *rig) died(stage, stream string, times int) {
-	r.t.Helper()
-	s := must(r.js.Stream(r.t.Context(), stream))(r.t)
-	raw := must(s.GetMsg(r.t.Context(), 1))(r.t)
+	r.T.Helper()
+	s := must(r.JS.Stream(r.T.Context(), stream))(r.T)
+	raw := must(s.GetMsg(r.T.Context(), 1))(r.T)
 	about := aboutTasks
 	if stream == ledger.Stream {
 		about = ledger.AboutOutcomes
 	}
 	for _, subject := range about(message.NewMessage("", raw.Data)) {
-		if _, err := r.db.Exec(`INSERT INTO suspect_subjects (stage, about, life, tries) VALUES ($1, $2, $3, $4)`,
+		if _, err := r.DB.Exec(`INSERT INTO suspect_subjects (stage, about, life, tries) VALUES ($1, $2, $3, $4)`,
 			stage, subject, uuid.New(), times); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 	}
 }
 
 // left waits until nothing is counted but what was put away, of which the last try does not count.
 func (r *rig) left(quarantined, tries int) {
-	r.t.Helper()
-	r.eventually("the message to be in quarantine, if it is to be", func() bool {
-		return r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`) == quarantined
+	r.T.Helper()
+	r.Eventually("the message to be in quarantine, if it is to be", func() bool {
+		return r.Count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`) == quarantined
 	})
-	r.eventually("the counts to be settled", func() bool {
-		return r.count(`SELECT count(*) FROM suspect_subjects`) == quarantined && r.count(`SELECT count(*) FROM suspect_subjects WHERE tries = $1`, tries) == quarantined
+	r.Eventually("the counts to be settled", func() bool {
+		return r.Count(`SELECT count(*) FROM suspect_subjects`) == quarantined && r.Count(`SELECT count(*) FROM suspect_subjects WHERE tries = $1`, tries) == quarantined
 	})
 }
 
@@ -64,7 +64,7 @@ func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
 			e := r.event()
 			r.send(e, first, second)
 			r.died("deliver", Stream, tt.deaths)
-			guards := suspect.New(r.db, r.log, "deliver", "recorder")
+			guards := suspect.New(r.DB, r.Log, "deliver", "recorder")
 			p := r.parts(quick())
 			p.deps.Suspects = guards[0]
 			r.start(p)
@@ -81,7 +81,7 @@ func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
 			}
 			r.settled()
 			r.left(tt.quarantined, tt.deaths)
-			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
+			if n := r.Count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
 				t.Errorf("%d messages in quarantine, want %d", n, tt.quarantined)
 			}
 			want := 1
@@ -108,20 +108,20 @@ func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
 			sub := r.subscribe(receiver.URL, nil)
 			r.worker(quick())
 			id := r.send(r.event(), sub)
-			r.eventually("an outcome to be on disk", func() bool {
-				return must(r.js.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs == 1
+			r.Eventually("an outcome to be on disk", func() bool {
+				return must(r.JS.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs == 1
 			})
 			r.died("recorder", ledger.Stream, tt.deaths)
-			guards := suspect.New(r.db, r.log, "deliver", "recorder")
+			guards := suspect.New(r.DB, r.Log, "deliver", "recorder")
 			metrics := must(NewMetrics(prometheus.NewRegistry()))(t)
-			recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log, Suspects: guards[1]}))(t)
-			r.run(recorder.Run)
+			recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics.Ledger, Logger: r.Log, Suspects: guards[1]}))(t)
+			r.Run(recorder.Run)
 			r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 			r.left(tt.quarantined, tt.deaths)
-			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
+			if n := r.Count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {
 				t.Errorf("%d messages in quarantine, want %d", n, tt.quarantined)
 			}
-			if n := r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered' AND id = $1`, id); n != tt.recorded {
+			if n := r.Count(`SELECT count(*) FROM deliveries WHERE state = 'delivered' AND id = $1`, id); n != tt.recorded {
 				t.Errorf("%d deliveries recorded, want %d", n, tt.recorded)
 			}
 		})
@@ -135,12 +135,12 @@ func TestSuspectTasksAreDeliveredWithoutCounts(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	id := r.send(r.event(), sub)
-	db := r.open()
+	db := r.Open()
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	p := r.parts(quick())
-	p.deps.Suspects = suspect.New(db, r.log, "deliver")[0]
+	p.deps.Suspects = suspect.New(db, r.Log, "deliver")[0]
 	r.start(p)
 	r.recorder()
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)

@@ -45,7 +45,7 @@ func TestTwoWorkersShareWhatIsDue(t *testing.T) {
 		if taken, waiting := w.worker.gate.InFlight(); taken+waiting != 0 {
 			t.Errorf("%d slots are taken, %d wait; want none", taken, waiting)
 		}
-		r.eventually("no leases to be in hand", func() bool { return w.worker.due.flying.Load() == 0 })
+		r.Eventually("no leases to be in hand", func() bool { return w.worker.due.flying.Load() == 0 })
 	}
 }
 
@@ -69,18 +69,18 @@ func TestWhatIsDueIsMadeWhenItIsDue(t *testing.T) {
 
 // again makes n deliveries of events of the past.
 func (r *rig) again(sub *subscriptions.Subscription, n int, pace ledger.Pace) {
-	r.t.Helper()
+	r.T.Helper()
 	var list []ledger.Again
 	for range n {
 		e := r.event()
 		list = append(list, ledger.Again{Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Place: e.UID})
 	}
-	tx := must(r.db.BeginTx(r.t.Context(), nil))(r.t)
-	if made, err := ledger.NewRepeater(r.db).Send(r.t.Context(), tx, ledger.OnlyAll, list, pace); err != nil || made != n {
-		r.t.Fatalf("made %d deliveries again, %v; want %d", made, err, n)
+	tx := must(r.DB.BeginTx(r.T.Context(), nil))(r.T)
+	if made, err := ledger.NewRepeater(r.DB).Send(r.T.Context(), tx, ledger.OnlyAll, list, pace); err != nil || made != n {
+		r.T.Fatalf("made %d deliveries again, %v; want %d", made, err, n)
 	}
 	if err := tx.Commit(); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestNothingIsMadeBeforeItIsDue(t *testing.T) {
 	r.recorder()
 	sub := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	const n, every = 150, 3 * time.Millisecond
-	from := must(ledger.New(r.db).Clock(t.Context()))(t).Add(100 * time.Millisecond)
+	from := must(ledger.New(r.DB).Clock(t.Context()))(t).Add(100 * time.Millisecond)
 	r.again(sub, n, ledger.Pace{From: from, Every: every})
 	r.all(sub, n, outcome.Delivered)
 	mu.Lock()
@@ -117,7 +117,7 @@ func TestNothingIsMadeBeforeItIsDue(t *testing.T) {
 func TestAClaimHasASpan(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l, sub := ledger.New(r.db), r.subscribe("http://127.0.0.1:1", nil)
+	l, sub := ledger.New(r.DB), r.subscribe("http://127.0.0.1:1", nil)
 	now := must(l.Clock(t.Context()))(t)
 	for _, due := range []time.Time{now.Add(-time.Hour), now.Add(-time.Minute), now.Add(time.Hour), now.Add(24 * time.Hour)} {
 		r.again(sub, 1, ledger.Pace{From: due, Every: time.Second})
@@ -155,13 +155,13 @@ func TestTheBacklogIsWhatNobodyHas(t *testing.T) {
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1", nil)
 	r.again(sub, 7, ledger.Pace{From: time.Now().Add(-time.Second)})
-	if got := claimAll(t, ledger.New(r.db), 5, ledger.DueSpan{Back: everDue}, ledger.Lease{Worker: "dead", Length: time.Hour}); len(got) != 5 {
+	if got := claimAll(t, ledger.New(r.DB), 5, ledger.DueSpan{Back: everDue}, ledger.Lease{Worker: "dead", Length: time.Hour}); len(got) != 5 {
 		t.Fatalf("claimed %d, want 5", len(got))
 	}
-	if n := must(ledger.NewRepeater(r.db).Backlog(t.Context(), sub.ID, 100))(t); n != 2 {
+	if n := must(ledger.NewRepeater(r.DB).Backlog(t.Context(), sub.ID, 100))(t); n != 2 {
 		t.Errorf("a backlog of %d, want 2", n)
 	}
-	if n := must(ledger.NewRepeater(r.db).Backlog(t.Context(), sub.ID, 1))(t); n != 1 {
+	if n := must(ledger.NewRepeater(r.DB).Backlog(t.Context(), sub.ID, 1))(t); n != 1 {
 		t.Errorf("a backlog of %d, want the limit of 1", n)
 	}
 }
@@ -218,11 +218,11 @@ func TestALongWaitKeepsTheEvent(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500))
 	short, long := r.subscribe(receiver.URL, retries(time.Hour)), r.subscribe(receiver.URL, retries(48*time.Hour))
 	r.waits(r.send(r.event(), short), outcome.ReasonServer)
-	if n := r.count(`SELECT count(*) FROM event_data`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM event_data`); n != 0 {
 		t.Errorf("%d events are kept for a retry in an hour, want none", n)
 	}
 	r.waits(r.send(r.event(), long), outcome.ReasonServer)
-	if n := r.count(`SELECT count(*) FROM event_data`); n != 1 {
+	if n := r.Count(`SELECT count(*) FROM event_data`); n != 1 {
 		t.Errorf("%d events are kept for a retry in two days, want 1", n)
 	}
 }

@@ -11,11 +11,11 @@ import (
 
 // move gives a subscription another URL.
 func (r *rig) move(s *subscriptions.Subscription, url string) {
-	r.t.Helper()
-	fresh := must(r.store.Get(r.t.Context(), s.Tenant, s.ID))(r.t)
+	r.T.Helper()
+	fresh := must(r.store.Get(r.T.Context(), s.Tenant, s.ID))(r.T)
 	fresh.URL = url
-	if err := r.store.Update(r.t.Context(), fresh); err != nil {
-		r.t.Fatal(err)
+	if err := r.store.Update(r.T.Context(), fresh); err != nil {
+		r.T.Fatal(err)
 	}
 }
 
@@ -58,11 +58,11 @@ func TestANewURLIsNotHeldBackForTheOldOne(t *testing.T) {
 	} {
 		sub := r.subscribe(servertest.NewReceiver(t, answer).URL, once)
 		r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
-		r.eventually(name+" to hold back", func() bool {
-			before := r.count(`SELECT count(*) FROM deferrals WHERE attempts = 0`)
+		r.Eventually(name+" to hold back", func() bool {
+			before := r.Count(`SELECT count(*) FROM deferrals WHERE attempts = 0`)
 			r.send(r.event(), sub)
 			r.settled()
-			return r.count(`SELECT count(*) FROM deferrals WHERE attempts = 0`) > before
+			return r.Count(`SELECT count(*) FROM deferrals WHERE attempts = 0`) > before
 		})
 		r.move(sub, servertest.NewReceiver(t).URL)
 		r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
@@ -80,20 +80,20 @@ func TestAStreakEndsWithItsURL(t *testing.T) {
 	old := servertest.NewReceiver(t, servertest.Status(500), servertest.After(release, servertest.Status(500)))
 	sub := r.subscribe(old.URL, once)
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
-	r.eventually("the failure to be counted", func() bool { return r.count(`SELECT count(*) FROM failing`) == 1 })
-	must(r.db.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = 500`))(t)
+	r.Eventually("the failure to be counted", func() bool { return r.Count(`SELECT count(*) FROM failing`) == 1 })
+	must(r.DB.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = 500`))(t)
 	late := r.send(r.event(), sub)
 	old.Wait(2)
 	r.move(sub, servertest.NewReceiver(t, servertest.Status(500)).URL)
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
-	r.eventually("another streak to begin", func() bool {
-		return r.count(`SELECT count(*) FROM failing WHERE failures = 1 AND since > now() - interval '1 hour'`) == 1
+	r.Eventually("another streak to begin", func() bool {
+		return r.Count(`SELECT count(*) FROM failing WHERE failures = 1 AND since > now() - interval '1 hour'`) == 1
 	})
 	close(release)
 	r.ended(late, outcome.Dead, outcome.ReasonServer)
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonServer)
-	r.eventually("the next failure to be counted", func() bool { return r.count(`SELECT failures FROM failing`) > 1 })
-	if n := r.count(`SELECT failures FROM failing`); n != 2 {
+	r.Eventually("the next failure to be counted", func() bool { return r.Count(`SELECT failures FROM failing`) > 1 })
+	if n := r.Count(`SELECT failures FROM failing`); n != 2 {
 		t.Errorf("%d failures are counted, want the 2 of the new URL", n)
 	}
 	if s := must(r.store.Get(t.Context(), sub.Tenant, sub.ID))(t); s.Status != subscriptions.Active {

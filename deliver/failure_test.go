@@ -22,14 +22,14 @@ import (
 
 // reliably sends as fan-out does: until it is told that the tasks are on disk, as suspect from the second time on.
 func (r *rig) reliably(task Task) {
-	r.t.Helper()
+	r.T.Helper()
 	for {
-		err := r.outbox.Send(r.t.Context(), task)
+		err := r.outbox.Send(r.T.Context(), task)
 		if err == nil {
 			return
 		}
 		if !errors.Is(err, jetstream.ErrUnavailable) {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 		task.Suspect = true
 	}
@@ -82,8 +82,8 @@ func TestPostgresGoesAwayUnderLoad(t *testing.T) {
 	}
 	r.settled()
 	// A row of a hand-off that committed just after its delivery's end goes when its lease has run out.
-	r.eventually("no rows to be left among the deferrals", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals`) == 0
+	r.Eventually("no rows to be left among the deferrals", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals`) == 0
 	})
 	for i, receiver := range []*servertest.Receiver{good, bad, slow} {
 		if got, want := len(receiver.Requests()), len(events)*(1+i%2); got != want {
@@ -167,7 +167,7 @@ func TestAttemptsIsFull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	full := ledger.Inbox(32 << 10)
-	if err := jetstream.Apply(t.Context(), r.js, full); err != nil {
+	if err := jetstream.Apply(t.Context(), r.JS, full); err != nil {
 		t.Fatal(err)
 	}
 	r.worker(quick())
@@ -179,7 +179,7 @@ func TestAttemptsIsFull(t *testing.T) {
 	}
 	receiver.Wait(40)
 	r.recorder()
-	trimmer := NewTrimmer(Config{}, r.js, r.parts(Config{}).deps.Metrics, r.log)
+	trimmer := NewTrimmer(Config{}, r.JS, r.parts(Config{}).deps.Metrics, r.Log)
 	for _, id := range ids {
 		r.await(id, "over", func(e ledger.Entry) bool {
 			if err := trimmer.trim(t.Context()); err != nil {
@@ -236,17 +236,17 @@ func TestStoppingFinishesWhatIsInFlight(t *testing.T) {
 	first := r.send(r.event(), sub)
 	receiver.Wait(2)
 	waiting := r.send(r.event(), sub)
-	r.eventually("one to wait", func() bool {
+	r.Eventually("one to wait", func() bool {
 		_, n := w.worker.gate.InFlight()
 		return n == 1
 	})
-	w.cancel()
-	r.eventually("the one that waits to be given back", func() bool {
+	w.Cancel()
+	r.Eventually("the one that waits to be given back", func() bool {
 		_, n := w.worker.gate.InFlight()
 		return n == 0
 	})
 	close(release)
-	if err := w.stop(); err != nil {
+	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	r.ended(inFlight, outcome.Delivered, outcome.ReasonOK)
@@ -272,10 +272,10 @@ func TestStoppingBreaksOffWhatTakesTooLong(t *testing.T) {
 	r.waits(leased, outcome.ReasonBusy)
 	unleased := r.send(r.event(), sub)
 	receiver.Wait(2)
-	if err := w.stop(); err != nil {
+	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if n := r.count(`SELECT count(*) FROM deferrals WHERE worker <> ''`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM deferrals WHERE worker <> ''`); n != 0 {
 		t.Errorf("%d leases are left", n)
 	}
 	r.worker(quick())
@@ -290,13 +290,13 @@ func TestStoppingBreaksOffWhatTakesTooLong(t *testing.T) {
 func TestWithoutAStream(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if err := r.js.DeleteStream(t.Context(), Stream); err != nil {
+	if err := r.JS.DeleteStream(t.Context(), Stream); err != nil {
 		t.Fatal(err)
 	}
 	s := r.worker(quick())
-	s.killed = true
-	<-s.done
-	if !errors.Is(s.err, natsjs.ErrStreamNotFound) {
-		t.Errorf("got %v, want that the stream is missing", s.err)
+	s.Killed = true
+	<-s.Done
+	if !errors.Is(s.Err, natsjs.ErrStreamNotFound) {
+		t.Errorf("got %v, want that the stream is missing", s.Err)
 	}
 }

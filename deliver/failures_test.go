@@ -24,7 +24,7 @@ func TestFailuresAreGrouped(t *testing.T) {
 		`UPDATE deferrals SET held = true, reason = 'paused' WHERE tenant = 'acme' AND seq = 1`,
 		`UPDATE deferrals SET attempts = 0, reason = 'rate_limited' WHERE tenant = 'acme' AND seq = 5`, // has not failed
 	} {
-		if _, err := r.db.Exec(change); err != nil {
+		if _, err := r.DB.Exec(change); err != nil {
 			t.Fatal(err)
 		}
 	}

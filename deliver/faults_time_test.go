@@ -114,7 +114,7 @@ func aFloodForASlowReceiver(t *testing.T) {
 	if _, waiting := w.worker.gate.InFlight(); waiting > 16*slots {
 		t.Errorf("%d deliveries wait in memory, want %d at most", waiting, 16*slots)
 	}
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1`, bad.ID); n > flood/2 {
+	if n := r.Count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1`, bad.ID); n > flood/2 {
 		t.Errorf("%d deliveries of the slow receiver have ended, want the others' first", n)
 	}
 	slow.Answer(servertest.Reply(410, http.Header{}, "")) // Enough of it.

@@ -31,12 +31,12 @@ func TestDeliveriesAreFoundByTheirProperties(t *testing.T) {
 		`UPDATE deliveries SET reason = 'tls', status = 0 WHERE seq % 12 = 6`,
 		`UPDATE deferrals SET reason = 'breaker_open', status = 0 WHERE seq % 12 = 5`,
 	} {
-		if _, err := r.db.Exec(change); err != nil {
+		if _, err := r.DB.Exec(change); err != nil {
 			t.Fatal(err)
 		}
 	}
 	refer := func(ref uuid.UUID, where string) {
-		if _, err := r.db.Exec(`INSERT INTO event_refs (uid, ref) SELECT uid, $1 FROM events WHERE `+where, ref); err != nil {
+		if _, err := r.DB.Exec(`INSERT INTO event_refs (uid, ref) SELECT uid, $1 FROM events WHERE `+where, ref); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestFiltersAreBoundedPerPage(t *testing.T) {
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	r.ledgered(sub, "acme", 40)
-	l := history.NewReader(r.db, nil)
+	l := history.NewReader(r.DB, nil)
 	l.Examined = 5
 	for _, f := range []history.Filter{
 		{Reasons: []outcome.Reason{outcome.ReasonTLS}}, {Statuses: []history.HTTPStatus{"404"}}, {Objects: []string{"none"}},
@@ -173,7 +173,7 @@ func TestACertificateFailureIsFoundAsTLS(t *testing.T) {
 		}
 	}
 	named("test", host)
-	if _, err := r.db.ExecContext(t.Context(), `DELETE FROM changes`); err != nil {
+	if _, err := r.DB.ExecContext(t.Context(), `DELETE FROM changes`); err != nil {
 		t.Fatal(err)
 	}
 	named(nil, nil)
@@ -248,7 +248,7 @@ func TestACancelledRetryReopensItsDeadLetter(t *testing.T) {
 		}
 		return again["id"].(string)
 	}
-	if err := worker.stop(); err != nil {
+	if err := worker.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	c.do("acme", http.MethodPost, "/v1/deliveries/"+retry()+"/cancel", 202)
@@ -258,25 +258,25 @@ func TestACancelledRetryReopensItsDeadLetter(t *testing.T) {
 	retry()
 	r.status(sub, subscriptions.Disabled)
 	r.worker(quick())
-	r.eventually("the dead letter to be open again", func() bool { return slices.Equal(open(), []string{dead.String()}) })
+	r.Eventually("the dead letter to be open again", func() bool { return slices.Equal(open(), []string{dead.String()}) })
 	letters := r.deadLetters()
 	if len(letters) != 0 { // Its subscription is disabled.
 		t.Errorf("got %v", letters)
 	}
 	r.status(sub, subscriptions.Active)
 	letters = r.deadLetters()
-	if n := must(ledger.NewRepeater(r.db).Count(t.Context(), ledger.OnlyDead, letters))(t); n != 1 {
+	if n := must(ledger.NewRepeater(r.DB).Count(t.Context(), ledger.OnlyDead, letters))(t); n != 1 {
 		t.Errorf("a replay sends %d of %v, want the dead letter", n, letters)
 	}
 }
 
 // deadLetters are those of acme that a replay would look at.
 func (r *rig) deadLetters() []ledger.Again {
-	r.t.Helper()
+	r.T.Helper()
 	later := time.Now().Add(time.Hour)
-	list, cut, err := ledger.NewRepeater(r.db).Dead(r.t.Context(), ledger.Dead{Tenant: "acme", Before: later, Span: ledger.Span{Until: later}}, uuid.Nil, 10)
+	list, cut, err := ledger.NewRepeater(r.DB).Dead(r.T.Context(), ledger.Dead{Tenant: "acme", Before: later, Span: ledger.Span{Until: later}}, uuid.Nil, 10)
 	if err != nil || cut != uuid.Nil {
-		r.t.Fatal(cut, err)
+		r.T.Fatal(cut, err)
 	}
 	return list
 }

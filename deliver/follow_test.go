@@ -33,7 +33,7 @@ func TestAPausedSubscriptionsDeliveriesAreHeldAndDrainInOrder(t *testing.T) {
 			t.Errorf("got %+v, want it held", row)
 		}
 	}
-	if n := r.count(`SELECT count(*) FROM event_data`); n != 10 {
+	if n := r.Count(`SELECT count(*) FROM event_data`); n != 10 {
 		t.Errorf("%d events are kept, want 10: what is held may outlive the stream", n)
 	}
 	r.forget(events[0])
@@ -108,7 +108,7 @@ func TestAWorkerFollowsWhatChangedBeforeIt(t *testing.T) {
 	r.status(resumed, subscriptions.Paused)
 	held := r.send(r.event(), resumed)
 	r.waits(held, outcome.ReasonPaused)
-	if err := first.stop(); err != nil {
+	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	r.status(resumed, subscriptions.Active)
@@ -130,12 +130,12 @@ func TestWhatIsHeldTooLateIsNotHeld(t *testing.T) {
 	r.status(sub, subscriptions.Paused)
 	e := r.event()
 	id := r.send(e, sub)
-	r.eventually("the outcome to be on disk", func() bool {
-		s, err := r.js.Stream(t.Context(), ledger.Stream)
+	r.Eventually("the outcome to be on disk", func() bool {
+		s, err := r.JS.Stream(t.Context(), ledger.Stream)
 		return err == nil && s.CachedInfo().State.Msgs == 1
 	})
 	r.status(sub, subscriptions.Active)
-	r.eventually("the worker to have followed", func() bool { return r.count(`SELECT count(*) FROM deferrals`) == 0 })
+	r.Eventually("the worker to have followed", func() bool { return r.Count(`SELECT count(*) FROM deferrals`) == 0 })
 	r.recorder()
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 }
@@ -154,7 +154,7 @@ func cancelAll(ctx context.Context, l *ledger.Ledger, sub uuid.UUID, reason outc
 func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := ledger.New(r.db)
+	l := ledger.New(r.DB)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	var records []*outcome.Record
 	for range 2*ledger.FollowChunk + 7 {
@@ -168,10 +168,10 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := must(cancelAll(t.Context(), l, sub.ID, outcome.ReasonDisabled))(t)
-	if left := r.count(`SELECT count(*) FROM deferrals`); n != int64(len(records)) || left != 0 {
+	if left := r.Count(`SELECT count(*) FROM deferrals`); n != int64(len(records)) || left != 0 {
 		t.Errorf("cancelled %d of %d, %d are left", n, len(records), left)
 	}
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE state = 'cancelled' AND reason = 'subscription_disabled'`); n != len(records) {
+	if n := r.Count(`SELECT count(*) FROM deliveries WHERE state = 'cancelled' AND reason = 'subscription_disabled'`); n != len(records) {
 		t.Errorf("%d are in the ledger as cancelled, want %d", n, len(records))
 	}
 }
@@ -219,7 +219,7 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	over.Step, left.Step, waits.Step = 1, 1, 1
 	r.put(left, waits)
 	r.put(over)
-	if _, err := r.db.Exec(fmt.Sprintf(`
+	if _, err := r.DB.Exec(fmt.Sprintf(`
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no cleanup'; END $$;
 CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s') EXECUTE FUNCTION refuse()`, ended.Delivery)); err != nil {
 		t.Fatal(err)
@@ -292,14 +292,14 @@ func TestABacklogDelaysNobodyElsesResume(t *testing.T) {
 	id := r.send(r.event(), other)
 	r.waits(id, outcome.ReasonPaused)
 	// A transaction that takes its time holds the rows of one subscription's cancelling.
-	tx := must(r.db.Begin())(t)
+	tx := must(r.DB.Begin())(t)
 	defer tx.Rollback() //nolint:errcheck // it only held the lock
 	if _, err := tx.Exec(`LOCK TABLE deliveries IN SHARE MODE`); err != nil {
 		t.Fatal(err)
 	}
 	r.status(stuck, subscriptions.Disabled)
-	r.eventually("the cancelling to wait", func() bool {
-		return r.count(`SELECT count(*) FROM pg_locks WHERE NOT granted`) > 0
+	r.Eventually("the cancelling to wait", func() bool {
+		return r.Count(`SELECT count(*) FROM pg_locks WHERE NOT granted`) > 0
 	})
 	r.status(other, subscriptions.Active)
 	receiver.Wait(1)
@@ -309,17 +309,17 @@ func TestABacklogDelaysNobodyElsesResume(t *testing.T) {
 func TestAStartLooksAtPagesOfSubscriptions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := ledger.New(r.db)
+	l := ledger.New(r.DB)
 	resumed, many := r.subscribe("http://127.0.0.1:1/", nil), r.subscribe("http://127.0.0.1:1/", nil)
 	r.putOff(many, 3*ledger.StrayPage)
-	if _, err := r.db.Exec(`UPDATE deferrals SET subscription_id = $1, held = true WHERE id = (SELECT min(id::text)::uuid FROM deferrals)`, resumed.ID); err != nil {
+	if _, err := r.DB.Exec(`UPDATE deferrals SET subscription_id = $1, held = true WHERE id = (SELECT min(id::text)::uuid FROM deferrals)`, resumed.ID); err != nil {
 		t.Fatal(err)
 	}
 	list, _, more, err := l.Straying(t.Context(), uuid.Nil)
 	if err != nil || more || len(list) != 1 || list[0].ID != resumed.ID || list[0].Tenant != "acme" {
 		t.Errorf("got %+v, %v, %v; want the resumed one, of one page", list, more, err)
 	}
-	if _, err := r.db.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts,
+	if _, err := r.DB.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts,
     step, test, held, created_at, due_at, claim_at)
 SELECT gen_random_uuid(), 'gone', gen_random_uuid(), 'e', 't', 1, gen_random_uuid(), 0, 'http_5xx', 1, 1, false, false, now(), now(), now()
 FROM generate_series(1, $1)`, ledger.StrayPage+10); err != nil {

@@ -30,7 +30,7 @@ func TestASlowReceiverHoldsBackNobodysTask(t *testing.T) {
 	row := r.waits(id, outcome.ReasonBusy)
 	r.ended(outcome.ID(e.UID, fastSub.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	if n := r.count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now()`, w.worker.name); n != 1 {
+	if n := r.Count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now()`, w.worker.name); n != 1 {
 		t.Errorf("got %d rows leased by the worker, want 1", n)
 	}
 	close(release)
@@ -39,7 +39,7 @@ func TestASlowReceiverHoldsBackNobodysTask(t *testing.T) {
 		t.Errorf("the number changed from %d to %d", row.Number, after.Number)
 	}
 	r.settled()
-	if n := r.count(`SELECT count(*) FROM deferrals`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM deferrals`); n != 0 {
 		t.Errorf("%d rows are left", n)
 	}
 	if n := len(slow.Requests()); n != 1 {

@@ -38,8 +38,8 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	for i := 0; i < endpoints; i += 50 {
 		r.send(r.event(), subs[i:i+50]...)
 	}
-	r.eventually("the host to be left alone", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'breaker_open' AND attempts = 0`) > endpoints*3/4
+	r.Eventually("the host to be left alone", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'breaker_open' AND attempts = 0`) > endpoints*3/4
 	})
 	if n := tried.n.Load(); n > 2*int64(cfg.InFlight)+20 {
 		t.Errorf("%d requests to a dead host, want a few", n)
@@ -50,8 +50,8 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	back.Listener = must(net.Listen("tcp", dead))(t)
 	back.Start()
 	t.Cleanup(back.Close)
-	r.eventually("all to be delivered", func() bool {
-		return r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) == endpoints+2
+	r.Eventually("all to be delivered", func() bool {
+		return r.Count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) == endpoints+2
 	})
 }
 

@@ -64,10 +64,10 @@ func TestNoReceiverHoldsUpOthers(t *testing.T) {
 			}
 			r.sendAll(events, subs...)
 			good.Wait(quick * events)
-			r.eventually("the others' deliveries to be recorded", func() bool {
-				return r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) >= quick*events
+			r.Eventually("the others' deliveries to be recorded", func() bool {
+				return r.Count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) >= quick*events
 			})
-			if n := r.count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1`, bad.ID); n > 2*limit {
+			if n := r.Count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1`, bad.ID); n > 2*limit {
 				t.Errorf("%d deliveries of the bad receiver have ended, want the others' first", n)
 			}
 			if n := watched.most.Load(); n > int64(tt.slots) {
@@ -92,11 +92,11 @@ func TestManySlowReceiversLeaveRoom(t *testing.T) {
 	}
 	r.sendAll(40, subs...)
 	// Once it is known that they are slow, not all slots are theirs.
-	r.eventually("slots to be free although much waits", func() bool { return len(slow.Requests()) > 100 && w.worker.gate.Free() > 0 })
+	r.Eventually("slots to be free although much waits", func() bool { return len(slow.Requests()) > 100 && w.worker.gate.Free() > 0 })
 	slow.Answer(servertest.Hang()) // so that some still wait in the end
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	r.ended(r.sendAll(1, good)[0], outcome.Delivered, outcome.ReasonOK)
-	if n := r.count(`SELECT count(*) FROM deferrals`); n == 0 {
+	if n := r.Count(`SELECT count(*) FROM deferrals`); n == 0 {
 		t.Error("nothing of the slow receivers waits any more: the test says nothing")
 	}
 }
@@ -159,7 +159,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 	w := r.start(p)
 	r.recorder()
 	r.sendAll(20, sub)
-	r.eventually("the breaker to open", func() bool { return w.breakers("open") >= 1 })
+	r.Eventually("the breaker to open", func() bool { return w.breakers("open") >= 1 })
 	r.putOff(sub, backlog)
 	talk := func(n int) {
 		for range n {
@@ -169,7 +169,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 		}
 	}
 	talk(200)
-	r.eventually("the others' deliveries", others.idle)
+	r.Eventually("the others' deliveries", others.idle)
 	alone, base := others.p99(), heap()
 	mu.Lock()
 	begun = nil
@@ -179,7 +179,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 	var highest uint64
 	for round := 0; arrived.Load() < int64(backlog); round++ {
 		talk(20)
-		r.eventually("the others' deliveries", others.idle)
+		r.Eventually("the others' deliveries", others.idle)
 		if round%100 == 0 {
 			highest = max(highest, heap())
 		}
@@ -194,7 +194,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 	if n := watched.most.Load(); n > most {
 		t.Errorf("got %d requests at once, want %d at most", n, most)
 	}
-	if n := r.count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND attempts > 1`, sub.ID); n > 40 {
+	if n := r.Count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND attempts > 1`, sub.ID); n > 40 {
 		t.Errorf("%d deliveries took more than one attempt", n)
 	}
 	t.Logf("%d in %s; p99 of the others %s before and %s meanwhile; heap %d MiB before, %d at most",
@@ -203,15 +203,15 @@ func backlogDrainsWithinBounds(t *testing.T) {
 
 // putOff writes n deliveries of one event that an open breaker has put off.
 func (r *rig) putOff(sub *subscriptions.Subscription, n int) {
-	r.t.Helper()
+	r.T.Helper()
 	e := r.event()
-	if _, err := r.db.Exec(`
+	if _, err := r.DB.Exec(`
 INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
     test, held, created_at, due_at, claim_at)
 SELECT ('0198' || lpad(to_hex(n), 8, '0') || '7000800000000000000' || '0')::uuid, 'acme', $1, $2, $3, $4, $5, n, 'breaker_open', 0, 1, false, false,
     now(), now() + interval '15 minutes', now() + interval '15 minutes'
 FROM generate_series(1, $6::int) n`, e.UID, e.ID, e.Type, e.Seq, sub.ID, n); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 }
 

@@ -23,14 +23,14 @@ func TestTheLeasesOfAKilledWorkerAreNotWaitedFor(t *testing.T) {
 		v := r.victim(connect, cfg, nil)
 		id := r.send(r.event(), r.subscribe(receiver.URL, hasty))
 		receiver.Wait(1)
-		r.eventually("it to be handed off", func() bool {
-			return r.count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now() + interval '30 minutes'`, v.worker.name) == 1
+		r.Eventually("it to be handed off", func() bool {
+			return r.Count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now() + interval '30 minutes'`, v.worker.name) == 1
 		})
 		v.kill()
-		<-v.done
+		<-v.Done
 		p := r.parts(cfg)
 		if start {
-			if err := ReleaseLeases(t.Context(), r.db); err != nil {
+			if err := ReleaseLeases(t.Context(), r.DB); err != nil {
 				t.Fatal(err)
 			}
 		} else {
@@ -47,7 +47,7 @@ func TestTheLeasesOfAKilledWorkerAreNotWaitedFor(t *testing.T) {
 		if n := len(receiver.Requests()); n != 2 {
 			t.Errorf("got %d requests, want the one that was lost and one more", n)
 		}
-		w.cancel()
-		<-w.done
+		w.Cancel()
+		<-w.Done
 	}
 }

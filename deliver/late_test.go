@@ -16,10 +16,10 @@ import (
 
 // faults are what an audit finds wrong with deliveries of the last hour.
 func (r *rig) faults() []history.Fault {
-	r.t.Helper()
-	books := history.NewBooks(r.db)
+	r.T.Helper()
+	books := history.NewBooks(r.DB)
 	span := ledger.Span{Since: time.Now().Add(-time.Hour), Until: time.Now().Add(time.Hour)}
-	return must(books.Faults(r.t.Context(), span, time.Time{}, 10))(r.t)
+	return must(books.Faults(r.T.Context(), span, time.Time{}, 10))(r.T)
 }
 
 // An attempt that is under way while its delivery is ended by somebody else comes back to a delivery that has not
@@ -31,25 +31,25 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 		end    func(*rig, uuid.UUID) error
 	}{
 		"it failed after a cancel": {500, func(r *rig, id uuid.UUID) error {
-			return ledger.New(r.db).Cancel(r.t.Context(), id)
+			return ledger.New(r.DB).Cancel(r.T.Context(), id)
 		}},
 		"it succeeded after a cancel": {200, func(r *rig, id uuid.UUID) error {
-			return ledger.New(r.db).Cancel(r.t.Context(), id)
+			return ledger.New(r.DB).Cancel(r.T.Context(), id)
 		}},
 		"it failed after an erasure": {500, func(r *rig, id uuid.UUID) error {
 			var event uuid.UUID
-			if err := r.db.QueryRow(`SELECT event_uid FROM deferrals WHERE id = $1`, id).Scan(&event); err != nil {
+			if err := r.DB.QueryRow(`SELECT event_uid FROM deferrals WHERE id = $1`, id).Scan(&event); err != nil {
 				return err
 			}
-			return ledger.NewEraser(r.db).EraseEvent(r.t.Context(), event)
+			return ledger.NewEraser(r.DB).EraseEvent(r.T.Context(), event)
 		}},
 		"its subscription was deleted and its lease was over": {500, func(r *rig, id uuid.UUID) error {
-			l, ctx := ledger.New(r.db), r.t.Context()
-			sub := must(history.NewReader(r.db, nil).Find(ctx, id, ""))(r.t).Subscription
+			l, ctx := ledger.New(r.DB), r.T.Context()
+			sub := must(history.NewReader(r.DB, nil).Find(ctx, id, ""))(r.T).Subscription
 			if err := r.store.Delete(ctx, "acme", sub); err != nil {
 				return err
 			}
-			if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() WHERE id = $1`, id); err != nil {
+			if _, err := r.DB.Exec(`UPDATE deferrals SET claim_at = now() WHERE id = $1`, id); err != nil {
 				return err
 			}
 			_, err := cancelAll(ctx, l, sub, outcome.ReasonDeleted)
@@ -75,7 +75,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 			if e.State != "cancelled" {
 				t.Errorf("the attempt changed the delivery to %s", e.State)
 			}
-			log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
+			log := must(history.NewReader(r.DB, nil).Attempts(t.Context(), "acme", id))(t)
 			if len(log) != 2 || log[1].Number != 2 || log[1].Status != tt.status {
 				t.Errorf("the attempts are %+v, want the second with %d", log, tt.status)
 			}
@@ -90,7 +90,7 @@ func TestAnAttemptThatComesBackAfterTheEndIsCounted(t *testing.T) {
 				t.Errorf("an audit finds %+v", faults)
 			}
 			// One that nobody made is found as ever.
-			if _, err := r.db.Exec(`INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, reason)
+			if _, err := r.DB.Exec(`INSERT INTO attempts (delivery_id, number, started_at, duration_us, status, error, reason)
 VALUES ($1, 3, now(), 1, 500, '', 'http_5xx')`, id); err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +105,7 @@ VALUES ($1, 3, now(), 1, 500, '', 'http_5xx')`, id); err != nil {
 func TestACancelAndAnAttemptMeet(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := ledger.New(r.db)
+	l := ledger.New(r.DB)
 	for _, end := range []outcome.Outcome{outcome.Later, outcome.Delivered, outcome.Dead} {
 		for range 50 {
 			e := r.event()
@@ -128,7 +128,7 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 			if err := <-cancelled; err != nil {
 				t.Fatal(err)
 			}
-			if n := r.count(`SELECT attempts FROM deliveries WHERE id = $1`, f.Delivery); n != 2 {
+			if n := r.Count(`SELECT attempts FROM deliveries WHERE id = $1`, f.Delivery); n != 2 {
 				t.Fatalf("the delivery says %d attempts, want 2 (the word was %s)", n, end)
 			}
 		}

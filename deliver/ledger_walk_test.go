@@ -55,16 +55,16 @@ func TestCutPagesAreTheWholeList(t *testing.T) {
 	r.ledgered(other, "initech", 12)
 	r.ledgered(foreign, "globex", 12)
 	// Every second one that waits has ended as well.
-	if _, err := r.db.Exec(`
+	if _, err := r.DB.Exec(`
 INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason, attempts, created_at, ended_at, duration_us, status, error)
 SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'delivered', 'ok', attempts, created_at, now(), 0, 0, ''
 FROM deferrals WHERE seq % 8 = 1`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.db.Exec(`UPDATE deliveries SET event_type = 'order.rare' WHERE seq = 9; UPDATE deferrals SET event_type = 'order.rare' WHERE seq IN (9, 13)`); err != nil {
+	if _, err := r.DB.Exec(`UPDATE deliveries SET event_type = 'order.rare' WHERE seq = 9; UPDATE deferrals SET event_type = 'order.rare' WHERE seq IN (9, 13)`); err != nil {
 		t.Fatal(err)
 	}
-	l := history.NewReader(r.db, nil)
+	l := history.NewReader(r.DB, nil)
 	middle := time.Date(2026, 11, 20, 10, 0, 6, 0, time.UTC)
 	for _, f := range []history.Filter{
 		{}, {Tenant: "acme"}, {Subscription: sub.ID}, {Tenant: "acme", Subscription: sub.ID}, {Tenant: "acme", Since: middle},
@@ -104,7 +104,7 @@ func TestCutPagesHoldWhileTheLedgerMoves(t *testing.T) {
 				want[id] = true
 			}
 		}
-		l := history.NewReader(r.db, nil)
+		l := history.NewReader(r.DB, nil)
 		l.Examined = 3
 		var moved, turn int
 		got := map[string]int{}
@@ -112,16 +112,16 @@ func TestCutPagesHoldWhileTheLedgerMoves(t *testing.T) {
 			turn++
 			if turn%3 == 0 && turn < 100 { // Some come, newer than all, and fewer than are read.
 				at := time.Date(2026, 11, 20, 11, 0, turn, 0, time.UTC)
-				if _, err := r.db.Exec(`
+				if _, err := r.DB.Exec(`
 INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason, attempts, created_at, ended_at, duration_us, status, error)
 VALUES ($1, $2, $1, 'e', 'order.paid', 1, $3, 0, 'delivered', 'ok', 1, $4, $4, 0, 0, '')`, outcome.ID(event.UID(tenant, "new", at), sub.ID, 0, at), tenant, sub.ID, at); err != nil {
 					t.Fatal(err)
 				}
 			}
 			var waiting uuid.UUID
-			if r.db.QueryRow(`SELECT id FROM deferrals WHERE tenant = $1 ORDER BY md5(id::text) LIMIT 1`, tenant).Scan(&waiting) == nil && turn%2 == 0 {
+			if r.DB.QueryRow(`SELECT id FROM deferrals WHERE tenant = $1 ORDER BY md5(id::text) LIMIT 1`, tenant).Scan(&waiting) == nil && turn%2 == 0 {
 				moved++
-				if err := ledger.New(r.db).Cancel(t.Context(), waiting); err != nil {
+				if err := ledger.New(r.DB).Cancel(t.Context(), waiting); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -155,7 +155,7 @@ func TestARareTypeIsFoundOverSeveralPages(t *testing.T) {
 	const rows = 2*history.Examined + 500
 	first := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
 	for tenant, of := range map[string]*subscriptions.Subscription{"acme": sub, "globex": foreign} {
-		if _, err := r.db.Exec(`
+		if _, err := r.DB.Exec(`
 INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason, attempts, created_at, ended_at, duration_us, status, error)
 SELECT id, $1, id, 'e' || i, CASE WHEN i IN (3, $4::int / 2, $4::int - 1) THEN 'rare' ELSE 'common' END, i, $2, 0, 'dead', 'http_5xx', 1, at, at, 0, 0, ''
 FROM (SELECT i, $3::timestamptz + i * interval '1 second' AS at,

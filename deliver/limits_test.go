@@ -61,7 +61,7 @@ func sparing() Config {
 
 // sendAll hands over n events for subscriptions and returns the deliveries to the first.
 func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
-	r.t.Helper()
+	r.T.Helper()
 	var tasks []Task
 	var ids []uuid.UUID
 	t := r.task(&event.Event{}, subs...)
@@ -76,8 +76,8 @@ func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 	}
 	for len(tasks) > 0 {
 		k := min(len(tasks), 500)
-		if err := r.outbox.Send(r.t.Context(), tasks[:k]...); err != nil {
-			r.t.Fatal(err)
+		if err := r.outbox.Send(r.T.Context(), tasks[:k]...); err != nil {
+			r.T.Fatal(err)
 		}
 		tasks = tasks[k:]
 	}
@@ -86,9 +86,9 @@ func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 
 // all waits until n deliveries of a subscription ended as state.
 func (r *rig) all(sub *subscriptions.Subscription, n int, state outcome.Outcome) {
-	r.t.Helper()
-	r.eventually(fmt.Sprintf("%d deliveries to be %s", n, state), func() bool {
-		return r.count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND state = $2`, sub.ID, string(state)) == n
+	r.T.Helper()
+	r.Eventually(fmt.Sprintf("%d deliveries to be %s", n, state), func() bool {
+		return r.Count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND state = $2`, sub.ID, string(state)) == n
 	})
 }
 
@@ -108,22 +108,22 @@ func TestABrokenEndpointIsLeftAloneUntilItIsBack(t *testing.T) {
 	})
 	const n = 200
 	r.sendAll(n, sub)
-	r.eventually("the breaker to hold back what has not been tried", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'breaker_open' AND attempts = 0`) >= n-20
+	r.Eventually("the breaker to hold back what has not been tried", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'breaker_open' AND attempts = 0`) >= n-20
 	})
 	if got := len(receiver.Requests()); got > 20 {
 		t.Errorf("got %d requests to an endpoint that fails, want 20 at most", got)
 	}
 	receiver.Answer(servertest.Status(200))
 	r.all(sub, n, outcome.Delivered)
-	if got := r.count(`SELECT coalesce(max(attempts), 0) FROM deliveries`); got > 3 {
+	if got := r.Count(`SELECT coalesce(max(attempts), 0) FROM deliveries`); got > 3 {
 		t.Errorf("a delivery took %d attempts, want those that the endpoint failed and one", got)
 	}
-	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeRecovering)) == 1 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeRecovering)) == 1 })
 	if n := w.breakers("closed"); n < 1 {
 		t.Errorf("the breaker closed %v times", n)
 	}
-	if n := r.count(`SELECT count(*) FROM failing`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM failing`); n != 0 {
 		t.Errorf("%d subscriptions are remembered to fail", n)
 	}
 }
@@ -138,7 +138,7 @@ func TestABrokenEndpointsDeliveriesEnd(t *testing.T) {
 	sub := r.subscribe(receiver.URL, retries(time.Minute, time.Hour, time.Hour))
 	r.sendAll(12, sub)
 	receiver.Wait(10)
-	r.eventually("the breaker to open", func() bool { return w.breakers("open") >= 1 })
+	r.Eventually("the breaker to open", func() bool { return w.breakers("open") >= 1 })
 	e := r.event()
 	e.AcceptedAt = time.Now().Add(-3 * time.Hour).UTC()
 	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
@@ -146,7 +146,7 @@ func TestABrokenEndpointsDeliveriesEnd(t *testing.T) {
 	if row.Attempts != 0 {
 		t.Errorf("got %d attempts, want none", row.Attempts)
 	}
-	if n := r.count(`SELECT count(*) FROM event_data WHERE uid = $1`, e.UID); n != 1 {
+	if n := r.Count(`SELECT count(*) FROM event_data WHERE uid = $1`, e.UID); n != 1 {
 		t.Error("the event of a dead delivery is not kept")
 	}
 }
@@ -203,7 +203,7 @@ func TestARateLimitHoldsOverAllWorkers(t *testing.T) {
 	if took := sent[len(sent)-1] - sent[0]; took < int64(n-50-50)*20_000 {
 		t.Errorf("%d requests took %s", n, time.Duration(took)*time.Microsecond)
 	}
-	if n := r.count(`SELECT max(attempts) FROM deliveries`); n != 1 {
+	if n := r.Count(`SELECT max(attempts) FROM deliveries`); n != 1 {
 		t.Errorf("a delivery has %d attempts, want 1", n)
 	}
 	put := 0.0
@@ -234,7 +234,7 @@ func TestADeliveryThatIsHandedOffAndPutOffCounts(t *testing.T) {
 		s.RateLimit = &subscriptions.RateLimit{Limit: 1, Per: time.Minute}
 	})
 	first := r.send(r.event(), sub)
-	r.eventually("the first request", func() bool { return len(receiver.Requests()) == 1 })
+	r.Eventually("the first request", func() bool { return len(receiver.Requests()) == 1 })
 	second := r.send(r.event(), sub)
 	r.waits(second, outcome.ReasonBusy) // The row of its lease is written: it is handed off, and waits in line.
 	close(release)
@@ -256,8 +256,8 @@ func TestARaisedRateLimitHoldsForWhatWaits(t *testing.T) {
 		s.RateLimit = &subscriptions.RateLimit{Limit: 1, Per: time.Minute}
 	})
 	r.sendAll(20, sub)
-	r.eventually("all but one to wait", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'rate_limited'`) == 19
+	r.Eventually("all but one to wait", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'rate_limited'`) == 19
 	})
 	fresh := must(r.store.Get(t.Context(), sub.Tenant, sub.ID))(t)
 	fresh.RateLimit = nil
@@ -280,7 +280,7 @@ func TestWhatIsHeldDrainsInOrderAtItsRate(t *testing.T) {
 	r.status(sub, subscriptions.Paused)
 	const n = 60
 	ids := r.sendAll(n, sub)
-	r.eventually("all to be held", func() bool { return r.count(`SELECT count(*) FROM deferrals WHERE held`) == n })
+	r.Eventually("all to be held", func() bool { return r.Count(`SELECT count(*) FROM deferrals WHERE held`) == n })
 	order := make(map[string]int)
 	for i := range ids {
 		order[fmt.Sprintf("evt_%d", i+1)] = i
@@ -311,7 +311,7 @@ func theFailureRule(t *testing.T) {
 	sub := r.subscribe(receiver.URL, once)
 	lucky := r.subscribe(receiver.URL+"/lucky", once)
 	dialect := r.subscribe(receiver.URL+"/dialect", once)
-	if _, err := r.db.Exec(`WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+	if _, err := r.DB.Exec(`WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
 		UPDATE subscriptions SET dialect = 'passona', revision = r.value FROM r WHERE id = $1`, dialect.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -319,19 +319,19 @@ func theFailureRule(t *testing.T) {
 	for _, s := range []*subscriptions.Subscription{sub, lucky, dialect} {
 		r.ended(r.send(r.event(), s), outcome.Dead, outcome.ReasonServer)
 	}
-	r.eventually("failures to be counted", func() bool { return r.count(`SELECT count(*) FROM failing`) == 3 })
+	r.Eventually("failures to be counted", func() bool { return r.Count(`SELECT count(*) FROM failing`) == 3 })
 	// Five days pass, and failures with them; of one of them not enough.
-	must(r.db.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = CASE WHEN subscription_id = $1 THEN 10 ELSE 200 END`, lucky.ID))(t)
+	must(r.DB.Exec(`UPDATE failing SET since = since - interval '121 hours', failures = CASE WHEN subscription_id = $1 THEN 10 ELSE 200 END`, lucky.ID))(t)
 	waiting := r.send(r.event(), pending)
 	r.waits(waiting, outcome.ReasonServer)
 	for _, s := range []*subscriptions.Subscription{sub, lucky, dialect} {
 		r.ended(r.send(r.event(), s), outcome.Dead, outcome.ReasonServer)
 	}
-	r.eventually("the subscription to be disabled", func() bool {
+	r.Eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
 		return err == nil && s.Status == subscriptions.Disabled && s.DisabledReason == "failing"
 	})
-	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeDisabled)) == 1 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeDisabled)) == 1 })
 	for _, s := range []*subscriptions.Subscription{lucky, dialect, pending} {
 		if s := must(r.store.Get(t.Context(), s.Tenant, s.ID))(t); s.Status != subscriptions.Active {
 			t.Errorf("%s is %s (%s), want it active", s.URL, s.Status, s.DisabledReason)
@@ -361,13 +361,13 @@ func TestOperationalEventsNeverLoop(t *testing.T) {
 		e.Type = TypeDead
 		r.ended(r.send(e, sub), outcome.Dead, reason)
 	}
-	r.eventually("the subscription to be disabled", func() bool {
+	r.Eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
 		return err == nil && s.Status == subscriptions.Disabled
 	})
 	other := r.subscribe(servertest.NewReceiver(t, servertest.Status(500)).URL, once)
 	id := r.send(r.event(), other)
-	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeDead)) > 0 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeDead)) > 0 })
 	if got := news.of(TypeDead); len(got) != 1 || got[0].ID != "dead_"+id.String() || len(news.of(TypeDisabled)) != 0 {
 		t.Errorf("got %+v and %+v, want only what became of an ordinary event", got, news.of(TypeDisabled))
 	}
@@ -380,27 +380,27 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	w := r.worker(sparing())
 	r.recorder()
 	subs := r.vanished(8, "127.0.7", once)
-	before := r.count(`SELECT count(*) FROM deliveries`)
+	before := r.Count(`SELECT count(*) FROM deliveries`)
 	e := r.event()
 	r.send(e, subs...)
 	for _, s := range subs {
 		r.waits(outcome.ID(e.UID, s.ID, 0, e.AcceptedAt), outcome.ReasonConnect)
 	}
 	r.settled()
-	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) - before + r.count(`SELECT count(*) FROM failing`); n != 0 {
+	if n := r.Count(`SELECT sum(attempts) FROM deferrals`) + r.Count(`SELECT count(*) FROM deliveries`) - before + r.Count(`SELECT count(*) FROM failing`); n != 0 {
 		t.Errorf("the outage cost %d attempts, ends and failures", n)
 	}
-	if n := r.count(`SELECT sum(excused) FROM deferrals`); n < outageHosts {
+	if n := r.Count(`SELECT sum(excused) FROM deferrals`); n < outageHosts {
 		t.Errorf("%d excused attempts are counted", n)
 	}
 	// One answer from anybody, and a failure to connect is the receiver's again.
 	receiver := servertest.NewReceiver(t)
 	good := r.subscribe(receiver.URL, nil)
-	r.eventually("the outage to be over", func() bool {
+	r.Eventually("the outage to be over", func() bool {
 		r.send(r.event(), good)
 		return !w.worker.gate.Down()
 	})
-	if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now(), due_at = now()`); err != nil {
+	if _, err := r.DB.Exec(`UPDATE deferrals SET claim_at = now(), due_at = now()`); err != nil {
 		t.Fatal(err)
 	}
 	stop, hello := make(chan struct{}), r.task(r.event(), good)
@@ -429,13 +429,13 @@ const outageHosts = 5
 
 // vanished makes subscriptions to hosts that answer once and then are not there any more.
 func (r *rig) vanished(n int, net24 string, change func(*subscriptions.Subscription)) []*subscriptions.Subscription {
-	r.t.Helper()
+	r.T.Helper()
 	var subs []*subscriptions.Subscription
 	var servers []*httptest.Server
 	for i := range n {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		_ = s.Listener.Close()
-		s.Listener = must(net.Listen("tcp", fmt.Sprintf("%s.%d:0", net24, i+1)))(r.t)
+		s.Listener = must(net.Listen("tcp", fmt.Sprintf("%s.%d:0", net24, i+1)))(r.T)
 		s.Start()
 		servers = append(servers, s)
 		subs = append(subs, r.subscribe(s.URL, change))
@@ -474,19 +474,19 @@ func TestAnOutageInSilenceCostsNobody(t *testing.T) {
 		subs = append(subs, r.subscribe(fmt.Sprintf("http://receiver%d.test:%s/", i, port), once))
 	}
 	r.send(r.event(), subs...)
-	r.eventually("all hosts to have answered", func() bool { return r.count(`SELECT count(*) FROM deliveries`) == len(subs) })
+	r.Eventually("all hosts to have answered", func() bool { return r.Count(`SELECT count(*) FROM deliveries`) == len(subs) })
 	silent.Store(true)
 	for _, sub := range subs {
 		r.change(sub, func(s *subscriptions.Subscription) { s.Timeout = time.Second })
 	}
 	client.CloseIdleConnections()
 	r.send(r.event(), subs...)
-	r.eventually("the outage to be noticed", w.worker.gate.Down)
-	r.eventually("all to wait", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE reason IN ('dns', 'connect')`) == len(subs)
+	r.Eventually("the outage to be noticed", w.worker.gate.Down)
+	r.Eventually("all to wait", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals WHERE reason IN ('dns', 'connect')`) == len(subs)
 	})
 	r.settled()
-	if n := r.count(`SELECT sum(attempts) FROM deferrals`) + r.count(`SELECT count(*) FROM deliveries`) - len(subs) + r.count(`SELECT count(*) FROM failing`); n != 0 {
+	if n := r.Count(`SELECT sum(attempts) FROM deferrals`) + r.Count(`SELECT count(*) FROM deliveries`) - len(subs) + r.Count(`SELECT count(*) FROM failing`); n != 0 {
 		t.Errorf("the outage cost %d attempts, ends and failures", n)
 	}
 }

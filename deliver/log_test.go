@@ -20,8 +20,8 @@ import (
 
 // log is what the Log shows of a subscription.
 func (r *rig) newest(s *subscriptions.Subscription, limit int) []history.Logged {
-	r.t.Helper()
-	return must(history.NewLog(r.db, nil).Newest(r.t.Context(), s.ID, limit))(r.t)
+	r.T.Helper()
+	return must(history.NewLog(r.DB, nil).Newest(r.T.Context(), s.ID, limit))(r.T)
 }
 
 func TestLogHasTheLastAttempt(t *testing.T) {
@@ -53,7 +53,7 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 	cancelled := r.subscribe(receiver.URL+"/bad", retries(time.Hour))
 	ids[cancelled] = r.send(e, cancelled)
 	r.waits(ids[cancelled], outcome.ReasonServer)
-	if err := ledger.New(r.db).Cancel(t.Context(), ids[cancelled]); err != nil {
+	if err := ledger.New(r.DB).Cancel(t.Context(), ids[cancelled]); err != nil {
 		t.Fatal(err)
 	}
 
@@ -86,25 +86,25 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 		} else if d.Last != nil && (d.Last.Number != test.attempts || d.Last.Status != test.status || d.Last.StartedAt.IsZero()) {
 			t.Errorf("%s: last attempt %+v", test.name, d.Last)
 		}
-		responses := must(history.NewLog(r.db, nil).Responses(t.Context(), []uuid.UUID{d.ID, uuid.New()}))(t)
+		responses := must(history.NewLog(r.DB, nil).Responses(t.Context(), []uuid.UUID{d.ID, uuid.New()}))(t)
 		if got := string(responses[d.ID]); got != test.response {
 			t.Errorf("%s: response %q", test.name, got)
 		}
-		number, ok, err := history.NewLog(r.db, nil).Number(t.Context(), d.ID)
+		number, ok, err := history.NewLog(r.DB, nil).Number(t.Context(), d.ID)
 		if number != d.Number || !ok || err != nil {
 			t.Errorf("%s: number %d, %v, %v, want %d", test.name, number, ok, err, d.Number)
 		}
 	}
-	if _, ok, err := history.NewLog(r.db, nil).Number(t.Context(), uuid.New()); ok || err != nil {
+	if _, ok, err := history.NewLog(r.DB, nil).Number(t.Context(), uuid.New()); ok || err != nil {
 		t.Errorf("a delivery that is not: %v, %v", ok, err)
 	}
 }
 
 // The ledger itself is enough for the rest: rows as its own statements write them.
 func (r *rig) put(records ...*outcome.Record) {
-	r.t.Helper()
-	if err := ledger.New(r.db).Write(r.t.Context(), records); err != nil {
-		r.t.Fatal(err)
+	r.T.Helper()
+	if err := ledger.New(r.DB).Write(r.T.Context(), records); err != nil {
+		r.T.Fatal(err)
 	}
 }
 
@@ -130,13 +130,13 @@ func TestLogHidesAndCancels(t *testing.T) {
 	foreign := logRecord(other, 7, outcome.Delivered)
 	r.put(append(all, foreign)...)
 	// For a moment a delivery may be in both tables: then it ended.
-	if _, err := r.db.Exec(`INSERT INTO deferrals (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation,
+	if _, err := r.DB.Exec(`INSERT INTO deferrals (id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation,
 		reason, attempts, step, test, held, created_at, due_at, claim_at)
 		SELECT id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, '', 1, 1, false, false, now(), now(), now()
 		FROM deliveries WHERE id = $1`, all[0].Delivery); err != nil {
 		t.Fatal(err)
 	}
-	log := history.NewLog(r.db, nil)
+	log := history.NewLog(r.DB, nil)
 	list := r.newest(s, 100)
 	if len(list) != 6 || list[0].ID != all[5].Delivery || list[5].ID != all[0].Delivery || list[5].State != "delivered" {
 		t.Fatalf("got %+v", list)
@@ -164,19 +164,19 @@ func TestLogHidesAndCancels(t *testing.T) {
 	if got := r.newest(s, 100); len(got) != 4 || got[0].ID != all[3].Delivery {
 		t.Errorf("after hiding two: %+v", got)
 	}
-	if e, err := history.NewReader(r.db, nil).Find(t.Context(), all[5].Delivery, ""); err != nil || e.State != "cancelled" || e.Reason != "cancelled" {
+	if e, err := history.NewReader(r.DB, nil).Find(t.Context(), all[5].Delivery, ""); err != nil || e.State != "cancelled" || e.Reason != "cancelled" {
 		t.Errorf("the pending one: %+v, %v", e, err)
 	}
-	if e, err := history.NewReader(r.db, nil).Find(t.Context(), all[4].Delivery, ""); err != nil || e.State != "delivered" {
+	if e, err := history.NewReader(r.DB, nil).Find(t.Context(), all[4].Delivery, ""); err != nil || e.State != "delivered" {
 		t.Errorf("the delivered one: %+v, %v", e, err)
 	}
 
 	// What the ledger no longer has need not stay hidden.
-	if _, err := r.db.Exec(`DELETE FROM deliveries WHERE id = $1`, all[4].Delivery); err != nil {
+	if _, err := r.DB.Exec(`DELETE FROM deliveries WHERE id = $1`, all[4].Delivery); err != nil {
 		t.Fatal(err)
 	}
 	hidden(s, numbers[all[3].Delivery], 100, true)
-	if n := r.count(`SELECT count(*) FROM hidden_deliveries`); n != 2 {
+	if n := r.Count(`SELECT count(*) FROM hidden_deliveries`); n != 2 {
 		t.Errorf("%d are hidden", n)
 	}
 }
@@ -185,7 +185,7 @@ func TestLogReadsData(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	e := r.event()
-	log := history.NewLog(r.db, must(NewEvents(EventsConfig{Read: r.read}, r.db))(t))
+	log := history.NewLog(r.DB, must(NewEvents(EventsConfig{Read: r.read}, r.DB))(t))
 	data, err := log.Data(t.Context(), history.Logged{EventUID: e.UID, Seq: e.Seq})
 	if err != nil || string(data) != string(e.Data) {
 		t.Errorf("got %s, %v", data, err)

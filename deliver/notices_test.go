@@ -33,8 +33,8 @@ func TestATenantIsToldThatASubscriptionFails(t *testing.T) {
 		sent = append(sent, r.send(r.event(), sub))
 		r.waits(sent[len(sent)-1], outcome.ReasonServer)
 	}
-	r.eventually("the tenant and the operator to be told", func() bool { return len(news.of(TypeFailing)) == 2 })
-	r.eventually("all failures to be counted", func() bool { return r.count(`SELECT sum(failures) FROM failing`) == 7 })
+	r.Eventually("the tenant and the operator to be told", func() bool { return len(news.of(TypeFailing)) == 2 })
+	r.Eventually("all failures to be counted", func() bool { return r.Count(`SELECT sum(failures) FROM failing`) == 7 })
 	tenants := map[string]bool{}
 	for _, n := range news.of(TypeFailing) {
 		tenants[n.Tenant] = true
@@ -68,7 +68,7 @@ func TestATenantIsToldThatASubscriptionFails(t *testing.T) {
 	}
 	receiver.Answer(servertest.Status(200))
 	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
-	r.eventually("the recovery to be told", func() bool { return len(news.of(TypeRecovering)) == 2 })
+	r.Eventually("the recovery to be told", func() bool { return len(news.of(TypeRecovering)) == 2 })
 	if n := len(news.of(TypeFailing)); n != 2 {
 		t.Errorf("%d notices of failing, want one for each of two tenants", n)
 	}
@@ -85,8 +85,8 @@ func TestATenantIsToldAfterAWhile(t *testing.T) {
 	r.recorder()
 	sub := r.subscribe(servertest.NewReceiver(t, servertest.Status(500)).URL, retries(time.Hour))
 	r.waits(r.send(r.event(), sub), outcome.ReasonServer)
-	r.eventually("the failure to be counted", func() bool { return r.count(`SELECT count(*) FROM failing`) == 1 })
-	must(r.db.Exec(`UPDATE failing SET since = since - interval '11 minutes'`))(t)
+	r.Eventually("the failure to be counted", func() bool { return r.Count(`SELECT count(*) FROM failing`) == 1 })
+	must(r.DB.Exec(`UPDATE failing SET since = since - interval '11 minutes'`))(t)
 	r.waits(r.send(r.event(), sub), outcome.ReasonServer)
-	r.eventually("the tenant to be told", func() bool { return len(news.of(TypeFailing)) == 1 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeFailing)) == 1 })
 }

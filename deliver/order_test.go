@@ -35,15 +35,15 @@ type orderly struct {
 
 func inOrder(r *rig) *orderly {
 	o := &orderly{rig: r, passed: &passed{}}
-	o.turns = ledger.NewTurns(ledger.TurnsDeps{DB: r.db, Floor: o.passed.ask})
-	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.js, DB: r.db, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics.Ledger, Logger: r.log}))(r.t)
-	r.run(recorder.Run)
+	o.turns = ledger.NewTurns(ledger.TurnsDeps{DB: r.DB, Floor: o.passed.ask})
+	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics.Ledger, Logger: r.Log}))(r.T)
+	r.Run(recorder.Run)
 	return o
 }
 
 // hand starts a worker.
 func (o *orderly) hand(cfg Config) *running {
-	o.t.Helper()
+	o.T.Helper()
 	p := o.parts(cfg)
 	p.deps.Turns = o.turns
 	return o.start(p)
@@ -51,7 +51,7 @@ func (o *orderly) hand(cfg Config) *running {
 
 // ordered makes a subscription that asks for an order by event.data.key.
 func (o *orderly) ordered(url string, onDead subscriptions.OnDead, change func(*subscriptions.Subscription)) *subscriptions.Subscription {
-	o.t.Helper()
+	o.T.Helper()
 	return o.subscribe(url, func(s *subscriptions.Subscription) {
 		s.PayloadFormat = "raw"
 		s.Ordering = &subscriptions.Ordering{Key: "event.data.key", OnDead: onDead}
@@ -72,22 +72,22 @@ func (j job) String() string { return fmt.Sprintf("%s%d", j.Key, j.N) }
 // jobOf is the event of a job.
 func (r *rig) jobOf(j job) *event.Event {
 	e := r.event()
-	e.Data = must(json.Marshal(j))(r.t)
+	e.Data = must(json.Marshal(j))(r.T)
 	return e
 }
 
 // queue does what fan-out does with an event.
 func (o *orderly) queue(e *event.Event, j job, sub *subscriptions.Subscription) uuid.UUID {
-	o.t.Helper()
-	if err := o.turns.Queue(o.t.Context(), e, []ledger.Turn{{Subscription: sub.ID, Key: j.Key}}); err != nil {
-		o.t.Fatal(err)
+	o.T.Helper()
+	if err := o.turns.Queue(o.T.Context(), e, []ledger.Turn{{Subscription: sub.ID, Key: j.Key}}); err != nil {
+		o.T.Fatal(err)
 	}
 	return outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt)
 }
 
 // put queues jobs of a key, which fan-out has passed then, and returns their deliveries.
 func (o *orderly) put(sub *subscriptions.Subscription, key string, from, to int) (ids []uuid.UUID) {
-	o.t.Helper()
+	o.T.Helper()
 	for n := from; n <= to; n++ {
 		j := job{key, n}
 		e := o.jobOf(j)
@@ -182,14 +182,14 @@ func TestTurnsUnderKills(t *testing.T) {
 	fanOut(o, sub, keys, each)
 	for i, v := range victims {
 		made := v.metrics.attempts.WithLabelValues(string(outcome.ReasonOK), string(outcome.Delivered))
-		o.eventually("a part to be made, some of it by who is killed then", func() bool {
+		o.Eventually("a part to be made, some of it by who is killed then", func() bool {
 			return len(w.Requests()) >= (i+1)*keys*each/4 && metric(t, made) > 0
 		})
 		v.kill()
 		o.hand(cfg)
 	}
-	o.eventually("all to have ended", func() bool {
-		return r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) == keys*each
+	o.Eventually("all to have ended", func() bool {
+		return r.Count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) == keys*each
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -201,7 +201,7 @@ func TestTurnsUnderKills(t *testing.T) {
 	if len(w.last) != keys {
 		t.Errorf("%d keys had a success, want %d", len(w.last), keys)
 	}
-	if n := r.count(`SELECT count(*) FROM deferrals`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM deferrals`); n != 0 {
 		t.Errorf("%d deliveries are left over", n)
 	}
 	t.Logf("%d deliveries of %d keys in %d requests, %d of them again after a kill", keys*each, keys, w.attempts, w.again)
@@ -257,7 +257,7 @@ func TestATurnWaitsForFanOut(t *testing.T) {
 	if e := o.waits(late, outcome.ReasonKeyBlocked); !e.Held {
 		t.Errorf("it is due, though fan-out has not passed it: %+v", e)
 	}
-	o.eventually("the place to be asked for", func() bool { return o.turns.Floor.Load().Seq == o.passed.seq.Load() })
+	o.Eventually("the place to be asked for", func() bool { return o.turns.Floor.Load().Seq == o.passed.seq.Load() })
 	o.queue(first, job{"a", 1}, sub)
 	o.passed.seq.Store(second.Seq)
 	o.ended(late, outcome.Delivered, outcome.ReasonOK)
@@ -327,7 +327,7 @@ func TestAKeyStandsStill(t *testing.T) {
 		},
 		"passed over": func(o *orderly, _ *subscriptions.Subscription, dead uuid.UUID) {
 			if shown := o.api().do("acme", "POST", "/v1/deliveries/"+dead.String()+"/cancel", 202); shown["state"] != "dead" {
-				o.t.Errorf("what was passed over is %v", shown["state"])
+				o.T.Errorf("what was passed over is %v", shown["state"])
 			}
 			o.api().do("acme", "POST", "/v1/deliveries/"+dead.String()+"/cancel", 409)
 		},
@@ -355,7 +355,7 @@ func TestAKeyStandsStill(t *testing.T) {
 			other := o.put(sub, "b", 1, 2)
 			o.ended(ids[0], outcome.Dead, outcome.ReasonClient)
 			o.ended(other[1], outcome.Delivered, outcome.ReasonOK)
-			o.eventually("a sweep to have found nothing to do", func() bool { return o.count(`SELECT count(*) FROM stopped_keys`) == 1 })
+			o.Eventually("a sweep to have found nothing to do", func() bool { return o.Count(`SELECT count(*) FROM stopped_keys`) == 1 })
 			for _, id := range ids[1:] {
 				o.waits(id, outcome.ReasonKeyBlocked)
 			}
@@ -367,7 +367,7 @@ func TestAKeyStandsStill(t *testing.T) {
 			act(o, sub, ids[0])
 			o.ended(ids[2], outcome.Delivered, outcome.ReasonOK)
 			o.ended(ids[1], outcome.Delivered, outcome.ReasonOK)
-			if n := o.count(`SELECT count(*) FROM stopped_keys`); n != 0 {
+			if n := o.Count(`SELECT count(*) FROM stopped_keys`); n != 0 {
 				t.Errorf("%d keys stand still", n)
 			}
 		})
@@ -376,17 +376,17 @@ func TestAKeyStandsStill(t *testing.T) {
 
 // blockedBy is what the API says that a delivery waits for.
 func (r *rig) blockedBy(id uuid.UUID) any {
-	r.t.Helper()
+	r.T.Helper()
 	return r.api().do("acme", "GET", "/v1/deliveries/"+id.String(), 200)["blocked_by"]
 }
 
 // change changes a subscription as a patch does.
 func (r *rig) change(sub *subscriptions.Subscription, change func(*subscriptions.Subscription)) {
-	r.t.Helper()
-	fresh := must(r.store.Get(r.t.Context(), sub.Tenant, sub.ID))(r.t)
+	r.T.Helper()
+	fresh := must(r.store.Get(r.T.Context(), sub.Tenant, sub.ID))(r.T)
 	change(fresh)
-	if err := r.store.Update(r.t.Context(), fresh); err != nil {
-		r.t.Fatal(err)
+	if err := r.store.Update(r.T.Context(), fresh); err != nil {
+		r.T.Fatal(err)
 	}
 }
 
@@ -465,8 +465,8 @@ func TestAReplayKeepsTheOrder(t *testing.T) {
 			Order: uuid.NullUUID{UUID: ledger.OrderKey("a"), Valid: true},
 		})
 	}
-	tx := must(o.db.BeginTx(t.Context(), nil))(t)
-	if n := must(ledger.NewRepeater(o.db).Send(t.Context(), tx, ledger.OnlyAll, list, ledger.Pace{From: time.Now(), Every: time.Millisecond}))(t); n != 3 {
+	tx := must(o.DB.BeginTx(t.Context(), nil))(t)
+	if n := must(ledger.NewRepeater(o.DB).Send(t.Context(), tx, ledger.OnlyAll, list, ledger.Pace{From: time.Now(), Every: time.Millisecond}))(t); n != 3 {
 		t.Errorf("%d are sent again, want 3", n)
 	}
 	if err := tx.Commit(); err != nil {
@@ -489,7 +489,7 @@ func TestWhatWaitsKeepsItsBytes(t *testing.T) {
 	cfg.EventsMaxAge = keepBefore // whatever waits is about to leave
 	ids := o.put(sub, "a", 1, 2)
 	o.hand(cfg)
-	o.eventually("the bytes to be kept", func() bool { return o.count(`SELECT count(*) FROM event_data`) == 2 })
+	o.Eventually("the bytes to be kept", func() bool { return o.Count(`SELECT count(*) FROM event_data`) == 2 })
 	o.forget(must(o.read(t.Context(), 2))(t))
 	o.ended(ids[1], outcome.Delivered, outcome.ReasonOK)
 }

@@ -58,7 +58,7 @@ func TestADeliveryThatPanicsIsQuarantined(t *testing.T) {
 			if n := len(receiver.Requests()); n != 1 {
 				t.Errorf("%d requests, want one", n)
 			}
-			if n := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal' AND tenant = 'acme' AND subject = $1`, "deliveries."+id.String()); n != 1 {
+			if n := r.Count(`SELECT count(*) FROM quarantine WHERE reason = 'internal' AND tenant = 'acme' AND subject = $1`, "deliveries."+id.String()); n != 1 {
 				t.Errorf("%d rows of the delivery in quarantine, want 1", n)
 			}
 			r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
@@ -78,7 +78,7 @@ func TestAPanicInTheBackgroundIsSurvived(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonGone)
 	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
-	r.eventually("the panic to be counted", func() bool { return metric(t, s.metrics.Ledger.Panics) == 1 })
+	r.Eventually("the panic to be counted", func() bool { return metric(t, s.metrics.Ledger.Panics) == 1 })
 }
 
 // A delivery whose workers died one after the other is made alone after the third, and quarantined after the fourth; the others of
@@ -104,14 +104,14 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 				r.put(later)
 				ids = append(ids, f.Delivery)
 			}
-			l := ledger.New(r.db)
+			l := ledger.New(r.DB)
 			for n := range tt.deaths {
 				// A lease of no length is that of a worker that died at once.
 				got := claimAll(t, l, 1, ledger.DueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: fmt.Sprint("dead ", n)})
 				if len(got) != 1 || got[0].Delivery != ids[0] || got[0].Lapses != n {
 					t.Fatalf("death %d: got %+v", n, got)
 				}
-				if _, err := r.db.Exec(`UPDATE deferrals SET claim_at = now() - interval '1 minute' WHERE id = $1`, ids[0]); err != nil {
+				if _, err := r.DB.Exec(`UPDATE deferrals SET claim_at = now() - interval '1 minute' WHERE id = $1`, ids[0]); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -119,7 +119,7 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			r.recorder()
 			r.ended(ids[0], tt.state, tt.reason)
 			r.ended(ids[1], outcome.Delivered, outcome.ReasonOK)
-			if n := r.count(`SELECT count(*) FROM quarantine`); (n == 1) != (tt.state == outcome.Dead) {
+			if n := r.Count(`SELECT count(*) FROM quarantine`); (n == 1) != (tt.state == outcome.Dead) {
 				t.Errorf("%d rows in quarantine", n)
 			}
 		})

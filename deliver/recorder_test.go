@@ -83,22 +83,22 @@ func (f facts) String() string {
 
 // found is what the ledger holds of a delivery.
 func (r *rig) found(id, event uuid.UUID) string {
-	r.t.Helper()
+	r.T.Helper()
 	var list []string
-	rows, err := r.db.Query(`
+	rows, err := r.DB.Query(`
 SELECT true, state, 0, attempts FROM deliveries WHERE id = $1 UNION ALL SELECT false, '', step, attempts FROM deferrals WHERE id = $1`, id)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	defer rows.Close()
-	attempts := r.count(`SELECT count(*) FROM attempts WHERE delivery_id = $1`, id)
-	kept := r.count(`SELECT count(*) FROM event_data WHERE uid = $1`, event)
+	attempts := r.Count(`SELECT count(*) FROM attempts WHERE delivery_id = $1`, id)
+	kept := r.Count(`SELECT count(*) FROM event_data WHERE uid = $1`, event)
 	for rows.Next() {
 		var ended bool
 		var outcome outcome.Outcome
 		var step, count int
 		if err := rows.Scan(&ended, &outcome, &step, &count); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 		list = append(list, facts{ended, outcome, step, count, attempts, kept}.String())
 	}
@@ -125,10 +125,10 @@ func TestTheLedgerDoesNotCareHowOftenAndInWhichOrder(t *testing.T) {
 		for range writers {
 			order := rapid.Permutation(all).Draw(t, "order")
 			size := rapid.IntRange(1, len(order)).Draw(t, "group")
-			l := ledger.New(r.db)
+			l := ledger.New(r.DB)
 			wg.Go(func() {
 				for group := range slices.Chunk(order, size) {
-					if err := l.Write(r.t.Context(), group); err != nil {
+					if err := l.Write(r.T.Context(), group); err != nil {
 						t.Errorf("write: %v", err)
 					}
 				}
@@ -154,7 +154,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
 	f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
-	l := ledger.New(r.db)
+	l := ledger.New(r.DB)
 	later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
 	later.Step = 1
 	over := f.record(outcome.Delivered, outcome.ReasonOK, time.Now())
@@ -165,11 +165,11 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	if err := l.Write(t.Context(), []*outcome.Record{over}); err != nil {
 		t.Fatal(err)
 	}
-	if list := must(history.NewReader(r.db, nil).Whole(t.Context(), history.Filter{Limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
+	if list := must(history.NewReader(r.DB, nil).Whole(t.Context(), history.Filter{Limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
 		t.Errorf("the list shows %+v, want the delivery once, as delivered", list)
 	}
 	r.worker(quick())
-	r.eventually("the leftover to be gone", func() bool { return r.count(`SELECT count(*) FROM deferrals`) == 0 })
+	r.Eventually("the leftover to be gone", func() bool { return r.Count(`SELECT count(*) FROM deferrals`) == 0 })
 	if n := len(receiver.Requests()); n != 0 {
 		t.Errorf("got %d requests, want none", n)
 	}
@@ -179,7 +179,7 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 func TestASuccessCountsTheAttemptsOfAnotherWorker(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := ledger.New(r.db)
+	l := ledger.New(r.DB)
 	for _, tt := range []struct {
 		name  string
 		step  int // of the success: it knew of no row, or had a lease
@@ -216,7 +216,7 @@ func TestASuccessCountsTheAttemptsOfAnotherWorker(t *testing.T) {
 func TestALateWordIsVoid(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	l := ledger.New(r.db)
+	l := ledger.New(r.DB)
 	for _, tt := range []struct {
 		late outcome.Outcome
 		want string
@@ -246,7 +246,7 @@ func TestALateWordIsVoid(t *testing.T) {
 		if got := r.found(f.Delivery, f.EventUID); got != tt.want {
 			t.Errorf("after a late %s: got %s, want %s", tt.late, got, tt.want)
 		}
-		if _, err := r.db.Exec(`DELETE FROM deferrals`); err != nil {
+		if _, err := r.DB.Exec(`DELETE FROM deferrals`); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -257,7 +257,7 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.worker(quick())
-	publisher := r.publisher(r.js)
+	publisher := r.publisher(r.JS)
 	for _, subject := range []string{subject, ledger.AttemptsSubject} {
 		if _, err := publisher.Send(t.Context(), subject, &message.Message{Payload: []byte("poison")}); err != nil {
 			t.Fatal(err)
@@ -275,7 +275,7 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	r.recorder()
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	if n := r.count(`SELECT count(*) FROM quarantine`); n != 3 {
+	if n := r.Count(`SELECT count(*) FROM quarantine`); n != 3 {
 		t.Errorf("%d messages are in quarantine, want 3", n)
 	}
 }
@@ -291,7 +291,7 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	id := r.send(r.event(), sub)
 	r.ended(id, outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
+	log := must(history.NewReader(r.DB, nil).Attempts(t.Context(), "acme", id))(t)
 	if len(log) != 4 || string(log[0].Response) != "ab" || string(log[2].Response) != `{"\"}` {
 		t.Errorf("got %+v", log)
 	}
@@ -308,9 +308,9 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 		r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
-	messages := func(stream string) uint64 { return must(r.js.Stream(t.Context(), stream))(t).CachedInfo().State.Msgs }
+	messages := func(stream string) uint64 { return must(r.JS.Stream(t.Context(), stream))(t).CachedInfo().State.Msgs }
 
-	keeping := NewTrimmer(Config{AttemptsKeep: time.Hour}, r.js, r.parts(Config{}).deps.Metrics, r.log)
+	keeping := NewTrimmer(Config{AttemptsKeep: time.Hour}, r.JS, r.parts(Config{}).deps.Metrics, r.Log)
 	if err := keeping.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -352,22 +352,22 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 		}
 		records = append(records, rec)
 	}
-	if err := ledger.NewJournal(r.publisher(r.js)).Write(t.Context(), records, ledger.TaskWaits); err != nil {
+	if err := ledger.NewJournal(r.publisher(r.JS)).Write(t.Context(), records, ledger.TaskWaits); err != nil {
 		t.Fatal(err)
 	}
-	if got := must(r.js.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs; got != 1 {
+	if got := must(r.JS.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs; got != 1 {
 		t.Fatalf("the records are in %d messages, want one", got)
 	}
 	r.recorder()
 	r.settled()
-	if got := r.count(`SELECT count(*) FROM deliveries WHERE state = 'delivered' AND attempts = 1`); got != n {
+	if got := r.Count(`SELECT count(*) FROM deliveries WHERE state = 'delivered' AND attempts = 1`); got != n {
 		t.Errorf("%d deliveries are recorded, want all %d", got, n)
 	}
-	if got := r.count(`SELECT count(*) FROM quarantine WHERE reason = 'internal' AND tenant = 'acme'`); got != len(bad) {
+	if got := r.Count(`SELECT count(*) FROM quarantine WHERE reason = 'internal' AND tenant = 'acme'`); got != len(bad) {
 		t.Errorf("%d records are in quarantine, want %d", got, len(bad))
 	}
 	for i := range bad {
-		log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", records[i].Delivery))(t)
+		log := must(history.NewReader(r.DB, nil).Attempts(t.Context(), "acme", records[i].Delivery))(t)
 		if len(log) != 1 || log[0].Number != 1 || !strings.Contains(log[0].Error, "quarantine") {
 			t.Errorf("the attempt of record %d is shown as %+v", i, log)
 		}

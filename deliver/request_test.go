@@ -93,7 +93,7 @@ func TestTheWholeAttempt(t *testing.T) {
 	c.do("reader", "GET", path+"/request", 403)
 
 	// The history of the subscription is gone, then the event's bytes.
-	if _, err := r.db.Exec(`DELETE FROM changes`); err != nil {
+	if _, err := r.DB.Exec(`DELETE FROM changes`); err != nil {
 		t.Fatal(err)
 	}
 	if log := c.attempts(id); log[0]["url"] != nil || log[0]["request_headers"] != nil || log[0]["remote_address"] == nil || log[1]["url"] != receiver.URL+"/other" {
@@ -163,7 +163,7 @@ func TestHeadersOfATestAreKeptUntilTheyAreErased(t *testing.T) {
 			t.Errorf("kept are %v", got)
 		}
 	}
-	if err := ledger.NewEraser(r.db).EraseEvent(t.Context(), e.UID); err != nil {
+	if err := ledger.NewEraser(r.DB).EraseEvent(t.Context(), e.UID); err != nil {
 		t.Fatal(err)
 	}
 	for _, of := range []fmt.Stringer{id, failed} {

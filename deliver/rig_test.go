@@ -2,9 +2,7 @@ package deliver
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -22,23 +20,15 @@ import (
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
-	"github.com/fanfarehq/fanfare/internal/postgres"
-	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // rig is what the tests of the pipeline stand on: real servers, a store, and events that are only in memory.
 type rig struct {
-	t      *testing.T
-	nc     *nats.Conn
-	js     natsjs.JetStream
-	db     *sql.DB
-	url    string // of the database
-	ring   *seal.Ring
+	*servertest.House
 	store  *subscriptions.Store
 	outbox *Outbox
-	log    *slog.Logger
 
 	mu     sync.Mutex
 	events map[uint64]*event.Event
@@ -50,21 +40,18 @@ func newRig(t *testing.T) *rig {
 	return rigOn(t, servertest.Connect(t, servertest.NATS(t)), servertest.PostgresURL(t))
 }
 
-// rigOn uses servers that are there.
+// rigOn uses servers that are there. A test that fails shows the ledger.
 func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 	t.Helper()
-	r := &rig{t: t, nc: nc, url: url, events: make(map[uint64]*event.Event), log: slog.New(slog.DiscardHandler)}
-	if testing.Verbose() {
-		r.log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	}
-	r.js = must(natsjs.New(nc))(t)
-	if err := jetstream.Apply(t.Context(), r.js, Inbox(64<<20), BacklogInbox(64<<20), ledger.Inbox(64<<20)); err != nil {
-		t.Fatal(err)
-	}
-	r.db = r.open()
-	r.ring = must(seal.ParseRing(seal.NewKey()))(t)
-	r.store = subscriptions.New(r.db, r.ring, allowLoopback(t))
-	r.outbox = NewOutbox(r.js, r.publisher(r.js))
+	h := servertest.HouseOn(t, nc, url, Inbox(64<<20), BacklogInbox(64<<20), ledger.Inbox(64<<20))
+	r := &rig{House: h, events: make(map[uint64]*event.Event)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(r.dump())
+		}
+	})
+	r.store = subscriptions.New(r.DB, r.Ring, allowLoopback(t))
+	r.outbox = NewOutbox(r.JS, r.publisher(r.JS))
 	return r
 }
 
@@ -84,17 +71,9 @@ func allowLoopback(t testing.TB) egress.Policy {
 	return must(egress.ParsePolicy("127.0.0.0/8"))(t)
 }
 
-// open opens another pool to the database.
-func (r *rig) open() *sql.DB {
-	r.t.Helper()
-	db := must(postgres.Open(r.t.Context(), r.url, 8))(r.t)
-	r.t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
 func (r *rig) publisher(js natsjs.JetStream) *jetstream.Publisher {
-	r.t.Helper()
-	return must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(r.t)
+	r.T.Helper()
+	return must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(r.T)
 }
 
 // quick is a configuration for tests that do not want to wait, and whose receivers may fail as often as they like.
@@ -118,71 +97,43 @@ type parts struct {
 
 // running is a worker or a recorder that runs.
 type running struct {
+	*servertest.Running
 	worker   *Worker
 	metrics  *Metrics
 	registry *prometheus.Registry
-	cancel   context.CancelFunc
-	done     chan struct{}
-	err      error
-	killed   bool // it may end with an error
-}
-
-// stop ends it in order.
-func (s *running) stop() error {
-	s.cancel()
-	<-s.done
-	return s.err
 }
 
 func (r *rig) parts(cfg Config) *parts {
-	r.t.Helper()
-	client := egress.NewClient(allowLoopback(r.t), egress.DefaultConfig())
-	r.t.Cleanup(client.CloseIdleConnections)
+	r.T.Helper()
+	client := egress.NewClient(allowLoopback(r.T), egress.DefaultConfig())
+	r.T.Cleanup(client.CloseIdleConnections)
 	registry := prometheus.NewRegistry()
 	return &parts{cfg: cfg, registry: registry, deps: Deps{
-		JS: r.js, DB: r.db, Publisher: r.publisher(r.js), Directory: subscriptions.NewDirectory(r.db, r.ring, r.log), Disabler: r.store,
-		Poster:  must(webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now))(r.t),
-		Metrics: must(NewMetrics(registry))(r.t), Logger: r.log,
+		JS: r.JS, DB: r.DB, Publisher: r.publisher(r.JS), Directory: subscriptions.NewDirectory(r.DB, r.Ring, r.Log), Disabler: r.store,
+		Poster:  must(webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now))(r.T),
+		Metrics: must(NewMetrics(registry))(r.T), Logger: r.Log,
 	}}
 }
 
 // worker starts a worker that ends with the test.
 func (r *rig) worker(cfg Config) *running {
-	r.t.Helper()
+	r.T.Helper()
 	return r.start(r.parts(cfg))
 }
 
 func (r *rig) start(p *parts) *running {
-	r.t.Helper()
-	p.deps.Events = must(NewEvents(EventsConfig{Read: r.read}, p.deps.DB))(r.t)
-	w := must(NewWorker(p.cfg, p.deps))(r.t)
-	s := r.run(w.Run)
-	s.worker, s.metrics, s.registry = w, p.deps.Metrics, p.registry
-	return s
+	r.T.Helper()
+	p.deps.Events = must(NewEvents(EventsConfig{Read: r.read}, p.deps.DB))(r.T)
+	w := must(NewWorker(p.cfg, p.deps))(r.T)
+	return &running{r.Run(w.Run), w, p.deps.Metrics, p.registry}
 }
 
 // recorder starts a recorder that ends with the test.
 func (r *rig) recorder() *running {
-	r.t.Helper()
-	metrics := must(NewMetrics(prometheus.NewRegistry()))(r.t)
-	s := r.run(must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.js, DB: r.db, Metrics: metrics.Ledger, Logger: r.log}))(r.t).Run)
-	s.metrics = metrics
-	return s
-}
-
-func (r *rig) run(run func(context.Context) error) *running {
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &running{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		s.err = run(ctx)
-	}()
-	r.t.Cleanup(func() {
-		if err := s.stop(); err != nil && !s.killed {
-			r.t.Errorf("run: %v", err)
-		}
-	})
-	return s
+	r.T.Helper()
+	metrics := must(NewMetrics(prometheus.NewRegistry()))(r.T)
+	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics.Ledger, Logger: r.Log}))(r.T)
+	return &running{Running: r.Run(recorder.Run), metrics: metrics}
 }
 
 // read stands for the stream of events.
@@ -218,7 +169,7 @@ func (r *rig) event() *event.Event {
 
 // subscribe makes a subscription to a receiver; change may be nil.
 func (r *rig) subscribe(url string, change func(*subscriptions.Subscription)) *subscriptions.Subscription {
-	r.t.Helper()
+	r.T.Helper()
 	s := &subscriptions.Subscription{
 		Tenant: "acme", Dialect: subscriptions.Native, Name: "test", URL: url, EventTypes: []string{"*"},
 		Status: subscriptions.Active, PayloadFormat: "standard", Timeout: 10 * time.Second, Scopes: []string{subscriptions.AllScopes},
@@ -226,8 +177,8 @@ func (r *rig) subscribe(url string, change func(*subscriptions.Subscription)) *s
 	if change != nil {
 		change(s)
 	}
-	if err := r.store.Create(r.t.Context(), s); err != nil {
-		r.t.Fatal(err)
+	if err := r.store.Create(r.T.Context(), s); err != nil {
+		r.T.Fatal(err)
 	}
 	return s
 }
@@ -242,63 +193,48 @@ func once(s *subscriptions.Subscription) { s.Retry.MaxRetries = new(int) }
 
 // status sets a subscription's status.
 func (r *rig) status(s *subscriptions.Subscription, to subscriptions.Status) {
-	r.t.Helper()
-	fresh := must(r.store.Get(r.t.Context(), s.Tenant, s.ID))(r.t)
+	r.T.Helper()
+	fresh := must(r.store.Get(r.T.Context(), s.Tenant, s.ID))(r.T)
 	fresh.Status = to
 	if to == subscriptions.Disabled {
 		fresh.DisabledReason = "manual"
 	} else {
 		fresh.DisabledReason = ""
 	}
-	if err := r.store.Update(r.t.Context(), fresh); err != nil {
-		r.t.Fatal(err)
+	if err := r.store.Update(r.T.Context(), fresh); err != nil {
+		r.T.Fatal(err)
 	}
 }
 
 // task makes the task of an event for subscriptions as they are now.
 func (r *rig) task(e *event.Event, subs ...*subscriptions.Subscription) Task {
-	r.t.Helper()
+	r.T.Helper()
 	t := Task{Event: *e}
 	for _, s := range subs {
 		t.Targets = append(t.Targets, Target{Subscription: s.ID})
 	}
-	if err := r.db.QueryRow(`SELECT value FROM revision`).Scan(&t.Revision); err != nil {
-		r.t.Fatal(err)
+	if err := r.DB.QueryRow(`SELECT value FROM revision`).Scan(&t.Revision); err != nil {
+		r.T.Fatal(err)
 	}
 	return t
 }
 
 // send hands an event over for subscriptions and returns the delivery to the first.
 func (r *rig) send(e *event.Event, subs ...*subscriptions.Subscription) uuid.UUID {
-	r.t.Helper()
-	if err := r.outbox.Send(r.t.Context(), r.task(e, subs...)); err != nil {
-		r.t.Fatal(err)
+	r.T.Helper()
+	if err := r.outbox.Send(r.T.Context(), r.task(e, subs...)); err != nil {
+		r.T.Fatal(err)
 	}
 	return outcome.ID(e.UID, subs[0].ID, 0, e.AcceptedAt)
 }
 
-// eventually waits for a condition of the servers, which give no signal that a test could wait for.
-func (r *rig) eventually(what string, ok func() bool) {
-	r.t.Helper()
-	deadline := time.After(2 * time.Minute) // much more than it takes: the machine may be busy
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			r.t.Fatalf("waited for %s; %s", what, r.dump())
-		}
-	}
-}
-
 // await waits until a delivery is as it should be, and returns it.
 func (r *rig) await(id uuid.UUID, what string, ok func(ledger.Entry) bool) ledger.Entry {
-	r.t.Helper()
+	r.T.Helper()
 	var e ledger.Entry
-	r.eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
+	r.Eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
 		var err error
-		e, err = history.NewReader(r.db, nil).Find(r.t.Context(), id, "")
+		e, err = history.NewReader(r.DB, nil).Find(r.T.Context(), id, "")
 		return err == nil && ok(e)
 	})
 	return e
@@ -306,38 +242,29 @@ func (r *rig) await(id uuid.UUID, what string, ok func(ledger.Entry) bool) ledge
 
 // ended waits for the end of a delivery and demands state and reason.
 func (r *rig) ended(id uuid.UUID, state outcome.Outcome, reason outcome.Reason) ledger.Entry {
-	r.t.Helper()
+	r.T.Helper()
 	e := r.await(id, "over", func(e ledger.Entry) bool { return e.State != outcome.Pending })
 	if e.State != string(state) || e.Reason != string(reason) {
-		r.t.Fatalf("delivery %s: got %s (%s), want %s (%s)", id, e.State, e.Reason, state, reason)
+		r.T.Fatalf("delivery %s: got %s (%s), want %s (%s)", id, e.State, e.Reason, state, reason)
 	}
 	return e
 }
 
 // waits waits until a delivery is pending for a reason.
 func (r *rig) waits(id uuid.UUID, reason outcome.Reason) ledger.Entry {
-	r.t.Helper()
+	r.T.Helper()
 	return r.await(id, "waiting: "+string(reason), func(e ledger.Entry) bool { return e.State == outcome.Pending && e.Reason == string(reason) })
 }
 
 // settled waits until all tasks are acknowledged and all outcomes recorded.
 func (r *rig) settled() {
-	r.t.Helper()
+	r.T.Helper()
 	for _, q := range append(taskQueues(), taskQueue{stream: ledger.Stream, durable: ledger.Durable}) {
-		r.eventually(q.stream+" to be done", func() bool {
-			c, err := r.js.Consumer(context.Background(), q.stream, q.durable)
+		r.Eventually(q.stream+" to be done", func() bool {
+			c, err := r.JS.Consumer(context.Background(), q.stream, q.durable)
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 		})
 	}
-}
-
-// count asks the database for a number.
-func (r *rig) count(query string, args ...any) (n int) {
-	r.t.Helper()
-	if err := r.db.QueryRow(query, args...).Scan(&n); err != nil {
-		r.t.Fatal(err)
-	}
-	return n
 }
 
 // metric reads a counter or a gauge.
@@ -368,7 +295,7 @@ func (s *running) breakers(to string) (n float64) {
 
 // dump shows the ledger for a failing test.
 func (r *rig) dump() string {
-	list, err := history.NewReader(r.db, nil).Whole(context.Background(), history.Filter{Limit: 20})
+	list, err := history.NewReader(r.DB, nil).Whole(context.Background(), history.Filter{Limit: 20})
 	if err != nil {
 		return err.Error()
 	}

@@ -43,22 +43,22 @@ func (keys) Authenticate(_ context.Context, credential string) (api.Caller, erro
 
 // client calls the routes.
 type client struct {
-	t   *testing.T
+	t   testing.TB
 	url string
 }
 
 func (r *rig) api() client {
-	r.t.Helper()
+	r.T.Helper()
 	mux := http.NewServeMux()
-	events := must(NewEvents(EventsConfig{Read: r.read}, r.db))(r.t)
-	directory := subscriptions.NewDirectory(r.db, r.ring, r.log)
+	events := must(NewEvents(EventsConfig{Read: r.read}, r.DB))(r.T)
+	directory := subscriptions.NewDirectory(r.DB, r.Ring, r.Log)
 	history.Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), history.RoutesDeps{
-		DB: r.db, Events: events, Past: subscriptions.Past{Changes: past.NewLog(r.db), Directory: directory},
+		DB: r.DB, Events: events, Past: subscriptions.Past{Changes: past.NewLog(r.DB), Directory: directory},
 		Requests: webhook.NewRequests(webhook.Formats()), Types: directory,
 	})
 	server := httptest.NewServer(mux)
-	r.t.Cleanup(server.Close)
-	return client{t: r.t, url: server.URL}
+	r.T.Cleanup(server.Close)
+	return client{t: r.T, url: server.URL}
 }
 
 // raw calls a route as somebody; the test fails if the status of the answer is another one.
@@ -96,7 +96,7 @@ func ids(list map[string]any) (ids []string) {
 
 // ledgered writes a delivery of each state at times of its own and returns their ids, the oldest first.
 func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []string {
-	r.t.Helper()
+	r.T.Helper()
 	var records []*outcome.Record
 	var list []string
 	for i := range n {
@@ -118,13 +118,13 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 		}
 		records = append(records, rec)
 		list = append(list, f.Delivery.String())
-		if _, err := r.db.Exec(`INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash) VALUES ($1, $2, $3, $4, $5, $5, $6, 1, '')`,
+		if _, err := r.DB.Exec(`INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash) VALUES ($1, $2, $3, $4, $5, $5, $6, 1, '')`,
 			e.UID, tenant, e.ID, e.Type, at, i); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 	}
-	if err := ledger.New(r.db).Write(r.t.Context(), records); err != nil {
-		r.t.Fatal(err)
+	if err := ledger.New(r.DB).Write(r.T.Context(), records); err != nil {
+		r.T.Fatal(err)
 	}
 	return list
 }
@@ -303,8 +303,8 @@ func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
 	r := newRig(t)
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	id := must(uuid.Parse(r.ledgered(sub, "acme", 1)[0]))(t)
-	l := ledger.New(r.db)
-	e := must(history.NewReader(r.db, nil).Find(t.Context(), id, ""))(t)
+	l := ledger.New(r.DB)
+	e := must(history.NewReader(r.DB, nil).Find(t.Context(), id, ""))(t)
 	got := make(chan uuid.UUID, 10)
 	for i := range 10 {
 		go func() {
@@ -321,7 +321,7 @@ func TestRetriesAtTheSameTimeAreOne(t *testing.T) {
 			t.Errorf("got %s and %s", first, id)
 		}
 	}
-	if n := r.count(`SELECT count(*) FROM deferrals`); n != 1 {
+	if n := r.Count(`SELECT count(*) FROM deferrals`); n != 1 {
 		t.Errorf("%d deliveries are pending, want 1", n)
 	}
 }

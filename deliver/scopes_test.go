@@ -72,16 +72,16 @@ func TestANewDestinationGetsOnlyWhatItsOwnerMaySee(t *testing.T) {
 	r.ended(ids[paused], outcome.Cancelled, outcome.ReasonCancelled)
 	r.ended(again(ids[pending]), outcome.Cancelled, outcome.ReasonCancelled)
 	r.ended(again(ids[delivered]), outcome.Cancelled, outcome.ReasonCancelled)
-	tx := must(r.db.Begin())(t)
+	tx := must(r.DB.Begin())(t)
 	list := r.deadLetters()
-	if made := must(ledger.NewRepeater(r.db).Send(t.Context(), tx, ledger.OnlyDead, list, ledger.Pace{From: time.Now()}))(t); made != 1 {
+	if made := must(ledger.NewRepeater(r.DB).Send(t.Context(), tx, ledger.OnlyDead, list, ledger.Pace{From: time.Now()}))(t); made != 1 {
 		t.Fatalf("%d dead letters are sent again, want 1", made)
 	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the dead letter to be cancelled", func() bool {
-		return r.count(`SELECT count(*) FROM deliveries WHERE event_uid = $1 AND generation = 1 AND state = 'cancelled'`, deadEvent.UID) == 1
+	r.Eventually("the dead letter to be cancelled", func() bool {
+		return r.Count(`SELECT count(*) FROM deliveries WHERE event_uid = $1 AND generation = 1 AND state = 'cancelled'`, deadEvent.UID) == 1
 	})
 	open := r.send(r.event(), delivered)
 	r.ended(open, outcome.Delivered, outcome.ReasonOK)

@@ -14,8 +14,8 @@ import (
 
 // quotas bound what tenants may do in the rig.
 func (r *rig) quotas(cfg quota.Config) *quota.Quotas {
-	r.t.Helper()
-	return must(quota.New(cfg, quota.Deps{DB: r.db}))(r.t)
+	r.T.Helper()
+	return must(quota.New(cfg, quota.Deps{DB: r.DB}))(r.T)
 }
 
 // A tenant's rate holds over all its subscriptions and all workers; another tenant's deliveries do not wait.
@@ -29,7 +29,7 @@ func TestDeliveriesPerSecondOfATenant(t *testing.T) {
 	var begun []int64
 	for range 2 {
 		p := r.parts(quick())
-		p.deps.DB, p.deps.Quotas = r.open(), quotas
+		p.deps.DB, p.deps.Quotas = r.Open(), quotas
 		p.deps.Poster = timedPoster{Attempter: p.deps.Poster, mu: &mu, begun: &begun}
 		r.start(p)
 	}
@@ -61,11 +61,11 @@ func TestDeliveriesPerSecondOfATenant(t *testing.T) {
 
 // rateLimits forgets what is gone and returns how many rate limits there are.
 func (r *rig) rateLimits() int {
-	r.t.Helper()
+	r.T.Helper()
 	p := r.parts(quick())
-	w := must(NewWorker(p.cfg, p.deps))(r.t)
-	if err := w.gate.Forget(r.t.Context()); err != nil {
-		r.t.Fatal(err)
+	w := must(NewWorker(p.cfg, p.deps))(r.T)
+	if err := w.gate.Forget(r.T.Context()); err != nil {
+		r.T.Fatal(err)
 	}
-	return r.count(`SELECT count(*) FROM rate_limits`)
+	return r.Count(`SELECT count(*) FROM rate_limits`)
 }

@@ -48,7 +48,7 @@ func TestThousandsInFlight(t *testing.T) {
 			answers := hold()
 			r.sendAll(n, s)
 			seen, warm = seen+n, warm+n
-			r.eventually("requests that are as many as they may be", func() bool { return len(receiver.Requests()) >= seen })
+			r.Eventually("requests that are as many as they may be", func() bool { return len(receiver.Requests()) >= seen })
 			close(answers)
 			r.all(subs[i], warm, outcome.Delivered)
 		}
@@ -56,7 +56,7 @@ func TestThousandsInFlight(t *testing.T) {
 	answers := hold()
 	watched.of.Store(&subs[0].ID)
 	r.sendAll(each+10, subs...)
-	r.eventually("thousands of requests to be in flight", func() bool {
+	r.Eventually("thousands of requests to be in flight", func() bool {
 		taken, _ := w.worker.gate.InFlight()
 		return taken == each*many && len(receiver.Requests())-seen >= each*many
 	})

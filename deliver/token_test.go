@@ -46,12 +46,12 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 	if row := r.ended(id, outcome.Delivered, outcome.ReasonOK); row.Attempts != 2 {
 		t.Errorf("got %+v", row)
 	}
-	log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
+	log := must(history.NewReader(r.DB, nil).Attempts(t.Context(), "acme", id))(t)
 	if len(log) != 2 || log[0].Error != "token endpoint: status 502" || log[0].Reason != outcome.ReasonServer || log[0].Status != 0 {
 		t.Errorf("got %+v", log)
 	}
 	for _, table := range []string{"deliveries", "attempts", "subscriptions"} {
-		if n := r.count(`SELECT count(*) FROM ` + table + ` t WHERE t::text LIKE '%token-1%' OR t::text LIKE '%s&cret%' OR encode(t::text::bytea, 'escape') LIKE '%token-1%'`); n != 0 {
+		if n := r.Count(`SELECT count(*) FROM ` + table + ` t WHERE t::text LIKE '%token-1%' OR t::text LIKE '%s&cret%' OR encode(t::text::bytea, 'escape') LIKE '%token-1%'`); n != 0 {
 			t.Errorf("%s holds a secret in %d rows", table, n)
 		}
 	}

@@ -36,7 +36,7 @@ func TestATaskIsDeliveredOnceAndRecorded(t *testing.T) {
 		t.Errorf("got %+v", row)
 	}
 	r.settled()
-	if n := r.count(`SELECT count(*) FROM deferrals`) + r.count(`SELECT count(*) FROM attempts`) + r.count(`SELECT count(*) FROM event_data`); n != 0 {
+	if n := r.Count(`SELECT count(*) FROM deferrals`) + r.Count(`SELECT count(*) FROM attempts`) + r.Count(`SELECT count(*) FROM event_data`); n != 0 {
 		t.Errorf("a delivery that just works left %d rows beside its own", n)
 	}
 	if n := len(receiver.Requests()); n != 1 {
@@ -93,7 +93,7 @@ func TestRetriesFollowTheScheduleWithTheSameIDAndBytes(t *testing.T) {
 	if row.Attempts != 3 {
 		t.Errorf("got %d attempts, want 3", row.Attempts)
 	}
-	log := must(history.NewReader(r.db, nil).Attempts(t.Context(), "acme", id))(t)
+	log := must(history.NewReader(r.DB, nil).Attempts(t.Context(), "acme", id))(t)
 	if len(log) != 3 || log[0].Status != 500 || string(log[0].Response) != "oops" || log[0].Outcome != outcome.Later ||
 		log[1].Status != 503 || log[2].Status != 200 || log[2].Outcome != outcome.Delivered {
 		t.Errorf("got %+v", log)
@@ -113,7 +113,7 @@ func TestWhatIsGivenUpKeepsItsEvent(t *testing.T) {
 		t.Errorf("got %d attempts with max_retries 0, want 1", row.Attempts)
 	}
 	r.forget(e)
-	events := must(NewEvents(EventsConfig{Read: r.read}, r.db))(t)
+	events := must(NewEvents(EventsConfig{Read: r.read}, r.DB))(t)
 	kept := must(events.Get(t.Context(), e.UID, e.Seq))(t)
 	if string(kept.Data) != string(e.Data) || !kept.Time.Equal(e.Time) || kept.ID != e.ID {
 		t.Errorf("got %+v, want %+v", kept, e)
@@ -154,7 +154,7 @@ func TestVerdictsReachTheLedger(t *testing.T) {
 		})
 	}
 	blocked := r.subscribe("http://example.com/", once)
-	if _, err := r.db.Exec(`UPDATE subscriptions SET url = 'http://10.0.0.1/' WHERE id = $1`, blocked.ID); err != nil {
+	if _, err := r.DB.Exec(`UPDATE subscriptions SET url = 'http://10.0.0.1/' WHERE id = $1`, blocked.ID); err != nil {
 		t.Fatal(err)
 	}
 	r.ended(r.send(r.event(), blocked), outcome.Dead, outcome.ReasonBlocked)
@@ -190,7 +190,7 @@ func TestAReceiverThatIsGoneDisablesItsSubscription(t *testing.T) {
 
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonGone)
 	r.ended(waiting, outcome.Cancelled, outcome.ReasonDisabled)
-	r.eventually("the subscription to be disabled", func() bool {
+	r.Eventually("the subscription to be disabled", func() bool {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
 		return err == nil && s.Status == subscriptions.Disabled && s.DisabledReason == "gone"
 	})
@@ -224,7 +224,7 @@ func TestASecretThatDoesNotOpenIsNoLoop(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
-	if _, err := r.db.Exec(`UPDATE subscriptions SET secrets = 'nonsense' WHERE id = $1`, sub.ID); err != nil {
+	if _, err := r.DB.Exec(`UPDATE subscriptions SET secrets = 'nonsense' WHERE id = $1`, sub.ID); err != nil {
 		t.Fatal(err)
 	}
 	r.waits(r.send(r.event(), sub), outcome.ReasonKey)

@@ -84,7 +84,7 @@ func TestRateLimitsOverThreeWorkers(t *testing.T) {
 			var begun []int64
 			for range 3 {
 				p := r.parts(quick())
-				p.deps.DB = r.open()
+				p.deps.DB = r.Open()
 				p.deps.Poster = timedPoster{Attempter: p.deps.Poster, mu: &mu, begun: &begun}
 				r.start(p)
 			}
@@ -102,7 +102,7 @@ func TestRateLimitsOverThreeWorkers(t *testing.T) {
 			r.all(sub, n, outcome.Delivered)
 			mu.Lock()
 			defer mu.Unlock()
-			if len(begun) != n || r.count(`SELECT max(attempts) FROM deliveries`) != 1 {
+			if len(begun) != n || r.Count(`SELECT max(attempts) FROM deliveries`) != 1 {
 				t.Errorf("%d attempts for %d deliveries", len(begun), n)
 			}
 			noneTooSoon(t, begun, start, limit)
@@ -129,10 +129,10 @@ func TestOneAMinuteOverThreeWorkers(t *testing.T) {
 	for range n {
 		r.send(r.event(), sub)
 	}
-	r.eventually("all but one to wait", func() bool {
-		return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'rate_limited' AND worker = '' AND due_at > now()`) >= n-1-int(time.Since(start)/time.Minute)
+	r.Eventually("all but one to wait", func() bool {
+		return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'rate_limited' AND worker = '' AND due_at > now()`) >= n-1-int(time.Since(start)/time.Minute)
 	})
-	if n := r.count(`SELECT count(*) FROM (
+	if n := r.Count(`SELECT count(*) FROM (
     SELECT due_at - lag(due_at) OVER (ORDER BY due_at) AS apart FROM deferrals WHERE reason = 'rate_limited' AND due_at > now()
 ) d WHERE apart < interval '59.9 seconds'`); n != 0 {
 		t.Errorf("%d deliveries are due less than a minute after the one before", n)
@@ -144,7 +144,7 @@ func TestOneAMinuteOverThreeWorkers(t *testing.T) {
 
 // crewOf starts workers that have counted each other.
 func (r *rig) crewOf(workers int, cfg Config) {
-	r.t.Helper()
+	r.T.Helper()
 	for rank := range workers {
 		p := r.parts(cfg)
 		p.deps.Workers = throttle.NewWorkers()
@@ -203,9 +203,9 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 			for range n {
 				r.send(r.event(), sub)
 			}
-			r.eventually("all of it to be in flight", func() bool { return count(0) == limit })
-			r.eventually("what waits to be put off", func() bool {
-				return r.count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-int(limit)
+			r.Eventually("all of it to be in flight", func() bool { return count(0) == limit })
+			r.Eventually("what waits to be put off", func() bool {
+				return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-int(limit)
 			})
 			close(release)
 			r.all(sub, 2*n, outcome.Delivered)

@@ -52,8 +52,8 @@ func TestPostgresAway(t *testing.T) {
 		t.Fatalf("answered %d %s", a.status, a.body)
 	}
 	// Nobody gets a connection.
-	h.db.SetMaxOpenConns(1)
-	held, err := h.db.Conn(t.Context())
+	h.DB.SetMaxOpenConns(1)
+	held, err := h.DB.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestPostgresAway(t *testing.T) {
 	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.db.SetMaxOpenConns(10)
+	h.DB.SetMaxOpenConns(10)
 	if a := h.post("acme", "/v1/events", `{"type":"a","data":1,"id":"e"}`); a.status != http.StatusAccepted || !a.result(t).Duplicate {
 		t.Errorf("answered %d %s", a.status, a.body)
 	}
@@ -75,7 +75,7 @@ func TestPostgresGone(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.post("acme", "/v1/events", `{"type":"a","data":1}`)
-	if err := h.db.Close(); err != nil {
+	if err := h.DB.Close(); err != nil {
 		t.Fatal(err)
 	}
 	away(t, h.brief(), `{"type":"a","data":1}`)
@@ -128,7 +128,7 @@ func TestTooManyRequestsWait(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.eventually("there is no room", func() bool { return h.ingest.Full("acme") })
+	h.Eventually("there is no room", func() bool { return h.ingest.Full("acme") })
 	crowded := make(chan answer, 20)
 	for range 20 {
 		wg.Go(func() { crowded <- h.post("acme", "/v1/events", `{"type":"a","data":1}`) })

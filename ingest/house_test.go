@@ -3,10 +3,8 @@ package ingest_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,7 +23,6 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/quota"
-	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -49,10 +46,8 @@ var callers = keys{
 
 // house is ingest with a real broker and a real database behind it, served by a real server.
 type house struct {
-	t      testing.TB
+	*servertest.House
 	nats   *embedded.NATS
-	js     natsjs.JetStream
-	db     *sql.DB
 	store  *subscriptions.Store
 	dir    *subscriptions.Directory
 	ledger *fanout.Ledger
@@ -72,52 +67,38 @@ type house struct {
 // newHouse makes a house; the changes are made to its configuration before it is built.
 func newHouse(t testing.TB, changes ...func(*house)) *house {
 	t.Helper()
-	h := &house{t: t, cfg: ingest.DefaultConfig(), events: fanout.DefaultConfig(), maxBytes: 1 << 30}
+	h := &house{nats: servertest.NATS(t), cfg: ingest.DefaultConfig(), events: fanout.DefaultConfig(), maxBytes: 1 << 30}
 	h.cfg.Timeout = 30 * time.Second // Machines that run tests are slow; those who test the limit set it.
-	h.db = servertest.Postgres(t)
+	h.House = servertest.HouseOn(t, servertest.Connect(t, h.nats), servertest.PostgresURL(t))
 	for _, change := range changes {
 		change(h)
 	}
-	h.nats = servertest.NATS(t)
-	nc := servertest.Connect(t, h.nats)
-	var err error
-	if h.js, err = natsjs.New(nc); err != nil {
-		t.Fatal(err)
-	}
 	h.apply()
-	ring, err := seal.ParseRing(seal.NewKey())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.store = subscriptions.New(h.db, ring, egress.Policy{})
-	h.dir = subscriptions.NewDirectory(h.db, ring, slog.New(slog.DiscardHandler))
-	h.ledger = fanout.NewLedger(h.db)
+	h.store = subscriptions.New(h.DB, h.Ring, egress.Policy{})
+	h.dir = subscriptions.NewDirectory(h.DB, h.Ring, h.Log)
+	h.ledger = fanout.NewLedger(h.DB)
 	h.build()
 	return h
 }
 
 // build makes an ingest and serves it.
 func (h *house) build() {
-	h.t.Helper()
-	publisher, err := jetstream.NewPublisher(h.js, jetstream.PublisherConfig{Dedupe: true})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = publisher.Close() })
+	h.T.Helper()
 	h.metrics = prometheus.NewRegistry()
+	var err error
 	h.ingest, err = ingest.New(h.cfg, ingest.Deps{
-		DB: h.db, Publisher: publisher, Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir, marks), Ledger: h.ledger,
-		Reader: fanout.NewReader(h.js), Quotas: h.quotas, BulkRate: h.bulkRate, Logger: slog.New(slog.DiscardHandler), Metrics: h.metrics,
+		DB: h.DB, Publisher: h.Publisher(jetstream.PublisherConfig{Dedupe: true}), Directory: h.dir, Rules: fanout.NewRules(h.events, h.dir, marks), Ledger: h.ledger,
+		Reader: fanout.NewReader(h.JS), Quotas: h.quotas, BulkRate: h.bulkRate, Logger: h.Log, Metrics: h.metrics,
 	})
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	h.serve()
 }
 
 // twin is another ingest with the same broker and database.
 func (h *house) twin() *house {
-	h.t.Helper()
+	h.T.Helper()
 	other := *h
 	other.build()
 	return &other
@@ -125,7 +106,7 @@ func (h *house) twin() *house {
 
 // brief is a twin that gives up after a second. What must succeed is asked of the house itself: machines that run tests are slow.
 func (h *house) brief() *house {
-	h.t.Helper()
+	h.T.Helper()
 	other := *h
 	other.cfg.Timeout = time.Second
 	other.build()
@@ -134,36 +115,14 @@ func (h *house) brief() *house {
 
 // apply makes the stream.
 func (h *house) apply() {
-	h.t.Helper()
-	if err := jetstream.Apply(h.t.Context(), h.js, fanout.Inbox(24*time.Hour, h.maxBytes)); err != nil {
-		h.t.Fatal(err)
-	}
+	h.T.Helper()
+	h.Apply(fanout.Inbox(24*time.Hour, h.maxBytes))
 }
 
 // run runs what ingest does besides answering, until stop is called.
 func (h *house) run() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- h.ingest.Run(ctx) }()
-	return func() {
-		cancel()
-		if err := <-ended; err != nil {
-			h.t.Error(err)
-		}
-	}
-}
-
-func (h *house) eventually(what string, is func() bool) {
-	h.t.Helper()
-	deadline, tick := time.After(2*time.Minute), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-deadline:
-			h.t.Fatalf("it never came about that %s", what)
-		case <-tick.C:
-		}
-	}
+	running := h.Run(h.ingest.Run)
+	return func() { _ = running.Stop() } // The House looks at the error.
 }
 
 func (h *house) serve() {
@@ -174,7 +133,7 @@ func (h *house) serve() {
 	server.Config = api.NewServer(mux, nil)
 	server.Start()
 	h.url = server.URL
-	h.t.Cleanup(func() {
+	h.T.Cleanup(func() {
 		server.Close()
 		http.DefaultClient.CloseIdleConnections()
 	})
@@ -189,15 +148,15 @@ type answer struct {
 
 // post publishes; headers are pairs, beside the key.
 func (h *house) post(key, path, body string, headers ...string) answer {
-	h.t.Helper()
+	h.T.Helper()
 	return h.send(key, path, strings.NewReader(body), headers...)
 }
 
 func (h *house) send(key, path string, body io.Reader, headers ...string) answer {
-	h.t.Helper()
-	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodPost, h.url+path, body)
+	h.T.Helper()
+	req, err := http.NewRequestWithContext(h.T.Context(), http.MethodPost, h.url+path, body)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")
@@ -206,12 +165,12 @@ func (h *house) send(key, path string, body io.Reader, headers ...string) answer
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return answer{res.StatusCode, res.Header, strings.TrimSpace(string(text))}
 }
@@ -280,16 +239,16 @@ func (a answer) result(t testing.TB) result {
 
 // stored returns the messages of the stream.
 func (h *house) stored() []*natsjs.RawStreamMsg {
-	h.t.Helper()
-	stream, err := h.js.Stream(h.t.Context(), fanout.Stream)
+	h.T.Helper()
+	stream, err := h.JS.Stream(h.T.Context(), fanout.Stream)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	var all []*natsjs.RawStreamMsg
 	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		m, err := stream.GetMsg(h.t.Context(), seq)
+		m, err := stream.GetMsg(h.T.Context(), seq)
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		all = append(all, m)
 	}
@@ -297,20 +256,17 @@ func (h *house) stored() []*natsjs.RawStreamMsg {
 }
 
 // keyCount is how many ids are held.
-func (h *house) keyCount() (n int) {
-	h.t.Helper()
-	if err := h.db.QueryRowContext(h.t.Context(), "SELECT count(*) FROM event_keys").Scan(&n); err != nil {
-		h.t.Fatal(err)
-	}
-	return n
+func (h *house) keyCount() int {
+	h.T.Helper()
+	return h.Count("SELECT count(*) FROM event_keys")
 }
 
 // subscribe creates a subscription.
 func (h *house) subscribe(tenant string, types ...string) *subscriptions.Subscription {
-	h.t.Helper()
+	h.T.Helper()
 	s := &subscriptions.Subscription{Tenant: tenant, Name: "test", URL: "https://example.com/", EventTypes: types, Scopes: []string{subscriptions.AllScopes}}
-	if err := h.store.Create(h.t.Context(), s); err != nil {
-		h.t.Fatal(err)
+	if err := h.store.Create(h.T.Context(), s); err != nil {
+		h.T.Fatal(err)
 	}
 	return s
 }

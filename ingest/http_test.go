@@ -399,16 +399,16 @@ func TestEventTypesAreEnforced(t *testing.T) {
 
 // declare declares an event type.
 func (h *house) declare(tenant, name, schema string, archived bool) {
-	h.t.Helper()
+	h.T.Helper()
 	var text any
 	if schema != "" {
 		text = schema
 	}
-	_, err := h.db.ExecContext(h.t.Context(), `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+	_, err := h.DB.ExecContext(h.T.Context(), `WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
 		INSERT INTO event_types (tenant, name, schema, archived, revision) SELECT $1, $2, $3::jsonb, $4, value FROM r`,
 		tenant, name, text, archived)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }
 

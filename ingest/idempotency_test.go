@@ -161,7 +161,7 @@ func TestAnIDWithoutItsEventIsSentAgain(t *testing.T) {
 	}
 	// Its time started anew, so that it does not end before that of the event.
 	var age float64
-	if err := h.db.QueryRow("SELECT extract(epoch FROM now() - created_at) FROM event_keys").Scan(&age); err != nil || age > 60 {
+	if err := h.DB.QueryRow("SELECT extract(epoch FROM now() - created_at) FROM event_keys").Scan(&age); err != nil || age > 60 {
 		t.Errorf("the key is %v s old (%v)", age, err)
 	}
 }
@@ -187,31 +187,31 @@ func TestAnIDIsFreeAfterADay(t *testing.T) {
 func TestOldKeysAreRemoved(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	_, err := h.db.Exec(`INSERT INTO event_keys (tenant, id, hash, created_at)
+	_, err := h.DB.Exec(`INSERT INTO event_keys (tenant, id, hash, created_at)
 		SELECT 'acme', 'e' || n, ''::bytea, now() - interval '49 hours' FROM generate_series(1, 12000) n
 		UNION ALL SELECT 'acme', 'y' || n, ''::bytea, now() - interval '47 hours' FROM generate_series(1, 10) n`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := h.run()
-	h.eventually("the old keys are gone", func() bool { return h.keyCount() == 10 })
+	h.Eventually("the old keys are gone", func() bool { return h.keyCount() == 10 })
 	stop()
 }
 
 // forget empties the stream and what it remembers of ids.
 func (h *house) forget() {
-	h.t.Helper()
-	if err := h.js.DeleteStream(h.t.Context(), fanout.Stream); err != nil {
-		h.t.Fatal(err)
+	h.T.Helper()
+	if err := h.JS.DeleteStream(h.T.Context(), fanout.Stream); err != nil {
+		h.T.Fatal(err)
 	}
 	h.apply()
 }
 
 // age makes a key older.
 func (h *house) age(id string, by time.Duration) {
-	h.t.Helper()
-	_, err := h.db.ExecContext(h.t.Context(), "UPDATE event_keys SET created_at = created_at - $2 * interval '1 second' WHERE id = $1", id, by.Seconds())
+	h.T.Helper()
+	_, err := h.DB.ExecContext(h.T.Context(), "UPDATE event_keys SET created_at = created_at - $2 * interval '1 second' WHERE id = $1", id, by.Seconds())
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 }

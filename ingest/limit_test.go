@@ -22,7 +22,7 @@ func TestEventsPerSecond(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, func(h *house) {
 		var err error
-		if h.quotas, err = quota.New(quota.Config{EventsPerSecond: 1}, quota.Deps{DB: h.db}); err != nil {
+		if h.quotas, err = quota.New(quota.Config{EventsPerSecond: 1}, quota.Deps{DB: h.DB}); err != nil {
 			t.Fatal(err)
 		}
 		h.quotas.Note("globex", quota.Limits{EventsPerSecond: new(int64(1000))})

@@ -217,7 +217,7 @@ func TestAForgedMessageIDHidesNoEvent(t *testing.T) {
 	forge := func(subject, id, data string) {
 		t.Helper()
 		msg := &nats.Msg{Subject: subject, Data: []byte(data), Header: nats.Header{"Nats-Msg-Id": {id}}}
-		if _, err := h.js.PublishMsg(t.Context(), msg); err != nil {
+		if _, err := h.JS.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,7 +242,7 @@ func TestAForgedMessageIDHidesNoEvent(t *testing.T) {
 	}
 	stored := map[string]bool{}
 	for seq := uint64(1); ; seq++ {
-		e, err := fanout.NewReader(h.js).Read(t.Context(), seq)
+		e, err := fanout.NewReader(h.JS).Read(t.Context(), seq)
 		if errors.Is(err, fanout.ErrGone) && seq > 6 {
 			break
 		}

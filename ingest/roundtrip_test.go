@@ -92,24 +92,24 @@ func cloudSamples(t *testing.T, source string) map[string]cloudevents.Event {
 }
 
 func (h *house) cloudRequest(ctx context.Context, e cloudevents.Event) *http.Request {
-	h.t.Helper()
+	h.T.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url+"/v1/events", nil)
 	if err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&e), req); err != nil {
-		h.t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return req
 }
 
 // lastAsCloudEvent renders the last event of the stream as a receiver of the payload format cloudevents gets it.
 func (h *house) lastAsCloudEvent() cloudevents.Event {
-	h.t.Helper()
+	h.T.Helper()
 	all := h.stored()
 	e, refusal := event.Decode(event.Stored(all[len(all)-1]))
 	if refusal != nil {
-		h.t.Fatal(refusal)
+		h.T.Fatal(refusal)
 	}
 	var got cloudevents.Event
 	for _, f := range webhook.Formats() {
@@ -118,14 +118,14 @@ func (h *house) lastAsCloudEvent() cloudevents.Event {
 		}
 		body, err := f.Body(e)
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		if err := json.Unmarshal(body, &got); err != nil {
-			h.t.Fatalf("%v in %s", err, body)
+			h.T.Fatalf("%v in %s", err, body)
 		}
 	}
 	if err := got.Validate(); err != nil {
-		h.t.Error(err)
+		h.T.Error(err)
 	}
 	return got
 }

@@ -18,7 +18,7 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 	h := newHouse(t, func(h *house) { h.events.EventTypes = fanout.Strict })
 	sub := h.subscribe("acme", "order.*", "order.created")
 	h.declare("acme", "order.created", "", false)
-	if _, err := h.db.Exec(`UPDATE event_types SET sample = '{"sample": 1}', revision = revision`); err != nil {
+	if _, err := h.DB.Exec(`UPDATE event_types SET sample = '{"sample": 1}', revision = revision`); err != nil {
 		t.Fatal(err)
 	}
 	path := "/v1/subscriptions/" + sub.ID.String() + "/test"
@@ -48,7 +48,7 @@ func TestATestEventGoesToItsSubscription(t *testing.T) {
 			t.Errorf("%s: stored %s %v %s", test.name, m.Subject, m.Header, m.Data)
 		}
 		// What fan-out and deliver will make of the message.
-		stored, err := fanout.NewReader(h.js).Read(t.Context(), m.Sequence)
+		stored, err := fanout.NewReader(h.JS).Read(t.Context(), m.Sequence)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestWhoMayTest(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	sub, disabled := h.subscribe("acme", "*"), h.subscribe("acme", "*")
-	if _, err := h.db.Exec(`WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
+	if _, err := h.DB.Exec(`WITH r AS (UPDATE revision SET value = value + 1 RETURNING value)
 		UPDATE subscriptions SET status = $2, revision = r.value FROM r WHERE id = $1`, disabled.ID, subscriptions.Disabled); err != nil {
 		t.Fatal(err)
 	}

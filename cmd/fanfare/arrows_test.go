@@ -73,7 +73,7 @@ func arrows() map[string][]string {
 		"internal/survive":    {},
 		"internal/telemetry":  {},
 		"internal/tenantkeys": {"internal/group", "internal/seal"},
-		"internal/servertest": {"internal/api", "internal/embedded", "internal/jetstream", "internal/postgres"},
+		"internal/servertest": {"internal/api", "internal/embedded", "internal/jetstream", "internal/postgres", "internal/seal"},
 
 		"internal/dialects":          edge,
 		"internal/dialects/leat":     dialect,

@@ -68,7 +68,7 @@ func next(t *testing.T, events <-chan string) string {
 // tailOf serves a tail that runs until stop is called.
 func tailOf(t *testing.T, h *house) (tail *Tail, url string, stop func() error) {
 	t.Helper()
-	tail = NewTail(h.js, h.log)
+	tail = NewTail(h.JS, h.Log)
 	url, stop = serveTail(t, h, tail, tenants{})
 	return tail, url, stop
 }
@@ -76,12 +76,12 @@ func tailOf(t *testing.T, h *house) (tail *Tail, url string, stop func() error) 
 // serveTail serves a tail for those that keys names.
 func serveTail(t *testing.T, h *house, tail *Tail, keys api.Authenticator) (url string, stop func() error) {
 	t.Helper()
-	stop = h.run(tail.Run)
+	stop = h.Run(tail.Run).Stop
 	mux := http.NewServeMux()
 	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, keys))
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() { _ = stop(); server.Close() })
-	h.eventually("the tail to run", func() bool {
+	h.Eventually("the tail to run", func() bool {
 		tail.mu.Lock()
 		defer tail.mu.Unlock()
 		return tail.ends != nil
@@ -136,7 +136,7 @@ func TestTheTailOutlivesAPanic(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	logged := make(logLines, 1)
-	h.log = slog.New(slog.NewTextHandler(logged, nil))
+	h.Log = slog.New(slog.NewTextHandler(logged, nil))
 	tail, url, _ := tailOf(t, h)
 	all := watch(t, url, "acme", "")
 	tail.mu.Lock()
@@ -237,7 +237,7 @@ func TestTailsWaitForTheBrokerWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	tail, _, _ := tailOf(t, h)
-	broker := slowBroker{h.js, make(chan struct{}), make(chan struct{})}
+	broker := slowBroker{h.JS, make(chan struct{}), make(chan struct{})}
 	tail.js = broker
 	joined := make(chan error, 2)
 	join := func() {

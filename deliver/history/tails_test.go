@@ -29,8 +29,8 @@ func (named) Authenticate(_ context.Context, key string) (api.Caller, error) {
 func TestTailsOfATenant(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	tail := NewTail(h.js, h.log)
-	quotas := must(quota.New(quota.Config{Tails: 2}, quota.Deps{DB: h.db}))(t)
+	tail := NewTail(h.JS, h.Log)
+	quotas := must(quota.New(quota.Config{Tails: 2}, quota.Deps{DB: h.DB}))(t)
 	tail.Limit(quotas)
 	url, _ := serveTail(t, h, tail, named{})
 	ctx, leave := context.WithCancel(t.Context())
@@ -70,7 +70,7 @@ func TestTailsOfATenant(t *testing.T) {
 		t.Errorf("an admin's: %d", status)
 	}
 	leave()
-	h.eventually("the tenant to have room again", func() bool {
+	h.Eventually("the tenant to have room again", func() bool {
 		return quotas.Inside("acme", quota.Tails) == 0
 	})
 }

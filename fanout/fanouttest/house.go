@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -24,18 +23,13 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
-	"github.com/fanfarehq/fanfare/internal/jetstream"
-	"github.com/fanfarehq/fanfare/internal/seal"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // House is fan-out with a real broker and a real database around it, and a tray in the place of deliver.
 type House struct {
-	T         testing.TB
-	NC        *nats.Conn
-	JS        natsjs.JetStream
-	DB        *sql.DB
+	*servertest.House
 	Line      *Line
 	Store     *subscriptions.Store
 	Directory *subscriptions.Directory
@@ -58,20 +52,11 @@ func New(t testing.TB) *House {
 // NewOn makes a House on a connection to NATS.
 func NewOn(t testing.TB, nc *nats.Conn) *House {
 	t.Helper()
-	h := &House{T: t, NC: nc, Tray: NewTray(), Line: &Line{}, Config: fanout.DefaultConfig()}
-	js, err := natsjs.New(h.NC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.JS = js
+	h := &House{House: servertest.HouseOn(t, nc, servertest.PostgresURL(t)), Tray: NewTray(), Line: &Line{}, Config: fanout.DefaultConfig()}
 	h.Apply()
-	h.DB = h.Line.Open(t, servertest.PostgresURL(t))
-	ring, err := seal.ParseRing(seal.NewKey())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.Store = subscriptions.New(h.DB, ring, egress.Policy{})
-	h.Directory = subscriptions.NewDirectory(h.DB, ring, slog.New(slog.DiscardHandler))
+	h.DB = h.Line.Open(t, h.URL)
+	h.Store = subscriptions.New(h.DB, h.Ring, egress.Policy{})
+	h.Directory = subscriptions.NewDirectory(h.DB, h.Ring, h.Log)
 	h.Ledger = fanout.NewLedger(h.DB)
 	h.Queue = &Queue{to: ledger.NewTurns(ledger.TurnsDeps{DB: h.DB, Floor: fanout.Floor(h.JS)})}
 	return h
@@ -80,9 +65,7 @@ func NewOn(t testing.TB, nc *nats.Conn) *House {
 // Apply makes the stream of events and its consumer.
 func (h *House) Apply() {
 	h.T.Helper()
-	if err := jetstream.Apply(h.T.Context(), h.JS, fanout.Inbox(24*time.Hour, 1<<30)); err != nil {
-		h.T.Fatal(err)
-	}
+	h.House.Apply(fanout.Inbox(24*time.Hour, 1<<30))
 }
 
 // Run starts a fan-out, which ends with the test or when stop is called.
@@ -94,22 +77,13 @@ func (h *House) Run() (stop func()) {
 	}
 	stage, err := fanout.New(h.Config, fanout.Deps{
 		JetStream: h.JS, Directory: h.Directory, Rules: fanout.NewRules(h.Config, h.Directory, Marks), Outbox: h.Tray, Order: h.Queue, Ledger: h.Ledger,
-		Logger: slog.New(slog.DiscardHandler), Metrics: metrics, Now: h.Now, Broker: h.Broker,
+		Logger: h.Log, Metrics: metrics, Now: h.Now, Broker: h.Broker,
 	})
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- stage.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			h.T.Errorf("fan-out ended with %v", err)
-		}
-	})
-	h.T.Cleanup(stop)
-	return stop
+	running := h.House.Run(stage.Run)
+	return func() { _ = running.Stop() } // The House looks at the error.
 }
 
 // Subscribe creates a subscription to event types.
@@ -170,20 +144,6 @@ func (h *House) Consumer() *natsjs.ConsumerInfo {
 		return nil
 	}
 	return info
-}
-
-// Eventually waits until a condition holds, at most two minutes.
-func (h *House) Eventually(what string, is func() bool) {
-	h.T.Helper()
-	deadline, tick := time.After(2*time.Minute), time.NewTicker(5*time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-deadline:
-			h.T.Fatalf("it never came about that %s", what)
-		case <-tick.C:
-		}
-	}
 }
 
 // Rows returns the id and matched of the ledger's rows.

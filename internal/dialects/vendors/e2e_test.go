@@ -19,21 +19,21 @@ import (
 
 // publish publishes events through the native API, and waits until they have been fanned out and each was attempted.
 func (h *house) publish(key string, events ...string) {
-	h.t.Helper()
+	h.T.Helper()
 	for _, e := range events {
-		h.call(key, "POST /v1/events", e).decode(h.t, http.StatusAccepted, nil)
+		h.call(key, "POST /v1/events", e).decode(h.T, http.StatusAccepted, nil)
 	}
 	// In the order of the way: what the first has done is with the second.
 	for _, inbox := range [][2]string{{fanout.Stream, fanout.Durable}, {deliver.Stream, deliver.Durable}, {ledger.Stream, ledger.Durable}} {
-		h.eventually(inbox[0]+" is done", func() bool {
-			c, err := h.js.Consumer(h.t.Context(), inbox[0], inbox[1])
+		h.Eventually(inbox[0]+" is done", func() bool {
+			c, err := h.JS.Consumer(h.T.Context(), inbox[0], inbox[1])
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 		})
 	}
 	// A busy worker may have put some off.
-	h.eventually("each delivery was attempted", func() bool {
+	h.Eventually("each delivery was attempted", func() bool {
 		var left int
-		err := h.db.QueryRowContext(h.t.Context(), `SELECT count(*) FROM deferrals WHERE attempts = 0 AND NOT held`).Scan(&left)
+		err := h.DB.QueryRowContext(h.T.Context(), `SELECT count(*) FROM deferrals WHERE attempts = 0 AND NOT held`).Scan(&left)
 		return err == nil && left == 0
 	})
 }
@@ -150,7 +150,7 @@ func TestPassonaEndToEnd(t *testing.T) {
 		`{"type":"keyword.received","id":"untargeted","data":`+data+`}`,
 		`{"type":"keyword.received","id":"targeted","targets":["`+good.ID+`","`+bad.ID+`"],"data":`+data+`}`)
 	// A busy worker may have put it off.
-	h.eventually("the webhook has come", func() bool { return len(h.at("/keyword")) > 0 })
+	h.Eventually("the webhook has come", func() bool { return len(h.at("/keyword")) > 0 })
 	came := h.at("/keyword")
 	if len(came) != 1 {
 		t.Fatalf("%d came", len(came))
@@ -166,7 +166,7 @@ func TestPassonaEndToEnd(t *testing.T) {
 			Attempts      int
 		}
 	}
-	h.eventually("the failed one is over", func() bool {
+	h.Eventually("the failed one is over", func() bool {
 		h.call(key, "GET /v1/subscriptions/"+bad.ID+"/deliveries", "").decode(t, http.StatusOK, &list)
 		return len(list.Data) == 1 && list.Data[0].State != "pending"
 	})
@@ -236,7 +236,7 @@ func TestBabelforsEventsFitAnInt32(t *testing.T) {
 	h := newHouse(t)
 	_, key := h.key("acme", allScopes)
 	n := h.create("babelfor", key, h.receiver.URL+"/license")
-	if _, err := h.db.Exec("SELECT setval('delivery_number', 2147483646)"); err != nil {
+	if _, err := h.DB.Exec("SELECT setval('delivery_number', 2147483646)"); err != nil {
 		t.Fatal(err)
 	}
 	path := fmt.Sprintf("/v1/webhooks/subscriptions/%d", n.Number)
@@ -271,12 +271,12 @@ type delivery struct {
 
 // await returns the newest event of a subscription once it was sent.
 func (h *house) await(key string, number int32) (d delivery) {
-	h.t.Helper()
-	h.eventually("the log has the event", func() bool {
+	h.T.Helper()
+	h.Eventually("the log has the event", func() bool {
 		a := h.call(key, fmt.Sprintf("GET /v1/webhooks/subscriptions/%d/events?take=1", number), "")
 		var list struct{ Events []delivery }
 		if err := json.Unmarshal([]byte(a.body), &list); err != nil {
-			h.t.Fatalf("%s: %v", a.body, err)
+			h.T.Fatalf("%s: %v", a.body, err)
 		}
 		if len(list.Events) == 1 && list.Events[0].SentAt != nil {
 			d = list.Events[0]

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/fanfarehq/fanfare/internal/dialects"
-	"github.com/fanfarehq/fanfare/internal/postgres"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -56,14 +55,7 @@ func statusLine(status int) string {
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
 	pg := servertest.NewRestartablePostgres(t)
-	h := newHouse(t, func(h *house) {
-		db, err := postgres.Open(t.Context(), pg.URL(), 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = db.Close() })
-		h.db = db
-	})
+	h := newHouse(t, func(h *house) { h.database = pg.URL() })
 	_, key := h.key("acme", allScopes)
 	pg.Stop()
 	for _, s := range shapes {
@@ -78,7 +70,7 @@ func TestPostgresAway(t *testing.T) {
 		}
 	}
 	pg.Start()
-	h.eventually("the vendors answer again", func() bool {
+	h.Eventually("the vendors answer again", func() bool {
 		for _, s := range shapes {
 			if h.call(key, "GET "+s.list, "").status != http.StatusOK {
 				return false
@@ -109,13 +101,13 @@ func TestManyWrongKeys(t *testing.T) {
 func TestLimitReached(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	q, err := quota.New(quota.Config{}, quota.Deps{DB: h.db})
+	q, err := quota.New(quota.Config{}, quota.Deps{DB: h.DB})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.store.Limit(q)
 	_, key := h.key("acme", allScopes)
-	if _, err := h.db.Exec(`INSERT INTO tenants (tenant, limits, limits_at) VALUES ('acme', '{"subscriptions": 0}', now())
+	if _, err := h.DB.Exec(`INSERT INTO tenants (tenant, limits, limits_at) VALUES ('acme', '{"subscriptions": 0}', now())
 		ON CONFLICT (tenant) DO UPDATE SET limits = excluded.limits, limits_at = now()`); err != nil {
 		t.Fatal(err)
 	}

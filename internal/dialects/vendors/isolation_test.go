@@ -44,19 +44,19 @@ type native struct {
 
 // create makes a subscription through a vendor's API, and returns it as the native API shows it.
 func (h *house) create(vendor, key, url string) native {
-	h.t.Helper()
+	h.T.Helper()
 	c := creations[vendor]
 	if a := h.call(key, c.what, strings.ReplaceAll(c.body, "$url", url)); a.status >= 300 {
-		h.t.Fatalf("%s: %d %s", vendor, a.status, a.body)
+		h.T.Fatalf("%s: %d %s", vendor, a.status, a.body)
 	}
 	list := h.list(key, "?dialect="+vendor)
 	return list[0] // the newest
 }
 
 func (h *house) list(key, query string) []native {
-	h.t.Helper()
+	h.T.Helper()
 	var list struct{ Data []native }
-	h.call(key, "GET /v1/subscriptions"+query, "").decode(h.t, http.StatusOK, &list)
+	h.call(key, "GET /v1/subscriptions"+query, "").decode(h.T, http.StatusOK, &list)
 	return list.Data
 }
 
@@ -273,7 +273,7 @@ func TestUpdateKeepsOthersChanges(t *testing.T) {
 		close(done)
 	}()
 	for i := range 20 {
-		h.eventually("a change comes through", func() bool {
+		h.Eventually("a change comes through", func() bool {
 			return h.call(key, "PATCH /v1/subscriptions/"+n.ID, `{"description":"`+strconv.Itoa(i)+`"}`).status == http.StatusOK
 		})
 	}
@@ -395,7 +395,7 @@ func TestKeysOverAllTenantsNameTheAccount(t *testing.T) {
 		}
 	}
 	var actors string
-	if err := h.db.QueryRow(`SELECT string_agg(DISTINCT tenant || ' ' || actor_kind || ' ' || actor_name, ',') FROM changes WHERE resource = 'subscription'`).Scan(&actors); err != nil {
+	if err := h.DB.QueryRow(`SELECT string_agg(DISTINCT tenant || ' ' || actor_kind || ' ' || actor_name, ',') FROM changes WHERE resource = 'subscription'`).Scan(&actors); err != nil {
 		t.Fatal(err)
 	}
 	if actors != "acme key operator" {
