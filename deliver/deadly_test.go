@@ -20,11 +20,13 @@ func (r *rig) died(stage, stream string, times int) {
 	r.T.Helper()
 	s := must(r.JS.Stream(r.T.Context(), stream))(r.T)
 	raw := must(s.GetMsg(r.T.Context(), 1))(r.T)
-	about := aboutTasks
+	about := aboutTasks(message.NewMessage("", raw.Data))
 	if stream == ledger.Stream {
-		about = ledger.AboutOutcomes
+		for _, record := range must(outcome.Unpack(raw.Data))(r.T) {
+			about = append(about, suspect.Of(record.Delivery.String()))
+		}
 	}
-	for _, subject := range about(message.NewMessage("", raw.Data)) {
+	for _, subject := range about {
 		if _, err := r.DB.Exec(`INSERT INTO suspect_subjects (stage, about, life, tries) VALUES ($1, $2, $3, $4)`,
 			stage, subject, uuid.New(), times); err != nil {
 			r.T.Fatal(err)

@@ -123,7 +123,7 @@ func synced(t *testing.T, nc *nats.Conn) {
 func TestNATSIsKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	server := servertest.NewRestartableNATS(t)
-	nc := must(jetstream.Connect(t.Context(), server.URL(), nats.ReconnectWait(50*time.Millisecond)))(t)
+	nc := must(jetstream.Config{URL: server.URL()}.Connect(t.Context(), nil, nats.ReconnectWait(50*time.Millisecond)))(t)
 	t.Cleanup(nc.Close)
 	synced(t, nc)
 	r := rigOn(t, nc, servertest.PostgresURL(t))

@@ -308,10 +308,11 @@ func TestABacklogDelaysNobodyElsesResume(t *testing.T) {
 // The first step asks for the revision alone; subscriptions with deferrals are looked at in pages, whatever they have.
 func TestAStartLooksAtPagesOfSubscriptions(t *testing.T) {
 	t.Parallel()
+	const page = 500 // subscriptions
 	r := newRig(t)
 	l := ledger.New(r.DB)
 	resumed, many := r.subscribe("http://127.0.0.1:1/", nil), r.subscribe("http://127.0.0.1:1/", nil)
-	r.putOff(many, 3*ledger.StrayPage)
+	r.putOff(many, 3*page)
 	if _, err := r.DB.Exec(`UPDATE deferrals SET subscription_id = $1, held = true WHERE id = (SELECT min(id::text)::uuid FROM deferrals)`, resumed.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +323,7 @@ func TestAStartLooksAtPagesOfSubscriptions(t *testing.T) {
 	if _, err := r.DB.Exec(`INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts,
     step, test, held, created_at, due_at, claim_at)
 SELECT gen_random_uuid(), 'gone', gen_random_uuid(), 'e', 't', 1, gen_random_uuid(), 0, 'http_5xx', 1, 1, false, false, now(), now(), now()
-FROM generate_series(1, $1)`, ledger.StrayPage+10); err != nil {
+FROM generate_series(1, $1)`, page+10); err != nil {
 		t.Fatal(err)
 	}
 	seen, at, pages := 0, uuid.Nil, 0
@@ -332,7 +333,7 @@ FROM generate_series(1, $1)`, ledger.StrayPage+10); err != nil {
 		}
 		seen += len(list)
 	}
-	if seen != ledger.StrayPage+11 || pages != 2 {
-		t.Errorf("%d subscriptions in %d pages, want %d in 2", seen, pages, ledger.StrayPage+11)
+	if seen != page+11 || pages != 2 {
+		t.Errorf("%d subscriptions in %d pages, want %d in 2", seen, pages, page+11)
 	}
 }

@@ -508,7 +508,7 @@ func TestTheBrokerRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Listen = address.Host
-	nc, err := jetstream.Connect(t.Context(), first.AdminURL())
+	nc, err := jetstream.Config{URL: first.AdminURL()}.Connect(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

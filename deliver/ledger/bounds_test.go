@@ -42,7 +42,7 @@ SELECT ARRAY[now()], ARRAY['t' || n], ARRAY[gen_random_uuid()], ARRAY['t'], ARRA
 		args  []any
 		most  float64
 	}{
-		"strays of a large backlog": {nextStrays, []any{uuid.Nil, StrayPage}, limit},
+		"strays of a large backlog": {nextStrays, []any{uuid.Nil, strayPage}, limit},
 		"setting free what is held": {setFree, []any{sub, limit}, limit},
 		"keys that stand still":     {goOnKeys, []any{uuid.Nil, uuid.Nil, limit}, 2 * limit},
 		"folding counts":            {fold, []any{limit, limit, MostTypes, MostRows}, 2 * limit},

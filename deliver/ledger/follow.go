@@ -41,8 +41,8 @@ SELECT id, tenant, status, deleted, revision, false FROM subscriptions WHERE rev
 ORDER BY revision FETCH FIRST 1000 ROWS WITH TIES`, revision)
 }
 
-// StrayPage is how many subscriptions one page of straying looks at.
-const StrayPage = 500
+// strayPage is how many subscriptions one page of straying looks at.
+const strayPage = 500
 
 // nextStrays walks over the subscriptions that have deferrals, from one to the next by the index: its cost goes by the
 // subscriptions of the page, not by their deferrals.
@@ -62,7 +62,7 @@ FROM page w LEFT JOIN subscriptions s ON s.id = w.id ORDER BY w.id`
 // Straying returns those of the next page of subscriptions after one whose deferrals may have not followed them, where the page
 // ends, and whether there are more.
 func (l *Ledger) Straying(ctx context.Context, after uuid.UUID) (list []Change, last uuid.UUID, more bool, err error) {
-	page, err := l.changes(ctx, nextStrays, after, StrayPage)
+	page, err := l.changes(ctx, nextStrays, after, strayPage)
 	if err != nil || len(page) == 0 {
 		return nil, after, false, err
 	}
@@ -71,7 +71,7 @@ func (l *Ledger) Straying(ctx context.Context, after uuid.UUID) (list []Change, 
 			list = append(list, c)
 		}
 	}
-	return list, page[len(page)-1].ID, len(page) == StrayPage, nil
+	return list, page[len(page)-1].ID, len(page) == strayPage, nil
 }
 
 func (l *Ledger) changes(ctx context.Context, query string, args ...any) ([]Change, error) {

@@ -92,7 +92,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 			return r.quarantine(run, meta, cause, data)
 		},
 		Last:  func(msg *message.Message) error { return r.standIns(run, msg) },
-		About: AboutOutcomes, Guard: r.deadly, JS: r.js,
+		About: aboutOutcomes, Guard: r.deadly, JS: r.js,
 		Metrics: r.metrics.Routes, Drain: recorderDrain, Logger: r.log,
 		Subscribers: []jetstream.SubscriberConfig{
 			{Stream: Stream, Durable: Durable, MaxInFlight: 2 * maxRecordMessages},
@@ -248,8 +248,8 @@ func (r *Recorder) quarantine(ctx context.Context, meta jetstream.Delivery, caus
 	return nil
 }
 
-// AboutOutcomes returns what a message of outcomes is about: its deliveries. A repeat may have another number of attempts.
-func AboutOutcomes(msg *message.Message) []suspect.Subject {
+// aboutOutcomes returns what a message of outcomes is about: its deliveries. A repeat may have another number of attempts.
+func aboutOutcomes(msg *message.Message) []suspect.Subject {
 	records, err := outcome.Unpack(msg.Payload)
 	if err != nil {
 		return nil

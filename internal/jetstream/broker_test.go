@@ -75,7 +75,7 @@ func (b *broker) connect(opts ...nats.Option) natsjs.JetStream {
 		o.ReconnectWait = 10 * time.Millisecond
 		return nil
 	}
-	nc, err := jetstream.Connect(b.tb.Context(), "", append([]nats.Option{nats.InProcessServer(b), quiet}, opts...)...)
+	nc, err := jetstream.Config{}.Connect(b.tb.Context(), nil, append([]nats.Option{nats.InProcessServer(b), quiet}, opts...)...)
 	if err != nil {
 		b.tb.Fatal(err)
 	}

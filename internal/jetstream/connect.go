@@ -81,21 +81,6 @@ func (c Config) Options() (opts []nats.Option, err error) {
 	return opts, nil
 }
 
-// Connect connects to the servers of the settings as the function Connect does. report is called with the reason of each failed try.
-func (c Config) Connect(ctx context.Context, report func(error), opts ...nats.Option) (*nats.Conn, error) {
-	own, err := c.Options()
-	if err != nil {
-		return nil, err
-	}
-	return connect(ctx, c.URL, report, append(own, opts...)...)
-}
-
-// Connect connects to the servers that url lists and keeps the connection, with the settings of Steady and then opts. At first
-// it tries until ctx ends, unless the error is one that waiting cannot cure, such as credentials that are refused.
-func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, error) {
-	return connect(ctx, url, func(error) {}, opts...)
-}
-
 // sharedCredentials are those of the first URL that has some. They count for URLs without any, and for servers of the cluster that no
 // URL names: otherwise a connection could not move to them.
 func sharedCredentials(urls string) []nats.Option {
@@ -112,17 +97,26 @@ func sharedCredentials(urls string) []nats.Option {
 	return nil
 }
 
-func connect(ctx context.Context, urls string, report func(error), opts ...nats.Option) (*nats.Conn, error) {
-	opts = slices.Concat([]nats.Option{Steady}, sharedCredentials(urls), opts)
+// Connect connects to the servers of the settings and keeps the connection, with the settings of Steady and then opts. At first
+// it tries until ctx ends, unless the error is one that waiting cannot cure, such as credentials that are refused. Report is
+// called with the reason of each failed try; nil is not.
+func (c Config) Connect(ctx context.Context, report func(error), opts ...nats.Option) (*nats.Conn, error) {
+	own, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	opts = slices.Concat([]nats.Option{Steady}, sharedCredentials(c.URL), own, opts)
 	for pause := (backOff{}); ; {
-		nc, err := nats.Connect(urls, opts...)
+		nc, err := nats.Connect(c.URL, opts...)
 		if err == nil {
 			return nc, nil
 		}
 		if !curable(err) {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
-		report(err)
+		if report != nil {
+			report(err)
+		}
 		if !pause.wait(ctx) {
 			return nil, fmt.Errorf("connect to NATS: %w (%w)", err, context.Cause(ctx))
 		}

@@ -69,7 +69,7 @@ func TestConnectWaitsForTheServer(t *testing.T) {
 	})
 	connected := make(chan *nats.Conn)
 	go func() {
-		nc, err := jetstream.Connect(t.Context(), "nats://"+net.JoinHostPort("127.0.0.1", strconv.Itoa(opts.Port)), nats.SetCustomDialer(dialer))
+		nc, err := jetstream.Config{URL: "nats://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(opts.Port))}.Connect(t.Context(), nil, nats.SetCustomDialer(dialer))
 		if err != nil {
 			t.Error(err)
 		}
@@ -104,7 +104,7 @@ func TestCredentialsOfTheFirstURLCountForAll(t *testing.T) {
 	}
 	first := "nats://api:secret@" + servers[0].Addr().String()
 	reconnected, discovered := make(chan struct{}, 3), make(chan struct{}, 3)
-	nc, err := jetstream.Connect(t.Context(), first+", nats://"+servers[1].Addr().String(),
+	nc, err := jetstream.Config{URL: first + ", nats://" + servers[1].Addr().String()}.Connect(t.Context(), nil,
 		nats.DontRandomize(), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectHandler(func(*nats.Conn) { reconnected <- struct{}{} }),
 		nats.DiscoveredServersHandler(func(*nats.Conn) { discovered <- struct{}{} }))
 	if err != nil {
@@ -127,12 +127,12 @@ func TestConnectGivesUp(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	_, err := jetstream.Connect(ctx, "nats://127.0.0.1:"+strconv.Itoa(freePort(t)))
+	_, err := jetstream.Config{URL: "nats://127.0.0.1:" + strconv.Itoa(freePort(t))}.Connect(ctx, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, nats.ErrNoServers) {
 		t.Errorf("got %v, want both the deadline and its reason", err)
 	}
 	s := listening(t, &server.Options{Username: "u", Password: "p"})
-	if _, err := jetstream.Connect(t.Context(), s.ClientURL()); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := (jetstream.Config{URL: s.ClientURL()}).Connect(t.Context(), nil); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("without credentials: got %v, want %v", err, nats.ErrAuthorization)
 	}
 	cfg := jetstream.Config{URL: s.ClientURL(), Creds: "/nowhere/fanfare.creds"}
@@ -230,7 +230,7 @@ func TestDurability(t *testing.T) {
 			if err := app.EnableJetStream(nil, nil); err != nil {
 				t.Fatal(err)
 			}
-			nc, err := jetstream.Connect(t.Context(), s.ClientURL(), nats.UserInfo("app", "app"))
+			nc, err := jetstream.Config{URL: s.ClientURL()}.Connect(t.Context(), nil, nats.UserInfo("app", "app"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +261,7 @@ func TestDurabilityWithinTheProcess(t *testing.T) {
 	t.Parallel()
 	for _, always := range []bool{true, false} {
 		s := listening(t, &server.Options{JetStream: true, StoreDir: t.TempDir(), SyncAlways: always})
-		nc, err := jetstream.Connect(t.Context(), "", nats.InProcessServer(s))
+		nc, err := jetstream.Config{}.Connect(t.Context(), nil, nats.InProcessServer(s))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func Example() {
 	defer s.WaitForShutdown()
 	defer s.Shutdown()
 
-	nc, err := jetstream.Connect(ctx, "", nats.InProcessServer(s))
+	nc, err := jetstream.Config{}.Connect(ctx, nil, nats.InProcessServer(s))
 	if err != nil {
 		panic(err)
 	}

@@ -91,7 +91,7 @@ func TestKilledBroker(t *testing.T) {
 	b := &mortal{t: t, dir: t.TempDir(), port: freePort(t)}
 	b.start()
 	t.Cleanup(func() { b.kill() })
-	nc, err := jetstream.Connect(t.Context(), "nats://127.0.0.1:"+strconv.Itoa(b.port), jetstream.Log(newSignals().logger()))
+	nc, err := jetstream.Config{URL: "nats://127.0.0.1:" + strconv.Itoa(b.port)}.Connect(t.Context(), nil, jetstream.Log(newSignals().logger()))
 	if err != nil {
 		t.Fatal(err)
 	}
