@@ -27,7 +27,7 @@
 // Before an attempt, each of these may put a delivery off, without one and without using one up: a full share of slots
 // (busy), the breaker of its endpoint (breaker_open, or retry_after where the receiver said when), its rate limit
 // (rate_limited), an outage of our own network (connect). Each gives it a time of its own, so that deliveries that wait together
-// does not come back together:
+// do not come back together:
 //
 //	              10 failures in a row                  5 s, then twice as long, up to 5 min
 //	closed ───────────────────────────▶ open ◀──────────────────────────────────┐
@@ -53,8 +53,8 @@
 // stored long after it was sent, a lease that lapsed) is checked against the ledger first, once the ledger has caught up with ATTEMPTS. No order is promised, but to
 // subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (ledger.Turns).
 //
-// While Postgres is away, rate-limited subscriptions receive nothing; other deliveries go on and their outcomes wait in ATTEMPTS; a delivery that cannot be handed off keeps its
-// task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
+// While Postgres is away, rate-limited subscriptions receive nothing; other deliveries go on and their outcomes wait in
+// ATTEMPTS; a delivery that cannot be handed off keeps its task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
 // kept. If ATTEMPTS is full the same happens, and so no more tasks are taken. What cannot be read goes to quarantine. A
 // receiver can do no harm beyond its own slots, and a tenant none beyond its share (see throttle).
 //

@@ -70,7 +70,7 @@ func (h *inHand) release(tenant string, weight int) {
 	h.grant()
 }
 
-// giveUp takes a entrant back that is not waited for any more.
+// giveUp takes an entrant back that is not waited for any more.
 func (h *inHand) giveUp(tenant string, of *holder, c *entrant) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
