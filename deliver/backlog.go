@@ -21,29 +21,13 @@ const backlogLanes = 16
 
 // BacklogInbox is the stream and the durable consumers that hold the backlog, for `fanfare topology`.
 func BacklogInbox(maxBytes int64) jetstream.Inbox {
-	inbox := jetstream.Inbox{Unsynced: true, Stream: natsjs.StreamConfig{
-		Name:               BacklogStream,
-		Description:        "Deliveries to make now of tenants that have many; trimmed to what is done",
-		Subjects:           []string{"backlog.>"},
-		Retention:          natsjs.LimitsPolicy,
-		Storage:            natsjs.FileStorage,
-		Discard:            natsjs.DiscardNew,
-		MaxBytes:           maxBytes,
-		Duplicates:         jetstream.DuplicateWindow,
-		AllowAtomicPublish: true,
-		AllowDirect:        true,
-	}}
+	inbox := jetstream.Inbox{Unsynced: true, Stream: jetstream.StreamOf(BacklogStream, "backlog.>", maxBytes)}
+	inbox.Stream.Description = "Deliveries to make now of tenants that have many; trimmed to what is done"
 	for _, l := range taskQueues() {
 		if l.stream == BacklogStream {
-			inbox.Consumers = append(inbox.Consumers, natsjs.ConsumerConfig{
-				Durable:       l.durable,
-				Description:   "Sends the webhooks of a lane of the backlog",
-				AckPolicy:     natsjs.AckExplicitPolicy,
-				AckWait:       jetstream.AckWait,
-				MaxDeliver:    -1,
-				MaxAckPending: 1024,
-				FilterSubject: l.filter,
-			})
+			lane := jetstream.ConsumerOf(l.durable, "Sends the webhooks of a lane of the backlog", 1024)
+			lane.FilterSubject = l.filter
+			inbox.Consumers = append(inbox.Consumers, lane)
 		}
 	}
 	return inbox

@@ -46,28 +46,12 @@ const (
 
 // Inbox is the stream and the durable consumer that hold tasks, for `fanfare topology`.
 func Inbox(maxBytes int64) jetstream.Inbox {
+	stream := jetstream.StreamOf(Stream, "tasks.>", maxBytes)
+	stream.Description = "Deliveries to make now; trimmed to what is done"
 	return jetstream.Inbox{
-		Stream: natsjs.StreamConfig{
-			Name:               Stream,
-			Description:        "Deliveries to make now; trimmed to what is done",
-			Subjects:           []string{"tasks.>"},
-			Retention:          natsjs.LimitsPolicy,
-			Storage:            natsjs.FileStorage,
-			Discard:            natsjs.DiscardNew,
-			MaxBytes:           maxBytes,
-			Duplicates:         jetstream.DuplicateWindow,
-			AllowAtomicPublish: true,
-			AllowDirect:        true,
-		},
-		Unsynced: true,
-		Consumers: []natsjs.ConsumerConfig{{
-			Durable:       Durable,
-			Description:   "Sends the webhooks",
-			AckPolicy:     natsjs.AckExplicitPolicy,
-			AckWait:       jetstream.AckWait,
-			MaxDeliver:    -1,
-			MaxAckPending: 1024,
-		}},
+		Stream:    stream,
+		Unsynced:  true,
+		Consumers: []natsjs.ConsumerConfig{jetstream.ConsumerOf(Durable, "Sends the webhooks", 1024)},
 	}
 }
 

@@ -2,12 +2,13 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
 // Live returns the events that are in tasks which no worker has acknowledged, with their targets: their deliveries
@@ -48,15 +49,9 @@ func liveOf(ctx context.Context, js natsjs.JetStream, p queuePlace, last uint64,
 func liveBatch(
 	ctx context.Context, js natsjs.JetStream, q taskQueue, seq uint64, live map[uuid.UUID]map[uuid.UUID]bool,
 ) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, js, q.stream, 100, jetstreamext.GetBatchSeq(seq),
-		jetstreamext.GetBatchSubject(q.filter), jetstreamext.GetBatchMaxBytes(8<<20))
-	if err != nil {
-		return 0, err
-	}
+	messages := jetstream.Stored(ctx, js, q.stream, 100,
+		jetstreamext.GetBatchSeq(seq), jetstreamext.GetBatchSubject(q.filter), jetstreamext.GetBatchMaxBytes(8<<20))
 	for raw, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return next, nil
-		}
 		if err != nil {
 			return 0, err
 		}

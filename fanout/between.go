@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -44,15 +43,9 @@ func (r *Reader) between(ctx context.Context, tenant string, low, high uint64) i
 // piece yields the events of one read between two places, and returns where the next one begins: 0 at the end, or when
 // the reader has enough.
 func (r *Reader) piece(ctx context.Context, tenant string, low, high uint64, yield func(*event.Event, error) bool) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, r.js, Stream, int(min(ReadMessages, high-low+1)),
+	messages := jetstream.Stored(ctx, r.js, Stream, int(min(ReadMessages, high-low+1)),
 		jetstreamext.GetBatchSeq(low), jetstreamext.GetBatchMaxBytes(ReadBytes))
-	if err != nil {
-		return 0, err
-	}
 	for raw, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return next, nil
-		}
 		if err != nil {
 			return 0, err
 		}

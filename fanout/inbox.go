@@ -31,29 +31,12 @@ const (
 // Inbox is the stream and the durable consumer that hold events for fan-out, for `fanfare topology`.
 // maxAge is how long events are kept, maxBytes how many bytes; when full, publishing fails.
 func Inbox(maxAge time.Duration, maxBytes int64) jetstream.Inbox {
+	stream := jetstream.StreamOf(Stream, event.SubjectPrefix+">", maxBytes)
+	stream.Description = "Every accepted event, with its bytes"
+	stream.Compression, stream.MaxAge = natsjs.S2Compression, maxAge
 	return jetstream.Inbox{
-		Stream: natsjs.StreamConfig{
-			Name:               Stream,
-			Description:        "Every accepted event, with its bytes",
-			Subjects:           []string{event.SubjectPrefix + ">"},
-			Retention:          natsjs.LimitsPolicy,
-			Storage:            natsjs.FileStorage,
-			Compression:        natsjs.S2Compression,
-			Discard:            natsjs.DiscardNew,
-			MaxAge:             maxAge,
-			MaxBytes:           maxBytes,
-			Duplicates:         jetstream.DuplicateWindow,
-			AllowAtomicPublish: true,
-			AllowDirect:        true,
-		},
-		Consumers: []natsjs.ConsumerConfig{{
-			Durable:       Durable,
-			Description:   "Matches events against subscriptions",
-			AckPolicy:     natsjs.AckExplicitPolicy,
-			AckWait:       jetstream.AckWait,
-			MaxDeliver:    -1,
-			MaxAckPending: maxAckPending,
-		}},
+		Stream:    stream,
+		Consumers: []natsjs.ConsumerConfig{jetstream.ConsumerOf(Durable, "Matches events against subscriptions", maxAckPending)},
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
@@ -284,14 +285,7 @@ func (p *Purger) audited(ctx context.Context) (seq uint64, err error) {
 
 // acceptedAfter returns when the first event after a place was accepted; now, if there is none.
 func (p *Purger) acceptedAfter(ctx context.Context, seq uint64) (time.Time, error) {
-	messages, err := jetstreamext.GetBatch(ctx, p.JetStream, Stream, 1, jetstreamext.GetBatchSeq(seq+1))
-	if err != nil {
-		return time.Time{}, err
-	}
-	for raw, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
+	for raw, err := range jetstream.Stored(ctx, p.JetStream, Stream, 1, jetstreamext.GetBatchSeq(seq+1)) {
 		if err != nil {
 			return time.Time{}, err
 		}

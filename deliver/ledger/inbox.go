@@ -28,28 +28,12 @@ const (
 // Inbox is the stream and the durable consumer that hold outcomes, for `fanfare topology`. Nothing ages out
 // of it: outcomes that are not yet in the ledger must stay, however long Postgres is away; see Trimmer.
 func Inbox(maxBytes int64) jetstream.Inbox {
+	stream := jetstream.StreamOf(Stream, "attempts.>", maxBytes)
+	stream.Description = "Outcomes on their way to the ledger; trimmed to what is recorded"
 	return jetstream.Inbox{
-		Stream: natsjs.StreamConfig{
-			Name:               Stream,
-			Description:        "Outcomes on their way to the ledger; trimmed to what is recorded",
-			Subjects:           []string{"attempts.>"},
-			Retention:          natsjs.LimitsPolicy,
-			Storage:            natsjs.FileStorage,
-			Discard:            natsjs.DiscardNew,
-			MaxBytes:           maxBytes,
-			Duplicates:         jetstream.DuplicateWindow,
-			AllowAtomicPublish: true,
-			AllowDirect:        true,
-		},
-		Unsynced: true,
-		Consumers: []natsjs.ConsumerConfig{{
-			Durable:       Durable,
-			Description:   "Writes the ledger",
-			AckPolicy:     natsjs.AckExplicitPolicy,
-			AckWait:       jetstream.AckWait,
-			MaxDeliver:    -1,
-			MaxAckPending: maxRecorderPending,
-		}},
+		Stream:    stream,
+		Unsynced:  true,
+		Consumers: []natsjs.ConsumerConfig{jetstream.ConsumerOf(Durable, "Writes the ledger", maxRecorderPending)},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 )
 
 // seen is a message of the stream as an audit sees it, without its bytes.
@@ -66,14 +67,8 @@ type streamAudit struct {
 
 // batch reads messages and returns where the next ones begin; 0 at the end of the span or of the stream.
 func (s *streamAudit) batch(ctx context.Context, from jetstreamext.GetBatchOpt) (next uint64, err error) {
-	messages, err := jetstreamext.GetBatch(ctx, s.JetStream, fanout.Stream, fanout.ReadMessages, from, jetstreamext.GetBatchMaxBytes(fanout.ReadBytes))
-	if err != nil {
-		return 0, err
-	}
+	messages := jetstream.Stored(ctx, s.JetStream, fanout.Stream, fanout.ReadMessages, from, jetstreamext.GetBatchMaxBytes(fanout.ReadBytes))
 	for raw, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return next, nil
-		}
 		if err != nil {
 			return 0, err
 		}

@@ -32,6 +32,23 @@ type Inbox struct {
 	Unsynced bool
 }
 
+// StreamOf is the configuration of a stream that a stage owns: messages stay until they are removed, and a full stream refuses more.
+func StreamOf(name, subjects string, maxBytes int64) natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name: name, Subjects: []string{subjects}, MaxBytes: maxBytes,
+		Retention: natsjs.LimitsPolicy, Storage: natsjs.FileStorage, Discard: natsjs.DiscardNew,
+		Duplicates: DuplicateWindow, AllowAtomicPublish: true, AllowDirect: true,
+	}
+}
+
+// ConsumerOf is the configuration of a durable consumer that hands out messages until they are acknowledged.
+func ConsumerOf(durable, description string, maxAckPending int) natsjs.ConsumerConfig {
+	return natsjs.ConsumerConfig{
+		Durable: durable, Description: description, MaxAckPending: maxAckPending,
+		AckPolicy: natsjs.AckExplicitPolicy, AckWait: AckWait, MaxDeliver: -1,
+	}
+}
+
 // asMade returns the inbox with the stream that suits the broker. An unsynced stream of one server acknowledges messages
 // before they are written (persist_mode async), and then takes no atomic batches. NATS refuses that mode for replicated
 // streams, cannot change it, and in a cluster the connection to one server does not tell that another one died. So a
