@@ -44,14 +44,6 @@ type filter struct {
 	limit        int
 }
 
-// order is that of keys.
-func (f filter) order() string {
-	if f.asc {
-		return "ASC"
-	}
-	return "DESC"
-}
-
 // where is the condition of a list whose key is a UUIDv7 of the time in column at. The bounds on the key let Postgres leave
 // out the partitions of other days; those on the time are exact.
 func (f filter) where(key, at string) *postgres.Where {
@@ -77,16 +69,15 @@ func (f filter) bound(w *postgres.Where, key string) {
 	if !f.until.IsZero() {
 		w.And(key+" < ?", event.FirstUID(f.until.Add(time.Millisecond)))
 	}
-	if f.after != uuid.Nil && f.asc {
-		w.And(key+" > ?", f.after)
-	} else if f.after != uuid.Nil {
-		w.And(key+" < ?", f.after)
+	if _, beyond := postgres.Direction(f.asc); f.after != uuid.Nil {
+		w.And(key+" "+beyond+" ?", f.after)
 	}
 }
 
 // page is the order of the key and the limit.
 func (f filter) page(key string) string {
-	return " ORDER BY " + key + " " + f.order() + " LIMIT " + strconv.Itoa(f.limit)
+	order, _ := postgres.Direction(f.asc)
+	return " ORDER BY " + key + " " + order + " LIMIT " + strconv.Itoa(f.limit)
 }
 
 // RecordedColumns are the columns of the table events that ScanRecorded reads.
@@ -116,11 +107,12 @@ func (f filter) source(refs [][]uuid.UUID, w *postgres.Where) (source string, ar
 	named := w.After()
 	named.And("r.ref = o.ref")
 	f.bound(named, "uid")
+	order, _ := postgres.Direction(f.asc)
 	return fmt.Sprintf(`(SELECT e.* FROM (
 			SELECT DISTINCT uid FROM unnest(%[1]s::uuid[]) AS o (ref) CROSS JOIN LATERAL (
 				SELECT uid FROM event_refs r WHERE %[2]s ORDER BY uid %[3]s LIMIT %[4]d
 			) x ORDER BY uid %[3]s LIMIT %[4]d
-		) named JOIN events e ON e.uid = named.uid) events`, named.Arg(refArray(refs[0])), named, f.order(), examined+spare), named.After()
+		) named JOIN events e ON e.uid = named.uid) events`, named.Arg(refArray(refs[0])), named, order, examined+spare), named.After()
 }
 
 func refArray(refs []uuid.UUID) any {
@@ -146,10 +138,11 @@ func (l *Ledger) list(ctx context.Context, f filter) (list []Recorded, cut uuid.
 	for _, more := range refs[min(1, len(refs)):] {
 		asked.And("EXISTS (SELECT FROM event_refs r WHERE r.uid = e.uid AND r.ref = ANY (?::uuid[]))", refArray(more))
 	}
+	order, _ := postgres.Direction(f.asc)
 	// The last row that is examined is returned even if it is of another type, and says where the page stopped.
 	rows, err := l.db.QueryContext(ctx, fmt.Sprintf(`
 		SELECT %[1]s, %[2]s AS asked, nth FROM (SELECT *, row_number() OVER (ORDER BY uid %[3]s) AS nth FROM %[7]s WHERE %[4]s%[8]s) e
-		WHERE (%[2]s) OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, f.order(), walked, examined, limit, source, f.page("uid")), asked.Args()...)
+		WHERE (%[2]s) OR nth = %[5]d ORDER BY uid %[3]s LIMIT %[6]d`, RecordedColumns, asked, order, walked, examined, limit, source, f.page("uid")), asked.Args()...)
 	err = postgres.Each(rows, err, func() error {
 		var asked bool
 		var nth int

@@ -187,10 +187,7 @@ func (s *Store) ListEventTypes(ctx context.Context, q EventTypeQuery) ([]*EventT
 		and(`(dialect = '' OR cardinality(scopes) > 0 AND %s::text[] @> scopes
 	OR dialect IN (SELECT s.dialect FROM subscriptions s WHERE s.tenant = $1 AND NOT s.deleted))`, array(q.Held))
 	}
-	order, beyond := "DESC", "<"
-	if q.Asc {
-		order, beyond = "ASC", ">"
-	}
+	order, beyond := postgres.Direction(q.Asc)
 	if !q.AfterAt.IsZero() {
 		and(`(created_at, name, tenant) `+beyond+` (%s, %s, %s)`, q.AfterAt, q.AfterName, q.AfterTenant)
 	}

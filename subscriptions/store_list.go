@@ -56,12 +56,9 @@ func (q Query) where() (string, []any) {
 	if q.Text != "" {
 		w.And("strpos(lower(name || E'\n' || description || E'\n' || url), lower(?)) > 0", q.Text)
 	}
-	order, beyond := "DESC", "id < ?"
-	if q.Asc {
-		order, beyond = "ASC", "id > ?"
-	}
+	order, beyond := postgres.Direction(q.Asc)
 	if q.After != uuid.Nil {
-		w.And(beyond, q.After)
+		w.And("id "+beyond+" ?", q.After)
 	}
 	where := "WHERE " + w.String() + " ORDER BY id " + order
 	if q.Limit > 0 {

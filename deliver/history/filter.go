@@ -32,14 +32,6 @@ type Filter struct {
 	Limit        int
 }
 
-// order is that of ids.
-func (f Filter) order() string {
-	if f.Asc {
-		return "ASC"
-	}
-	return "DESC"
-}
-
 // conditions returns the conditions of the filter for either table, and their arguments.
 func (f Filter) conditions() (text string, args []any) {
 	w := &postgres.Where{}
@@ -74,10 +66,8 @@ func (f Filter) place(w *postgres.Where) {
 	if !f.Until.IsZero() {
 		w.And("id < ? AND created_at < ?", outcome.FirstID(f.Until.Add(time.Millisecond)), f.Until)
 	}
-	if f.After != uuid.Nil && f.Asc {
-		w.And("id > ?", f.After)
-	} else if f.After != uuid.Nil {
-		w.And("id < ?", f.After)
+	if _, beyond := postgres.Direction(f.Asc); f.After != uuid.Nil {
+		w.And("id "+beyond+" ?", f.After)
 	}
 }
 

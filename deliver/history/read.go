@@ -91,7 +91,7 @@ func (l *Reader) list(ctx context.Context, f Filter) (entries []ledger.Entry, cu
 // Whole lists without a bound on what it examines: indexes answer the filter.
 func (l *Reader) Whole(ctx context.Context, f Filter) ([]ledger.Entry, error) {
 	where, args := f.conditions()
-	order := f.order()
+	order, _ := postgres.Direction(f.Asc)
 	args = append(args, f.Limit)
 	tail := fmt.Sprintf(" ORDER BY id %s LIMIT $%d", order, len(args))
 	// A delivery may be in both tables for a moment; then it ended. That is asked of those of the page alone, and

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
 // Examined is how many rows of each table a page looks at where no index answers the whole filter: some
@@ -33,7 +34,7 @@ func (f Filter) byState() bool {
 // stopped; one statement finds both, so that nothing comes or goes between them.
 func (l *Reader) Walk(ctx context.Context, f Filter) (entries []ledger.Entry, cut uuid.UUID, err error) {
 	where, asked, args := f.divided()
-	order := f.order()
+	order, _ := postgres.Direction(f.Asc)
 	args = append(args, l.Examined, f.Limit, f.Tenant)
 	rows, most, tenant := len(args)-2, len(args)-1, len(args)
 	from := func(columns, table, asked string) string {

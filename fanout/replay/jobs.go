@@ -188,28 +188,7 @@ type jobsInput struct{ api.ListInput }
 type jobsOutput struct{ Body api.List[jobJSON] }
 
 func (r Routes) listJobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {
-	tenant, err := api.TenantOrAny(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	page, err := in.Page(ctx)
-	if err != nil {
-		return nil, err
-	}
-	f := listed{tenant: tenant, jobs: true, asc: page.Asc, limit: page.Fetch()}
-	if f.after, err = page.AfterID(); err != nil {
-		return nil, err
-	}
-	found, cut, err := newReplayStore(r.DB).list(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	page.CutAt(cut)
-	shown := make([]jobJSON, len(found))
-	for i, p := range found {
-		shown[i] = p.job()
-	}
-	body, err := api.ListOf(ctx, page, shown, func(j jobJSON) string { return j.ID.String() })
+	body, err := listOf(ctx, r, in.ListInput, listed{jobs: true}, (*replay).job)
 	return &jobsOutput{Body: body}, err
 }
 

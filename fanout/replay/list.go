@@ -19,18 +19,7 @@ type replaysInput struct {
 type replaysOutput struct{ Body api.List[replayJSON] }
 
 func (r Routes) list(ctx context.Context, in *replaysInput) (*replaysOutput, error) {
-	tenant, err := api.TenantOrAny(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	page, err := in.Page(ctx)
-	if err != nil {
-		return nil, err
-	}
-	f := listed{tenant: tenant, state: in.State, asc: page.Asc, limit: page.Fetch()}
-	if f.after, err = page.AfterID(); err != nil {
-		return nil, err
-	}
+	f := listed{state: in.State}
 	if in.Subscription != "" {
 		id, err := uuid.Parse(in.Subscription)
 		if err != nil {
@@ -38,17 +27,34 @@ func (r Routes) list(ctx context.Context, in *replaysInput) (*replaysOutput, err
 		}
 		f.subscription = uuid.NullUUID{UUID: id, Valid: true}
 	}
+	body, err := listOf(ctx, r, in.ListInput, f, func(p *replay) replayJSON { return p.output().Body })
+	return &replaysOutput{Body: body}, err
+}
+
+// listOf returns a page of replays, each as show shows it.
+func listOf[T any](ctx context.Context, r Routes, in api.ListInput, f listed, show func(*replay) T) (body api.List[T], err error) {
+	if f.tenant, err = api.TenantOrAny(ctx, ""); err != nil {
+		return body, err
+	}
+	page, err := in.Page(ctx)
+	if err != nil {
+		return body, err
+	}
+	f.asc, f.limit = page.Asc, page.Fetch()
+	if f.after, err = page.AfterID(); err != nil {
+		return body, err
+	}
 	found, cut, err := newReplayStore(r.DB).list(ctx, f)
 	if err != nil {
-		return nil, err
+		return body, err
 	}
 	page.CutAt(cut)
-	shown := make([]replayJSON, len(found))
-	for i, p := range found {
-		shown[i] = p.output().Body
+	list, err := api.ListOf(ctx, page, found, func(p *replay) string { return p.id.String() })
+	body = api.List[T]{Data: make([]T, len(list.Data)), NextCursor: list.NextCursor}
+	for i, p := range list.Data {
+		body.Data[i] = show(p)
 	}
-	body, err := api.ListOf(ctx, page, shown, func(p replayJSON) string { return p.ID.String() })
-	return &replaysOutput{Body: body}, err
+	return body, err
 }
 
 // listed says which replays a list shows; zero fields filter nothing.
@@ -67,10 +73,7 @@ const listExamined = 5000
 
 // list returns replays in the order of their ids, and where it stopped if it did so before the end.
 func (s *replayStore) list(ctx context.Context, f listed) (list []*replay, cut uuid.UUID, err error) {
-	order, beyond := "DESC", "<"
-	if f.asc {
-		order, beyond = "ASC", ">"
-	}
+	order, beyond := postgres.Direction(f.asc)
 	after := f.after
 	if after == uuid.Nil && !f.asc {
 		after = uuid.Max

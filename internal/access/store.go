@@ -143,10 +143,7 @@ type keyPage struct {
 }
 
 func (s store) listKeys(ctx context.Context, p keyPage) ([]*Key, error) {
-	order, beyond := "DESC", "<"
-	if p.asc {
-		order, beyond = "ASC", ">"
-	}
+	order, beyond := postgres.Direction(p.asc)
 	rows, err := s.db.QueryContext(ctx, `SELECT `+keyColumns+` FROM keys
 		WHERE revoked_at IS NULL AND ($1 = '' OR tenant = $1) AND ($2 = '' OR (created_at, id) `+beyond+` ($3, $2))
 		ORDER BY created_at `+order+`, id `+order+` LIMIT $4`, p.tenant, p.afterID, p.afterAt, p.limit)

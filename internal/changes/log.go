@@ -139,12 +139,9 @@ func (q query) statement() (statement string, args []any) {
 		w.And("at < ?", q.until)
 		w.And("id < ?", firstID(q.until.Add(idSlack)))
 	}
-	order, beyond := "DESC", "id < ?"
-	if q.asc {
-		order, beyond = "ASC", "id > ?"
-	}
+	order, beyond := postgres.Direction(q.asc)
 	if q.after != uuid.Nil {
-		w.And(beyond, q.after)
+		w.And("id "+beyond+" ?", q.after)
 	}
 	limit, most := w.Arg(q.limit), w.Arg(pageBytes)
 	return `

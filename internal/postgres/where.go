@@ -39,3 +39,11 @@ func (w *Where) String() string {
 	}
 	return strings.Join(w.parts, " AND ")
 }
+
+// Direction returns how the rows of a list are ordered, and how those of the next page compare with the last of the one before.
+func Direction(asc bool) (order, beyond string) {
+	if asc {
+		return "ASC", ">"
+	}
+	return "DESC", "<"
+}
