@@ -54,9 +54,10 @@
 // subscriptions that ask for one: their deliveries of one key are made one after the other, in the order of their events (ledger.Turns).
 //
 // While Postgres is away, rate-limited subscriptions receive nothing; other deliveries go on and their outcomes wait in
-// ATTEMPTS; a delivery that cannot be handed off keeps its task; nothing due is claimed. While NATS is away, attempts in flight end, their outcomes wait in memory, and leases are
-// kept. If ATTEMPTS is full the same happens, and so no more tasks are taken. What cannot be read goes to quarantine. A
-// receiver can do no harm beyond its own slots, and a tenant none beyond its share (see throttle).
+// ATTEMPTS; a delivery that cannot be handed off keeps its task; nothing due is claimed. While NATS is away, attempts in
+// flight end, their outcomes wait in memory, and leases are kept. If ATTEMPTS is full the same happens, and so no more
+// tasks are taken. What cannot be read goes to quarantine. A receiver can do no harm beyond its own slots, and a tenant
+// none beyond its share (see throttle).
 //
 // To stop, Run's context ends: nothing new is begun, waiting deliveries are handed back, attempts in flight may end within
 // Config.DrainTimeout and are then broken off and handed back. A worker that is killed loses its messages after
