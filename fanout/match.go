@@ -15,8 +15,7 @@ import (
 // job is one event on its way through fan-out.
 type job struct {
 	*Stage
-	patience patience
-	event    *event.Event
+	event *event.Event
 	// suspect says that the event may have been fanned out before.
 	suspect bool
 	counted bool // its message is counted by internal/suspect
@@ -30,27 +29,27 @@ type job struct {
 const stale = jetstream.AckWait / 2
 
 // inTurn is run, once no other event of its id is under way.
-func (j *job) inTurn() (*event.Refusal, error) {
-	if err := j.turns.enter(j.patience.ends, j.event.Key()); err != nil {
+func (j *job) inTurn(ctx context.Context) (*event.Refusal, error) {
+	if err := j.turns.enter(ctx, j.event.Key()); err != nil {
 		return nil, fmt.Errorf("wait for event %s: %w", j.event.ID, err)
 	}
 	defer j.turns.leave(j.event.Key())
-	return j.run()
+	return j.run(ctx)
 }
 
 // run matches the event, hands its tasks over and records it, in this order: an event that the ledger has was
 // handed over. A refusal says that it may not be published.
-func (j *job) run() (*event.Refusal, error) {
-	if err := j.fresh(); err != nil {
+func (j *job) run(ctx context.Context) (*event.Refusal, error) {
+	if err := j.fresh(ctx); err != nil {
 		return nil, err
 	}
 	if !j.event.Checked {
-		if refusal, err := j.rules.Check(j.patience.ends, j.event); refusal != nil || err != nil {
+		if refusal, err := j.rules.Check(ctx, j.event); refusal != nil || err != nil {
 			return refusal, err
 		}
 	}
 	if j.suspect || !j.event.Made {
-		if done, refusal, err := j.before(); done || refusal != nil || err != nil {
+		if done, refusal, err := j.before(ctx); done || refusal != nil || err != nil {
 			return refusal, err
 		}
 	}
@@ -60,7 +59,7 @@ func (j *job) run() (*event.Refusal, error) {
 	}
 	for {
 		broker := j.broker()
-		if done, refusal, err := j.pass(to); done || refusal != nil || err != nil {
+		if done, refusal, err := j.pass(ctx, to); done || refusal != nil || err != nil {
 			return refusal, err
 		}
 		if j.broker() == broker {
@@ -72,19 +71,19 @@ func (j *job) run() (*event.Refusal, error) {
 }
 
 // pass hands the event over and records it. Done says that another process has done so.
-func (j *job) pass(to Receivers) (done bool, refusal *event.Refusal, err error) {
-	if done, refusal, err := j.handOver(to.Targets, to.Revision); done || refusal != nil || err != nil {
+func (j *job) pass(ctx context.Context, to Receivers) (done bool, refusal *event.Refusal, err error) {
+	if done, refusal, err := j.handOver(ctx, to.Targets, to.Revision); done || refusal != nil || err != nil {
 		return done, refusal, err
 	}
-	if err := j.queue(to.Turns); err != nil {
+	if err := j.queue(ctx, to.Turns); err != nil {
 		return false, nil, err
 	}
 	if err := crashpoint.Reach(crashpoint.FanoutHandedOver); err != nil {
 		return false, nil, err
 	}
 	lag := j.now().Sub(j.event.AcceptedAt)
-	err = j.persist(j.patience, func(ctx context.Context) error {
-		return j.ledger.Record(ctx, j.event, to.Count(), to.Revision)
+	err = j.persist(ctx, func(work context.Context) error {
+		return j.ledger.Record(work, j.event, to.Count(), to.Revision)
 	})
 	if errors.Is(err, errOther) {
 		return false, refuseID(), nil
@@ -101,9 +100,9 @@ func (j *job) pass(to Receivers) (done bool, refusal *event.Refusal, err error) 
 }
 
 // fresh makes the directory know every change that was made before now.
-func (j *job) fresh() error {
-	err := j.persist(j.patience, func(ctx context.Context) error {
-		_, err := j.dir.Fresh(ctx)
+func (j *job) fresh(ctx context.Context) error {
+	err := j.persist(ctx, func(work context.Context) error {
+		_, err := j.dir.Fresh(work)
 		return err
 	})
 	if err != nil {
@@ -114,10 +113,10 @@ func (j *job) fresh() error {
 
 // before asks the ledger. Done says that the event was fanned out before; another event of its id is a refusal, so
 // that it does not vanish.
-func (j *job) before() (done bool, refusal *event.Refusal, err error) {
+func (j *job) before(ctx context.Context) (done bool, refusal *event.Refusal, err error) {
 	var v verdict
-	err = j.persist(j.patience, func(ctx context.Context) error {
-		v, err = j.ledger.judge(ctx, j.event)
+	err = j.persist(ctx, func(work context.Context) error {
+		v, err = j.ledger.judge(work, j.event)
 		return err
 	})
 	switch {
@@ -143,18 +142,20 @@ func (j *job) match() Receivers {
 }
 
 // handOver puts the tasks on disk, unless it finds that another process has done so meanwhile.
-func (j *job) handOver(targets []deliver.Target, revision int64) (done bool, refusal *event.Refusal, err error) {
+func (j *job) handOver(
+	ctx context.Context, targets []deliver.Target, revision int64,
+) (done bool, refusal *event.Refusal, err error) {
 	if len(targets) == 0 {
 		return false, nil, nil
 	}
-	err = j.persist(j.patience, func(ctx context.Context) error {
+	err = j.persist(ctx, func(work context.Context) error {
 		if !j.suspect && j.now().Sub(j.since) > stale {
 			j.suspect = true
-			if done, refusal, err = j.before(); done || refusal != nil || err != nil {
+			if done, refusal, err = j.before(ctx); done || refusal != nil || err != nil {
 				return err
 			}
 		}
-		err := j.out.Send(ctx, TasksOf(j.event, targets, deliver.Task{Revision: revision, Suspect: j.suspect, Counted: j.counted})...)
+		err := j.out.Send(work, TasksOf(j.event, targets, deliver.Task{Revision: revision, Suspect: j.suspect, Counted: j.counted})...)
 		// A hand-over that failed may be on disk all the same.
 		j.suspect = j.suspect || err != nil
 		return err

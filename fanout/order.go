@@ -46,11 +46,11 @@ func ReceiversOf(e *event.Event, matched subscriptions.Received) Receivers {
 
 // queue writes the deliveries that go in the order of a key. That is done before the event is acknowledged: a process that has
 // passed its place in the stream knows that they are there.
-func (j *job) queue(turns []ledger.Turn) error {
+func (j *job) queue(ctx context.Context, turns []ledger.Turn) error {
 	if len(turns) == 0 {
 		return nil
 	}
-	return j.persist(j.patience, func(ctx context.Context) error { return j.order.Queue(ctx, j.event, turns) })
+	return j.persist(ctx, func(work context.Context) error { return j.order.Queue(work, j.event, turns) })
 }
 
 // Floor asks how far fan-out has come in the stream of events.

@@ -12,16 +12,24 @@ import (
 	"github.com/fanfarehq/fanfare/internal/retry"
 )
 
-// patience is how long a handler goes on: work is the context of what it does, and after the end of ends it waits
-// for nothing that is away.
-type patience struct{ work, ends context.Context }
+// workKey is the key of the context of work, which the context of handlers carries. After the end of theirs, handlers wait for
+// nothing that is away; what they have begun may go on until Config.DrainTimeout is over.
+type workKey struct{}
+
+// working returns the context of work of a handler.
+func working(ctx context.Context) context.Context {
+	if work, ok := ctx.Value(workKey{}).(context.Context); ok {
+		return work
+	}
+	return ctx
+}
 
 // pauses are those between tries while Postgres or the broker is away.
 var pauses = retry.Pauses{First: 20 * time.Millisecond, Most: 2 * time.Second}
 
 // persist does something until it succeeds. As long as Postgres or the broker is away the event waits, and its
 // message stays in progress; any other error hands the message back.
-func (s *Stage) persist(p patience, do func(context.Context) error) error {
+func (s *Stage) persist(ctx context.Context, do func(context.Context) error) error {
 	waiting := false
 	defer func() {
 		if waiting {
@@ -29,7 +37,8 @@ func (s *Stage) persist(p patience, do func(context.Context) error) error {
 			s.outage.end(s.log)
 		}
 	}()
-	return retry.Until(p.ends, pauses, func() error { return do(p.work) }, func(err error) bool {
+	work := working(ctx)
+	return retry.Until(ctx, pauses, func() error { return do(work) }, func(err error) bool {
 		if away(err) && !waiting {
 			waiting = true
 			s.metrics.waiting.Inc()

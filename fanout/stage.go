@@ -104,12 +104,12 @@ func (s *Stage) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make router: %w", err)
 	}
-	p := patience{work: work, ends: ctx}
+	handling := context.WithValue(ctx, workKey{}, work)
 	deadly := s.deadly.Middleware(suspect.Handlers{PutAway: func(msg *message.Message, cause error) error {
-		return s.refuse(p, msg, event.Refuse(event.Internal, "event", cause.Error()))
+		return s.refuse(handling, msg, event.Refuse(event.Internal, "event", cause.Error()))
 	}})
-	router.AddMiddleware(sub.Answer, deadly, s.poison(p), middleware.Recoverer)
-	router.AddConsumerHandler("fanout", Stream, sub, func(msg *message.Message) error { return s.handle(p, msg) })
+	router.AddMiddleware(sub.Answer, deadly, s.poison(handling), middleware.Recoverer)
+	router.AddConsumerHandler("fanout", Stream, sub, func(msg *message.Message) error { return s.handle(handling, msg) })
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("fan out: %w", err)
 	}
@@ -129,19 +129,19 @@ var errNotRead = errors.New("the message is not from the stream of events")
 // handle sees one message through. Returning nil acknowledges it. It and what it calls on the way keep their frames small,
 // by leaving preparations and rare work to functions of their own: each event has a goroutine, which begins with
 // 4 KiB of stack, and to move it to a larger one costs more than to match the event.
-func (s *Stage) handle(p patience, msg *message.Message) error {
-	j, refusal, err := s.take(p, msg)
+func (s *Stage) handle(ctx context.Context, msg *message.Message) error {
+	j, refusal, err := s.take(msg)
 	if err == nil && refusal == nil {
-		refusal, err = j.traced()
+		refusal, err = j.traced(ctx)
 	}
 	if err == nil && refusal != nil {
-		err = s.refuse(p, msg, refusal)
+		err = s.refuse(ctx, msg, refusal)
 	}
 	return err
 }
 
 // take reads the event of a message.
-func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, error) {
+func (s *Stage) take(msg *message.Message) (*job, *event.Refusal, error) {
 	from, ok := jetstream.Meta(msg)
 	if !ok {
 		return nil, nil, errNotRead
@@ -154,14 +154,14 @@ func (s *Stage) take(p patience, msg *message.Message) (*job, *event.Refusal, er
 	if refusal != nil {
 		return nil, refusal, nil
 	}
-	return &job{Stage: s, patience: p, event: e, suspect: from.Suspect, counted: suspect.Counted(msg), since: s.now()}, nil, nil
+	return &job{Stage: s, event: e, suspect: from.Suspect, counted: suspect.Counted(msg), since: s.now()}, nil, nil
 }
 
 // refuse puts a message that is no valid event into quarantine.
-func (s *Stage) refuse(p patience, msg *message.Message, r *event.Refusal) error {
+func (s *Stage) refuse(ctx context.Context, msg *message.Message, r *event.Refusal) error {
 	from, _ := jetstream.Meta(msg)
 	wire := received(from, msg)
-	err := s.persist(p, func(ctx context.Context) error { return s.ledger.Quarantine(ctx, wire, r) })
+	err := s.persist(ctx, func(work context.Context) error { return s.ledger.Quarantine(work, wire, r) })
 	if err != nil {
 		return err
 	}

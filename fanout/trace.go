@@ -8,9 +8,9 @@ import (
 )
 
 // traced is inTurn as a step of the event's trace, which the tasks continue.
-func (j *job) traced() (*event.Refusal, error) {
+func (j *job) traced(ctx context.Context) (*event.Refusal, error) {
 	if j.tracer == nil {
-		return j.inTurn()
+		return j.inTurn(ctx)
 	}
 	_, span := j.tracer.Begin(context.Background(), telemetry.Step{Name: telemetry.Match, Parent: j.event.TraceParent})
 	defer span.End()
@@ -18,7 +18,7 @@ func (j *job) traced() (*event.Refusal, error) {
 	span.Text("fanfare.tenant", j.event.Tenant)
 	span.Text("fanfare.event.id", j.event.ID)
 	span.Text("fanfare.event.type", j.event.Type)
-	refusal, err := j.inTurn()
+	refusal, err := j.inTurn(ctx)
 	span.Number("fanfare.matched", j.matched)
 	switch {
 	case refusal != nil:
