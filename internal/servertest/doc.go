@@ -9,7 +9,8 @@
 // the test's own, a copy of a migrated template, on the one server that the test process shares; the first such
 // test waits for about a second, the others for some hundredths. RestartableNATS and RestartablePostgres are one test's own and
 // can be stopped, killed, frozen and started again on the same data and address. A Receiver records requests, answers
-// by a script, and waits for requests by signal, with a deadline that says what came instead.
+// by a script, and waits for requests by signal, with a deadline that says what came instead. A House puts together
+// what the tests of most stages begin with.
 //
 // It promises that tests do not meet: each has its own database, directory and port, so all may run in parallel. And
 // that nothing is left behind: what a test started ends with it, the shared server ends in Main, which then also looks
