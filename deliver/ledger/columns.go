@@ -23,10 +23,11 @@ const (
 var (
 	// deliveryNames are the names of deliveryColumns.
 	deliveryNames = deliveryColumns.names()
-	// IntoDeferrals begins a statement that inserts deferrals, and IntoOrder one that inserts deferrals of ordered subscriptions.
-	// Both name the columns that each of them sets; the caller closes the parenthesis.
-	IntoDeferrals = "INSERT INTO deferrals (" + deliveryNames + ", reason, attempts, step, test, held, created_at, due_at, claim_at"
-	IntoOrder     = IntoDeferrals + ", order_key, waits"
+	// intoDeferrals begins a statement that inserts deferrals, with the columns that each sets. The caller names its own and closes
+	// the parenthesis.
+	intoDeferrals = "INSERT INTO deferrals (" + deliveryNames + ", reason, attempts, step, test, held, created_at, due_at, claim_at"
+	// IntoOrder begins one that inserts deferrals of ordered subscriptions.
+	IntoOrder = intoDeferrals + ", order_key, waits"
 )
 
 func (c columns) names() string {

@@ -21,7 +21,7 @@ import (
 // HandOff gives deliveries that are slow or wait a row and a lease, so that their task may be
 // acknowledged. It returns those that it took; the others ended, or somebody else has them. It may be repeated by
 // the same worker, which may not have heard that it succeeded.
-var handOff = IntoDeferrals + `, worker, lapses)
+var handOff = intoDeferrals + `, worker, lapses)
 SELECT ` + deliveryNames + `, 'busy', 0, 1, test, false, created_at, now(), now() + $11 * interval '1 millisecond', $12, $13::smallint
 FROM ` + (deliveryColumns + ", test bool, created_at timestamptz").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
