@@ -225,7 +225,7 @@ func TestATaskThatTheNetworkHeldIsChecked(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
-	sent := must(r.nc.SubscribeSync(subject))(t)
+	sent := must(r.NC.SubscribeSync(subject))(t)
 	e := r.event()
 	r.ended(r.send(e, sub), outcome.Delivered, outcome.ReasonOK)
 	msg := must(sent.NextMsg(time.Minute))(t)
@@ -233,10 +233,10 @@ func TestATaskThatTheNetworkHeldIsChecked(t *testing.T) {
 		t.Fatal("the message does not say when it was sent")
 	}
 	msg.Header = nats.Header{headerSent: {strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10)}}
-	if _, err := r.js.PublishMsg(t.Context(), msg); err != nil {
+	if _, err := r.JS.PublishMsg(t.Context(), msg); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the message to be handled", func() bool { return metric(t, w.metrics.skipped) == 1 || len(receiver.Requests()) > 1 })
+	r.Eventually("the message to be handled", func() bool { return metric(t, w.metrics.skipped) == 1 || len(receiver.Requests()) > 1 })
 	if n := len(receiver.Requests()); n != 1 {
 		t.Errorf("got %d requests, want 1", n)
 	}
