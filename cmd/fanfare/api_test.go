@@ -321,6 +321,10 @@ func (d *deployment) send(t *testing.T, key string, o *operation, r request) rep
 	t.Helper()
 	target := d.target(o, r)
 	got := d.raw(t, key, o.Method, target, r)
+	for until := time.Now().Add(patience); got.asksToComeAgain() && time.Now().Before(until); {
+		time.Sleep(time.Second)
+		got = d.raw(t, key, o.Method, target, r)
+	}
 	text := fmt.Sprintf("%s (%s %s %.300s)", o, o.Method, target, got.sent)
 	if got.status >= 500 {
 		t.Errorf("%s: %d %.300s", text, got.status, got.body)
@@ -331,6 +335,11 @@ func (d *deployment) send(t *testing.T, key string, o *operation, r request) rep
 		t.Errorf("%s: %d is not in the document", text, got.status)
 	}
 	return got.reply
+}
+
+// asksToComeAgain reports whether the answer waits for something that is under way, such as an erasure for deliveries on a slow machine.
+func (r reply) asksToComeAgain() bool {
+	return r.status == http.StatusServiceUnavailable && r.header.Get("Retry-After") != ""
 }
 
 // target is the URL of a call.

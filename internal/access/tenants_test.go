@@ -162,21 +162,23 @@ func TestDeletedTenantIsErased(t *testing.T) {
 	}
 }
 
-// slow has many things, and removes one of them at a time until it is told to stop.
+// slow has many things and removes one of them at a time, the last one once somebody saw the progress.
 type slow struct {
-	left  atomic.Int64
-	asked chan struct{}
+	left atomic.Int64
+	seen chan struct{} // closed once somebody saw the progress
 }
 
 func (s *slow) EraseTenant(ctx context.Context, _ string) error {
-	select {
-	case s.asked <- struct{}{}:
-	default:
-	}
 	if s.left.Add(-1) > 0 {
 		return errors.New("there is more")
 	}
-	return nil
+	select {
+	case <-s.seen:
+		return nil
+	case <-ctx.Done():
+		s.left.Store(1)
+		return ctx.Err()
+	}
 }
 
 func (s *slow) CountTenant(context.Context, string) (int64, error) { return max(s.left.Load(), 0), nil }
@@ -197,7 +199,7 @@ func (s stuck) EraseTenant(ctx context.Context, tenant string) error {
 func TestAnErasureShowsItsProgress(t *testing.T) {
 	t.Parallel()
 	p := start(t, servertest.Postgres(t))
-	e := &slow{asked: make(chan struct{}, 1)}
+	e := &slow{seen: make(chan struct{})}
 	e.left.Store(5)
 	p.OnErase(e)
 	if err := p.UseTenant(t.Context(), "acme"); err != nil {
@@ -219,6 +221,9 @@ func TestAnErasureShowsItsProgress(t *testing.T) {
 			t.Errorf("progress went from %+v to %+v", before, now)
 		}
 		if status == 200 {
+			if now.Progress.Total == 5 && before.Progress.Total != 5 {
+				close(e.seen)
+			}
 			before = now
 		}
 		return status == 404
