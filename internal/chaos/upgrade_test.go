@@ -14,8 +14,8 @@ import (
 const (
 	// previous is the build that an upgrade starts from. There is no way back to it: see docs/reliability.md.
 	previous = "07a4386"
-	// latest is the last build with another schema than this one and other new streams. There is a way back to it.
-	latest = "d4d8d5c"
+	// later is a later build, of another schema, whose new streams have another form. There is a way back to it.
+	later = "d4d8d5c"
 )
 
 // buildOf builds a commit of the repository's history, once for this machine.
@@ -43,7 +43,7 @@ func TestUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatalf("build: %v", err)
 	}
-	for _, commit := range []string{previous, latest} {
+	for _, commit := range []string{previous, later} {
 		t.Run(commit, func(t *testing.T) {
 			from := buildOf(t, commit)
 			d := &loaded{w: newWorldOf(t, from, counts{api: 1, ingest: 1, fanout: 1, deliver: 1})}
@@ -51,7 +51,7 @@ func TestUpgrade(t *testing.T) {
 			topology := &process{t: t, name: "topology", role: "topology", path: to, env: d.w.env(t, d.w.nats.url(), d.w.pg.URL())}
 			topology.apply()
 			d.roll("roll to this build", to, "deliver", "fanout", "ingest", "api")
-			if commit == latest {
+			if commit == later {
 				d.roll("roll back", from, "api", "ingest", "fanout", "deliver")
 			} else {
 				d.refused(t, from)
@@ -61,13 +61,13 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// TestDowngrade goes back to the build before this form of streams, on streams that this build made. That build refuses them, and
+// TestDowngrade goes back to a build whose streams have another form, on streams that this build made. That build refuses them, and
 // works once they are deleted while they are empty. It belongs to `make chaos`.
 func TestDowngrade(t *testing.T) {
 	if *minutes == 0 {
 		return
 	}
-	from := buildOf(t, latest)
+	from := buildOf(t, later)
 	d := &loaded{w: newWorld(t, counts{api: 1, ingest: 1, fanout: 1, deliver: 1})}
 	d.load(t, 10)
 	time.Sleep(3 * time.Second)
