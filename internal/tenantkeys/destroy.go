@@ -73,7 +73,7 @@ func (k *Keys) EraseTenant(ctx context.Context, tenant string) error {
 	var emptied string // the transaction that did it
 	err := k.db.QueryRowContext(ctx, `
 WITH emptied AS (UPDATE tenant_keys SET key = '' WHERE tenant = $1 RETURNING tableoid::regclass::text AS partition)
-SELECT coalesce(array_agg(DISTINCT partition), '{}'), pg_current_xact_id()::xid::text FROM emptied`, tenant).Scan((*pq.StringArray)(&partitions), &emptied)
+SELECT coalesce(array_agg(DISTINCT partition), '{}'), pg_current_xact_id()::text FROM emptied`, tenant).Scan((*pq.StringArray)(&partitions), &emptied)
 	if err != nil {
 		return fmt.Errorf("destroy the keys of tenant %s: %w", tenant, err)
 	}
@@ -97,13 +97,14 @@ SELECT coalesce(array_agg(DISTINCT partition), '{}'), pg_current_xact_id()::xid:
 // seenPause is the pause between two looks at the transactions that still see what was emptied.
 const seenPause = 50 * time.Millisecond
 
-// unseen waits until no transaction sees the rows as they were before a transaction: a file that is rewritten earlier still holds
-// them.
+// unseen waits until no transaction sees the rows as they were before a transaction, and none that writes is older: with one of
+// these, of whatever database, what begins next would see them. A file that is rewritten earlier still holds them.
 func (k *Keys) unseen(ctx context.Context, transaction string) error {
 	for {
 		var seen bool
-		if err := k.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND age(backend_xmin) >= age($1::text::xid))`, transaction).Scan(&seen); err != nil {
+		if err := k.db.QueryRowContext(ctx, `
+SELECT pg_snapshot_xmin(pg_current_snapshot()) <= $1::text::xid8 OR EXISTS (SELECT FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND age(backend_xmin) >= age($1::text::xid8::xid))`, transaction).Scan(&seen); err != nil {
 			return err
 		}
 		if !seen {
