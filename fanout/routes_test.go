@@ -70,7 +70,7 @@ func (f *fates) DescribeLast(_ context.Context, _, subscription uuid.UUID) (json
 	}
 	return json.RawMessage(`{"id":"` + f.of.String() + `","number":1,"event_id":"e1","event_type":"order.created","subscription_id":"` + f.to.String() +
 		`","generation":0,"state":"pending","reason":"http_5xx","attempts":1,"due_at":null,"created_at":"2026-11-20T10:00:00Z","ended_at":null,"log":[],"blocked_by":null,"last_status":null,"last_error":null,` +
-		`"last_attempt_at":null,"next_attempt_at":null,"subscription_name":"s","url_host":"h","resolved_at":null,"subscription_revision":null}`), nil
+		`"last_attempt_at":null,"next_attempt_at":null,"subscription_name":"s","url_host":"h","resolved_at":null,"superseded_by":null,"subscription_revision":null}`), nil
 }
 
 func (f *fates) MatchedThen(_ context.Context, _, subscription uuid.UUID) (bool, error) {
