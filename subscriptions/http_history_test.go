@@ -59,9 +59,9 @@ func TestEachChangeOfASubscriptionIsRecorded(t *testing.T) {
 
 	list := s.history(t, "acme GET "+one+"/changes?")
 	want := []string{
-		"create by key 1A ", "update by key 1A name,url", "update by key 1A auth", "update by key 1A auth", "update by key 1A auth", "pause by key 1A status", "resume by admin  status",
+		"create by key 1A ", "update by key 1A name,url", "update by key 1A auth", "update by key 1A auth", "update by key 1A auth", "pause by key 1A status", "resume by admin admin status",
 		"rotate_secret by key 1A secret", "disable by key 1A disabled_reason,status", "enable by key 1A disabled_reason,status",
-		"disable by system gone disabled_reason,status", "delete by key 1A ",
+		"disable by system systemgone disabled_reason,status", "delete by key 1A ",
 	}
 	var got []string
 	for _, c := range list {
@@ -178,7 +178,7 @@ func TestEachChangeOfAnEventTypeIsRecorded(t *testing.T) {
 	for _, c := range s.history(t, "acme GET /v1/changes?resource=event_type&id=a.b&") {
 		got = append(got, inBrief(c))
 	}
-	want := "create by admin  \nupdate by admin  description\ndelete by admin  \ncreate by admin  "
+	want := "create by admin admin \nupdate by admin admin description\ndelete by admin admin \ncreate by admin admin "
 	if strings.Join(got, "\n") != want {
 		t.Errorf("got %s, want %s", strings.Join(got, "\n"), want)
 	}
