@@ -43,12 +43,18 @@ type broker struct {
 	done chan struct{}
 }
 
-// brokerConfig is what the handbook asks for: every write is synced, and Fanfare's account may ask whether that is so.
-func brokerConfig(name, addr, dir, more string) string {
+// synced has a server sync every write before it acknowledges it, and unsynced every two minutes, as NATS does by default.
+const (
+	synced   = "always"
+	unsynced = "2m"
+)
+
+// brokerConfig is what the handbook asks for. Fanfare's account may ask whether every write is synced.
+func brokerConfig(name, addr, dir, syncing, more string) string {
 	return fmt.Sprintf(`server_name: %s
 listen: "%s"
 max_payload: 1MB
-jetstream { store_dir: "%s", sync_interval: always, max_file_store: 4GB }
+jetstream { store_dir: "%s", sync_interval: %s, max_file_store: 4GB }
 system_account: SYS
 accounts {
   SYS { exports: [{service: "$SYS.REQ.SERVER.PING.JSZ"}] }
@@ -58,7 +64,7 @@ accounts {
   }
 }
 %s
-`, name, addr, dir, natsPassword, more)
+`, name, addr, dir, syncing, natsPassword, more)
 }
 
 // newBroker starts a server. It ends with the test.
@@ -79,11 +85,17 @@ func makeBroker(t testing.TB, name, addr, more string) *broker {
 func brokerIn(t testing.TB, name, addr, dir, more string) *broker {
 	t.Helper()
 	b := &broker{t: t, name: name, addr: addr, dir: filepath.Join(dir, "js"), path: filepath.Join(t.TempDir(), "nats.conf")}
-	if err := os.WriteFile(b.path, []byte(brokerConfig(name, addr, b.dir, more)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	b.configure(synced, more)
 	t.Cleanup(b.kill)
 	return b
+}
+
+// configure writes the configuration of a server that does not run.
+func (b *broker) configure(syncing, more string) {
+	b.t.Helper()
+	if err := os.WriteFile(b.path, []byte(brokerConfig(b.name, b.addr, b.dir, syncing, more)), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 // start starts the server and returns once it takes connections.
@@ -152,8 +164,8 @@ type ring struct {
 	doors   []*proxy   // of clients
 }
 
-// cluster makes servers that form a cluster; none runs yet.
-func cluster(t testing.TB, n int) *ring {
+// cluster makes servers that form a cluster, synced or unsynced; none runs yet.
+func cluster(t testing.TB, n int, syncing string) *ring {
 	t.Helper()
 	r := &ring{}
 	listen := make([]string, n)
@@ -170,7 +182,8 @@ func cluster(t testing.TB, n int) *ring {
 		}
 		r.routes = append(r.routes, ways)
 		config := fmt.Sprintf("cluster { name: fanfare, listen: %q, no_advertise: true, routes: [%s] }", listen[i], `"`+strings.Join(urls, `", "`)+`"`)
-		b := makeBroker(t, fmt.Sprint("n", i), servertest.FreeAddress(t), config)
+		b := makeBroker(t, fmt.Sprint("n", i), servertest.FreeAddress(t), "")
+		b.configure(syncing, config)
 		r.servers = append(r.servers, b)
 		r.doors = append(r.doors, newProxy(t, "tcp", b.addr))
 	}
