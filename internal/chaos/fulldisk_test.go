@@ -99,6 +99,13 @@ func TestFullDisk(t *testing.T) {
 	d.load(t, 10)
 	time.Sleep(3 * time.Second)
 	d.w.exec("SELECT pg_switch_wal()", "CHECKPOINT") // The log has room for 16 MB.
+	db := d.w.open()
+	defer db.Close()
+	session, err := db.Conn(t.Context()) // A full disk may let no new one begin.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
 	f := fault{name: "full disk of Postgres", injected: time.Now(), bound: time.Minute}
 	ballast := filepath.Join(dir, "ballast")
 	fill(t, ballast)
@@ -108,7 +115,11 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Logf("after %.1fs: %v", time.Since(f.injected).Seconds(), ingest.readiness().Dependencies)
 	// A switch takes the rest of a log file, which would be filled in time.
-	if !eventually(3*time.Minute, func() bool { return errors.Is(d.w.try("SELECT pg_switch_wal()"), syscall.ENOENT) }) {
+	ended := eventually(3*time.Minute, func() bool {
+		_, _ = session.ExecContext(t.Context(), "SELECT pg_switch_wal()") // It fails once Postgres ends.
+		return errors.Is(d.w.try("SELECT 1"), syscall.ENOENT)
+	})
+	if !ended {
 		t.Error("Postgres does not end though it cannot write its log")
 	}
 	for _, p := range d.w.processes {
