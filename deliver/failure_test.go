@@ -69,7 +69,7 @@ func TestPostgresGoesAwayUnderLoad(t *testing.T) {
 	good.Wait(20)
 	server.Kill()
 	send(50)
-	// Some of what is sent now, not all: what finds no room, or was held up on a slow machine, has to wait for Postgres.
+	// Some of these deliveries, not all: those that find no room, or were held up on a slow machine, wait for Postgres.
 	good.Wait(60)
 	server.Start()
 	send(20)

@@ -108,7 +108,7 @@ func TestABrokenEndpointIsLeftAloneUntilItIsBack(t *testing.T) {
 	})
 	const n = 200
 	r.sendAll(n, sub)
-	r.Eventually("the breaker to hold back what has not been tried", func() bool {
+	r.Eventually("the breaker to hold back the deliveries that were not tried", func() bool {
 		return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'breaker_open' AND attempts = 0`) >= n-20
 	})
 	if got := len(receiver.Requests()); got > 20 {

@@ -212,7 +212,7 @@ func (l *load) done() (bool, error) {
 	return true, l.err
 }
 
-// leave is done without waiting.
+// leave returns the message while some of its flights are still under way: those write for themselves from now on.
 func (l *load) leave(ctx context.Context) {
 	l.mu.Lock()
 	l.nobody = true

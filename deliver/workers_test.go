@@ -204,7 +204,7 @@ func TestRequestsInFlightOverThreeWorkers(t *testing.T) {
 				r.send(r.event(), sub)
 			}
 			r.Eventually("all of it to be in flight", func() bool { return count(0) == limit })
-			r.Eventually("what waits to be put off", func() bool {
+			r.Eventually("the waiting deliveries to be put off", func() bool {
 				return r.Count(`SELECT count(*) FROM deferrals WHERE reason = 'busy'`) >= n-int(limit)
 			})
 			close(release)

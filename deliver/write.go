@@ -18,7 +18,7 @@ func (w *Worker) write(ctx context.Context, records ...*outcome.Record) error {
 	return w.writeFor(ctx, ledger.TaskWaits, records...)
 }
 
-// writeFor is write, and says what waits for the records.
+// writeFor is write, and names the process that the records hold up.
 func (w *Worker) writeFor(ctx context.Context, waits ledger.Waits, records ...*outcome.Record) error {
 	ctx = recording(ctx)
 	renewed := time.Now()

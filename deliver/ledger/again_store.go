@@ -24,8 +24,8 @@ func (l *Ledger) Erased(ctx context.Context, event uuid.UUID) (erased bool, err 
 // deadExamined is how many dead letters a page looks at.
 const deadExamined = 5000
 
-// dead lists dead letters. The ids of a span bound what is looked at, as a delivery is not older than its event. Those of which a later
-// generation was made are left out, so that nothing is sent twice, as are subscriptions that cannot receive and erased events.
+// dead lists dead letters. The ids of a span bound what is looked at, as a delivery is not older than its event. Dead letters that a
+// later generation counts instead of are left out, so that nothing is sent twice, as are subscriptions that cannot receive and erased events.
 func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (list []Again, cut uuid.UUID, err error) {
 	near := &postgres.Where{}
 	near.And("tenant = ? AND state = 'dead' AND id > ?", d.Tenant, after)
@@ -186,7 +186,7 @@ func (l *Ledger) sendAgain(ctx context.Context, tx *sql.Tx, list []fresh, replay
 		c[9].NullUUID(f.Order)
 	}
 	if _, err := tx.ExecContext(ctx, IntoOrder+`, replay_id)
-SELECT `+deliveryNames+`, CASE WHEN order_key IS NULL THEN 'busy' ELSE 'key_blocked' END, 0, 1,
+SELECT `+DeliveryNames+`, CASE WHEN order_key IS NULL THEN 'busy' ELSE 'key_blocked' END, 0, 1,
     false, order_key IS NOT NULL, due, due, due, order_key, order_key IS NOT NULL, $11::uuid
 FROM `+(deliveryColumns+", due timestamptz, order_key uuid").rows(), append(postgres.Args(c), replay)...); err != nil {
 		return fmt.Errorf("make %d deliveries again: %w", len(list), err)

@@ -6,7 +6,7 @@ func cancelled(condition, reason string) string {
 	return `
 WITH gone AS (
     DELETE FROM deferrals WHERE ` + condition + `
-    RETURNING ` + deliveryNames + `, number, attempts, created_at, status, subscription_revision
+    RETURNING ` + DeliveryNames + `, number, attempts, created_at, status, subscription_revision
 ), reopened AS (
 ` + reopen("ARRAY(SELECT id FROM gone WHERE generation > 0)") + `
 ), ` + countCancelled(reason)
@@ -15,9 +15,9 @@ WITH gone AS (
 // endCancelled writes the deliveries that cancelled removed as ended.
 func endCancelled(reason string) string {
 	return `
-INSERT INTO deliveries (` + deliveryNames + `, number, state, reason,
+INSERT INTO deliveries (` + DeliveryNames + `, number, state, reason,
     attempts, created_at, ended_at, duration_us, status, error, subscription_revision)
-SELECT ` + deliveryNames + `, number, 'cancelled', ` + reason + `,
+SELECT ` + DeliveryNames + `, number, 'cancelled', ` + reason + `,
     attempts, created_at, now(), 0, status, '', subscription_revision FROM gone
 ON CONFLICT DO NOTHING`
 }

@@ -21,11 +21,11 @@ const (
 )
 
 var (
-	// deliveryNames are the names of deliveryColumns.
-	deliveryNames = deliveryColumns.names()
+	// DeliveryNames are the names of deliveryColumns.
+	DeliveryNames = deliveryColumns.names()
 	// intoDeferrals begins a statement that inserts deferrals, with the columns that each sets. The caller names its own and closes
 	// the parenthesis.
-	intoDeferrals = "INSERT INTO deferrals (" + deliveryNames + ", reason, attempts, step, test, held, created_at, due_at, claim_at"
+	intoDeferrals = "INSERT INTO deferrals (" + DeliveryNames + ", reason, attempts, step, test, held, created_at, due_at, claim_at"
 	// IntoOrder begins one that inserts deferrals of ordered subscriptions.
 	IntoOrder = intoDeferrals + ", order_key, waits"
 )

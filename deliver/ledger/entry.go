@@ -37,11 +37,11 @@ type Entry struct {
 }
 
 // The columns of an entry, from each of the two tables.
-const (
-	PendingEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, 'pending' AS state, reason,
+var (
+	PendingEntry = DeliveryNames + `, number, 'pending' AS state, reason,
     attempts, test, held, created_at, due_at, NULL::timestamptz AS ended_at, status, NULL::timestamptz AS resolved_at, NULL::uuid AS superseded_by,
     subscription_revision`
-	EndedEntry = `id, number, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
+	EndedEntry = DeliveryNames + `, number, state, reason,
     attempts, false AS test, false AS held, created_at, NULL::timestamptz AS due_at, ended_at, status, resolved_at, superseded_by, subscription_revision`
 )
 
@@ -50,7 +50,7 @@ type Scanner interface{ Scan(dest ...any) error }
 
 // ScanEntry reads the columns of a list of deliveries.
 func ScanEntry(row Scanner) (e Entry, err error) {
-	err = row.Scan(&e.ID, &e.Number, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation,
+	err = row.Scan(&e.ID, &e.Tenant, &e.EventUID, &e.EventID, &e.EventType, &e.Seq, &e.Subscription, &e.Generation, &e.Number,
 		&e.State, &e.Reason, &e.Attempts, &e.Test, &e.Held, &e.CreatedAt, &e.DueAt, &e.EndedAt, &e.Status, &e.ResolvedAt, &e.SupersededBy,
 		&e.Revision)
 	return e, err

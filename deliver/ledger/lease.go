@@ -22,7 +22,7 @@ import (
 // acknowledged. It returns those that it took; the others ended, or somebody else has them. It may be repeated by
 // the same worker, which may not have heard that it succeeded.
 var handOff = intoDeferrals + `, worker, lapses)
-SELECT ` + deliveryNames + `, 'busy', 0, 1, test, false, created_at, now(), now() + $11 * interval '1 millisecond', $12, $13::smallint
+SELECT ` + DeliveryNames + `, 'busy', 0, 1, test, false, created_at, now(), now() + $11 * interval '1 millisecond', $12, $13::smallint
 FROM ` + (deliveryColumns + ", test bool, created_at timestamptz").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT (id) DO UPDATE SET claim_at = excluded.claim_at WHERE deferrals.worker = excluded.worker AND deferrals.step = 1

@@ -14,7 +14,7 @@ import (
 
 // queueUp writes deliveries that wait for their turn. They are held, so that nobody claims them.
 var queueUp = IntoOrder + `)
-SELECT ` + deliveryNames + `, 'key_blocked', 0, 1, false, true, created_at, now(), now(), order_key, true
+SELECT ` + DeliveryNames + `, 'key_blocked', 0, 1, false, true, created_at, now(), now(), order_key, true
 FROM ` + (deliveryColumns + ", created_at timestamptz, order_key uuid").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)
 ON CONFLICT DO NOTHING`

@@ -44,7 +44,7 @@ SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o O
 // putOff writes deliveries that are put off. It never revives one that ended, and never goes back a step. A retry by hand has its effect until an
 // attempt was made.
 var putOff = intoDeferrals + `, excused, status, subscription_revision)
-SELECT ` + deliveryNames + `, reason, attempts, step, test, held, created_at, due_at, due_at, excused, status, subscription_revision
+SELECT ` + DeliveryNames + `, reason, attempts, step, test, held, created_at, due_at, due_at, excused, status, subscription_revision
 FROM ` + (deliveryColumns + ", reason text, attempts int, step int, test bool, held bool, created_at timestamptz, due_at timestamptz, " +
 	"excused smallint, status smallint, subscription_revision bigint").rows() + `
 WHERE NOT EXISTS (SELECT FROM deliveries e WHERE e.id = o.id)

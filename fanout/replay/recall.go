@@ -14,17 +14,20 @@ import (
 	"github.com/fanfarehq/fanfare/internal/postgres"
 )
 
+// recalledColumns are what a recalled delivery keeps of its row.
+var recalledColumns = ledger.DeliveryNames + ", reason, order_key, due_at"
+
 // recall takes back what a paused or cancelled replay made and no worker has in hand: the dead letters that it was made of count
 // again. A paused one keeps it for its resumption.
-const recall = `
+var recall = `
 WITH back AS (
-    DELETE FROM deferrals WHERE replay_id = $1 AND attempts = 0 AND worker = ''
-    RETURNING id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, order_key, due_at
+    DELETE FROM deferrals WHERE replay_id = $1 AND ` + waiting + `
+    RETURNING ` + recalledColumns + `
 ), reopened AS (
     UPDATE deliveries d SET superseded_by = NULL FROM back
     WHERE d.superseded_by = ANY (ARRAY(SELECT id FROM back)) AND d.superseded_by = back.id RETURNING d.id AS dead, back.id
 ), kept AS (
-    INSERT INTO recalled (replay_id, id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, order_key, due_at, supersedes)
+    INSERT INTO recalled (replay_id, ` + recalledColumns + `, supersedes)
     SELECT $1, back.*, (SELECT dead FROM reopened r WHERE r.id = back.id LIMIT 1) FROM back WHERE $2 ON CONFLICT DO NOTHING
 )
 UPDATE replays SET sent = sent - (SELECT count(*) FROM back) WHERE id = $1`
@@ -36,7 +39,7 @@ WITH mine AS (
     DELETE FROM recalled WHERE replay_id = $1 RETURNING *
 ), made AS (
     ` + ledger.IntoOrder + `, replay_id)
-    SELECT id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, 0, 1,
+    SELECT ` + ledger.DeliveryNames + `, reason, 0, 1,
         false, order_key IS NOT NULL, due_at, now() + place * interval '1 second' / $2, now() + place * interval '1 second' / $2,
         order_key, order_key IS NOT NULL, $1
     FROM (SELECT *, row_number() OVER (ORDER BY due_at, id) - 1 AS place FROM mine m

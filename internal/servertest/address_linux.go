@@ -7,14 +7,6 @@ import (
 	"testing"
 )
 
-// FreeAddress returns an address of loopback that nobody listens on, for a server that a test starts, stops and starts again.
-// Until the test ends it belongs to the test: neither the kernel nor another test of any process gives it to somebody else, and
-// connections to it are refused while the server does not run.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	return FreeAddressOf(t, net.IPv4(127, 0, 0, 1))
-}
-
 // FreeAddressOf is FreeAddress for another IPv4 address.
 func FreeAddressOf(t testing.TB, ip net.IP) string {
 	t.Helper()

@@ -7,12 +7,6 @@ import (
 	"testing"
 )
 
-// FreeAddress returns an address of loopback that nobody listens on at the moment.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	return FreeAddressOf(t, net.IPv4(127, 0, 0, 1))
-}
-
 // FreeAddressOf is FreeAddress for another IPv4 address.
 func FreeAddressOf(t testing.TB, ip net.IP) string {
 	t.Helper()

@@ -3,7 +3,6 @@ package servertest_test
 import (
 	"errors"
 	"net"
-	"runtime"
 	"testing"
 	"time"
 
@@ -13,9 +12,6 @@ import (
 // A server may listen on a reserved address again and again; in between, nobody answers there and nobody else gets it.
 func TestAReservedAddressIsOneServers(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("addresses are reserved on Linux alone")
-	}
 	address := servertest.FreeAddress(t)
 	// A process that another test starts has this one's sockets as well, until it runs its own program.
 	soon := func(what string, so func() error) {
