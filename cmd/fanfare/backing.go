@@ -182,6 +182,10 @@ func inboxes(s *settings) []jetstream.Inbox {
 	}
 	for i := range all {
 		all[i].Stream.Replicas, all[i].Settings = s.server.StreamReplicas, map[string]string{}
+		if s.server.StreamReplicas > 1 {
+			// NATS 2.15.2 may compress the file that a replica writes to after its server was killed: the replica then stops.
+			all[i].Stream.Compression = natsjs.NoCompression
+		}
 		for _, b := range s.bounds() {
 			if b.stream == all[i].Stream.Name {
 				all[i].Settings[b.field] = b.setting

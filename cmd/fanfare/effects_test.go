@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfarehq/fanfare/deliver"
@@ -71,6 +72,9 @@ func TestStreamSettings(t *testing.T) {
 		stream := inbox.Stream
 		if stream.Replicas != 3 || stream.MaxBytes != want[stream.Name] {
 			t.Errorf("%s has %d replicas and at most %d bytes, want 3 and %d", stream.Name, stream.Replicas, stream.MaxBytes, want[stream.Name])
+		}
+		if stream.Compression != natsjs.NoCompression {
+			t.Errorf("%s is replicated and compressed", stream.Name)
 		}
 		if stream.Name == "EVENTS" && stream.MaxAge != 48*time.Hour {
 			t.Errorf("events are kept for %s, want 48h", stream.MaxAge)
