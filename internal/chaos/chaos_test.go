@@ -132,7 +132,7 @@ func TestChaos(t *testing.T) {
 	steps := plan(*seed, 2000)
 	until := time.Duration(*minutes) * time.Minute
 	t.Logf("seed %d, %d minutes; the plan:\n%s", *seed, *minutes, describe(steps[:min(len(steps), 6**minutes)]))
-	run{
-		counts: counts{api: 1, ingest: 2, fanout: 2, deliver: 3}, tenants: 4, rate: 10, seed: *seed, steps: steps, until: until, bound: 30 * time.Second,
+	run{ // Some 200 events a second, a few of them in one request.
+		counts: counts{api: 1, ingest: 2, fanout: 2, deliver: 3}, tenants: 20, rate: 7.5, seed: *seed, steps: steps, until: until, bound: 30 * time.Second,
 	}.perform(t)
 }
