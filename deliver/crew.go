@@ -34,7 +34,7 @@ func (c *crew) Go(f func()) {
 func (c *crew) work(f func()) {
 	hand := make(chan func(), 1)
 	for f != nil {
-		c.run(f)
+		c.call(f)
 		if !c.rest(hand) {
 			return
 		}
@@ -42,8 +42,8 @@ func (c *crew) work(f func()) {
 	}
 }
 
-// run runs a function. A panic that nothing recovered nearer to its cause ends the function, not the process.
-func (c *crew) run(f func()) {
+// call calls a function. A panic that nothing recovered nearer to its cause ends the function, not the process.
+func (c *crew) call(f func()) {
 	defer c.jobs.Done()
 	defer func() {
 		if c.panicked == nil {

@@ -33,7 +33,7 @@ const (
 // due claims deferrals when they are due and a slot is free, and flies them.
 type due struct {
 	worker *Worker
-	flying atomic.Int64  // leases in hand
+	leases atomic.Int64  // in hand
 	wake   chan struct{} // holds one when a near deferral was written
 
 	solo sync.RWMutex // held for writing by a delivery that is made alone
@@ -150,7 +150,7 @@ func (d *due) span(now time.Time) ledger.DueSpan {
 // deliveries get their share when there is more work than can be done.
 func (d *due) room() int {
 	share := max(d.worker.gate.Free(), d.worker.cfg.InFlight/4)
-	return min(share-int(d.flying.Load()), claimMost)
+	return min(share-int(d.leases.Load()), claimMost)
 }
 
 // pause returns how long nothing is due.
@@ -179,11 +179,12 @@ type leased struct {
 func (d *due) start(ctx context.Context, got []*ledger.Claimed, begun time.Time) {
 	w := d.worker
 	epoch, now := w.pulse.now(), time.Now()
-	d.flying.Add(int64(len(got)))
+	d.leases.Add(int64(len(got)))
 	list := make([]*leased, len(got))
 	for i, c := range got {
 		l := &leased{wait: c.Wait, lapses: c.Lapses}
-		l.Deferral, l.epoch, l.until, l.state, l.counted = c.Deferral, epoch, begun.Add(w.cfg.Lease), handed, c.Lapses > 0
+		l.Deferral, l.epoch, l.counted = c.Deferral, epoch, c.Lapses > 0
+		l.course.lease(c.Step, begun.Add(w.cfg.Lease))
 		w.metrics.late.Observe(c.Late.Seconds())
 		list[i] = l
 	}
@@ -236,7 +237,7 @@ func (d *due) startNow(ctx context.Context, list []*leased) {
 			})
 		}
 		w.flights.Go(func() {
-			defer d.flying.Add(-1)
+			defer d.leases.Add(-1)
 			defer d.beside(c)()
 			if c.lapses > maxLapses {
 				w.cancelSeat(s)
@@ -244,7 +245,7 @@ func (d *due) startNow(ctx context.Context, list []*leased) {
 			} else if !errors.Is(err, errPanicked) {
 				r, err = w.guarded(ctx, f, func() (*outcome.Record, error) { return d.through(ctx, f, s, r, err) })
 			}
-			d.land(ctx, f, r, err)
+			d.conclude(ctx, f, r, err)
 		})
 	}
 }
@@ -274,7 +275,7 @@ func (w *Worker) cancelSeat(s *seat) {
 func (d *due) through(ctx context.Context, f *flight, s *seat, r *outcome.Record, err error) (*outcome.Record, error) {
 	switch {
 	case s != nil:
-		r, err = d.fly(ctx, f, s)
+		r, err = d.readAndFly(ctx, f, s)
 	case r != nil && (r.Held || r.Outcome == outcome.Dead):
 		err = d.keep(ctx, f, r)
 	}
@@ -289,8 +290,8 @@ func (w *Worker) refresh(ctx context.Context) error {
 	return err
 }
 
-// fly reads the event and flies.
-func (d *due) fly(ctx context.Context, f *flight, s *seat) (*outcome.Record, error) {
+// readAndFly reads the event of a lease, which its row does not hold, and flies.
+func (d *due) readAndFly(ctx context.Context, f *flight, s *seat) (*outcome.Record, error) {
 	w := d.worker
 	found, err := w.events.get(ctx, f.EventUID, f.Seq)
 	if err == nil && ctx.Err() != nil {
@@ -339,12 +340,12 @@ func (d *due) putOff(ctx context.Context, f *flight, r *outcome.Record, err erro
 	return r, nil
 }
 
-// land puts the record of a lease on disk, or gives the lease back if there is none.
-func (d *due) land(ctx context.Context, f *flight, r *outcome.Record, err error) {
+// conclude puts the record of a lease on disk, or gives the lease back if there is none.
+func (d *due) conclude(ctx context.Context, f *flight, r *outcome.Record, err error) {
 	w := d.worker
 	if err == nil {
-		r.Step = f.Step + 1
-		step := r.Step
+		step, _ := f.course.land()
+		r.Step = step
 		waits := ledger.TaskWaits
 		if f.Ordered {
 			waits = ledger.KeyWaits

@@ -45,7 +45,7 @@ func TestTwoWorkersShareWhatIsDue(t *testing.T) {
 		if taken, waiting := w.worker.gate.InFlight(); taken+waiting != 0 {
 			t.Errorf("%d slots are taken, %d wait; want none", taken, waiting)
 		}
-		r.Eventually("no leases to be in hand", func() bool { return w.worker.due.flying.Load() == 0 })
+		r.Eventually("no leases to be in hand", func() bool { return w.worker.due.leases.Load() == 0 })
 	}
 }
 
@@ -163,31 +163,6 @@ func TestTheBacklogIsWhatNobodyHas(t *testing.T) {
 	}
 	if n := must(ledger.NewRepeater(r.DB).Backlog(t.Context(), sub.ID, 1))(t); n != 1 {
 		t.Errorf("a backlog of %d, want the limit of 1", n)
-	}
-}
-
-// A lease that ends before the attempt could is not used: another worker may have the delivery by then.
-func TestALeaseMustOutlastTheAttempt(t *testing.T) {
-	t.Parallel()
-	w := &Worker{leasing: leasing{pulse: newPulse()}}
-	sub := &subscriptions.Subscription{Timeout: 10 * time.Second}
-	for _, tt := range []struct {
-		left time.Duration
-		want bool
-	}{{time.Minute, true}, {12 * time.Second, true}, {10 * time.Second, false}, {-time.Minute, false}} {
-		f := &flight{until: time.Now().Add(tt.left), state: handed}
-		if got := f.mayStart(w, sub); got != tt.want {
-			t.Errorf("with %s of the lease left: got %v, want %v", tt.left, got, tt.want)
-		}
-	}
-	if f := (&flight{}); !f.mayStart(w, sub) {
-		t.Error("without a lease the task itself keeps the delivery")
-	}
-	if f := (&flight{state: lost}); f.mayStart(w, sub) {
-		t.Error("what is lost may not be sent")
-	}
-	if f := (&flight{epoch: 1}); f.mayStart(w, sub) {
-		t.Error("what was begun before a pause may not be sent")
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,21 +36,8 @@ type flight struct {
 	start  throttle.Start
 	ticket atomic.Pointer[throttle.Ticket] // once it has one
 
-	mu    sync.Mutex // also of Step, which is 0 while there is no row
-	until time.Time  // the end of its lease; zero without one
-	state flightState
+	course course
 }
-
-// flightState says whether a flight's task must wait for it.
-type flightState int
-
-const (
-	flying  flightState = iota // the task must wait
-	handing                    // a row is being written
-	handed                     // the row is there: the task need not wait
-	landed                     // the attempt is over: too late to hand off
-	lost                       // the row is somebody else's, or the delivery ended
-)
 
 var (
 	// errLost says that the delivery may be with another worker by now: nothing may be sent.
@@ -169,16 +155,11 @@ func (f *flight) mayStart(w *Worker, sub *subscriptions.Subscription) bool {
 	if !w.pulse.steady(f.epoch) {
 		return false
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.state == lost {
-		return false
-	}
 	timeout := sub.Timeout
 	if timeout <= 0 {
 		timeout = subscriptions.DefaultTimeout
 	}
-	return f.until.IsZero() || time.Until(f.until) > timeout+leaseMargin
+	return f.course.mayTake(timeout + leaseMargin)
 }
 
 // leaseMargin is what of a lease remains after the longest attempt, for its outcome to be judged and to reach the disk.
@@ -217,13 +198,3 @@ func (w *Worker) keepBytes(f *flight, r *outcome.Record) {
 
 // keepBefore is how long before an event leaves its stream the bytes are copied for a delivery that waits.
 const keepBefore = 12 * time.Hour
-
-// land notes that the flight's attempt is over and returns the step of its record. A hand-off that is under way is
-// not waited for: the record's step is beyond that of its row, whichever is written first.
-func (f *flight) land() (step int, was flightState) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	was = f.state
-	f.state = landed
-	return f.Step + 1, was
-}

@@ -21,7 +21,7 @@ const handOffTimeout = 5 * time.Second
 func (l *load) handOff(ctx context.Context) {
 	var slow []*flight
 	for _, f := range l.flights {
-		if !f.waitsForWorker() && f.beginHandOff() {
+		if !f.waitsForWorker() && f.course.handOff() {
 			slow = append(slow, f)
 		}
 	}
@@ -39,7 +39,7 @@ func (l *load) handOff(ctx context.Context) {
 	}
 	n := 0
 	for _, f := range slow {
-		if f.endHandOff(err == nil, h.taken[f], begun.Add(l.worker.cfg.Lease)) {
+		if f.course.handedOff(err == nil, h.taken[f], begun.Add(l.worker.cfg.Lease)) {
 			n++
 		}
 	}
@@ -49,38 +49,6 @@ func (l *load) handOff(ctx context.Context) {
 	}
 	l.worker.metrics.handedOff.Add(float64(len(slow)))
 	l.settle(n, nil)
-}
-
-// beginHandOff reports whether the flight is to be handed off.
-func (f *flight) beginHandOff() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.state != flying {
-		return false
-	}
-	f.state = handing
-	// From here on the row may exist, even if the write seems to fail: the outcome takes the step after it.
-	f.Step = 1
-	return true
-}
-
-// endHandOff notes how the hand-off went and reports whether the task need not wait any more.
-func (f *flight) endHandOff(written, taken bool, until time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.state == landed:
-		return false // The task waits for its record, which is on its way.
-	case !written:
-		f.state = flying
-		return false
-	case taken:
-		f.state = handed
-		f.until = until
-	default:
-		f.state = lost
-	}
-	return true
 }
 
 // handOffs are the slow flights of one task.
@@ -140,7 +108,8 @@ func newGiveBacks(l *ledger.Ledger, worker string) *group.Committer[ledger.Retur
 
 // giveBackAfter says how the lease of a flight goes back that ended with err.
 func giveBackAfter(f *flight, err error) ledger.Returned {
-	r := ledger.Returned{Delivery: f.Delivery, Step: f.Step, Until: f.until}
+	step, until := f.course.row()
+	r := ledger.Returned{Delivery: f.Delivery, Step: step, Until: until}
 	p, ok := laterOf(err)
 	switch {
 	case ok:

@@ -183,7 +183,7 @@ func backlogDrainsWithinBounds(t *testing.T) {
 		if round%100 == 0 {
 			highest = max(highest, heap())
 		}
-		if n := w.worker.due.flying.Load(); n > int64(w.worker.cfg.InFlight) {
+		if n := w.worker.due.leases.Load(); n > int64(w.worker.cfg.InFlight) {
 			t.Errorf("%d deliveries of the backlog are in memory", n)
 		}
 	}

@@ -67,20 +67,20 @@ func (l *load) start(ctx context.Context, f *flight) {
 	f.queued.Store(true)
 	l.worker.gate.Go(f.Tenant, &f.start, func(may bool) {
 		f.queued.Store(false)
-		l.fly(ctx, f, may)
+		l.carry(ctx, f, may)
 	})
 }
 
-// fly takes one flight to its record.
-func (l *load) fly(ctx context.Context, f *flight, may bool) {
+// carry takes one flight to its record, and notes that the message need not wait for it.
+func (l *load) carry(ctx context.Context, f *flight, may bool) {
 	w := l.worker
 	var r *outcome.Record
 	err := errStopping
 	if may {
 		r, err = w.guarded(ctx, f, func() (*outcome.Record, error) { return w.through(ctx, f) })
 	}
-	step, was := f.land()
-	waitedFor := was == flying || was == handing
+	step, was := f.course.land()
+	waitedFor := was.awaited()
 	defer func() {
 		if p := recover(); p != nil {
 			w.outlived("landing", p)
@@ -98,7 +98,7 @@ func (l *load) fly(ctx context.Context, f *flight, may bool) {
 	switch {
 	case err == nil && (was != lost || r.Attempt != nil):
 		r.Step = step
-		l.land(ctx, landing{flight: f, record: r, was: was})
+		l.submit(ctx, landing{flight: f, record: r, was: was})
 	case was == handed && err != nil:
 		w.giveBack(ctx, giveBackAfter(f, err))
 	case waitedFor:
@@ -115,8 +115,8 @@ func (w *Worker) through(ctx context.Context, f *flight) (*outcome.Record, error
 	return r, err
 }
 
-// land leaves a record to the handler of the message, or writes it if that has returned.
-func (l *load) land(ctx context.Context, x landing) {
+// submit leaves a record to the handler of the message, or writes it if that has returned.
+func (l *load) submit(ctx context.Context, x landing) {
 	l.mu.Lock()
 	if !l.nobody {
 		l.landed = append(l.landed, x)
@@ -176,7 +176,7 @@ func (l *load) writeApart(ctx context.Context, list []landing, cause error) {
 // finish notes that a record was written, or why not: then a flight that was handed off gives its lease back.
 func (l *load) finish(ctx context.Context, x landing, err error) {
 	switch {
-	case x.was == flying || x.was == handing:
+	case x.was.awaited():
 		l.settle(1, err)
 	case x.was == handed && err != nil:
 		l.worker.giveBack(ctx, giveBackAfter(x.flight, err))

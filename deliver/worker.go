@@ -167,7 +167,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	loops.Go(w.lasting(alive, "announce", func(ctx context.Context) { w.announce(ctx, recording(run)) }))
 
 	err = router.Run(ctx, tasks, func() { stages.begin(run, w.cfg.DrainTimeout) })
-	w.landAll(run, &feeders)
+	w.awaitFlights(run, &feeders)
 	w.ledger.Close()
 	if err != nil {
 		return fmt.Errorf("deliver tasks: %w", err)
@@ -175,9 +175,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// landAll waits for all flights, but not for one that hangs although the run is over: a Postgres that neither answers
+// awaitFlights waits for all flights, but not for one that hangs although the run is over: a Postgres that neither answers
 // nor refuses can keep it for longer than the end may take.
-func (w *Worker) landAll(ctx context.Context, feeders *sync.WaitGroup) {
+func (w *Worker) awaitFlights(ctx context.Context, feeders *sync.WaitGroup) {
 	landed := make(chan struct{})
 	go func() {
 		feeders.Wait()
