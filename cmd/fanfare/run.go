@@ -62,6 +62,7 @@ type logged struct {
 func serveInForeground(ctx context.Context, c *terminal.Terminal, s *settings, as logged) error {
 	r, log := as.role, as.log
 	slog.SetDefault(log) // Also for what dependencies write with the standard logger.
+	withoutCore()
 	if err := s.refuseUnknown(func(variable, nearest string) {
 		log.Warn("unknown setting", "variable", variable, "did_you_mean", nearest)
 	}); err != nil {
