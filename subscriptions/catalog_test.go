@@ -1,4 +1,4 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"encoding/json"
@@ -10,10 +10,12 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// names are the event types of a list, in order.
-func names(r reply) string {
+// listed are the event types of a list, in order.
+func listed(r reply) string {
 	var all []string
 	for _, item := range r.body["data"].([]any) {
 		all = append(all, item.(map[string]any)["name"].(string))
@@ -32,20 +34,20 @@ func webhooks(r reply) string {
 func TestTypesOfADialectAreListedToItsTenants(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	brought := func() *EventType {
-		return &EventType{Name: "purchase", Description: "d", Scopes: []string{"view:purchases"}, Dialect: Kajabi}
+	brought := func() *subscriptions.EventType {
+		return &subscriptions.EventType{Name: "purchase", Description: "d", Scopes: []string{"view:purchases"}, Dialect: subscriptions.Kajabi}
 	}
 	former := brought() // as an earlier version made it
 	former.Dialect = ""
-	for _, et := range []*EventType{former, {Name: "operators", Description: "own"}, {Name: "plain"}} {
+	for _, et := range []*subscriptions.EventType{former, {Name: "operators", Description: "own"}, {Name: "plain"}} {
 		if err := s.store.CreateEventType(t.Context(), et); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := names(s.want(t, 200, "globex GET /v1/event-types", "")); got != "operators plain purchase" {
+	if got := listed(s.want(t, 200, "globex GET /v1/event-types", "")); got != "operators plain purchase" {
 		t.Errorf("before it is known to be brought: %s", got)
 	}
-	for _, et := range []*EventType{brought(), {Name: "operators", Description: "d", Dialect: Kajabi}} {
+	for _, et := range []*subscriptions.EventType{brought(), {Name: "operators", Description: "d", Dialect: subscriptions.Kajabi}} {
 		if err := s.store.AdoptEventType(t.Context(), et); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +58,7 @@ func TestTypesOfADialectAreListedToItsTenants(t *testing.T) {
 		if key, tenant, ok := strings.Cut(who, " for "); ok {
 			who, query = key, "?tenant="+tenant
 		}
-		if got := names(s.want(t, 200, who+" GET /v1/event-types"+query, "")); got != want {
+		if got := listed(s.want(t, 200, who+" GET /v1/event-types"+query, "")); got != want {
 			t.Errorf("%s%s lists %s, want %s", who, query, got, want)
 		}
 		if got := webhooks(s.want(t, 200, who+" GET /v1/catalog"+query, "")); got != want {
@@ -70,7 +72,7 @@ func TestTypesOfADialectAreListedToItsTenants(t *testing.T) {
 	sees("admin for globex", "operators plain")
 	s.want(t, 200, "globex GET /v1/event-types/purchase", "")
 	sub := plain("globex", "purchase")
-	sub.Dialect, sub.Scopes = Kajabi, []string{AllScopes}
+	sub.Dialect, sub.Scopes = subscriptions.Kajabi, []string{subscriptions.AllScopes}
 	s.create(t, sub)
 	sees("globex", "operators plain purchase")
 	sees("admin for globex", "operators plain purchase")

@@ -1,4 +1,4 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 func TestEventTypesOverTheAPI(t *testing.T) {
@@ -95,7 +96,7 @@ func TestEventTypesRefused(t *testing.T) {
 		`{"name":"b","scopes":["*"]}`:                                                                   "body.scopes[0]",
 		`{"name":"b","scopes":[""]}`:                                                                    "body.scopes[0]",
 		`{"name":"b","revision":1}`:                                                                     "body.revision",
-		`{"name":"b","schema":{"title":"` + strings.Repeat("x", maxSchemaBytes) + `"}}`:                 "body.schema",
+		`{"name":"b","schema":{"title":"` + strings.Repeat("x", 64<<10) + `"}}`:                         "body.schema",
 		`{"name":"b","description":"` + strings.Repeat("x", 3000) + `"}`:                                "body.description",
 	} {
 		if r := s.want(t, 422, "admin POST /v1/event-types", body); r.locations() != want {
@@ -125,7 +126,7 @@ func TestEventTypeListPages(t *testing.T) {
 	for _, tenant := range []string{"globex", "initech"} {
 		s.want(t, 201, "admin POST /v1/event-types?tenant="+tenant, `{"name":"t3"}`)
 	}
-	if _, err := s.store.db.Exec(`UPDATE event_types SET created_at = (SELECT created_at FROM event_types WHERE tenant = '' AND name = 't3') WHERE name = 't3'`); err != nil {
+	if _, err := s.db.Exec(`UPDATE event_types SET created_at = (SELECT created_at FROM event_types WHERE tenant = '' AND name = 't3') WHERE name = 't3'`); err != nil {
 		t.Fatal(err)
 	}
 	for call, want := range map[string]struct {
@@ -236,8 +237,8 @@ func TestEventTypesAreFreshInTheDirectory(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := t.Context()
-	own := &EventType{Tenant: "acme", Name: "a", Schema: []byte(`{"type":"object"}`)}
-	for _, et := range []*EventType{own, {Name: "a"}} {
+	own := &subscriptions.EventType{Tenant: "acme", Name: "a", Schema: []byte(`{"type":"object"}`)}
+	for _, et := range []*subscriptions.EventType{own, {Name: "a"}} {
 		if err := b.store.CreateEventType(ctx, et); err != nil {
 			t.Fatal(err)
 		}
@@ -268,7 +269,7 @@ func TestEventTypesAreFreshInTheDirectory(t *testing.T) {
 		t.Errorf("got %+v", et)
 	}
 	// What a dialect brings with it.
-	brought := &EventType{Name: "purchase", Description: "d", Scopes: []string{"view:purchases"}}
+	brought := &subscriptions.EventType{Name: "purchase", Description: "d", Scopes: []string{"view:purchases"}}
 	for range 2 {
 		if err := b.store.EnsureEventType(ctx, brought); err != nil {
 			t.Fatal(err)
@@ -284,7 +285,7 @@ func TestEventTypesAreFreshInTheDirectory(t *testing.T) {
 	}
 }
 
-func fits(t *testing.T, et *EventType, data string) bool {
+func fits(t *testing.T, et *subscriptions.EventType, data string) bool {
 	t.Helper()
 	violations, err := et.Validate(t.Context(), []byte(data))
 	if err != nil {

@@ -1,12 +1,7 @@
-package subscriptions
+package subscriptions_test
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,136 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/internal/api"
-	"github.com/fanfarehq/fanfare/internal/changes"
-	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
-
-// callers knows keys by their name.
-type callers map[string]api.Caller
-
-func (c callers) Authenticate(_ context.Context, credential string) (api.Caller, error) {
-	caller, ok := c[credential]
-	if !ok {
-		return api.Caller{}, api.ErrUnauthenticated
-	}
-	return caller, nil
-}
-
-var someCallers = callers{
-	"admin":  {Admin: true},
-	"acme":   {Tenant: "acme", KeyID: "1", Name: "A", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read"}},
-	"viewer": {Tenant: "acme", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read", "view:purchases"}},
-	"reader": {Tenant: "acme", Scopes: []string{"subscriptions:read"}},
-	"globex": {Tenant: "globex", Scopes: []string{"subscriptions:read", "subscriptions:write", "events:read"}},
-}
-
-// site is the API over a bundle.
-type site struct {
-	*bundle
-	*httptest.Server
-	api    huma.API
-	recent someEvents
-}
-
-// someEvents stand for the newest events of any type, newest first.
-type someEvents []*event.Event
-
-func (s someEvents) Each(_ context.Context, tenant, eventType string, take func(*event.Event) bool) error {
-	for _, e := range s {
-		if e.Type == eventType && (tenant == "" || e.Tenant == tenant) && !take(e) {
-			return nil
-		}
-	}
-	return nil
-}
-
-func serve(t testing.TB) *site {
-	t.Helper()
-	s := &site{bundle: setup(t)}
-	mux := http.NewServeMux()
-	s.api = api.New(mux, api.Config{Title: "Fanfare", Version: "1", CursorKey: []byte("key")}, someCallers)
-	Routes(s.api, s.store, &s.recent)
-	changes.Routes(s.api, changes.NewLog(s.db), nil)
-	s.Server = httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	return s
-}
-
-// reply is what came back.
-type reply struct {
-	status int
-	header http.Header
-	text   string
-	body   map[string]any
-}
-
-// locations are those of a problem's errors.
-func (r reply) locations() string {
-	var all []string
-	list, _ := r.body["errors"].([]any)
-	for _, e := range list {
-		all = append(all, fmt.Sprint(e.(map[string]any)["location"]))
-	}
-	return strings.Join(all, " ")
-}
-
-// call asks "<key> METHOD /path".
-func (s *site) call(t testing.TB, what, body string, headers ...string) reply {
-	t.Helper()
-	key, request, _ := strings.Cut(what, " ")
-	method, path, _ := strings.Cut(request, " ")
-	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-API-Key", key)
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := s.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := reply{status: resp.StatusCode, header: resp.Header, text: string(text)}
-	if len(text) > 0 {
-		if err := json.Unmarshal(text, &r.body); err != nil && text[0] == '{' {
-			t.Fatalf("%s: %v in %s", what, err, text)
-		}
-	}
-	return r
-}
-
-// want calls and demands a status.
-func (s *site) want(t testing.TB, status int, what, body string, headers ...string) reply {
-	t.Helper()
-	r := s.call(t, what, body, headers...)
-	if r.status != status {
-		t.Errorf("%s with %.200s: got %d %s, want %d", what, body, r.status, r.text, status)
-	}
-	return r
-}
-
-const least = `{"name":"n","url":"https://example.com/","event_types":["a"]}`
-
-// with is the least body and one more field.
-func with(field, value string) string {
-	return strings.TrimSuffix(least, "}") + `,"` + field + `":` + value + "}"
-}
-
-func (s *site) post(t testing.TB, key, body string) (id string, r reply) {
-	t.Helper()
-	r = s.want(t, 201, key+" POST /v1/subscriptions", body)
-	return fmt.Sprint(r.body["id"]), r
-}
 
 func TestPostAndRead(t *testing.T) {
 	t.Parallel()
@@ -248,30 +115,35 @@ func TestAdminsNameTheTenant(t *testing.T) {
 func TestDialectsGuardWhatTheyFix(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	make1 := func(dialect string, change func(*Subscription)) string {
-		sub := &Subscription{Tenant: "acme", Dialect: dialect, Name: "x", URL: "https://example.com/", EventTypes: []string{"a"},
-			Metadata: map[string]string{dialect + "_site": "1"}, Scopes: []string{AllScopes}}
+	make1 := func(dialect string, change func(*subscriptions.Subscription)) string {
+		sub := &subscriptions.Subscription{Tenant: "acme", Dialect: dialect, Name: "x", URL: "https://example.com/", EventTypes: []string{"a"},
+			Metadata: map[string]string{dialect + "_site": "1"}, Scopes: []string{subscriptions.AllScopes}}
 		change(sub)
 		return "/v1/subscriptions/" + s.create(t, sub).ID.String()
 	}
-	nothing := func(*Subscription) {}
+	all := []string{subscriptions.Leat, subscriptions.Kajabi, subscriptions.Passona, subscriptions.Babelfor}
+	nothing := func(*subscriptions.Subscription) {}
 	paths := map[string]string{
-		Leat:     make1(Leat, func(s *Subscription) { s.Secrets = []Secret{{Value: "any text"}} }),
-		Kajabi:   make1(Kajabi, nothing),
-		Passona:  make1(Passona, func(s *Subscription) { s.EventTypes, s.Retry = nil, Retry{MaxRetries: new(0)} }),
-		Babelfor: make1(Babelfor, func(s *Subscription) { s.Retry = Retry{Schedule: DefaultSchedule[1:2], MaxRetries: new(3)} }),
+		subscriptions.Leat:   make1(subscriptions.Leat, func(s *subscriptions.Subscription) { s.Secrets = []subscriptions.Secret{{Value: "any text"}} }),
+		subscriptions.Kajabi: make1(subscriptions.Kajabi, nothing),
+		subscriptions.Passona: make1(subscriptions.Passona, func(s *subscriptions.Subscription) {
+			s.EventTypes, s.Retry = nil, subscriptions.Retry{MaxRetries: new(0)}
+		}),
+		subscriptions.Babelfor: make1(subscriptions.Babelfor, func(s *subscriptions.Subscription) {
+			s.Retry = subscriptions.Retry{Schedule: subscriptions.DefaultSchedule[1:2], MaxRetries: new(3)}
+		}),
 	}
 	for _, tt := range []struct {
 		patch   string
 		refused []string
 	}{
-		{`{"event_types":["b"]}`, []string{Leat, Kajabi, Passona}},
-		{`{"url":"https://example.org/"}`, []string{Kajabi}},
-		{`{"resource_id":"7"}`, []string{Kajabi}},
-		{`{"payload_format":"standard"}`, []string{Leat, Kajabi, Passona, Babelfor}},
-		{`{"retry":{"max_retries":5}}`, []string{Passona}},
-		{`{"retry":{"schedule":["1s"]}}`, []string{Passona, Babelfor}},
-		{`{"metadata":{"leat_site":"2","kajabi_site":"2","passona_site":"2","babelfor_site":"2"}}`, []string{Leat, Kajabi, Passona, Babelfor}},
+		{`{"event_types":["b"]}`, []string{subscriptions.Leat, subscriptions.Kajabi, subscriptions.Passona}},
+		{`{"url":"https://example.org/"}`, []string{subscriptions.Kajabi}},
+		{`{"resource_id":"7"}`, []string{subscriptions.Kajabi}},
+		{`{"payload_format":"standard"}`, all},
+		{`{"retry":{"max_retries":5}}`, []string{subscriptions.Passona}},
+		{`{"retry":{"schedule":["1s"]}}`, []string{subscriptions.Passona, subscriptions.Babelfor}},
+		{`{"metadata":{"leat_site":"2","kajabi_site":"2","passona_site":"2","babelfor_site":"2"}}`, all},
 		{`{"metadata":{"mine":"2"}}`, nil},
 		{`{"name":"y","description":"d","status":"paused"}`, nil},
 		{`{"timeout":"2s","max_in_flight":1}`, nil},
@@ -289,15 +161,15 @@ func TestDialectsGuardWhatTheyFix(t *testing.T) {
 	}
 	for dialect, path := range paths {
 		status := 422
-		if dialect == Babelfor {
+		if dialect == subscriptions.Babelfor {
 			status = 202
 		}
 		s.want(t, status, "acme POST "+path+"/rotate-secret", `{}`)
 	}
-	if r := s.want(t, 200, "acme GET "+paths[Leat]+"/secret", ""); r.body["secret"] != "any text" {
+	if r := s.want(t, 200, "acme GET "+paths[subscriptions.Leat]+"/secret", ""); r.body["secret"] != "any text" {
 		t.Errorf("Leat's secret: %s", r.text)
 	}
-	if r := s.want(t, 200, "acme GET "+paths[Kajabi]+"/secret", ""); r.body["secret"] != nil {
+	if r := s.want(t, 200, "acme GET "+paths[subscriptions.Kajabi]+"/secret", ""); r.body["secret"] != nil {
 		t.Errorf("Kajabi's secret: %s", r.text)
 	}
 }

@@ -1,4 +1,4 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"testing"

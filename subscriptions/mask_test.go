@@ -1,4 +1,4 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"maps"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 func TestMaskURL(t *testing.T) {
@@ -18,9 +20,9 @@ func TestMaskURL(t *testing.T) {
 		"https://example.com/0198c0de-7a3c-7000-8000-5f1e2d3c4b5a/in": "https://example.com/***/in",
 		"https://me:secret@example.com/":                              "https://***@example.com/",
 	} {
-		got := maskURL(raw)
-		if got != want || maskURL(got) != got {
-			t.Errorf("%s: got %s, masked again %s, want %s", raw, got, maskURL(got), want)
+		once := (&subscriptions.Subscription{URL: raw}).Masked()
+		if twice := once.Masked(); once.URL != want || twice.URL != want {
+			t.Errorf("%s: got %s, masked again %s, want %s", raw, once.URL, twice.URL, want)
 		}
 	}
 }
@@ -100,10 +102,10 @@ func TestCredentialsStayWithTheirOrigin(t *testing.T) {
 	if strings.Contains(r.text, "key-sesame") || !strings.Contains(r.text, `"X-Env":"new"`) {
 		t.Errorf("the new origin gets %s", r.text)
 	}
-	before := &Subscription{URL: "https://a.example.com/", Auth: &Auth{}, Headers: map[string]string{"X-Token": "old", "X-Env": "prod"}}
+	before := &subscriptions.Subscription{URL: "https://a.example.com/", Auth: &subscriptions.Auth{}, Headers: map[string]string{"X-Token": "old", "X-Env": "prod"}}
 	after := *before
 	after.URL = "https://b.example.com/"
-	if DropCredentials(before, &after); after.Auth != nil || !maps.Equal(after.Headers, map[string]string{"X-Env": "prod"}) {
+	if subscriptions.DropCredentials(before, &after); after.Auth != nil || !maps.Equal(after.Headers, map[string]string{"X-Env": "prod"}) {
 		t.Errorf("through a dialect the new origin gets %+v", after)
 	}
 }

@@ -1,7 +1,9 @@
-package subscriptions
+package subscriptions_test
 
 import (
-	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -10,7 +12,9 @@ import (
 func TestNarrowedSchemas(t *testing.T) {
 	t.Parallel()
 	const defs = `"$defs":{"n":{"type":"number"},"i":{"type":"integer"}}`
-	for _, test := range []struct{ former, next, want string }{
+	s := serve(t)
+	name := func(i int) string { return fmt.Sprint("type", i) }
+	for i, test := range []struct{ former, next, want string }{
 		{`true`, `false`, "schema"},
 		{`false`, `{"type":"string"}`, ""},
 		{`{"type":"object"}`, `{"type":"object","title":"t","description":"d"}`, ""},
@@ -65,20 +69,55 @@ func TestNarrowedSchemas(t *testing.T) {
 		{`{"anyOf":[{"required":["a"]},{"required":["a","b"]}]}`, `{"required":["a"]}`, ""}, // cannot be told
 		{`{"type":"object","properties":{"a":{"$ref":"#"}}}`, `{"type":"object","properties":{"a":{"$ref":"#"}},"required":["b"]}`, "schema/required"},
 	} {
-		former, err := compileSchema([]byte(test.former))
-		if err != nil {
-			t.Fatalf("%s: %v", test.former, err)
+		path := "/v1/event-types/" + name(i)
+		s.want(t, 201, "admin POST /v1/event-types", `{"name":"`+name(i)+`","schema":`+test.former+`}`)
+		r := s.call(t, "admin PATCH "+path, `{"schema":`+mergePatch(t, test.former, test.next)+`}`)
+		if got := strings.ReplaceAll(r.locations(), "body.schema", "schema"); got != test.want || (r.status == 200) != (test.want == "") {
+			t.Errorf("%s to %s: got %d %s, want %q", test.former, test.next, r.status, r.text, test.want)
 		}
-		next, err := compileSchema([]byte(test.next))
-		if err != nil {
-			t.Fatalf("%s: %v", test.next, err)
+		var next any
+		if err := json.Unmarshal([]byte(test.next), &next); err != nil {
+			t.Fatal(err)
 		}
-		var got []string
-		for _, f := range narrowed(context.Background(), former, next) {
-			got = append(got, f.Field)
-		}
-		if strings.Join(got, " ") != test.want {
-			t.Errorf("%s to %s: got %q, want %q", test.former, test.next, got, test.want)
+		if r.status == 200 && !reflect.DeepEqual(r.body["schema"], next) {
+			t.Errorf("%s to %s: it became %s", test.former, test.next, r.text)
 		}
 	}
+}
+
+// mergePatch is the JSON Merge Patch that turns one schema into another.
+func mergePatch(t *testing.T, from, to string) string {
+	t.Helper()
+	text, err := json.Marshal(merged(decoded(t, from), decoded(t, to)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func merged(from, to any) any {
+	old, ok := from.(map[string]any)
+	members, both := to.(map[string]any)
+	if !ok || !both {
+		return to
+	}
+	patch := map[string]any{}
+	for key := range old {
+		patch[key] = nil
+	}
+	for key, value := range members {
+		patch[key] = merged(old[key], value)
+	}
+	return patch
+}
+
+// decoded reads JSON with its numbers as they are written.
+func decoded(t *testing.T, text string) (value any) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
 }

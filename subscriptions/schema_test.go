@@ -1,8 +1,12 @@
-package subscriptions
+package subscriptions_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 const orderSchema = `{
@@ -17,7 +21,7 @@ const orderSchema = `{
 
 func TestEventTypeValidates(t *testing.T) {
 	t.Parallel()
-	et := &EventType{Schema: []byte(orderSchema)}
+	et := &subscriptions.EventType{Schema: []byte(orderSchema)}
 	tests := []struct {
 		data string
 		want string // location: message, of each violation
@@ -57,6 +61,7 @@ func TestEventTypeValidates(t *testing.T) {
 
 func TestSchemaRefusedOnSave(t *testing.T) {
 	t.Parallel()
+	b := setup(t)
 	for source, want := range map[string]string{
 		`{"type": "objekt"}`:                                     "is no valid JSON Schema: schema.type",
 		`{"minimum": "1"}`:                                       "is no valid JSON Schema: schema.minimum",
@@ -70,14 +75,17 @@ func TestSchemaRefusedOnSave(t *testing.T) {
 		`{"minimum": 1e999999}`:                                  "out of range",
 		`[]`:                                                     "must be an object or a boolean",
 		`{`:                                                      "is no valid JSON",
-		`{"title": "` + strings.Repeat("x", maxSchemaBytes) + `"}`: "must not be larger",
+		`{"title": "` + strings.Repeat("x", 64<<10) + `"}`:       "must not be larger",
 	} {
-		if _, err := compileSchema([]byte(source)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.60s: got %v, want %q", source, err, want)
+		et := &subscriptions.EventType{Name: "refused", Schema: []byte(source)}
+		bad, ok := errors.AsType[*subscriptions.Invalid](b.store.CreateEventType(t.Context(), et))
+		if !ok || len(bad.Faults) != 1 || bad.Faults[0].Field != "schema" || !strings.Contains(bad.Faults[0].Message, want) {
+			t.Errorf("%.60s: got %v, want %q", source, bad, want)
 		}
 	}
-	for _, source := range []string{`true`, `{}`, orderSchema, `{"$ref": "https://json-schema.org/draft/2020-12/schema"}`} {
-		if _, err := compileSchema([]byte(source)); err != nil {
+	for i, source := range []string{`true`, `{}`, orderSchema, `{"$ref": "https://json-schema.org/draft/2020-12/schema"}`} {
+		et := &subscriptions.EventType{Name: fmt.Sprint("taken", i), Schema: []byte(source)}
+		if err := b.store.CreateEventType(t.Context(), et); err != nil {
 			t.Errorf("%.60s: %v", source, err)
 		}
 	}

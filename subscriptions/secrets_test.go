@@ -1,6 +1,7 @@
-package subscriptions
+package subscriptions_test
 
 import (
+	"crypto/elliptic"
 	"encoding/base64"
 	"errors"
 	"reflect"
@@ -11,43 +12,72 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/seal"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
+// isSecret reports whether a value is a shared secret in the form in which it is stored and shown.
 func isSecret(value string) bool {
-	stored, err := readSecret(value, SignHMAC)
-	return err == nil && stored == value
+	encoded, ok := strings.CutPrefix(value, "whsec_")
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	return ok && err == nil && len(raw) >= 24 && len(raw) <= 64
 }
 
-func TestReadSecretTakesOtherSpellings(t *testing.T) {
+// The schemes of signatures.
+const (
+	byHMAC    = subscriptions.SignHMAC
+	byEd25519 = subscriptions.SignEd25519
+)
+
+// stored saves a subscription with a secret and returns the secret as it is stored.
+func (b *bundle) stored(t *testing.T, secret string, scheme subscriptions.Signing) (string, error) {
+	t.Helper()
+	s := plain("acme", "a")
+	s.Signing, s.Secrets = scheme, []subscriptions.Secret{{Value: secret}}
+	if err := b.store.Create(t.Context(), s); err != nil {
+		if bad, ok := errors.AsType[*subscriptions.Invalid](err); !ok || len(bad.Faults) != 1 || bad.Faults[0].Field != "secret" {
+			t.Errorf("the error is %v", err)
+		}
+		return "", err
+	}
+	read, err := b.store.Get(t.Context(), "acme", s.ID)
+	if err != nil || read.Err != nil || len(read.Secrets) != 1 {
+		t.Fatalf("got %+v, %v", read, err)
+	}
+	return read.Secrets[0].Value, nil
+}
+
+func TestSecretsMayBeSpelledInOtherWays(t *testing.T) {
 	t.Parallel()
+	b := setup(t)
 	const (
 		shared  = "whsec_+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+w=="
 		private = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 	)
 	for _, tt := range []struct {
 		given  string
-		scheme Signing
+		scheme subscriptions.Signing
 		want   string
 	}{
-		{strings.TrimRight(shared, "="), SignHMAC, shared},
-		{strings.NewReplacer("+", "-", "/", "_").Replace(shared), SignHMAC, shared},
-		{strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(shared), SignHMAC, shared},
-		{shared[:len(shared)-1], SignHMAC, ""},
-		{strings.Replace(shared, "+", "-", 1), SignHMAC, ""},
-		{"whsec_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-x", SignHMAC, ""},
-		{strings.NewReplacer("/", "_", "=", "").Replace(private), SignEd25519, private},
-		{"whsk_6Xb_dCcHpPea21PS1N9VY_NZW723CEc77N4rJCubMbc", SignEd25519, private},
-		{"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=", SignEd25519, private},
+		{strings.TrimRight(shared, "="), byHMAC, shared},
+		{strings.NewReplacer("+", "-", "/", "_").Replace(shared), byHMAC, shared},
+		{strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(shared), byHMAC, shared},
+		{shared[:len(shared)-1], byHMAC, ""},
+		{strings.Replace(shared, "+", "-", 1), byHMAC, ""},
+		{"whsec_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-x", byHMAC, ""},
+		{strings.NewReplacer("/", "_", "=", "").Replace(private), byEd25519, private},
+		{"whsk_6Xb_dCcHpPea21PS1N9VY_NZW723CEc77N4rJCubMbc", byEd25519, private},
+		{"whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=", byEd25519, private},
 	} {
-		got, err := readSecret(tt.given, tt.scheme)
+		got, err := b.stored(t, tt.given, tt.scheme)
 		if got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("%s: got %s, %v, want %s", tt.given, got, err, tt.want)
 		}
 	}
 }
 
-func TestReadSecret(t *testing.T) {
+func TestSecretsAreJudged(t *testing.T) {
 	t.Parallel()
+	b := setup(t)
 	of := func(n int) string { return "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, n)) }
 	// SW1 and SW2 are the published vectors of Standard Webhooks.
 	const (
@@ -56,18 +86,18 @@ func TestReadSecret(t *testing.T) {
 	)
 	for _, tt := range []struct {
 		value  string
-		scheme Signing
+		scheme subscriptions.Signing
 		ok     bool
 	}{
-		{sw1, SignHMAC, true}, {sw2, SignEd25519, true}, {sw1, SignEd25519, false}, {sw2, SignHMAC, false},
-		{of(24), SignHMAC, true}, {of(64), SignHMAC, true}, {of(23), SignHMAC, false}, {of(65), SignHMAC, false},
-		{NewSecret(SignHMAC).Value, SignHMAC, true}, {NewSecret(SignEd25519).Value, SignEd25519, true},
-		{"", SignHMAC, false}, {"whsec_", SignHMAC, false}, {"whsec_!!!!", SignHMAC, false}, {sw1[6:], SignHMAC, false},
-		{sw1 + "\n", SignHMAC, false}, {"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 64)), SignEd25519, false},
-		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 32)), SignEd25519, true},
-		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 31)), SignEd25519, false},
+		{sw1, byHMAC, true}, {sw2, byEd25519, true}, {sw1, byEd25519, false}, {sw2, byHMAC, false},
+		{of(24), byHMAC, true}, {of(64), byHMAC, true}, {of(23), byHMAC, false}, {of(65), byHMAC, false},
+		{subscriptions.NewSecret(byHMAC).Value, byHMAC, true}, {subscriptions.NewSecret(byEd25519).Value, byEd25519, true},
+		{"", byHMAC, false}, {"whsec_", byHMAC, false}, {"whsec_!!!!", byHMAC, false}, {sw1[6:], byHMAC, false},
+		{sw1 + "\n", byHMAC, false}, {"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 64)), byEd25519, false},
+		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 32)), byEd25519, true},
+		{"whsk_" + base64.StdEncoding.EncodeToString(make([]byte, 31)), byEd25519, false},
 	} {
-		_, err := readSecret(tt.value, tt.scheme)
+		_, err := b.stored(t, tt.value, tt.scheme)
 		if (err == nil) != tt.ok {
 			t.Errorf("%s as %s: %v", tt.value, tt.scheme, err)
 		}
@@ -75,90 +105,127 @@ func TestReadSecret(t *testing.T) {
 			t.Errorf("the error repeats the secret: %v", err)
 		}
 	}
-	if got, want := (Secret{Value: sw2}).PublicKey(), "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="; got != want {
+	if got, want := (subscriptions.Secret{Value: sw2}).PublicKey(), "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="; got != want {
 		t.Errorf("public key: got %s, want %s", got, want)
 	}
-	if got := (Secret{Value: sw1}).PublicKey(); got != "" {
+	if got := (subscriptions.Secret{Value: sw1}).PublicKey(); got != "" {
 		t.Errorf("a shared secret has the public key %s", got)
 	}
-	for _, scheme := range []Signing{SignHMAC, SignEd25519} {
-		if one, other := NewSecret(scheme), NewSecret(scheme); one == other {
+	for _, scheme := range []subscriptions.Signing{subscriptions.SignHMAC, subscriptions.SignEd25519} {
+		if one, other := subscriptions.NewSecret(scheme), subscriptions.NewSecret(scheme); one == other {
 			t.Errorf("two new %s secrets are the same", scheme)
 		}
 	}
 }
 
+// A rotation puts a new secret in front. The one before it signs until the overlap ends; older ones keep the end of theirs.
 func TestRotate(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	secrets := []Secret{{Value: "0"}}
-	values := func() (s string) {
-		for _, v := range secrets {
-			s += v.Value
-		}
-		return s
-	}
-	step := func(value string, overlap time.Duration, want string) {
+	b := setup(t)
+	sub := plain("acme", "a")
+	sub.Dialect, sub.Secrets = subscriptions.Babelfor, []subscriptions.Secret{{Value: "0"}}
+	b.create(t, sub)
+	read := func() []subscriptions.Secret {
 		t.Helper()
-		var err error
-		if secrets, err = rotate(secrets, Secret{Value: value}, overlap, now); err != nil {
+		s, err := b.store.Get(t.Context(), "acme", sub.ID)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if values() != want || !secrets[0].ExpiresAt.IsZero() {
+		return s.Secrets
+	}
+	rotate := func(value string, overlap time.Duration) error {
+		return b.store.Rotate(t.Context(), sub, subscriptions.Secret{Value: value}, overlap)
+	}
+	step := func(value string, overlap time.Duration, want string) []subscriptions.Secret {
+		t.Helper()
+		if err := rotate(value, overlap); err != nil {
+			t.Fatal(err)
+		}
+		secrets := read()
+		if values(secrets) != want || !secrets[0].ExpiresAt.IsZero() {
 			t.Errorf("got %v, want %s", secrets, want)
 		}
+		return secrets
 	}
-	step("1", time.Hour, "10")
-	if !secrets[1].ExpiresAt.Equal(now.Add(time.Hour)) {
-		t.Errorf("the old one expires at %s", secrets[1].ExpiresAt)
+	before := time.Now().Truncate(time.Microsecond)
+	first := step("1", time.Hour, "10")[1]
+	if first.ExpiresAt.Before(before.Add(time.Hour)) || first.ExpiresAt.After(time.Now().Add(time.Hour)) {
+		t.Errorf("the old one expires at %s", first.ExpiresAt)
 	}
-	now = now.Add(30 * time.Minute)
-	step("2", time.Hour, "210") // the overlap of 0 is its own still
-	now = now.Add(45 * time.Minute)
-	step("3", time.Hour, "321")
-	step("4", 0, "421")
-	for range 8 {
-		step("x", time.Hour, "x"+values())
+	if later := step("2", 2*time.Hour, "210"); later[2] != first {
+		t.Errorf("the overlap of the oldest changed from %v to %v", first, later[2])
 	}
-	if _, err := rotate(secrets, Secret{Value: "y"}, time.Hour, now); !errors.Is(err, ErrTooManySecrets) {
+	short := step("3", time.Millisecond, "3210")[1]
+	<-time.After(time.Until(short.ExpiresAt))
+	step("4", time.Hour, "4310") // 2 has expired
+	step("5", 0, "5310")
+	for range 7 {
+		step("x", time.Hour, "x"+values(read()))
+	}
+	if err := rotate("y", time.Hour); !errors.Is(err, subscriptions.ErrTooManySecrets) {
 		t.Errorf("the eleventh old one: %v", err)
 	}
-	if _, err := rotate(secrets, Secret{Value: "y"}, 0, now); err != nil {
+	if err := rotate("y", 0); err != nil {
 		t.Errorf("no more old ones: %v", err)
 	}
 }
 
+// values are the secrets in one text.
+func values(secrets []subscriptions.Secret) (text string) {
+	for _, s := range secrets {
+		text += s.Value
+	}
+	return text
+}
+
 func TestSealedSecretsAreBoundToTheirRow(t *testing.T) {
 	t.Parallel()
-	ring, err := seal.ParseRing(seal.NewKey())
-	if err != nil {
+	b := setup(t)
+	certificate, key := identity(t, ecdsaKey(t, elliptic.P256()), time.Now().Add(time.Hour))
+	s := plain("acme", "a")
+	s.Secrets = []subscriptions.Secret{subscriptions.NewSecret(subscriptions.SignHMAC)}
+	s.Auth = &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: "whsec_token"}
+	s.Certificate = &subscriptions.ClientCertificate{Certificate: certificate, Key: key}
+	b.create(t, s)
+	var sealed []byte
+	if err := b.db.QueryRow(`SELECT secrets FROM subscriptions`).Scan(&sealed); err != nil {
 		t.Fatal(err)
 	}
-	s := &Subscription{ID: uuid.Must(uuid.NewV7()), Tenant: "acme", Secrets: []Secret{NewSecret(SignHMAC), {Value: "old", ExpiresAt: time.Unix(1, 0).UTC()}},
-		Auth: &Auth{Type: AuthBearer, Token: "whsec_token"}, Certificate: &ClientCertificate{Certificate: "c", Key: "whsec_key"}}
-	sealed, err := sealSecrets(ring, s)
-	if err != nil {
-		t.Fatal(err)
+	if len(sealed) == 0 || strings.Contains(string(sealed), "whsec_") || strings.Contains(string(sealed), "PRIVATE KEY") {
+		t.Errorf("a secret can be read in the sealed bytes: %q", sealed)
 	}
-	if strings.Contains(string(sealed), "whsec_") {
-		t.Error("a secret can be read in the sealed bytes")
+	get := func(store *subscriptions.Store, tenant string, id uuid.UUID) *subscriptions.Subscription {
+		t.Helper()
+		read, err := store.Get(t.Context(), tenant, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return read
 	}
-	opened, err := openSecrets(ring, sealed, s.Tenant, s.ID)
-	if err != nil || !reflect.DeepEqual(opened, confidentialOf(s)) {
-		t.Errorf("got %v, %v", opened, err)
-	}
-	if _, err := openSecrets(ring, sealed, "globex", s.ID); !errors.Is(err, seal.ErrCorrupt) {
-		t.Errorf("another tenant's row: %v", err)
-	}
-	if _, err := openSecrets(ring, sealed, s.Tenant, uuid.Nil); !errors.Is(err, seal.ErrCorrupt) {
-		t.Errorf("another row: %v", err)
+	if got := get(b.store, "acme", s.ID); got.Err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("got %+v, want %+v", got, s)
 	}
 	other, err := seal.ParseRing(seal.NewKey())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openSecrets(other, sealed, s.Tenant, s.ID); !errors.Is(err, seal.ErrUnknownKey) {
-		t.Errorf("another ring: %v", err)
+	got := get(subscriptions.New(b.db, other, policy), "acme", s.ID)
+	if !errors.Is(got.Err, seal.ErrUnknownKey) || got.Secrets != nil || got.Auth != nil {
+		t.Errorf("with another ring: %+v", got)
+	}
+	moved := uuid.Must(uuid.NewV7())
+	for _, move := range []struct {
+		to     string
+		tenant string
+		id     uuid.UUID
+	}{{"another tenant", "globex", s.ID}, {"another id", "acme", moved}} {
+		if _, err := b.db.Exec(`UPDATE subscriptions SET tenant = $1, id = $2`, move.tenant, move.id); err != nil {
+			t.Fatal(err)
+		}
+		got := get(b.store, move.tenant, move.id)
+		if !errors.Is(got.Err, seal.ErrCorrupt) || got.Secrets != nil || got.Auth != nil || got.Certificate != nil {
+			t.Errorf("moved to %s: %+v", move.to, got)
+		}
 	}
 }
 
@@ -174,19 +241,19 @@ func TestRekey(t *testing.T) {
 		}
 		rings[s] = ring
 	}
-	as := func(ring string) *Store { return New(b.db, rings[ring], b.store.policy) }
+	as := func(ring string) *subscriptions.Store { return subscriptions.New(b.db, rings[ring], policy) }
 	ctx := t.Context()
-	const n = rekeyChunk + 3
+	const n = 503 // it reads 500 at once
 	if _, err := as(oldKey).CreateMany(ctx, many(n, 10)); err != nil {
 		t.Fatal(err)
 	}
-	list, err := as(oldKey).List(ctx, Query{Limit: 1})
+	list, err := as(oldKey).List(ctx, subscriptions.Query{Limit: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := list[0]
 	id, _, _ := strings.Cut(oldKey, ":")
-	var missing *KeyError
+	var missing *subscriptions.KeyError
 	if err := as(newKey).CheckKeys(ctx); !errors.As(err, &missing) || missing.Rows[id] != n || !strings.Contains(err.Error(), id) {
 		t.Errorf("keys missing: got %v", err)
 	}
@@ -222,7 +289,7 @@ func TestRekeyLeavesWhatDoesNotOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := New(b.db, ring, b.store.policy)
+	store := subscriptions.New(b.db, ring, policy)
 	done, err := store.Rekey(t.Context(), nil)
 	if done != 0 || !errors.Is(err, seal.ErrUnknownKey) {
 		t.Errorf("rekeyed %d, %v", done, err)

@@ -1,4 +1,4 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"errors"
@@ -8,16 +8,17 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/internal/changes"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // A subscription is read as requests were sent by it, without what is confidential, for as long as that is known.
 func TestSubscriptionsAsRequestsWereSent(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	past := Past{Changes: changes.NewLog(b.db), Directory: b.dir}
+	past := subscriptions.Past{Changes: changes.NewLog(b.db), Directory: b.dir}
 	s := plain("acme", "a")
 	s.URL, s.Headers = "https://example.com/hook?token=hidden", map[string]string{"X-Env": "hidden"}
-	s.Auth = &Auth{Type: AuthBearer, Token: "hidden-token"}
+	s.Auth = &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: "hidden-token"}
 	if err := b.store.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +34,11 @@ func TestSubscriptionsAsRequestsWereSent(t *testing.T) {
 	}
 	bulk := plain("acme", "a") // has no history
 	bulk.Headers = map[string]string{"X-Env": "hidden"}
-	if _, err := b.store.CreateMany(t.Context(), slices.Values([]*Subscription{bulk})); err != nil {
+	if _, err := b.store.CreateMany(t.Context(), slices.Values([]*subscriptions.Subscription{bulk})); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
-		sub      *Subscription
+		sub      *subscriptions.Subscription
 		revision int64
 		url      string
 		auth     bool
@@ -53,7 +54,7 @@ func TestSubscriptionsAsRequestsWereSent(t *testing.T) {
 			t.Errorf("got %+v, error %v, want %+v", got, err, tc)
 			continue
 		}
-		if value, ok := got.Headers["X-Env"]; ok && value != Mask || got.Auth != nil && got.Auth.Token != "" {
+		if value, ok := got.Headers["X-Env"]; ok && value != subscriptions.Mask || got.Auth != nil && got.Auth.Token != "" {
 			t.Errorf("confidential: %+v", got)
 		}
 	}
@@ -63,10 +64,10 @@ func TestSubscriptionsAsRequestsWereSent(t *testing.T) {
 	if got, err := past.At(t.Context(), "acme", s.ID, first); err != nil || got.Revision != first {
 		t.Errorf("of a deleted one: got %+v, error %v", got, err)
 	}
-	for what, ask := range map[string]func() (Sent, error){
-		"another tenant's":    func() (Sent, error) { return past.At(t.Context(), "globex", s.ID, first) },
-		"unknown":             func() (Sent, error) { return past.At(t.Context(), "acme", uuid.New(), first) },
-		"bulk, other version": func() (Sent, error) { return past.At(t.Context(), "acme", bulk.ID, bulk.Revision-1) },
+	for what, ask := range map[string]func() (subscriptions.Sent, error){
+		"another tenant's":    func() (subscriptions.Sent, error) { return past.At(t.Context(), "globex", s.ID, first) },
+		"unknown":             func() (subscriptions.Sent, error) { return past.At(t.Context(), "acme", uuid.New(), first) },
+		"bulk, other version": func() (subscriptions.Sent, error) { return past.At(t.Context(), "acme", bulk.ID, bulk.Revision-1) },
 	} {
 		if got, err := ask(); !errors.Is(err, changes.ErrNone) {
 			t.Errorf("%s: got %+v, error %v", what, got, err)

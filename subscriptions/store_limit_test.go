@@ -1,4 +1,4 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"errors"
@@ -10,21 +10,18 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-func (b *bundle) limited(t *testing.T, cfg quota.Config) *Store {
+func (b *bundle) limited(t *testing.T, cfg quota.Config) *subscriptions.Store {
 	t.Helper()
 	q, err := quota.New(cfg, quota.Deps{DB: b.db})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(b.db, b.ring, egress.Policy{})
+	s := subscriptions.New(b.db, b.ring, egress.Policy{})
 	s.Limit(q)
 	return s
-}
-
-func bare(tenant string) *Subscription {
-	return &Subscription{Tenant: tenant, Dialect: Native, Name: "n", URL: "https://erp.example.com", EventTypes: []string{"*"}, Scopes: []string{AllScopes}}
 }
 
 // limitOf is the limit that an error names.
@@ -45,7 +42,7 @@ func TestLimitOfSubscriptions(t *testing.T) {
 		s := b.limited(t, quota.Config{Subscriptions: 5})
 		for range 5 {
 			all.Go(func() {
-				switch err := s.Create(t.Context(), bare("acme")); {
+				switch err := s.Create(t.Context(), plain("acme", "*")); {
 				case err == nil:
 					made.Add(1)
 				case limitOf(err) == "subscriptions":
@@ -60,7 +57,7 @@ func TestLimitOfSubscriptions(t *testing.T) {
 	if made.Load() != 5 || refused.Load() != 15 {
 		t.Errorf("%d made, %d refused", made.Load(), refused.Load())
 	}
-	if err := b.limited(t, quota.Config{Subscriptions: 5}).Create(t.Context(), bare("globex")); err != nil {
+	if err := b.limited(t, quota.Config{Subscriptions: 5}).Create(t.Context(), plain("globex", "*")); err != nil {
 		t.Errorf("another tenant: %v", err)
 	}
 }
@@ -70,13 +67,14 @@ func TestTombstonesAreBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := b.limited(t, quota.Config{Subscriptions: 1})
+	const most = 10 // tombstones for each subscription that the tenant may have
 	for n := 0; ; n++ {
-		sub := bare("acme")
+		sub := plain("acme", "*")
 		err := s.Create(t.Context(), sub)
-		if limitOf(err) == "subscriptions" && n == tombstonesOf {
+		if limitOf(err) == "subscriptions" && n == most {
 			return
 		}
-		if err != nil || n > tombstonesOf {
+		if err != nil || n > most {
 			t.Fatalf("after %d: %v", n, err)
 		}
 		if err := s.Delete(t.Context(), "acme", sub.ID); err != nil {
@@ -89,12 +87,12 @@ func TestLimitOfSubscriptionBytes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := b.limited(t, quota.Config{SubscriptionBytes: 20_000})
-	large := bare("acme")
+	large := plain("acme", "*")
 	large.Headers = map[string]string{"X-A": strings.Repeat("a", 4000), "X-B": strings.Repeat("b", 4000)}
 	if err := s.Create(t.Context(), large); err != nil {
 		t.Fatal(err)
 	}
-	other := bare("acme")
+	other := plain("acme", "*")
 	if err := s.Create(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +119,7 @@ func TestLimitOfSubscriptionBytes(t *testing.T) {
 	if err := small.Update(t.Context(), &shrunk); err != nil {
 		t.Errorf("one shrinks: %v", err)
 	}
-	if err := small.Create(t.Context(), bare("acme")); limitOf(err) != "subscription_bytes" {
+	if err := small.Create(t.Context(), plain("acme", "*")); limitOf(err) != "subscription_bytes" {
 		t.Errorf("one more: %v", err)
 	}
 }
@@ -132,7 +130,8 @@ func TestLimitOfEventTypes(t *testing.T) {
 	for _, tc := range []struct{ tenant, name, limit string }{
 		{"acme", "a", ""}, {"acme", "b", "event_types"}, {"", "a", ""}, {"", "b", ""}, {"globex", "a", ""},
 	} {
-		if err := s.CreateEventType(t.Context(), &EventType{Tenant: tc.tenant, Name: tc.name}); limitOf(err) != tc.limit || err != nil && tc.limit == "" {
+		err := s.CreateEventType(t.Context(), &subscriptions.EventType{Tenant: tc.tenant, Name: tc.name})
+		if limitOf(err) != tc.limit || err != nil && tc.limit == "" {
 			t.Errorf("%s of %q: %v", tc.name, tc.tenant, err)
 		}
 	}

@@ -1,92 +1,18 @@
-package subscriptions
+package subscriptions_test
 
 import (
 	"context"
-	"crypto/elliptic"
-	"database/sql"
 	"errors"
-	"log/slog"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
-	"github.com/fanfarehq/fanfare/internal/seal"
-	"github.com/fanfarehq/fanfare/internal/servertest"
+	"github.com/fanfarehq/fanfare/subscriptions"
 )
-
-// bundle is a store and a directory over a database of the test's own.
-type bundle struct {
-	db    *sql.DB
-	key   string // of the ring
-	ring  *seal.Ring
-	store *Store
-	dir   *Directory
-}
-
-func setup(t testing.TB) *bundle {
-	t.Helper()
-	key := seal.NewKey()
-	ring, err := seal.ParseRing(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bundle{db: servertest.Postgres(t), key: key, ring: ring}
-	b.store = New(b.db, ring, egress.Policy{AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	b.dir = b.directory()
-	return b
-}
-
-// directory makes another one, as another process would.
-func (b *bundle) directory() *Directory {
-	return NewDirectory(b.db, b.ring, slog.New(slog.DiscardHandler))
-}
-
-// example has every field set.
-func example(t testing.TB) *Subscription {
-	t.Helper()
-	certificate, key := identity(t, ecdsaKey(t, elliptic.P256()), time.Now().Add(time.Hour))
-	return &Subscription{
-		Tenant: "acme", Name: "Orders to ERP", Description: "first\nsecond", URL: "https://erp.example.com/hooks?a=b",
-		EventTypes: []string{"order.*", "invoice.paid"}, ResourceID: "123", Changed: []string{"status", "a,b"},
-		Filter: "event.data.total > 100.0", Headers: map[string]string{"X-Env": "prod"}, PayloadFormat: "raw",
-		ContentType: "application/vnd.acme+json", Auth: &Auth{Type: AuthOAuth2, TokenURL: "https://login.example.com/", ClientID: "c", ClientSecret: "s", Scopes: []string{"x"}},
-		Certificate: &ClientCertificate{Certificate: certificate, Key: key},
-		Retry:       Retry{Schedule: []time.Duration{time.Millisecond, time.Hour}, MaxRetries: new(0)},
-		Timeout:     5 * time.Second, MaxInFlight: 7, RateLimit: &RateLimit{Limit: 100, Per: time.Second},
-		Ordering: &Ordering{Key: "event.data.order", OnDead: StopOnDead},
-		Signing:  SignEd25519, Secrets: []Secret{NewSecret(SignEd25519)}, Metadata: map[string]string{"team": "ünïcode"},
-		Scopes: []string{"subscriptions:write", "view:purchases"},
-	}
-}
-
-// plain is the least that a subscription needs.
-func plain(tenant string, types ...string) *Subscription {
-	return &Subscription{Tenant: tenant, Name: "plain", URL: "https://example.com/", EventTypes: types, Scopes: []string{AllScopes}}
-}
-
-func (b *bundle) create(t testing.TB, s *Subscription) *Subscription {
-	t.Helper()
-	if err := b.store.Create(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func (b *bundle) fresh(t testing.TB) int64 {
-	t.Helper()
-	revision, err := b.dir.Fresh(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return revision
-}
 
 func TestEveryFieldComesBack(t *testing.T) {
 	t.Parallel()
@@ -123,10 +49,10 @@ func TestDefaults(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	made := b.create(t, plain("acme", "a", "a"))
-	want := &Subscription{
-		ID: made.ID, Number: made.Number, Tenant: "acme", Dialect: Native, Name: "plain", URL: "https://example.com/",
-		EventTypes: []string{"a"}, PayloadFormat: "standard", Timeout: DefaultTimeout, MaxInFlight: DefaultMaxInFlight,
-		Signing: SignHMAC, Secrets: made.Secrets, Status: Active, Version: "V1", Scopes: []string{AllScopes},
+	want := &subscriptions.Subscription{
+		ID: made.ID, Number: made.Number, Tenant: "acme", Dialect: subscriptions.Native, Name: "plain", URL: "https://example.com/",
+		EventTypes: []string{"a"}, PayloadFormat: "standard", Timeout: subscriptions.DefaultTimeout, MaxInFlight: subscriptions.DefaultMaxInFlight,
+		Signing: subscriptions.SignHMAC, Secrets: made.Secrets, Status: subscriptions.Active, Version: "V1", Scopes: []string{subscriptions.AllScopes},
 		CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt, Revision: made.Revision,
 	}
 	read, err := b.store.Get(t.Context(), "", made.ID)
@@ -150,7 +76,7 @@ func TestUpdateNeedsTheCurrentRevision(t *testing.T) {
 	if mine.Revision <= made.Revision || !mine.UpdatedAt.After(made.UpdatedAt) {
 		t.Errorf("revision %d -> %d, updated %s -> %s", made.Revision, mine.Revision, made.UpdatedAt, mine.UpdatedAt)
 	}
-	if err := b.store.Update(t.Context(), &theirs); !errors.Is(err, ErrChanged) {
+	if err := b.store.Update(t.Context(), &theirs); !errors.Is(err, subscriptions.ErrChanged) {
 		t.Errorf("stale update: got %v, want ErrChanged", err)
 	}
 	read, err := b.store.Get(t.Context(), "acme", made.ID)
@@ -170,16 +96,16 @@ func TestTenantsAreApart(t *testing.T) {
 	_, resumeErr := b.store.Resume(ctx, "globex", made.ID)
 	_, enableErr := b.store.Enable(ctx, "globex", made.ID)
 	_, getErr := b.store.Get(ctx, "globex", made.ID)
-	_, numberErr := b.store.GetByNumber(ctx, "globex", Native, made.Number)
+	_, numberErr := b.store.GetByNumber(ctx, "globex", subscriptions.Native, made.Number)
 	for name, err := range map[string]error{
 		"get": getErr, "number": numberErr, "update": b.store.Update(ctx, &stolen), "delete": b.store.Delete(ctx, "globex", made.ID),
 		"pause": pauseErr, "resume": resumeErr, "enable": enableErr,
 	} {
-		if !errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, subscriptions.ErrNotFound) {
 			t.Errorf("%s: got %v, want ErrNotFound", name, err)
 		}
 	}
-	if list, err := b.store.List(ctx, Query{Tenant: "globex"}); err != nil || len(list) != 0 {
+	if list, err := b.store.List(ctx, subscriptions.Query{Tenant: "globex"}); err != nil || len(list) != 0 {
 		t.Errorf("list: got %d, %v", len(list), err)
 	}
 	b.fresh(t)
@@ -197,7 +123,7 @@ func TestDeleteLeavesATombstoneWithoutContents(t *testing.T) {
 	if err := b.store.Delete(t.Context(), "acme", made.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.store.Delete(t.Context(), "acme", made.ID); !errors.Is(err, ErrNotFound) {
+	if err := b.store.Delete(t.Context(), "acme", made.ID); !errors.Is(err, subscriptions.ErrNotFound) {
 		t.Errorf("again: got %v, want ErrNotFound", err)
 	}
 	var text string
@@ -225,7 +151,7 @@ func TestStatusChanges(t *testing.T) {
 	b := setup(t)
 	made := b.create(t, plain("acme", "a"))
 	ctx := t.Context()
-	is := func(step string, status Status, reason string) {
+	is := func(step string, status subscriptions.Status, reason string) {
 		t.Helper()
 		read, err := b.store.Get(ctx, "acme", made.ID)
 		if err != nil || read.Status != status || read.DisabledReason != reason {
@@ -237,25 +163,25 @@ func TestStatusChanges(t *testing.T) {
 			t.Errorf("%s: the directory has %s", step, known.Status)
 		}
 		matched, _ := b.dir.Match(&event.Event{Tenant: "acme", Type: "a"})
-		if got, want := len(matched) == 1, status != Disabled; got != want {
+		if got, want := len(matched) == 1, status != subscriptions.Disabled; got != want {
 			t.Errorf("%s: matched %t, want %t", step, got, want)
 		}
 	}
-	must := func(_ *Subscription, err error) {
+	must := func(_ *subscriptions.Subscription, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	must(b.store.Pause(ctx, "acme", made.ID))
-	is("pause", Paused, "")
+	is("pause", subscriptions.Paused, "")
 	revision := b.fresh(t)
 	must(b.store.Pause(ctx, "acme", made.ID))
 	if b.fresh(t) != revision {
 		t.Error("a pause that changes nothing takes a revision")
 	}
 	must(b.store.Resume(ctx, "acme", made.ID))
-	is("resume", Active, "")
+	is("resume", subscriptions.Active, "")
 	disable := func(id uuid.UUID, revision int64, reason string, want bool) {
 		t.Helper()
 		if done, err := b.store.Disable(ctx, id, revision, reason); err != nil || done != want {
@@ -263,35 +189,36 @@ func TestStatusChanges(t *testing.T) {
 		}
 	}
 	disable(made.ID, made.Revision, "gone", false) // It was paused and resumed since.
-	is("disable as it was before", Active, "")
+	is("disable as it was before", subscriptions.Active, "")
 	read, err := b.store.Get(ctx, "acme", made.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	disable(made.ID, read.Revision, "gone", true)
 	disable(made.ID, read.Revision+2, "manual", false)
-	is("disable", Disabled, "gone")
-	if _, err := b.store.Pause(ctx, "acme", made.ID); !errors.Is(err, ErrDisabled) {
+	is("disable", subscriptions.Disabled, "gone")
+	if _, err := b.store.Pause(ctx, "acme", made.ID); !errors.Is(err, subscriptions.ErrDisabled) {
 		t.Errorf("pause a disabled one: %v", err)
 	}
-	if _, err := b.store.Resume(ctx, "acme", made.ID); !errors.Is(err, ErrDisabled) {
+	if _, err := b.store.Resume(ctx, "acme", made.ID); !errors.Is(err, subscriptions.ErrDisabled) {
 		t.Errorf("resume a disabled one: %v", err)
 	}
 	must(b.store.Enable(ctx, "acme", made.ID))
-	is("enable", Active, "")
+	is("enable", subscriptions.Active, "")
 	disable(uuid.Must(uuid.NewV7()), 1, "gone", false)
 }
 
 func TestDialectsMayLeaveOutWhatTheyDoNotHave(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	made := b.create(t, &Subscription{
-		Tenant: "acme", Dialect: Passona, URL: "https://example.com/", Retry: Retry{MaxRetries: new(0)}, Scopes: []string{AllScopes},
+	made := b.create(t, &subscriptions.Subscription{
+		Tenant: "acme", Dialect: subscriptions.Passona, URL: "https://example.com/", Retry: subscriptions.Retry{MaxRetries: new(0)},
+		Scopes: []string{subscriptions.AllScopes},
 	})
-	if len(made.Secrets) != 0 || made.PayloadFormat != Passona {
+	if len(made.Secrets) != 0 || made.PayloadFormat != subscriptions.Passona {
 		t.Errorf("got %+v", made)
 	}
-	read, err := b.store.GetByNumber(t.Context(), "acme", Passona, made.Number)
+	read, err := b.store.GetByNumber(t.Context(), "acme", subscriptions.Passona, made.Number)
 	if err != nil || read.ID != made.ID || read.Secrets != nil {
 		t.Errorf("by number: got %+v, %v", read, err)
 	}
@@ -301,8 +228,9 @@ func TestDialectsMayLeaveOutWhatTheyDoNotHave(t *testing.T) {
 	if len(matched) != 0 || len(targeted) != 1 {
 		t.Errorf("matched %d, targeted %d", len(matched), len(targeted))
 	}
-	own := b.create(t, &Subscription{Tenant: "acme", Dialect: Babelfor, Name: "b", URL: "https://example.com/", EventTypes: []string{"x"},
-		Secrets: []Secret{{Value: "any text"}}, Scopes: []string{AllScopes}})
+	own := plain("acme", "x")
+	own.Dialect, own.Secrets = subscriptions.Babelfor, []subscriptions.Secret{{Value: "any text"}}
+	b.create(t, own)
 	if read, err := b.store.Get(t.Context(), "acme", own.ID); err != nil || read.Secrets[0].Value != "any text" {
 		t.Errorf("got %+v, %v", read, err)
 	}
@@ -311,10 +239,12 @@ func TestDialectsMayLeaveOutWhatTheyDoNotHave(t *testing.T) {
 func TestCreateMany(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	const n = bulkChunk + 17
-	count, err := b.store.CreateMany(t.Context(), func(yield func(*Subscription) bool) {
+	const n = 5_000 + 17 // a transaction makes 5,000
+	full := example(t)
+	count, err := b.store.CreateMany(t.Context(), func(yield func(*subscriptions.Subscription) bool) {
 		for range n {
-			if !yield(example(t)) {
+			s := *full
+			if !yield(&s) {
 				return
 			}
 		}
@@ -326,11 +256,11 @@ func TestCreateMany(t *testing.T) {
 	if got := b.dir.Stats(); got.Subscriptions != n || got.Tenants != 1 || got.Revision != 2 {
 		t.Errorf("got %+v", got)
 	}
-	list, err := b.store.List(t.Context(), Query{Tenant: "acme", Limit: 1})
+	list, err := b.store.List(t.Context(), subscriptions.Query{Tenant: "acme", Limit: 1})
 	if err != nil || len(list) != 1 || list[0].Number == 0 || list[0].Secrets == nil {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	if _, err := b.store.CreateMany(t.Context(), slices.Values([]*Subscription{{Tenant: "acme"}})); err == nil {
+	if _, err := b.store.CreateMany(t.Context(), slices.Values([]*subscriptions.Subscription{{Tenant: "acme"}})); err == nil {
 		t.Error("an invalid one was taken")
 	}
 }
@@ -338,8 +268,8 @@ func TestCreateMany(t *testing.T) {
 func TestInvalidIsToldFieldByField(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	err := b.store.Create(t.Context(), &Subscription{Tenant: "acme", URL: "ftp://x", EventTypes: []string{"a", "b..c"}, Filter: "1"})
-	var bad *Invalid
+	err := b.store.Create(t.Context(), &subscriptions.Subscription{Tenant: "acme", URL: "ftp://x", EventTypes: []string{"a", "b..c"}, Filter: "1"})
+	var bad *subscriptions.Invalid
 	if !errors.As(err, &bad) {
 		t.Fatalf("got %v", err)
 	}
