@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
@@ -29,7 +30,7 @@ import (
 //	go test -run - -bench 'BenchmarkPost' -count 6 ./deliver
 func BenchmarkPostSend(b *testing.B) {
 	benchmarkPost(b, func(client *http.Client, url string) func() error {
-		poster, err := NewPoster(client, DefaultPosterConfig(), time.Now)
+		poster, err := webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -41,7 +42,7 @@ func BenchmarkPostSend(b *testing.B) {
 			ID: uuid.New(), URL: url, PayloadFormat: "standard", Secrets: []subscriptions.Secret{{Value: testSecret(1)}},
 		}
 		return func() error {
-			a := Attempt{Event: event, Subscription: sub, Delivery: uuid.Nil, Number: 1}
+			a := webhook.Attempt{Event: event, Subscription: sub, Delivery: uuid.Nil, Number: 1}
 			r := poster.Send(ctx, a)
 			return r.Err
 		}
@@ -53,7 +54,7 @@ func BenchmarkPostBare(b *testing.B) {
 		hashes := sync.Pool{New: func() any { return hmac.New(sha256.New, bytes.Repeat([]byte{1}, 32)) }}
 		event := benchEvent()
 		return func() error {
-			body, err := standardBody(event)
+			body, err := standard().Body(event)
 			if err != nil {
 				return err
 			}
@@ -69,7 +70,7 @@ func BenchmarkPostBare(b *testing.B) {
 				return err
 			}
 			req.Header.Set("Content-Type", "application/json")
-			req.Header.Set("User-Agent", UserAgent)
+			req.Header.Set("User-Agent", webhook.UserAgent)
 			req.Header.Set("Webhook-Id", event.ID)
 			req.Header.Set("Webhook-Timestamp", at)
 			req.Header.Set("Webhook-Signature", signature)

@@ -1,11 +1,11 @@
-package webhook
+package webhook_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -63,7 +64,7 @@ func parse(head string, body []byte) arrived {
 // What arrives is what Standard Webhooks promises, in each format, and every attempt has the same bytes.
 func TestSendWhatArrives(t *testing.T) {
 	t.Parallel()
-	for _, format := range Formats() {
+	for _, format := range webhook.Formats() {
 		t.Run(format.Name, func(t *testing.T) {
 			t.Parallel()
 			got := make(chan arrived, 8)
@@ -95,13 +96,13 @@ func TestSendWhatArrives(t *testing.T) {
 	}
 }
 
-func checkArrived(t *testing.T, in arrived, a Attempt, format Format) {
+func checkArrived(t *testing.T, in arrived, a webhook.Attempt, format webhook.Format) {
 	t.Helper()
 	if in.line != "POST /hook?x=1 HTTP/1.1" {
 		t.Errorf("got %q", in.line)
 	}
 	for name, want := range map[string]string{
-		"Content-Type": format.ContentType, "User-Agent": UserAgent, "Webhook-Id": a.Event.ID, "Traceparent": a.Event.TraceParent,
+		"Content-Type": format.ContentType, "User-Agent": webhook.UserAgent, "Webhook-Id": a.Event.ID, "Traceparent": a.Event.TraceParent,
 	} {
 		if got := in.header[name]; !slices.Equal(got, []string{want}) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
@@ -141,7 +142,7 @@ func TestSendReservedHeaders(t *testing.T) {
 	in := <-got
 	want := http.Header{
 		"X-Env": {"prod"}, "Authorization": {"Bearer b"}, "Content-Type": {"application/vnd.acme+json"}, "Cookie": {"c=1"},
-		"User-Agent": {UserAgent}, "Host": {rec.addr}, "Webhook-Id": {a.Event.ID},
+		"User-Agent": {webhook.UserAgent}, "Host": {rec.addr}, "Webhook-Id": {a.Event.ID},
 	}
 	for name, values := range want {
 		if !slices.Equal(in.header[name], values) {
@@ -162,23 +163,23 @@ func TestSendConfig(t *testing.T) {
 	t.Parallel()
 	rec := newRawReceiver(t, "127.0.0.1:0", nil, status("200 OK"))
 	poster := testPoster(t, "")
-	for name, spoil := range map[string]func(*Attempt){
-		"unknown format":         func(a *Attempt) { a.Subscription.PayloadFormat = "xml" },
-		"no format":              func(a *Attempt) { a.Subscription.PayloadFormat = "" },
-		"not made whole":         func(a *Attempt) { a.Subscription.Err = errors.New("unknown key") },
-		"no secret":              func(a *Attempt) { a.Subscription.Secrets = nil },
-		"a secret of text":       func(a *Attempt) { a.Subscription.Secrets[0].Value = "hush" },
-		"all secrets expired":    func(a *Attempt) { a.Subscription.Secrets[0].ExpiresAt = time.Unix(1, 0) },
-		"split header value":     func(a *Attempt) { a.Subscription.Headers = map[string]string{"X": "a\r\nY: hush"} },
-		"split header name":      func(a *Attempt) { a.Subscription.Headers = map[string]string{"X: a\r\nY": "hush"} },
-		"empty header name":      func(a *Attempt) { a.Subscription.Headers = map[string]string{"": "hush"} },
-		"no URL":                 func(a *Attempt) { a.Subscription.URL = "" },
-		"no host":                func(a *Attempt) { a.Subscription.URL = "http:///hush" },
-		"another scheme":         func(a *Attempt) { a.Subscription.URL = "ftp://" + rec.addr },
-		"no URL at all":          func(a *Attempt) { a.Subscription.URL = "http://%zzhush" },
-		"an id that is none":     func(a *Attempt) { a.Event.ID = "a.b" },
-		"an event without data":  func(a *Attempt) { a.Event.Data = nil },
-		"a type that is no text": func(a *Attempt) { a.Event.Type = "\xff" },
+	for name, spoil := range map[string]func(*webhook.Attempt){
+		"unknown format":         func(a *webhook.Attempt) { a.Subscription.PayloadFormat = "xml" },
+		"no format":              func(a *webhook.Attempt) { a.Subscription.PayloadFormat = "" },
+		"not made whole":         func(a *webhook.Attempt) { a.Subscription.Err = errors.New("unknown key") },
+		"no secret":              func(a *webhook.Attempt) { a.Subscription.Secrets = nil },
+		"a secret of text":       func(a *webhook.Attempt) { a.Subscription.Secrets[0].Value = "hush" },
+		"all secrets expired":    func(a *webhook.Attempt) { a.Subscription.Secrets[0].ExpiresAt = time.Unix(1, 0) },
+		"split header value":     func(a *webhook.Attempt) { a.Subscription.Headers = map[string]string{"X": "a\r\nY: hush"} },
+		"split header name":      func(a *webhook.Attempt) { a.Subscription.Headers = map[string]string{"X: a\r\nY": "hush"} },
+		"empty header name":      func(a *webhook.Attempt) { a.Subscription.Headers = map[string]string{"": "hush"} },
+		"no URL":                 func(a *webhook.Attempt) { a.Subscription.URL = "" },
+		"no host":                func(a *webhook.Attempt) { a.Subscription.URL = "http:///hush" },
+		"another scheme":         func(a *webhook.Attempt) { a.Subscription.URL = "ftp://" + rec.addr },
+		"no URL at all":          func(a *webhook.Attempt) { a.Subscription.URL = "http://%zzhush" },
+		"an id that is none":     func(a *webhook.Attempt) { a.Event.ID = "a.b" },
+		"an event without data":  func(a *webhook.Attempt) { a.Event.Data = nil },
+		"a type that is no text": func(a *webhook.Attempt) { a.Event.Type = "\xff" },
 	} {
 		a := testAttempt("http://" + rec.addr)
 		spoil(&a)
@@ -221,13 +222,22 @@ func TestSendFollowsSubscription(t *testing.T) {
 // A broken trace is left out; the delivery goes on.
 func TestTraceParent(t *testing.T) {
 	t.Parallel()
+	got := make(chan arrived, 1)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+	poster := testPoster(t, "")
 	good := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	for value, want := range map[string]bool{
+	for value, sent := range map[string]bool{
 		good: true, "": false, good + "\r\nX: y": false, "01" + good[2:]: false, strings.ToUpper(good): false,
 		good[:54]: false, strings.Replace(good, "-b7", "_b7", 1): false, good[:54] + "g": false,
 	} {
-		if got := validTraceParent(value); got != want {
-			t.Errorf("%q: got %v", value, got)
+		a := testAttempt("http://" + rec.addr)
+		a.Event.TraceParent = value
+		if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK {
+			t.Fatalf("%q: %+v", value, r)
+		}
+		in := <-got
+		if trace := in.header["Traceparent"]; sent != slices.Equal(trace, []string{value}) || !sent && trace != nil || in.header["X"] != nil {
+			t.Errorf("%q: got %q", value, trace)
 		}
 	}
 }
@@ -237,26 +247,17 @@ func TestSendDialectFormat(t *testing.T) {
 	t.Parallel()
 	got := make(chan arrived, 1)
 	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
-	policy, err := egress.ParsePolicy("127.0.0.0/8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := egress.NewClient(policy, egress.DefaultConfig())
-	t.Cleanup(client.CloseIdleConnections)
-	cfg := DefaultPosterConfig()
-	cfg.Formats = append(cfg.Formats, Format{
+	poster := posterOf(t, testClient(t, ""), webhook.Format{
 		Name: "vendor", ContentType: "text/plain",
-		Body:   func(e *event.Event) ([]byte, error) { return []byte("<" + e.ID + ">"), nil },
-		Signer: func(secrets []subscriptions.Secret) (Signer, error) { return vendorSigner(secrets[0].Value), nil },
-	}, Format{
+		Body: func(e *event.Event) ([]byte, error) { return []byte("<" + e.ID + ">"), nil },
+		Signer: func(secrets []subscriptions.Secret) (webhook.Signer, error) {
+			return vendorSigner(secrets[0].Value), nil
+		},
+	}, webhook.Format{
 		Name: "bare", ContentType: "application/json",
 		Body:   func(e *event.Event) ([]byte, error) { return e.Data, nil },
-		Signer: NoSigner,
+		Signer: webhook.NoSigner,
 	})
-	poster, err := NewPoster(client, cfg, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
 	a := testAttempt("http://" + rec.addr + "/")
 	a.Subscription.PayloadFormat = "vendor"
 	a.Subscription.Secrets[0].Value = "any text"
@@ -281,7 +282,7 @@ func TestSendDialectFormat(t *testing.T) {
 
 type vendorSigner string
 
-func (s vendorSigner) Sign(h http.Header, _ Message) error {
+func (s vendorSigner) Sign(h http.Header, _ webhook.Message) error {
 	h.Set("X-Vendor-Signature", hex.EncodeToString([]byte(s)))
 	return nil
 }
@@ -314,8 +315,9 @@ func TestSendCancelledWithinBody(t *testing.T) {
 		// The header must have been read before ctx ends; the body's drip outlives it.
 		c.drip("1\r\nx\r\n", 10*time.Millisecond)
 	})
-	poster := testPoster(t, "")
-	poster.transport = stopAfterHeader{poster.transport, stop}
+	client := testClient(t, "")
+	client.Transport = stopAfterHeader{client.Transport, stop}
+	poster := posterOf(t, client)
 	if r := poster.Send(ctx, testAttempt("http://"+rec.addr)); r.Reason != outcome.ReasonOK || r.Status != 200 || r.Err != nil {
 		t.Errorf("got %+v, %v", r, r.Err)
 	}
@@ -357,28 +359,47 @@ func staleConnections(t *testing.T) {
 }
 
 // F081: where the close is noticed only in sending, the request goes out again by itself if and only if the
-// receiver cannot have read it; and that is counted.
+// receiver cannot have read it; and that is counted. HTTP/2 shows so in TestFaults; here the transport asks for the body
+// as net/http does.
 func TestResends(t *testing.T) {
 	t.Parallel()
-	r := resends{body: []byte("body"), most: 1}
-	first, err := r.next()
-	if err != nil || r.made != 1 {
-		t.Fatalf("first: %d, %v", r.made, err)
+	again := &asksAgain{}
+	poster := posterOf(t, &http.Client{Transport: again})
+	r := poster.Send(t.Context(), testAttempt("https://receiver.test/"))
+	if r.Reason != outcome.ReasonReset || r.Resent != 1 || poster.Resent() != 1 {
+		t.Errorf("got %+v, %v", r, r.Err)
 	}
-	// Asked for again without having been read: still the first.
-	second, err := r.next()
-	if err != nil || r.made != 1 || first == second {
-		t.Fatalf("second: %d, %v", r.made, err)
+	want := must(standard().Body(testEvent()))(t)
+	if again.asked != 3 || !bytes.Equal(again.sent, want) {
+		t.Errorf("asked %d times, sent was %q; want the third to be refused, and %q", again.asked, again.sent, want)
 	}
-	var out bytes.Buffer
-	if _, err := bufio.NewReader(second).WriteTo(&out); err != nil || out.String() != "body" {
-		t.Fatalf("got %q, %v", out.String(), err)
-	}
-	if err := second.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.next(); !errors.Is(err, errResent) {
-		t.Fatalf("third: %v", err)
+}
+
+// asksAgain finds each connection closed: it takes a body before it needs one, sends it, and asks for another one until it
+// is refused.
+type asksAgain struct {
+	asked int
+	sent  []byte
+}
+
+func (a *asksAgain) RoundTrip(req *http.Request) (*http.Response, error) {
+	_ = req.Body.Close()
+	for {
+		a.asked++
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		if a.asked == 1 {
+			continue // It was not read.
+		}
+		if a.sent, err = io.ReadAll(body); err != nil {
+			return nil, err
+		}
+		_ = body.Close()
+		if a.asked > 9 {
+			return nil, errors.New("asked without end")
+		}
 	}
 }
 
@@ -388,7 +409,7 @@ func capturedRequests(t *testing.T) {
 		4 * time.Minute: nil, 6 * time.Minute: standardwebhooks.ErrMessageTooOld, -6 * time.Minute: standardwebhooks.ErrMessageTooNew,
 	} {
 		body := []byte(`{"a":1}`)
-		h := sign(t, []subscriptions.Secret{{Value: testSecret(1)}}, Message{Event: &event.Event{ID: "e"}, Body: body, At: time.Now().Add(-age)})
+		h := sign(t, []subscriptions.Secret{{Value: testSecret(1)}}, webhook.Message{Event: &event.Event{ID: "e"}, Body: body, At: time.Now().Add(-age)})
 		if err := verify(t, testSecret(1), body, h); !errors.Is(err, want) {
 			t.Errorf("after %v: got %v, want %v", age, err, want)
 		}
@@ -416,7 +437,7 @@ func TestSendConcurrently(t *testing.T) {
 	got := make(chan arrived, 400)
 	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
 	poster := testPoster(t, "")
-	e, bodies := testEvent(), new(Bodies)
+	e, bodies := testEvent(), new(webhook.Bodies)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		a := testAttempt("http://" + rec.addr)
@@ -449,7 +470,7 @@ func TestSendConcurrently(t *testing.T) {
 func TestSendReusesConnection(t *testing.T) {
 	t.Parallel()
 	for size, want := range map[int]int32{
-		0: 1, 2: 1, maxResponse: 1, maxResponse + 1: 1, maxResponse + 60<<10: 1, maxResponse + 70<<10: 3, 1 << 20: 3,
+		0: 1, 2: 1, keptMost: 1, keptMost + 1: 1, keptMost + 60<<10: 1, keptMost + 70<<10: 3, 1 << 20: 3,
 	} {
 		for _, chunked := range []bool{false, true} {
 			answer := "HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n" + strings.Repeat("x", size)
@@ -467,7 +488,7 @@ func TestSendReusesConnection(t *testing.T) {
 			poster := testPoster(t, "")
 			a := testAttempt("http://" + rec.addr)
 			for range 3 {
-				if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK || len(r.Response) != min(size, maxResponse) {
+				if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK || len(r.Response) != min(size, keptMost) {
 					t.Errorf("%d bytes: got %s and %d bytes, %v", size, r.Reason, len(r.Response), r.Err)
 				}
 			}

@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -40,7 +41,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func authAttempt(to string, a *subscriptions.Auth) Attempt {
+func authAttempt(to string, a *subscriptions.Auth) webhook.Attempt {
 	attempt := testAttempt(to)
 	attempt.Subscription.Auth = a
 	return attempt
@@ -76,27 +77,45 @@ func TestSendBasicAndBearer(t *testing.T) {
 					t.Errorf("the kept answer holds a secret: %s", r.Response)
 				}
 			}
-			if a != nil && len(a.Password+a.Token) > leastHidden && !strings.Contains(string(r.Response), hidden) {
+			if a != nil && len(a.Password+a.Token) > 6 && !strings.Contains(string(r.Response), subscriptions.Mask) {
 				t.Errorf("nothing is hidden: %s", r.Response)
 			}
 		}
 	}
 }
 
-// A secret that the bound on kept answers cuts off, or that an error quotes, is hidden as well.
-func TestConceal(t *testing.T) {
+// Credentials that a receiver repeats are hidden, also where the bound on kept answers cuts one off. What is left of one is
+// not looked for when it is shorter than six bytes.
+func TestSecretsOfAnswersAreHidden(t *testing.T) {
 	t.Parallel()
-	c := newConceal(&subscriptions.Auth{Type: subscriptions.AuthOAuth2, ClientSecret: "client-secret"}).with("token-value")
-	for raw, want := range map[string]string{
-		"a client-secret, a token-value": "a ***, a ***", "x token-val": "x ", "x token-": "x ", "x token": "x token", "": "",
+	e := newEndpoint(t, func(w http.ResponseWriter, _ *http.Request) { give(w, "token-value") })
+	a := e.auth()
+	a.ClientSecret = "client-secret"
+	poster := testPoster(t, "")
+	for _, tc := range []struct {
+		answer, want string
+		cut          bool
+	}{
+		{answer: "a client-secret, a token-value", want: "a ***, a ***"},
+		{answer: "x token-val", want: "x token-val"},
+		{answer: "x token-val", want: "x ", cut: true},
+		{answer: "x token-", want: "x ", cut: true},
+		{answer: "x token", want: "x token", cut: true},
 	} {
-		if got := string(c.bytes([]byte(raw), true)); got != want {
-			t.Errorf("%q: got %q, want %q", raw, got, want)
+		padding, rest := "", ""
+		if tc.cut {
+			padding, rest = strings.Repeat(".", keptMost-len(tc.answer)), "..."
+		}
+		rec := hooks(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, padding+tc.answer+rest) })
+		if r := poster.Send(t.Context(), authAttempt(rec.URL, a)); r.Reason != outcome.ReasonOK || string(r.Response) != padding+tc.want {
+			t.Errorf("%q: got %+v, %q; want %q", tc.answer, r.Reason, strings.TrimLeft(string(r.Response), "."), tc.want)
 		}
 	}
-	if got := string(c.bytes([]byte("x token-val"), false)); got != "x token-val" {
-		t.Errorf("a whole text: got %q", got)
-	}
+}
+
+// An error that quotes the receiver shows no credential either.
+func TestSecretsOfErrorsAreHidden(t *testing.T) {
+	t.Parallel()
 	rec := newRawReceiver(t, "127.0.0.1:0", nil, func(conn *rawConn) { conn.request(); conn.send("token-value is no HTTP\r\n\r\n") })
 	a := authAttempt("http://"+rec.addr, &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: "token-value"})
 	if r := testPoster(t, "").Send(t.Context(), a); r.Reason != outcome.ReasonProtocol || strings.Contains(r.Err.Error(), "token-value") {
@@ -180,7 +199,7 @@ func TestSendOAuth2(t *testing.T) {
 				return
 			}
 			if r.Method != http.MethodPost || r.PostFormValue("grant_type") != "client_credentials" || r.PostFormValue("scope") != "a b" ||
-				r.UserAgent() != UserAgent {
+				r.UserAgent() != webhook.UserAgent {
 				t.Errorf("got %s %v", r.Method, r.PostForm)
 			}
 			give(w, "token-1")

@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
@@ -119,8 +120,8 @@ func http2Faults(t *testing.T) []fault {
 		_ = h.answer(stream, false, ":status=200")
 		_ = h.WriteData(stream, true, []byte("ok"))
 	}
-	resent := func(want int) func(*testing.T, Result, *rawReceiver) {
-		return func(t *testing.T, r Result, _ *rawReceiver) {
+	resent := func(want int) func(*testing.T, webhook.Result, *rawReceiver) {
+		return func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 			if r.Resent != want {
 				t.Errorf("resent %d times, want %d", r.Resent, want)
 			}
@@ -134,7 +135,7 @@ func http2Faults(t *testing.T) []fault {
 	flood := func(then flow) func(*rawConn) { return floodFrames(then, then) }
 	header := func(h *http2Conn, stream uint32) error { return h.answer(stream, false, ":status=200") }
 	faults := []fault{
-		{name: "a good answer", want: outcome.ReasonOK, status: 200, serve: each(ok), check: func(t *testing.T, r Result, _ *rawReceiver) {
+		{name: "a good answer", want: outcome.ReasonOK, status: 200, serve: each(ok), check: func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 			if string(r.Response) != "ok" {
 				t.Errorf("kept %q", r.Response)
 			}

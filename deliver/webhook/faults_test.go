@@ -1,11 +1,10 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
 	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,13 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/servertest"
-	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
 // fault is one thing that a receiver, a name server or an address can do to an attempt, and what must become
@@ -41,7 +39,7 @@ type fault struct {
 	want     outcome.Reason
 	status   int
 	requests int32 // at most so many reach the receiver; 1 if zero
-	check    func(t *testing.T, r Result, rec *rawReceiver)
+	check    func(t *testing.T, r webhook.Result, rec *rawReceiver)
 }
 
 const ok200 = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -109,7 +107,7 @@ func (f *fault) allocates(t *testing.T) (uint64, *rawReceiver) {
 }
 
 // run makes one attempt, or with again a second one, against the fault.
-func (f *fault) run(t *testing.T) (Result, *rawReceiver) {
+func (f *fault) run(t *testing.T) (webhook.Result, *rawReceiver) {
 	t.Helper()
 	serve := f.serve
 	if serve == nil {
@@ -141,9 +139,9 @@ func (f *fault) run(t *testing.T) (Result, *rawReceiver) {
 }
 
 // checkResult holds for whatever a receiver does.
-func (f *fault) checkResult(t *testing.T, r Result) {
+func (f *fault) checkResult(t *testing.T, r webhook.Result) {
 	t.Helper()
-	if len(r.Response) > maxResponse || bytes.IndexByte(r.Response, 0) >= 0 {
+	if len(r.Response) > keptMost || bytes.IndexByte(r.Response, 0) >= 0 {
 		t.Errorf("kept %d bytes, not fit to be stored", len(r.Response))
 	}
 	if r.Err == nil {
@@ -167,42 +165,6 @@ func (f *fault) target(rec *rawReceiver) string {
 	}
 	return "http://" + rec.addr + "/hook"
 }
-
-func testPoster(t testing.TB, allow string, opts ...egress.Option) *Poster {
-	t.Helper()
-	if allow == "" {
-		allow = "127.0.0.0/8"
-	}
-	cfg := egress.DefaultConfig()
-	cfg.AllowPrivateCIDRs, cfg.DenyCIDRs, _ = strings.Cut(allow, "!")
-	policy, err := cfg.Policy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.TLSHandshakeTimeout = time.Second
-	client := egress.NewClient(policy, cfg, opts...)
-	t.Cleanup(client.CloseIdleConnections)
-	postCfg := DefaultPosterConfig()
-	postCfg.BodyTime = 200 * time.Millisecond
-	poster, err := NewPoster(client, postCfg, time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return poster
-}
-
-func testAttempt(url string) Attempt {
-	return Attempt{
-		Event: testEvent(), Delivery: uuid.New(), Number: 1,
-		Subscription: &subscriptions.Subscription{
-			ID: uuid.New(), Tenant: "acme", URL: url, PayloadFormat: "standard", Timeout: 20 * time.Second,
-			Secrets: []subscriptions.Secret{{Value: testSecret(1)}},
-		},
-	}
-}
-
-// cause is what net/http said, for a failing test.
-func cause(r Result) error { return errors.Unwrap(r.Err) }
 
 func allFaults(t *testing.T) []fault {
 	t.Helper()
@@ -230,7 +192,7 @@ func silenceFaults() []fault {
 				c.send("HTTP/1.1 200 OK\r\n\r\n")
 				c.drip("drip", 20*time.Millisecond)
 			},
-			check: func(t *testing.T, r Result, _ *rawReceiver) {
+			check: func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 				if !bytes.HasPrefix(r.Response, []byte("d")) || r.Err != nil {
 					t.Errorf("kept %q, error %v", r.Response, r.Err)
 				}
@@ -253,8 +215,8 @@ func silenceFaults() []fault {
 
 // bodyFaults are bodies that are too much, or not what the header said.
 func bodyFaults(t *testing.T) []fault {
-	keeps := func(prefix string, length int) func(*testing.T, Result, *rawReceiver) {
-		return func(t *testing.T, r Result, _ *rawReceiver) {
+	keeps := func(prefix string, length int) func(*testing.T, webhook.Result, *rawReceiver) {
+		return func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 			if !bytes.HasPrefix(r.Response, []byte(prefix)) || length >= 0 && len(r.Response) != length {
 				t.Errorf("kept %d bytes, %.60q; want %d, %q", len(r.Response), r.Response, length, prefix)
 			}
@@ -273,13 +235,13 @@ func bodyFaults(t *testing.T) []fault {
 	bomb := gzipBomb(t)
 	return []fault{
 		{id: "F072", name: "endless chunks", want: outcome.ReasonOK, status: 200, floods: true,
-			serve: floodAfter(chunked, chunk), check: keeps("xxxx", maxResponse)},
+			serve: floodAfter(chunked, chunk), check: keeps("xxxx", keptMost)},
 		{id: "F072", name: "endless zeros", want: outcome.ReasonOK, status: 200, floods: true,
 			serve: floodAfter("HTTP/1.1 200 OK\r\n\r\n", "\x00"), check: keeps("", 0)},
 		{id: "F072", name: "10 GB announced", want: outcome.ReasonOK, status: 200, floods: true,
-			serve: floodAfter("HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", "x"), check: keeps("xxxx", maxResponse)},
+			serve: floodAfter("HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", "x"), check: keeps("xxxx", keptMost)},
 		{id: "F072", name: "endless after 503", want: outcome.ReasonServer, status: 503, floods: true,
-			serve: floodAfter("HTTP/1.1 503 Busy\r\n\r\n", "x"), check: keeps("xxxx", maxResponse)},
+			serve: floodAfter("HTTP/1.1 503 Busy\r\n\r\n", "x"), check: keeps("xxxx", keptMost)},
 		{id: "F073", name: "gzip bomb", want: outcome.ReasonOK, status: 200, floods: true,
 			serve: reply(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", len(bomb), bomb)),
 			check: keeps(binaryMark+"H4sI", -1)},
@@ -418,7 +380,7 @@ func redirectFaults() []fault {
 		faults = append(faults, redirect("F086", 307, to))
 	}
 	secret := redirect("F085", 302, "https://user:hush@other.test/new?token=hush#hush")
-	secret.check = func(t *testing.T, r Result, _ *rawReceiver) {
+	secret.check = func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 		want := "redirect to https://other.test/new is not followed"
 		if r.Err == nil || r.Err.Error() != want {
 			t.Errorf("got %v, want %s", r.Err, want)
@@ -442,7 +404,7 @@ func retryAfterFaults() []fault {
 	wish := func(name string, code int, want time.Duration, headers ...string) fault {
 		return fault{
 			id: "F092", name: fmt.Sprintf("%d %s", code, name), status: code, want: outcome.ReasonOf(code), serve: status(fmt.Sprintf("%d Later", code), headers...),
-			check: func(t *testing.T, r Result, _ *rawReceiver) {
+			check: func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 				if r.RetryAfter != want {
 					t.Errorf("got %v, want %v", r.RetryAfter, want)
 				}
@@ -453,9 +415,9 @@ func retryAfterFaults() []fault {
 	date := func(f fault, after time.Duration) fault {
 		// Written when it is asked for: a parallel test may wait its turn for long.
 		f.serve = func(c *rawConn) { status("503 Later", in(after))(c) }
-		f.check = func(t *testing.T, r Result, _ *rawReceiver) {
+		f.check = func(t *testing.T, r webhook.Result, _ *rawReceiver) {
 			// A date has whole seconds, and the machine may be busy.
-			if most := min(after, MaxRetryAfter); r.RetryAfter > most || r.RetryAfter < most-time.Minute {
+			if most := min(after, webhook.MaxRetryAfter); r.RetryAfter > most || r.RetryAfter < most-time.Minute {
 				t.Errorf("got %v, want %v", r.RetryAfter, most)
 			}
 		}
@@ -483,7 +445,7 @@ func retryAfterFaults() []fault {
 }
 
 // untouched says that nobody connected to the receiver, which listens on a forbidden address.
-func untouched(t *testing.T, _ Result, rec *rawReceiver) {
+func untouched(t *testing.T, _ webhook.Result, rec *rawReceiver) {
 	t.Helper()
 	if rec.conns.Load() != 0 {
 		t.Error("the forbidden address was connected to")
@@ -491,7 +453,7 @@ func untouched(t *testing.T, _ Result, rec *rawReceiver) {
 }
 
 // blocked says so as well, and that the tenant learns nothing else.
-func blocked(t *testing.T, r Result, rec *rawReceiver) {
+func blocked(t *testing.T, r webhook.Result, rec *rawReceiver) {
 	t.Helper()
 	untouched(t, r, rec)
 	if r.Err == nil || r.Err.Error() != egress.ErrBlocked.Error() {
@@ -500,7 +462,7 @@ func blocked(t *testing.T, r Result, rec *rawReceiver) {
 }
 
 // unknown says that the tenant cannot tell a name with a forbidden address from one that does not exist.
-func unknown(t *testing.T, r Result, rec *rawReceiver) {
+func unknown(t *testing.T, r webhook.Result, rec *rawReceiver) {
 	t.Helper()
 	untouched(t, r, rec)
 	if want := "the host does not exist, or its address is not allowed"; r.Err == nil || r.Err.Error() != want {

@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"crypto/ecdsa"
@@ -20,7 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -97,20 +100,20 @@ func (m *mutual) untilClosed(t testing.TB, n int32) {
 	}
 }
 
-func mutualPoster(t testing.TB, a *authority, change func(*PosterConfig)) *Poster {
+func mutualPoster(t testing.TB, a *authority, change func(*webhook.PosterConfig)) *webhook.Poster {
 	t.Helper()
 	client := egress.NewClient(allowLoopback(t), egress.DefaultConfig(), egress.WithRootCAs(a.pool))
 	t.Cleanup(client.CloseIdleConnections)
-	cfg := DefaultPosterConfig()
+	cfg := webhook.DefaultPosterConfig()
 	if change != nil {
 		change(&cfg)
 	}
-	poster := must(NewPoster(client, cfg, time.Now))(t)
+	poster := must(webhook.NewPoster(client, cfg, time.Now))(t)
 	t.Cleanup(poster.Close)
 	return poster
 }
 
-func certified(to string, c *subscriptions.ClientCertificate) Attempt {
+func certified(to string, c *subscriptions.ClientCertificate) webhook.Attempt {
 	attempt := testAttempt(to)
 	attempt.Subscription.Certificate = c
 	return attempt
@@ -124,7 +127,7 @@ func TestSendMutualTLS(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		m := newMutual(t, a, http2)
 		poster := mutualPoster(t, a, nil)
-		var attempts []Attempt
+		var attempts []webhook.Attempt
 		for n := range 4 {
 			attempt := certified(m.URL, a.client(t, fmt.Sprintf("client-%d", n), time.Hour))
 			attempt.Subscription.Auth = &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: fmt.Sprintf("b-%d", n)}
@@ -178,8 +181,8 @@ func TestIdentitiesAreBounded(t *testing.T) {
 	a := newAuthority(t)
 	for _, http2 := range []bool{false, true} {
 		m := newMutual(t, a, http2)
-		poster := mutualPoster(t, a, func(c *PosterConfig) { c.Identities = 2 })
-		send := func(attempt Attempt) {
+		poster := mutualPoster(t, a, func(c *webhook.PosterConfig) { c.Identities = 2 })
+		send := func(attempt webhook.Attempt) {
 			t.Helper()
 			if r := poster.Send(t.Context(), attempt); r.Reason != outcome.ReasonOK {
 				t.Fatalf("got %+v, %v", r, cause(r))
@@ -202,18 +205,23 @@ func TestIdentitiesAreBounded(t *testing.T) {
 		if n := m.opened.Load(); n != 5 {
 			t.Errorf("HTTP/2 %t: %d connections", http2, n)
 		}
-		// One that goes while a request is under way.
-		plan := must(poster.plan(two.Subscription))(t)
-		transport, id, err := poster.identities.take(plan.certificate)
-		if err != nil {
-			t.Fatal(err)
-		}
+		// One that goes while a request is under way, before that has a connection.
+		asked, release := make(chan struct{}), make(chan struct{})
+		tokens := newEndpoint(t, func(w http.ResponseWriter, _ *http.Request) {
+			asked <- struct{}{}
+			<-release
+			give(w, "token")
+		})
+		two.Subscription.Auth = tokens.auth()
+		two.Subscription.ID = uuid.New()
+		answered := make(chan webhook.Result, 1)
+		go func() { answered <- poster.Send(t.Context(), two) }()
+		<-asked
 		poster.Close()
-		req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, m.URL, nil))(t)
-		resp := must(transport.RoundTrip(req))(t)
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
-		poster.identities.release(id)
+		close(release)
+		if r := <-answered; r.Reason != outcome.ReasonOK {
+			t.Fatalf("got %+v, %v", r, cause(r))
+		}
 		m.untilClosed(t, 6)
 	}
 }

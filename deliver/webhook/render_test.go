@@ -1,9 +1,8 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +10,8 @@ import (
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -35,7 +36,7 @@ func TestBodies(t *testing.T) {
 				`"time":"2026-11-20T10:00:00.12Z","datacontenttype":"application/json","data":` + oddData + `}`},
 		{"raw", "application/json", oddData},
 	}
-	for i, format := range Formats() {
+	for i, format := range webhook.Formats() {
 		test := tests[i]
 		if format.Name != test.format || format.ContentType != test.contentType {
 			t.Errorf("got format %s of %s, want %s of %s", format.Name, format.ContentType, test.format, test.contentType)
@@ -46,7 +47,7 @@ func TestBodies(t *testing.T) {
 				t.Errorf("%s: got %s, %v\nwant %s", format.Name, got, err, test.want)
 			}
 		}
-		if _, err := format.Body(&event.Event{ID: "e"}); !errors.Is(err, errNoData) {
+		if _, err := format.Body(&event.Event{ID: "e"}); err == nil || err.Error() != "the event has no data" {
 			t.Errorf("%s: no data: got %v", format.Name, err)
 		}
 	}
@@ -57,7 +58,7 @@ func TestBodiesOfScalars(t *testing.T) {
 	for _, data := range []string{`null`, `1`, `"x"`, `[]`} {
 		e := testEvent()
 		e.Data = []byte(data)
-		for _, format := range Formats() {
+		for _, format := range webhook.Formats() {
 			got, err := format.Body(e)
 			if err != nil || !json.Valid(got) {
 				t.Errorf("%s of %s: %s, %v", format.Name, data, got, err)
@@ -73,7 +74,7 @@ func TestCloudEventIsValid(t *testing.T) {
 	e.Data = []byte(`{"total":12.50}`)
 	for _, objectID := range []string{"o_17", "", "quo\"te\n"} {
 		e.ObjectID = objectID
-		got, err := cloudEventBody(e)
+		got, err := formatOf("cloudevents").Body(e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,38 +94,51 @@ func TestCloudEventIsValid(t *testing.T) {
 	}
 }
 
+// However many attempts share an event's Bodies, it is rendered once in each format, and without Bodies to the same bytes.
 func TestBodiesRenderOnce(t *testing.T) {
 	t.Parallel()
 	var rendered atomic.Int32
-	format := &Format{Name: "counted", Body: func(e *event.Event) ([]byte, error) {
+	counted := standard()
+	counted.Name = "counted"
+	counted.Body = func(e *event.Event) ([]byte, error) {
 		rendered.Add(1)
-		return standardBody(e)
-	}}
-	other := &Format{Name: "other", Body: rawBody}
-	e := testEvent()
-	var bodies Bodies
-	first, err := bodies.of(format, e)
-	if err != nil {
-		t.Fatal(err)
+		return standard().Body(e)
 	}
+	got := make(chan arrived, 1+16*2+1)
+	rec := newRawReceiver(t, "127.0.0.1:0", nil, recorded(ok200, got))
+	poster := posterOf(t, testClient(t, ""), counted)
+	send := func(format string, bodies *webhook.Bodies) {
+		a := testAttempt("http://" + rec.addr)
+		a.Subscription.PayloadFormat, a.Bodies = format, bodies
+		if r := poster.Send(t.Context(), a); r.Reason != outcome.ReasonOK {
+			t.Errorf("%s: %+v", format, r)
+		}
+	}
+	var bodies webhook.Bodies
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			got, err := bodies.of(format, e)
-			if err != nil || &got[0] != &first[0] {
-				t.Errorf("got other bytes, %v", err)
-			}
-			if raw, err := bodies.of(other, e); err != nil || &raw[0] != &e.Data[0] {
-				t.Errorf("raw is not the event's own bytes, %v", err)
-			}
+			send("counted", &bodies)
+			send("raw", &bodies)
 		})
 	}
 	wg.Wait()
 	if n := rendered.Load(); n != 1 {
 		t.Errorf("rendered %d times, want once", n)
 	}
-	if again, err := (*Bodies)(nil).of(format, e); err != nil || !bytes.Equal(again, first) {
-		t.Errorf("without Bodies: %s, %v", again, err)
+	send("counted", nil)
+	close(got)
+	arrivals := map[string]int{}
+	for in := range got {
+		arrivals[string(in.body)]++
+	}
+	want, err := standard().Body(testEvent())
+	if err != nil || arrivals[string(want)] != 17 || arrivals[oddData] != 16 {
+		t.Errorf("arrived were %v, %v", arrivals, err)
+	}
+	e := testEvent()
+	if raw, err := formatOf("raw").Body(e); err != nil || &raw[0] != &e.Data[0] {
+		t.Errorf("raw is a copy of the event's bytes, %v", err)
 	}
 }
 
@@ -133,7 +147,7 @@ func BenchmarkStandardBody(b *testing.B) {
 	e.Data = append(append([]byte(`"`), bytes.Repeat([]byte("x"), 1022)...), '"')
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := standardBody(e); err != nil {
+		if _, err := standard().Body(e); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,48 +6,18 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
-	"github.com/fanfarehq/fanfare/internal/egress"
-	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
-
-func newPoster(t *testing.T) *webhook.Poster {
-	t.Helper()
-	policy, err := egress.ParsePolicy("127.0.0.0/8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := egress.NewClient(policy, egress.DefaultConfig())
-	t.Cleanup(client.CloseIdleConnections)
-	poster, err := webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return poster
-}
-
-func newAttempt(to string) webhook.Attempt {
-	return webhook.Attempt{
-		Event: &event.Event{ID: "evt_17", Tenant: "acme", Type: "order.created", Time: time.Now(), Data: []byte(`{"n": 1.50}`)},
-		Subscription: &subscriptions.Subscription{
-			ID: uuid.New(), Tenant: "acme", URL: to, PayloadFormat: "standard", Secrets: []subscriptions.Secret{subscriptions.NewSecret(subscriptions.SignHMAC)},
-		},
-		Delivery: uuid.New(), Number: 1,
-	}
-}
 
 // What is shown of a request is what was sent, but for credentials and what the connection adds.
 func TestRequestsAreShownAsTheyWereSent(t *testing.T) {
 	t.Parallel()
 	receiver := servertest.NewReceiver(t)
-	poster, requests := newPoster(t), webhook.NewRequests(webhook.Formats())
+	poster, requests := testPoster(t, ""), webhook.NewRequests(webhook.Formats())
 	for name, change := range map[string]func(*webhook.Attempt){
 		"standard": func(*webhook.Attempt) {},
 		"ed25519": func(a *webhook.Attempt) {
@@ -69,7 +39,7 @@ func TestRequestsAreShownAsTheyWereSent(t *testing.T) {
 			a.Subscription.Auth = &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: "the-token"}
 		},
 	} {
-		a := newAttempt(receiver.URL + "/hook")
+		a := testAttempt(receiver.URL + "/hook")
 		change(&a)
 		before := len(receiver.Requests())
 		r := poster.Send(t.Context(), a)
@@ -105,7 +75,7 @@ func TestRequestsAreShownAsTheyWereSent(t *testing.T) {
 func TestRequestsThatCannotBeShown(t *testing.T) {
 	t.Parallel()
 	requests := webhook.NewRequests(webhook.Formats())
-	a := newAttempt("https://example.com")
+	a := testAttempt("https://example.com")
 	a.Subscription.PayloadFormat = "vendor"
 	if _, err := requests.Headers(subscriptions.Sent{Subscription: a.Subscription}, webhook.Message{Event: a.Event}); err == nil {
 		t.Error("a format that does not exist has headers")
@@ -129,7 +99,7 @@ func TestHeadersOfResponsesAreKept(t *testing.T) {
 		}
 		return servertest.Reply(http.StatusServiceUnavailable, header, "no")
 	}))
-	poster := newPoster(t)
+	poster := testPoster(t, "")
 	want := map[string]string{
 		"Retry-After": "30", "Set-Cookie": "***", "X-Auth-Token": "***", "Www-Authenticate": `Basic realm="hooks"`,
 		"Location": "https://example.com/x", "Vary": "a, b", "X-Echo": "Bearer ***", "X-Odd": "??x", "Date": "now", "Content-Length": "2", "Content-Type": "text/plain; charset=utf-8",
@@ -141,7 +111,7 @@ func TestHeadersOfResponsesAreKept(t *testing.T) {
 	}{{"/ok", false, false}, {"/ok", true, true}, {"/no", false, true}} {
 		// A small body goes by a route, a large one by the client.
 		for _, size := range []int{0, 64 << 10} {
-			a := newAttempt(receiver.URL + tc.path)
+			a := testAttempt(receiver.URL + tc.path)
 			a.Subscription.Auth = &subscriptions.Auth{Type: subscriptions.AuthBearer, Token: "the-token"}
 			a.Event.Data = []byte(`"` + strings.Repeat("x", size) + `"`)
 			a.Test = tc.test

@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -51,7 +52,7 @@ func TestSignVectors(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			h := sign(t, []subscriptions.Secret{{Value: test.secret}}, Message{
+			h := sign(t, []subscriptions.Secret{{Value: test.secret}}, webhook.Message{
 				Event: &event.Event{ID: test.id}, Body: []byte(test.body), At: time.Unix(test.at, 999),
 			})
 			if got := h.Get("webhook-signature"); got != test.want {
@@ -72,7 +73,7 @@ func TestSignAsymmetricVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
-	h := sign(t, []subscriptions.Secret{{Value: secret}}, Message{Event: &event.Event{ID: "e1"}, Body: []byte("x"), At: time.Unix(7, 0)})
+	h := sign(t, []subscriptions.Secret{{Value: secret}}, webhook.Message{Event: &event.Event{ID: "e1"}, Body: []byte("x"), At: time.Unix(7, 0)})
 	text, _ := strings.CutPrefix(h.Get("webhook-signature"), "v1a,")
 	signature, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || !ed25519.Verify(public, []byte("e1.7.x"), signature) {
@@ -86,7 +87,7 @@ func TestSignRotation(t *testing.T) {
 	now := time.Now()
 	newer, older := testSecret(1), testSecret(2)
 	secrets := []subscriptions.Secret{{Value: newer}, {Value: older, ExpiresAt: now.Add(time.Second)}}
-	m := Message{Event: &event.Event{ID: "evt_1"}, Body: []byte(`{"a":1}`), At: now}
+	m := webhook.Message{Event: &event.Event{ID: "evt_1"}, Body: []byte(`{"a":1}`), At: now}
 
 	during := sign(t, secrets, m)
 	if got := strings.Fields(during.Get("webhook-signature")); len(got) != 2 {
@@ -119,14 +120,14 @@ func TestSignRotation(t *testing.T) {
 // Hashes are shared between attempts: many at once must not mix.
 func TestSignConcurrently(t *testing.T) {
 	t.Parallel()
-	signer, err := newStandardSigner([]subscriptions.Secret{{Value: testSecret(1)}, {Value: testSecret(2)}})
+	signer, err := standard().Signer([]subscriptions.Secret{{Value: testSecret(1)}, {Value: testSecret(2)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			m := Message{Event: &event.Event{ID: "evt"}, Body: bytes.Repeat([]byte{byte(i)}, 100*i), At: time.Now()}
+			m := webhook.Message{Event: &event.Event{ID: "evt"}, Body: bytes.Repeat([]byte{byte(i)}, 100*i), At: time.Now()}
 			for range 50 {
 				h := http.Header{}
 				if err := signer.Sign(h, m); err != nil {
@@ -162,67 +163,39 @@ func TestSignRefuses(t *testing.T) {
 		"ed25519 wrong public":  "whsk_" + encode(mismatched),
 		"public instead of key": "whpk_" + encode(private[32:]),
 	} {
-		_, err := newStandardSigner([]subscriptions.Secret{{Value: testSecret(1)}, {Value: value}})
+		_, err := standard().Signer([]subscriptions.Secret{{Value: testSecret(1)}, {Value: value}})
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if _, key, _ := strings.Cut(value, "_"); key != "" && strings.Contains(err.Error(), key) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: the error shows the secret: %v", name, err)
 		}
 	}
-	if _, err := newStandardSigner(nil); !errors.Is(err, errNoSecret) {
+	const noSecret = "no secret to sign with"
+	if _, err := standard().Signer(nil); err == nil || err.Error() != noSecret {
 		t.Errorf("no secret: got %v", err)
 	}
 
 	now := time.Now()
-	signer, err := newStandardSigner([]subscriptions.Secret{{Value: testSecret(1), ExpiresAt: now}})
+	signer, err := standard().Signer([]subscriptions.Secret{{Value: testSecret(1), ExpiresAt: now}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := signer.Sign(http.Header{}, Message{Event: &event.Event{ID: "e"}, At: now}); !errors.Is(err, errNoSecret) {
+	if err := signer.Sign(http.Header{}, webhook.Message{Event: &event.Event{ID: "e"}, At: now}); err == nil || err.Error() != noSecret {
 		t.Errorf("all expired: got %v", err)
 	}
 	for _, id := range []string{"", "a.b", "a b", "a\r\nX: 1", "é", strings.Repeat("x", 129)} {
-		if err := signer.Sign(http.Header{}, Message{Event: &event.Event{ID: id}, At: now.Add(-1)}); !errors.Is(err, errEventID) {
+		if err := signer.Sign(http.Header{}, webhook.Message{Event: &event.Event{ID: id}, At: now.Add(-1)}); err == nil || err.Error() != "the event's id cannot be a header" {
 			t.Errorf("id %q: got %v", id, err)
 		}
 	}
 }
 
-func sign(t *testing.T, secrets []subscriptions.Secret, m Message) http.Header {
-	t.Helper()
-	signer, err := newStandardSigner(secrets)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := http.Header{}
-	if err := signer.Sign(h, m); err != nil {
-		t.Fatal(err)
-	}
-	return h
-}
-
-// verify is what a receiver with the official library does.
-func verify(t *testing.T, secret string, body []byte, h http.Header) error {
-	t.Helper()
-	hook, err := standardwebhooks.NewWebhook(secret)
-	if err != nil {
-		t.Error(err)
-		return err
-	}
-	return hook.Verify(body, h)
-}
-
-// testSecret makes secrets that differ by n.
-func testSecret(n byte) string {
-	return "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{n}, 32))
-}
-
 func BenchmarkSign(b *testing.B) {
-	signer, err := newStandardSigner([]subscriptions.Secret{{Value: testSecret(1)}})
+	signer, err := standard().Signer([]subscriptions.Secret{{Value: testSecret(1)}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	m := Message{Event: &event.Event{ID: "evt_0198c0de"}, Body: make([]byte, 1024), At: time.Now()}
+	m := webhook.Message{Event: &event.Event{ID: "evt_0198c0de"}, Body: make([]byte, 1024), At: time.Now()}
 	h := make(http.Header, 8)
 	b.ReportAllocs()
 	for b.Loop() {

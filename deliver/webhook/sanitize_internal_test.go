@@ -1,3 +1,5 @@
+// This rule has cases at each byte of a limit, and a fuzz test.
+
 package webhook
 
 import (

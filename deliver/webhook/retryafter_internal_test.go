@@ -1,3 +1,5 @@
+// This parser has more cases than an HTTP response can carry, and a fuzz test.
+
 package webhook
 
 import (
