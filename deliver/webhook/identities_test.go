@@ -102,7 +102,9 @@ func (m *mutual) untilClosed(t testing.TB, n int32) {
 
 func mutualPoster(t testing.TB, a *authority, change func(*webhook.PosterConfig)) *webhook.Poster {
 	t.Helper()
-	client := egress.NewClient(allowLoopback(t), egress.DefaultConfig(), egress.WithRootCAs(a.pool))
+	egressCfg := egress.DefaultConfig()
+	egressCfg.IdleConnTimeout = time.Hour // Only the Poster closes connections.
+	client := egress.NewClient(allowLoopback(t), egressCfg, egress.WithRootCAs(a.pool))
 	t.Cleanup(client.CloseIdleConnections)
 	cfg := webhook.DefaultPosterConfig()
 	if change != nil {
