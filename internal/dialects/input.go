@@ -36,7 +36,7 @@ var errMalformed = errors.New("the body is not valid")
 // json-patch, as text and as nothing at all. An empty body and a list (as PHP encodes an empty object) are
 // an empty Input.
 func readInput(w http.ResponseWriter, r *http.Request) (Input, error) {
-	body, err := readBody(w, r, bodyTimeout)
+	body, err := readBody(w, r)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +86,15 @@ func (c *Call) InputWithQuery() (Input, error) {
 	return fields, nil
 }
 
-// readBody reads all of the body, within a time, or fails.
-func readBody(w http.ResponseWriter, r *http.Request, within time.Duration) ([]byte, error) {
+// readBody reads all of the body, within bodyTimeout, or fails.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	// A deadline fails where there is no connection, as in some tests: then nothing is slow either.
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(within))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil { // Else the server would await the rest before it sends the answer, without end.
+		_ = control.SetReadDeadline(time.Time{})
+	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, &Failure{
 			Status:  http.StatusRequestEntityTooLarge,

@@ -1,24 +1,21 @@
-package dialects
+package dialects_test
 
 import (
+	"bufio"
 	"encoding/json"
-	"errors"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
-)
 
-// read decodes a body of a content type.
-func read(t testing.TB, contentType, body string) (Input, error) {
-	t.Helper()
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
-	r.Header.Set("Content-Type", contentType)
-	return readInput(httptest.NewRecorder(), r)
-}
+	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/dialects"
+)
 
 const formType = "application/x-www-form-urlencoded"
 
@@ -41,9 +38,9 @@ func TestInputIsDecodedAsWhatItIs(t *testing.T) {
 		{"application/json", `[]`, `{}`}, // PHP's empty object
 		{"application/json", `{"a":1e999,"b":12345678901234567890}`, `{"a":1e999,"b":12345678901234567890}`},
 	} {
-		in, err := read(t, test.contentType, test.body)
-		if err != nil {
-			t.Errorf("%s %s: %v", test.contentType, test.body, err)
+		in, failure := read(t, test.contentType, test.body)
+		if failure != nil {
+			t.Errorf("%s %s: %v", test.contentType, test.body, failure)
 			continue
 		}
 		if got, _ := json.Marshal(in); string(got) != test.want {
@@ -62,47 +59,77 @@ func TestInputIsRefused(t *testing.T) {
 		{"application/json", strings.Repeat("[", 100_000)},
 		{formType, "a=%zz"}, {formType, strings.Repeat("a=1&", 2000)},
 	} {
-		if in, err := read(t, test.contentType, test.body); !errors.Is(err, errMalformed) {
-			t.Errorf("%s %.40s: got %v, %v", test.contentType, test.body, in, err)
+		if in, failure := read(t, test.contentType, test.body); !malformed(failure) {
+			t.Errorf("%s %.40s: got %v, %v", test.contentType, test.body, in, failure)
 		}
 	}
-	_, err := read(t, "application/json", strings.Repeat(" ", maxBody+1))
-	if failure, ok := errors.AsType[*Failure](err); !ok || failure.Status != http.StatusRequestEntityTooLarge {
-		t.Errorf("too large: %v", err)
+	const most = 256 << 10
+	if _, failure := read(t, "application/json", strings.Repeat(" ", most+1)); failure == nil || failure.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("too large: %v", failure)
 	}
-	if _, err := read(t, "application/json", `{"a":1}`+strings.Repeat(" ", maxBody-7)); err != nil {
-		t.Errorf("as large as may be: %v", err)
+	if _, failure := read(t, "application/json", `{"a":1}`+strings.Repeat(" ", most-7)); failure != nil {
+		t.Errorf("as large as may be: %v", failure)
 	}
 }
 
-// Who announces a body and does not send it holds a call no longer than a time.
+// A client that announces a body and does not send it holds a call no longer than a time.
 func TestInputThatNeverComes(t *testing.T) {
 	t.Parallel()
-	errs := make(chan error, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := readBody(w, r, 20*time.Millisecond)
-		errs <- err
-	}))
-	defer server.Close()
-	body, write := io.Pipe()
-	defer func() { _ = write.Close() }()
-	go func() {
-		res, err := server.Client().Post(server.URL, "application/json", body)
-		if err == nil {
-			_ = res.Body.Close()
+	synctest.Test(t, func(t *testing.T) {
+		v := newVendor(http.MethodPost, "/in", func(c *dialects.Call) error {
+			_, err := c.Input()
+			return err
+		})
+		client, conn := net.Pipe() // Its deadlines are by the clock of the test.
+		accepted := &oneConn{conns: make(chan net.Conn, 1)}
+		accepted.conns <- conn
+		server := &http.Server{Handler: api.ReadOn(v)} // as the process does
+		defer server.Close()
+		go func() { _ = server.Serve(accepted) }()
+		defer client.Close()
+		_ = client.SetDeadline(time.Now().Add(time.Minute))
+		start := time.Now()
+		if _, err := io.WriteString(client, "POST /in HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	if failure, ok := errors.AsType[*Failure](<-errs); !ok || failure.Status != http.StatusRequestTimeout {
-		t.Errorf("got %v", failure)
-	}
+		res, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if waited := time.Since(start); res.StatusCode != http.StatusRequestTimeout || waited != 15*time.Second {
+			t.Errorf("answered %d after %s, want %d after 15s", res.StatusCode, waited, http.StatusRequestTimeout)
+		}
+	})
 }
+
+// oneConn accepts one connection.
+type oneConn struct {
+	conns chan net.Conn
+	close sync.Once
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	conn, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l *oneConn) Close() error {
+	l.close.Do(func() { close(l.conns) })
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestInputFields(t *testing.T) {
 	t.Parallel()
-	in, err := read(t, "application/json", `{"text":"a","number":7,"float":1.5,"yes":true,"one":"1","no":"FALSE","null":null,
+	in, failure := read(t, "application/json", `{"text":"a","number":7,"float":1.5,"yes":true,"one":"1","no":"FALSE","null":null,
 		"list":["a","b"],"mixed":["a",1],"empty":[],"map":{"A":"1","B":2},"bad":{"A":[]},"object":{"a":{}}}`)
-	if err != nil {
-		t.Fatal(err)
+	if failure != nil {
+		t.Fatal(failure)
 	}
 	for name, want := range map[string]string{"text": "a", "number": "7", "float": "1.5", "one": "1"} {
 		if got, ok := in.Text(name); got != want || !ok {
@@ -158,18 +185,27 @@ func TestInputFields(t *testing.T) {
 	}
 }
 
-// FuzzInput: whatever comes is an object or an error that the client is to blame for.
+// FuzzInput: any body becomes an object that can be written as JSON, or an error that the client is to blame for.
 func FuzzInput(f *testing.F) {
 	f.Add("application/json", `{"a":[{"b":null}]}`)
 	f.Add(formType, "a[]=1&a[b]=2&a[0][1]=3")
+	f.Add(formType, "attributes[0]=email&attributes[1]=firstname")
+	f.Add(formType, "a[][b]=1&a[][c]=2&a[99999999999999999999]=3")
+	f.Add(formType, "a[=1&]=2&[x]=3&a]b[c]=4")
 	f.Add("", "\xef\xbb\xbf{}")
 	f.Fuzz(func(t *testing.T, contentType, body string) {
-		in, err := read(t, contentType, body)
-		if failure, ok := errors.AsType[*Failure](err); err != nil && !errors.Is(err, errMalformed) && (!ok || failure.Status/100 != 4) {
-			t.Errorf("%q %q: %v", contentType, body, err)
+		in, failure := read(t, contentType, body)
+		if failure != nil {
+			if failure.Status/100 != 4 {
+				t.Errorf("%q %q: %v", contentType, body, failure)
+			}
+			return
 		}
-		if err == nil && in == nil {
+		if in == nil {
 			t.Errorf("%q %q: neither an object nor an error", contentType, body)
+		}
+		if _, err := json.Marshal(in); err != nil {
+			t.Errorf("%q %q: %v", contentType, body, err)
 		}
 	})
 }
