@@ -1,4 +1,4 @@
-package dialects
+package dialects_test
 
 import (
 	"encoding/json"
@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-func TestParseForm(t *testing.T) {
+// Forms are read as PHP reads them.
+func TestForms(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ body, want string }{
 		{"", `{}`},
@@ -25,9 +26,9 @@ func TestParseForm(t *testing.T) {
 		{"0=x", `{"0":"x"}`},
 		{"a", `{"a":""}`},
 	} {
-		form, err := parseForm(test.body)
-		if err != nil {
-			t.Errorf("%s: %v", test.body, err)
+		form, failure := read(t, formType, test.body)
+		if failure != nil {
+			t.Errorf("%s: %v", test.body, failure)
 			continue
 		}
 		got, err := json.Marshal(form)
@@ -37,7 +38,7 @@ func TestParseForm(t *testing.T) {
 	}
 }
 
-func TestParseFormIsBounded(t *testing.T) {
+func TestFormsAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		strings.Repeat("a=1&", 2000),
@@ -45,24 +46,8 @@ func TestParseFormIsBounded(t *testing.T) {
 		"a=%zz",
 		"%zz=a",
 	} {
-		if form, err := parseForm(body); err == nil {
-			t.Errorf("%.20s...: got %v, want an error", body, form)
+		if form, failure := read(t, formType, body); !malformed(failure) {
+			t.Errorf("%.20s...: got %v, %v, want an error", body, form, failure)
 		}
 	}
-}
-
-// FuzzParseForm: whatever comes is a form or an error, and a form can be written as JSON.
-func FuzzParseForm(f *testing.F) {
-	f.Add("attributes[0]=email&attributes[1]=firstname")
-	f.Add("a[][b]=1&a[][c]=2&a[99999999999999999999]=3")
-	f.Add("a[=1&]=2&[x]=3&a]b[c]=4")
-	f.Fuzz(func(t *testing.T, body string) {
-		form, err := parseForm(body)
-		if err != nil {
-			return
-		}
-		if _, err := json.Marshal(form); err != nil {
-			t.Errorf("%q: %v", body, err)
-		}
-	})
 }

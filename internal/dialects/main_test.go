@@ -1,4 +1,4 @@
-package dialects
+package dialects_test
 
 import (
 	"testing"
