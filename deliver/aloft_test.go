@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"testing"
@@ -25,7 +25,7 @@ func TestATaskThatIsSentAgainMeanwhileIsNotMadeTwice(t *testing.T) {
 	receiver.Wait(1)
 	task.Suspect = true
 	send()
-	r.Eventually("the second task to be seen", func() bool { return metric(t, w.metrics.skipped) == 1 })
+	r.Eventually("the second task to be seen", func() bool { return w.metric("fanfare_deliveries_skipped_total") == 1 })
 	close(release)
 	to := task.Targets[0]
 	r.ended(outcome.ID(task.Event.UID, to.Subscription, to.Generation, task.Event.AcceptedAt), outcome.Delivered, outcome.ReasonOK)

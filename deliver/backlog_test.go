@@ -1,9 +1,11 @@
-package deliver
+package deliver_test
 
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
@@ -21,7 +24,7 @@ import (
 // sendAs hands over n events of a tenant to its subscriptions, and returns the ids of their first deliveries.
 func (r *rig) sendAs(tenant string, n int, subs ...*subscriptions.Subscription) (ids []uuid.UUID) {
 	r.T.Helper()
-	var tasks []Task
+	var tasks []deliver.Task
 	for range n {
 		e := r.event()
 		e.Tenant = tenant
@@ -43,9 +46,10 @@ func ofTenant(tenant string) func(*subscriptions.Subscription) {
 // pending returns how many messages of tasks wait in a stream.
 func (r *rig) pending(name string) (n uint64) {
 	r.T.Helper()
-	stream := must(r.JS.Stream(r.T.Context(), name))(r.T)
-	for _, p := range must(queuePlaces(r.T.Context(), stream))(r.T) {
-		n += p.pending
+	for _, inbox := range inboxes() {
+		if inbox.Stream.Name == name {
+			n = must(r.undone(inbox))(r.T)
+		}
 	}
 	return n
 }
@@ -67,13 +71,13 @@ func TestABacklogDelaysNobodyElse(t *testing.T) {
 		made.CompareAndSwap(0, int64(len(flooded.Requests())))
 		return servertest.Status(200)
 	})).URL, ofTenant("victim"))
-	began := time.Now()
-	r.outbox.allowance.now = func() time.Time { return began } // However long it takes to hand it over, it is more than allowed.
-	for range events {
+	// What is handed over at once and is more than allowed at once is in the backlog, however slow the machine is.
+	const alone = 10
+	for range alone {
 		r.sendAs("flood", 1, subs...)
 	}
-	r.outbox.allowance.now = time.Now
-	if r.pending(BacklogStream) == 0 {
+	r.sendAs("flood", events-alone, subs...)
+	if r.pending(deliver.BacklogStream) == 0 {
 		t.Fatal("the flood is not in the backlog")
 	}
 	cfg := quick()
@@ -108,16 +112,20 @@ func TestABacklogDelaysNobodyElse(t *testing.T) {
 // A tenant that fills its share of the backlog is refused more, and nobody else is.
 func TestABacklogIsShared(t *testing.T) {
 	t.Parallel()
-	outbox, js := outboxOn(t)
-	if err := jetstream.Apply(t.Context(), js, BacklogInbox(16<<20)); err != nil {
+	_, js := outboxOn(t)
+	if err := jetstream.Apply(t.Context(), js, deliver.BacklogInbox(16<<20)); err != nil {
 		t.Fatal(err)
 	}
-	task := func(tenant string) Task {
-		return Task{Event: event.Event{Tenant: tenant, ID: "e", Data: bytes.Repeat([]byte("x"), 400<<10)}, Targets: targets(MaxTargets)}
+	publisher := must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t)
+	// send hands over 400 KB for more subscriptions than a tenant may send to at once. Its outbox is new, so that it looks what is in
+	// the backlog each time.
+	send := func(tenant string, size int) error {
+		task := deliver.Task{Event: event.Event{Tenant: tenant, ID: "e", Data: bytes.Repeat([]byte("x"), size)}, Targets: targets(deliver.MaxTargets)}
+		return deliver.NewOutbox(js, publisher).Send(t.Context(), slices.Repeat([]deliver.Task{task}, 9)...)
 	}
 	fill := func(tenant string) (sent int) {
 		for {
-			err := outbox.Send(t.Context(), task(tenant))
+			err := send(tenant, 45<<10)
 			if errors.Is(err, jetstream.ErrFull) {
 				return sent
 			}
@@ -125,20 +133,17 @@ func TestABacklogIsShared(t *testing.T) {
 				t.Fatal(err)
 			}
 			sent++
-			outbox.room.mu.Lock()
-			outbox.room.at = time.Time{} // It looks each time.
-			outbox.room.mu.Unlock()
 		}
 	}
 	n := fill("flood")
-	if state := must(js.Stream(t.Context(), BacklogStream))(t).CachedInfo().State; state.Bytes < 7<<20 || state.Bytes > 9<<20 {
+	if state := must(js.Stream(t.Context(), deliver.BacklogStream))(t).CachedInfo().State; state.Bytes < 7<<20 || state.Bytes > 9<<20 {
 		t.Errorf("one tenant has %d bytes of 16 MiB, want about half", state.Bytes)
 	}
 	if m := fill("other"); m < n/4 {
 		t.Errorf("another tenant could hand over %d tasks, want a share of its own beside the first's %d", m, n)
 	}
 	for i := range 4 {
-		if err := outbox.Send(t.Context(), Task{Event: event.Event{Tenant: "small" + strconv.Itoa(i), Data: []byte("{}")}, Targets: targets(1)}); err != nil {
+		if err := send("small"+strconv.Itoa(i), 2); err != nil {
 			t.Errorf("a tenant without a backlog: %v", err)
 		}
 	}
@@ -148,111 +153,28 @@ func TestABacklogIsShared(t *testing.T) {
 func TestTrimBehindABacklog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	if err := jetstream.Apply(t.Context(), r.JS, BacklogInbox(1<<20)); err != nil {
-		t.Fatal(err)
-	}
-	behind, ahead := "a", "b"
-	for i := 0; laneOf(behind) == laneOf(ahead); i++ {
-		ahead = "b" + strconv.Itoa(i)
-	}
-	publish := func(tenant string, n int) {
+	inbox := deliver.BacklogInbox(1 << 20)
+	r.Apply(inbox)
+	behind, ahead := inbox.Consumers[0], inbox.Consumers[1]
+	publish := func(lane natsjs.ConsumerConfig, n int) {
 		for range n {
-			if _, err := r.JS.Publish(t.Context(), backlogSubject(tenant), make([]byte, 64<<10)); err != nil {
+			if _, err := r.JS.Publish(t.Context(), strings.Replace(lane.FilterSubject, "*", "acme", 1), make([]byte, 64<<10)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	publish(behind, 4)
 	publish(ahead, 8)
-	consumer := must(r.JS.Consumer(t.Context(), BacklogStream, "deliver-"+strconv.Itoa(laneOf(ahead))))(t)
+	consumer := must(r.JS.Consumer(t.Context(), deliver.BacklogStream, ahead.Durable))(t)
 	for msg := range must(consumer.Fetch(8, natsjs.FetchMaxWait(time.Minute)))(t).Messages() {
 		if err := msg.DoubleAck(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	trimmer := NewTrimmer(Config{}, r.JS, r.parts(Config{}).deps.Metrics, r.Log)
-	if err := trimmer.trim(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if state := must(r.JS.Stream(t.Context(), BacklogStream))(t).CachedInfo().State; state.Msgs != 4 {
-		t.Errorf("%d messages are left, want the 4 that are not done", state.Msgs)
-	}
-	if n := metric(t, trimmer.metrics.pending.WithLabelValues(BacklogStream)); n != 4 {
+	trimmer := r.trimmer(deliver.Config{})
+	r.Eventually("the 4 messages to be left that are not done", func() bool { return r.messages(deliver.BacklogStream) == 4 })
+	if n := trimmer.metric("fanfare_tasks_pending", deliver.BacklogStream); n != 4 {
 		t.Errorf("%v messages are pending, want 4", n)
 	}
 	publish(behind, 4)
-}
-
-// The allowance is used up and comes back.
-func TestAllowance(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1_700_000_000, 0)
-	a := newAllowance(func() time.Time { return now })
-	if !a.take("a", allowedAtOnce) || a.take("a", 1) {
-		t.Error("a tenant may have its burst and no more")
-	}
-	if !a.take("b", 1) {
-		t.Error("another tenant's allowance is its own")
-	}
-	now = now.Add(time.Second)
-	if !a.take("a", allowedPerSecond) || a.take("a", 1) {
-		t.Error("after a second, a second's allowance is there again")
-	}
-	for i := range 5000 {
-		a.take(strconv.Itoa(i), 1)
-		now = now.Add(time.Second)
-	}
-	if len(a.used) > 2048 {
-		t.Errorf("%d tenants are remembered", len(a.used))
-	}
-}
-
-// The backlog leaves room for other tasks, and the tenant that has the least in hand is next.
-func TestInHand(t *testing.T) {
-	t.Parallel()
-	h := newInHand(800)
-	take := func(tenant string, weight int) <-chan error {
-		done := make(chan error, 1)
-		go func() { done <- h.acquire(t.Context(), tenant, weight) }()
-		return done
-	}
-	waits := func(n int) {
-		for {
-			h.mu.Lock()
-			have := 0
-			for _, of := range h.tenants {
-				have += len(of.queue)
-			}
-			h.mu.Unlock()
-			if have == n {
-				return
-			}
-		}
-	}
-	for _, weight := range []int{600, 100} {
-		if err := <-take("flood", weight); err != nil {
-			t.Fatal(err)
-		}
-	}
-	second := take("flood", 100)
-	waits(1)
-	first := take("late", 100)
-	waits(2)
-	if err := <-take("", 100); err != nil {
-		t.Errorf("tasks of all tenants waited behind the backlog: %v", err)
-	}
-	h.release("", 100)
-	h.release("flood", 100)
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
-	select {
-	case err := <-second:
-		t.Error("the tenant with most in hand was served first", err)
-	default:
-	}
-	h.release("flood", 600)
-	if err := <-second; err != nil {
-		t.Error(err)
-	}
 }

@@ -1,15 +1,17 @@
-package deliver
+package deliver_test
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -26,7 +28,7 @@ func (r *rig) keys() *tenantkeys.Keys {
 
 // sealing starts a worker and a recorder that seal, and has the rig's tasks sealed by another process. It returns the keys of
 // the worker.
-func (r *rig) sealing(cfg Config) *tenantkeys.Keys {
+func (r *rig) sealing(cfg deliver.Config) *tenantkeys.Keys {
 	r.T.Helper()
 	r.outbox.SealWith(r.keys())
 	p := r.parts(cfg)
@@ -36,48 +38,96 @@ func (r *rig) sealing(cfg Config) *tenantkeys.Keys {
 	return p.deps.Keys
 }
 
-func TestSealedTasksComeBackAsTheyWere(t *testing.T) {
+// fruity makes an event that says gooseberry wherever a customer may say something.
+func (r *rig) fruity() *event.Event {
+	e := r.event()
+	e.Data, e.ContentType = []byte(`{"berry": "gooseberry"}`), "application/json"
+	e.ObjectID, e.ResourceIDs, e.Changed = "gooseberry-object", []string{"gooseberry-resource"}, []string{"gooseberry-field"}
+	e.Cloud = &event.Cloud{
+		ID: "gooseberry-id", Source: "/gooseberry", Subject: "gooseberry-subject", DataSchema: "https://gooseberry.example.com/",
+		Extensions: []event.Extension{{Name: "berry", Value: "gooseberry-extension"}},
+	}
+	e.Time, e.AcceptedAt = e.Time.Round(0), e.AcceptedAt.Round(0)
+	return e
+}
+
+// Contents are sealed in the stream and are sent as they would be without. In the place of another event they are worth nothing.
+func TestContentsAreSealedInTheStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.sealing(quick())
+	sent := must(r.NC.SubscribeSync("tasks.>"))(t)
+	receiver := servertest.NewReceiver(t)
+	formatted := func(path, format string) *subscriptions.Subscription {
+		return r.subscribe(receiver.URL+path, func(s *subscriptions.Subscription) { s.PayloadFormat = format })
+	}
+	e := r.fruity()
+	clear := deliver.NewOutbox(r.JS, r.publisher(r.JS))
+	formats := []string{"standard", "cloudevents", "raw"}
+	var tasks []deliver.Task // of one event, which is sealed once
+	for _, format := range formats {
+		tasks = append(tasks, r.task(e, formatted("/sealed/"+format, format)))
+		if err := clear.Send(t.Context(), r.task(e, formatted("/clear/"+format, format))); err != nil {
+			t.Fatal(err)
+		}
+		if msg := must(sent.NextMsg(time.Minute))(t); !bytes.Contains(msg.Data, []byte("gooseberry")) {
+			t.Fatalf("a message in the clear says %q", msg.Data)
+		}
+	}
+	if err := r.outbox.Send(t.Context(), tasks...); err != nil {
+		t.Fatal(err)
+	}
+	msg := must(sent.NextMsg(time.Minute))(t)
+	if bytes.Contains(msg.Data, []byte("gooseberry")) {
+		t.Errorf("contents are in the clear: %q", msg.Data)
+	}
+	bodies := make(map[string]string)
+	for _, req := range receiver.Wait(2 * len(formats)) {
+		bodies[req.Path] = string(req.Body)
+	}
+	for _, format := range formats {
+		if got, want := bodies["/sealed/"+format], bodies["/clear/"+format]; got != want || !strings.Contains(want, "gooseberry") {
+			t.Errorf("%s: got %s, want %s", format, got, want)
+		}
+	}
+
+	other := *e
+	other.UID[15]++
+	if _, err := r.JS.Publish(t.Context(), msg.Subject, bytes.ReplaceAll(msg.Data, e.UID[:], other.UID[:])); err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		r.ended(outcome.ID(other.UID, task.Targets[0].Subscription, 0, e.AcceptedAt), outcome.Dead, outcome.ReasonExpired)
+	}
+	if n := len(receiver.Requests()); n != 2*len(formats) {
+		t.Errorf("%d requests, want no more than %d", n, 2*len(formats))
+	}
+}
+
+// The contents of an event that the ledger keeps come back as they were, and for no other event.
+func TestKeptContentsComeBackAsTheyWere(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	writes, reads := r.keys(), r.keys()
-	rapid.Check(t, func(t *rapid.T) {
-		task := anyTask(t)
-		task.Event.Tenant = "acme"
-		tasks, err := sealTasks(r.T.Context(), writes, []Task{task, task})
+	bare := &event.Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Time: time.Unix(1, 0).UTC(), AcceptedAt: time.Unix(2, 0).UTC(), Data: []byte("1")}
+	for _, want := range []*event.Event{r.fruity(), bare} {
+		packed := event.Pack(want, must(event.Seal(t.Context(), writes, want))(t))
+		e, sealed, err := event.Unpack(packed)
 		if err != nil {
 			t.Fatal(err)
 		}
-		read, err := unpackTasks(wrapTasks(tasks...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e := read[0].Event; e.Data != nil || e.ObjectID != "" || e.ResourceIDs != nil || e.Changed != nil || e.Cloud != nil {
+		if bytes.Contains(packed, []byte("gooseberry")) || e.Data != nil || e.ObjectID != "" || e.ResourceIDs != nil || e.Changed != nil || e.Cloud != nil {
 			t.Errorf("contents are in the clear: %+v", e)
 		}
-		if err := openTasks(r.T.Context(), reads, read); err != nil {
-			t.Fatal(err)
+		other := *e
+		other.UID[15]++
+		if err := event.Open(t.Context(), reads, &other, sealed); !errors.Is(err, event.ErrGone) {
+			t.Errorf("in another event's place: got %+v, %v", other, err)
 		}
-		if !reflect.DeepEqual(read, []Task{task, task}) {
-			t.Errorf("got %+v, want %+v twice", read, task)
+		if err := event.Open(t.Context(), reads, e, sealed); err != nil || !reflect.DeepEqual(e, want) {
+			t.Errorf("got %+v, %v, want %+v", e, err, want)
 		}
-		// As an event that the ledger keeps.
-		e, sealed, err := event.Unpack(event.Pack(&task.Event, tasks[0].sealed))
-		if err == nil {
-			err = event.Open(r.T.Context(), reads, e, sealed)
-		}
-		if err != nil || !reflect.DeepEqual(*e, task.Event) {
-			t.Errorf("got %+v, %v, want %+v", e, err, task.Event)
-		}
-		// In the place of another event they are worth nothing.
-		tasks[0].Event.UID[15]++
-		moved, err := unpackTasks(wrapTasks(tasks...))
-		if err == nil {
-			err = openTasks(r.T.Context(), reads, moved)
-		}
-		if err != nil || !moved[0].lost || moved[1].lost {
-			t.Errorf("contents in another event's place: lost %v and %v, %v", moved[0].lost, moved[1].lost, err)
-		}
-	})
+	}
 }
 
 // A task whose key was destroyed is not sent, not even empty.
@@ -144,7 +194,7 @@ func TestAnswersAreSealed(t *testing.T) {
 	}
 	r.waits(r.send(e, later), outcome.ReasonServer)
 
-	log := history.NewLog(r.DB, must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.DB))(t))
+	log := history.NewLog(r.DB, must(deliver.NewEvents(deliver.EventsConfig{Read: r.read, Keys: keys}, r.DB))(t))
 	check := func(when string) {
 		t.Helper()
 		for _, sub := range []*subscriptions.Subscription{ended, later} {
@@ -157,7 +207,7 @@ func TestAnswersAreSealed(t *testing.T) {
 				t.Errorf("%s: the attempts are %+v", when, list)
 			}
 		}
-		counts := history.NewCounts(history.RoutesDeps{DB: r.DB, Events: must(NewEvents(EventsConfig{Read: r.read, Keys: keys}, r.DB))(t)})
+		counts := history.NewCounts(history.RoutesDeps{DB: r.DB, Events: must(deliver.NewEvents(deliver.EventsConfig{Read: r.read, Keys: keys}, r.DB))(t)})
 		if shown := must(counts.DescribeLast(t.Context(), e.UID, ended.ID))(t); !bytes.Contains(shown, []byte(`"response":"gooseberry"`)) {
 			t.Errorf("%s: explain shows %s", when, shown)
 		}

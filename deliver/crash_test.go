@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -33,7 +34,7 @@ type victim struct {
 // impatient lets another worker have a killed one's messages after a second.
 func (r *rig) impatient() {
 	r.T.Helper()
-	for _, inbox := range []jetstream.Inbox{Inbox(64 << 20), BacklogInbox(64 << 20), ledger.Inbox(64 << 20)} {
+	for _, inbox := range inboxes() {
 		inbox.Consumers[0].AckWait = time.Second
 		if err := jetstream.Apply(r.T.Context(), r.JS, inbox); err != nil {
 			r.T.Fatal(err)
@@ -42,7 +43,7 @@ func (r *rig) impatient() {
 }
 
 // victim starts a worker on a server of NATS. Around stands between it and its poster; it is given the means to kill.
-func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(kill func(), next Attempter) Attempter, change ...func(*parts)) *victim {
+func (r *rig) victim(connect func() natsjs.JetStream, cfg deliver.Config, around func(kill func(), next deliver.Attempter) deliver.Attempter, change ...func(*parts)) *victim {
 	r.T.Helper()
 	js, db := connect(), r.Open()
 	kill := func() {
@@ -64,8 +65,8 @@ func (r *rig) victim(connect func() natsjs.JetStream, cfg Config, around func(ki
 }
 
 // brief is a configuration of a worker that hands off soon and stops at once.
-func brief() Config {
-	return Config{HandOff: 100 * time.Millisecond, Lease: time.Minute, DrainTimeout: 100 * time.Millisecond}
+func brief() deliver.Config {
+	return deliver.Config{HandOff: 100 * time.Millisecond, Lease: time.Minute, DrainTimeout: 100 * time.Millisecond}
 }
 
 // hasty gives a subscription attempts that a brief lease outlasts.
@@ -75,7 +76,7 @@ func hasty(s *subscriptions.Subscription) { s.Timeout = 30 * time.Second }
 func (r *rig) bury(v *victim) {
 	r.T.Helper()
 	<-v.Done
-	if err := ReleaseLeases(r.T.Context(), r.DB); err != nil {
+	if err := deliver.ReleaseLeases(r.T.Context(), r.DB); err != nil {
 		r.T.Fatal(err)
 	}
 }
@@ -97,7 +98,7 @@ func TestKilledBetweenSendAndOutcome(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, hasty)
-	v := r.victim(connect, brief(), func(kill func(), next Attempter) Attempter {
+	v := r.victim(connect, brief(), func(kill func(), next deliver.Attempter) deliver.Attempter {
 		return posterFunc(func(ctx context.Context, a webhook.Attempt) webhook.Result {
 			result := next.Send(ctx, a)
 			kill()
@@ -171,7 +172,7 @@ func TestAConsumerThatForgotItsAcks(t *testing.T) {
 	if err := recorder.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	for stream, inbox := range map[string]jetstream.Inbox{Stream: Inbox(64 << 20), ledger.Stream: ledger.Inbox(64 << 20)} {
+	for stream, inbox := range map[string]jetstream.Inbox{deliver.Stream: deliver.Inbox(64 << 20), ledger.Stream: ledger.Inbox(64 << 20)} {
 		if err := r.JS.DeleteConsumer(t.Context(), stream, inbox.Consumers[0].Durable); err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +191,7 @@ func TestAConsumerThatForgotItsAcks(t *testing.T) {
 	if n := len(failing.Requests()); n != 20 {
 		t.Errorf("got %d requests that failed, want 20: they are due in an hour", n)
 	}
-	if n := metric(t, second.metrics.skipped); n != 40 {
+	if n := second.metric("fanfare_deliveries_skipped_total"); n != 40 {
 		t.Errorf("%v deliveries were skipped, want 40", n)
 	}
 }
@@ -225,18 +226,19 @@ func TestATaskThatTheNetworkHeldIsChecked(t *testing.T) {
 	r.recorder()
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
-	sent := must(r.NC.SubscribeSync(subject))(t)
+	sent := must(r.NC.SubscribeSync("tasks.>"))(t)
 	e := r.event()
 	r.ended(r.send(e, sub), outcome.Delivered, outcome.ReasonOK)
 	msg := must(sent.NextMsg(time.Minute))(t)
-	if msg.Header.Get(headerSent) == "" {
+	const sentAt = "Fanfare-Sent" // in milliseconds since 1970
+	if msg.Header.Get(sentAt) == "" {
 		t.Fatal("the message does not say when it was sent")
 	}
-	msg.Header = nats.Header{headerSent: {strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10)}}
+	msg.Header = nats.Header{sentAt: {strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10)}}
 	if _, err := r.JS.PublishMsg(t.Context(), msg); err != nil {
 		t.Fatal(err)
 	}
-	r.Eventually("the message to be handled", func() bool { return metric(t, w.metrics.skipped) == 1 || len(receiver.Requests()) > 1 })
+	r.Eventually("the message to be handled", func() bool { return w.metric("fanfare_deliveries_skipped_total") == 1 || len(receiver.Requests()) > 1 })
 	if n := len(receiver.Requests()); n != 1 {
 		t.Errorf("got %d requests, want 1", n)
 	}

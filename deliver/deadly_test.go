@@ -1,13 +1,13 @@
-package deliver
+package deliver_test
 
 import (
 	"fmt"
 	"testing"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -15,22 +15,11 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// died notes that so many processes in a row died with the first message of a stream in hand.
-func (r *rig) died(stage, stream string, times int) {
+// died notes that so many processes in a row died with a message about a subject in hand.
+func (r *rig) died(stage string, about suspect.Subject, times int) {
 	r.T.Helper()
-	s := must(r.JS.Stream(r.T.Context(), stream))(r.T)
-	raw := must(s.GetMsg(r.T.Context(), 1))(r.T)
-	about := aboutTasks(message.NewMessage("", raw.Data))
-	if stream == ledger.Stream {
-		for _, record := range must(outcome.Unpack(raw.Data))(r.T) {
-			about = append(about, suspect.Of(record.Delivery.String()))
-		}
-	}
-	for _, subject := range about {
-		if _, err := r.DB.Exec(`INSERT INTO suspect_subjects (stage, about, life, tries) VALUES ($1, $2, $3, $4)`,
-			stage, subject, uuid.New(), times); err != nil {
-			r.T.Fatal(err)
-		}
+	if _, err := r.DB.Exec(`INSERT INTO suspect_subjects (stage, about, life, tries) VALUES ($1, $2, $3, $4)`, stage, about, uuid.New(), times); err != nil {
+		r.T.Fatal(err)
 	}
 }
 
@@ -65,7 +54,7 @@ func TestATaskThatKillsWorkersIsQuarantined(t *testing.T) {
 			first, second := r.subscribe(receiver.URL, nil), r.subscribe(receiver.URL, nil)
 			e := r.event()
 			r.send(e, first, second)
-			r.died("deliver", Stream, tt.deaths)
+			r.died("deliver", suspect.Of(e.Tenant, e.ID), tt.deaths)
 			guards := suspect.New(r.DB, r.Log, "deliver", "recorder")
 			p := r.parts(quick())
 			p.deps.Suspects = guards[0]
@@ -113,9 +102,9 @@ func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
 			r.Eventually("an outcome to be on disk", func() bool {
 				return must(r.JS.Stream(t.Context(), ledger.Stream))(t).CachedInfo().State.Msgs == 1
 			})
-			r.died("recorder", ledger.Stream, tt.deaths)
+			r.died("recorder", suspect.Of(id.String()), tt.deaths)
 			guards := suspect.New(r.DB, r.Log, "deliver", "recorder")
-			metrics := must(NewMetrics(prometheus.NewRegistry()))(t)
+			metrics := must(deliver.NewMetrics(prometheus.NewRegistry()))(t)
 			recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics.Ledger, Logger: r.Log, Suspects: guards[1]}))(t)
 			r.Run(recorder.Run)
 			r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)

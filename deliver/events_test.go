@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
@@ -14,7 +17,7 @@ func TestEventsThatAreRememberedAreNotRead(t *testing.T) {
 	t.Parallel()
 	reads := 0
 	read := func(context.Context, uint64) (*event.Event, error) { reads++; return nil, event.ErrGone }
-	events, err := NewEvents(EventsConfig{Read: read}, nil)
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: read}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,24 +29,35 @@ func TestEventsThatAreRememberedAreNotRead(t *testing.T) {
 	if err != nil || got != e || reads != 0 {
 		t.Errorf("got %v, %v after %d reads; want the event that was remembered first, without any", got, err, reads)
 	}
-	if events.cache.Len() != 1 || events.bytes <= 0 {
-		t.Errorf("%d events and %d bytes are kept, want 1 and its size", events.cache.Len(), events.bytes)
-	}
 }
 
 // What is remembered stays within the bounds of memory: the oldest goes first.
 func TestEventsRememberedAreBounded(t *testing.T) {
 	t.Parallel()
-	events, err := NewEvents(EventsConfig{CacheBytes: 64 << 10}, nil)
+	const bound, size, n = 64 << 10, 1 << 10, 1000
+	away := func(context.Context, uint64) (*event.Event, error) { return nil, context.Canceled }
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: away, CacheBytes: bound}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range 1000 {
-		id := fmt.Sprintf("evt_%d", n)
-		events.Remember(&event.Event{UID: event.UID("acme", id, time.Unix(1, 0)), ID: id, Data: make([]byte, 1<<10)})
+	var uids []uuid.UUID
+	for i := range n {
+		id := fmt.Sprintf("evt_%d", i)
+		uids = append(uids, event.UID("acme", id, time.Unix(1, 0)))
+		events.Remember(&event.Event{UID: uids[i], ID: id, Data: make([]byte, size)})
 	}
-	if events.bytes > 64<<10 || events.cache.Len() == 0 {
-		t.Errorf("%d events of %d bytes are kept, want some, within 64 KiB", events.cache.Len(), events.bytes)
+	kept := 0
+	for i := n - 1; i >= 0; i-- {
+		_, err := events.Get(t.Context(), uids[i], 1)
+		switch {
+		case err == nil && kept < n-1-i:
+			t.Fatalf("event %d is kept, though one that came after it is not", i)
+		case err == nil:
+			kept++
+		}
+	}
+	if kept*size > bound || kept < bound/size/4 {
+		t.Errorf("%d events of %d bytes are kept, want at least a quarter of the %d that fit, and no more", kept, size, bound/size)
 	}
 }
 
@@ -54,7 +68,7 @@ func TestEventsCachedTwiceCountOnce(t *testing.T) {
 	const bound, size = 64 << 10, 1 << 10
 	stream := map[uint64]*event.Event{}
 	gone := false
-	var events *Events
+	var events *deliver.Events
 	read := func(_ context.Context, seq uint64) (*event.Event, error) {
 		if gone {
 			return nil, context.Canceled
@@ -62,7 +76,7 @@ func TestEventsCachedTwiceCountOnce(t *testing.T) {
 		events.Remember(stream[seq]) // As fan-out does, while the read is under way.
 		return stream[seq], nil
 	}
-	events, err := NewEvents(EventsConfig{Read: read, CacheBytes: bound}, nil)
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: read, CacheBytes: bound}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +106,7 @@ func TestAnotherServerIsAskedForAnEvent(t *testing.T) {
 	want := &event.Event{ID: "want", Tenant: "acme", AcceptedAt: at, UID: event.UID("acme", "want", at)}
 	other := &event.Event{ID: "other", Tenant: "acme", AcceptedAt: at, UID: event.UID("acme", "other", at)}
 	asked := 0
-	events, err := NewEvents(EventsConfig{Read: func(context.Context, uint64) (*event.Event, error) {
+	events, err := deliver.NewEvents(deliver.EventsConfig{Read: func(context.Context, uint64) (*event.Event, error) {
 		if asked++; asked < 3 {
 			return other, nil
 		}

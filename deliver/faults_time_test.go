@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"net/http"
@@ -111,8 +111,13 @@ func aFloodForASlowReceiver(t *testing.T) {
 	// belong to. The bound of what tasks have in hand is less, but does not hold here: a delivery that is handed off leaves its
 	// task, which makes room for the next, and waits on until its patience is over. A queue that does not move is kept shorter
 	// than this, unless the worker is so busy that it says nothing of the receiver.
-	if _, waiting := w.worker.gate.InFlight(); waiting > 16*slots {
-		t.Errorf("%d deliveries wait in memory, want %d at most", waiting, 16*slots)
+	var waiting float64
+	r.Eventually("deliveries to wait in memory", func() bool {
+		waiting = w.metric("fanfare_deliveries_waiting")
+		return waiting > 0
+	})
+	if waiting > 16*slots {
+		t.Errorf("%v deliveries wait in memory, want %d at most", waiting, 16*slots)
 	}
 	if n := r.Count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1`, bad.ID); n > flood/2 {
 		t.Errorf("%d deliveries of the slow receiver have ended, want the others' first", n)

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -158,11 +158,9 @@ func TestManyPendingAreCancelledInChunks(t *testing.T) {
 	sub := r.subscribe("http://127.0.0.1:1/", nil)
 	var records []*outcome.Record
 	for range 2*ledger.FollowChunk + 7 {
-		e := event.Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}
-		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: sub.ID, Created: time.Now()}}
-		rec := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(time.Hour))
-		rec.Step = 1
-		records = append(records, rec)
+		d := someDelivery()
+		d.Subscription = sub.ID
+		records = append(records, became(d, outcome.Later, outcome.ReasonServer, time.Now().Add(time.Hour)))
 	}
 	if err := l.Write(t.Context(), records); err != nil {
 		t.Fatal(err)
@@ -205,20 +203,10 @@ func TestAClaimOutlivesItsCleanup(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
-	generation := func(n int) *flight {
-		return &flight{
-			Deferral: ledger.Deferral{
-				Delivery: outcome.ID(e.UID, sub.ID, n, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type,
-				Seq: e.Seq, Subscription: sub.ID, Generation: n, Created: e.AcceptedAt,
-			},
-		}
-	}
-	ended, due := generation(0), generation(1)
-	over, left := ended.record(outcome.Delivered, outcome.ReasonOK, time.Now()), ended.record(outcome.Later, outcome.ReasonServer, time.Now())
-	waits := due.record(outcome.Later, outcome.ReasonServer, time.Now())
-	over.Step, left.Step, waits.Step = 1, 1, 1
-	r.put(left, waits)
-	r.put(over)
+	ended, due := delivery(e, sub.ID), delivery(e, sub.ID)
+	due.Delivery, due.Generation = outcome.ID(e.UID, sub.ID, 1, e.AcceptedAt), 1
+	r.put(became(ended, outcome.Later, outcome.ReasonServer, time.Now()), became(due, outcome.Later, outcome.ReasonServer, time.Now()))
+	r.put(became(ended, outcome.Delivered, outcome.ReasonOK, time.Now()))
 	if _, err := r.DB.Exec(fmt.Sprintf(`
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no cleanup'; END $$;
 CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s') EXECUTE FUNCTION refuse()`, ended.Delivery)); err != nil {
@@ -231,51 +219,6 @@ CREATE TRIGGER refuse BEFORE DELETE ON deferrals FOR EACH ROW WHEN (OLD.id = '%s
 	// Only now: a recorder moves rows into the day's partition when it starts, and a claim may not see them meanwhile.
 	r.recorder()
 	r.ended(due.Delivery, outcome.Delivered, outcome.ReasonOK)
-}
-
-// The tenants that wait to be followed have their turn one after the other, and so have the subscriptions of each; a subscription
-// is in one hand at a time and queued once, as it was last seen.
-func TestFollowingIsFairByTenant(t *testing.T) {
-	t.Parallel()
-	q := changes{ready: make(chan struct{}, 1)}
-	big := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
-	for i, id := range big {
-		q.add(ledger.Change{ID: id, Tenant: "big", Revision: int64(i)})
-	}
-	small := uuid.New()
-	q.add(ledger.Change{ID: small, Tenant: "small", Status: "paused", Revision: 10}, ledger.Change{ID: small, Tenant: "small", Status: "active", Revision: 11})
-	take := func(want uuid.UUID) *ledger.Change {
-		t.Helper()
-		c, ok := q.next()
-		if !ok || c.ID != want {
-			t.Fatalf("got %+v, want %s", c, want)
-		}
-		return c
-	}
-	first := take(big[0])
-	if c := take(small); c.Status != "active" {
-		t.Errorf("got %+v, want it as it was last seen", c)
-	} else {
-		q.done(c, false)
-	}
-	q.done(first, true) // It has the next turn after its tenant's others.
-	for _, id := range []uuid.UUID{big[1], big[2], big[0]} {
-		q.done(take(id), false)
-	}
-	if c, ok := q.next(); ok {
-		t.Errorf("got %+v, want none", c)
-	}
-	// A change that comes while its subscription is in hand waits for that.
-	q.add(ledger.Change{ID: small, Tenant: "small", Revision: 12})
-	c := take(small)
-	q.add(ledger.Change{ID: small, Tenant: "small", Status: "disabled", Revision: 13})
-	if c, ok := q.next(); ok {
-		t.Errorf("got %+v while it is in hand", c)
-	}
-	q.done(c, true)
-	if c := take(small); c.Status != "disabled" {
-		t.Errorf("got %+v, want the newer change in the place of what was left", c)
-	}
 }
 
 // The backlog of one subscription, of which the first chunk cannot be cancelled, does not delay another tenant's resume.

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"sync/atomic"
@@ -30,7 +30,7 @@ func TestASlowReceiverHoldsBackNobodysTask(t *testing.T) {
 	row := r.waits(id, outcome.ReasonBusy)
 	r.ended(outcome.ID(e.UID, fastSub.ID, 0, e.AcceptedAt), outcome.Delivered, outcome.ReasonOK)
 	r.settled()
-	if n := r.Count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now()`, w.worker.name); n != 1 {
+	if n := r.Count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now()`, w.name); n != 1 {
 		t.Errorf("got %d rows leased by the worker, want 1", n)
 	}
 	close(release)

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -55,15 +56,17 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	})
 }
 
-// countingPoster counts attempts.
+// countingPoster counts attempts, and those that are under way.
 type countingPoster struct {
-	Attempter
-	n atomic.Int64
+	deliver.Attempter
+	n, now atomic.Int64
 }
 
 // Send sends.
 func (p *countingPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
 	p.n.Add(1)
+	p.now.Add(1)
+	defer p.now.Add(-1)
 	return p.Attempter.Send(ctx, a)
 }
 
@@ -74,8 +77,7 @@ func TestManyEndpointsOfAHostThatHangs(t *testing.T) {
 	r := newRig(t)
 	cfg := sparing()
 	cfg.InFlight = 32
-	p := r.parts(cfg)
-	w := r.start(p)
+	r.worker(cfg)
 	r.recorder()
 	stuck := servertest.NewReceiver(t, servertest.Hang())
 	var subs []*subscriptions.Subscription
@@ -86,7 +88,7 @@ func TestManyEndpointsOfAHostThatHangs(t *testing.T) {
 	stuck.Wait(cfg.InFlight * 3 / 4 * 7 / 8)
 	good := r.subscribe(servertest.NewReceiver(t).URL, nil)
 	r.ended(r.send(r.event(), good), outcome.Delivered, outcome.ReasonOK)
-	if taken, _ := w.worker.gate.InFlight(); taken > cfg.InFlight*3/4 {
+	if taken := len(stuck.Requests()); taken > cfg.InFlight*3/4 {
 		t.Errorf("%d places are taken, want %d at most", taken, cfg.InFlight*3/4)
 	}
 }

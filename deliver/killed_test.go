@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -24,21 +25,21 @@ func TestTheLeasesOfAKilledWorkerAreNotWaitedFor(t *testing.T) {
 		id := r.send(r.event(), r.subscribe(receiver.URL, hasty))
 		receiver.Wait(1)
 		r.Eventually("it to be handed off", func() bool {
-			return r.Count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now() + interval '30 minutes'`, v.worker.name) == 1
+			return r.Count(`SELECT count(*) FROM deferrals WHERE worker = $1 AND claim_at > now() + interval '30 minutes'`, v.name) == 1
 		})
 		v.kill()
 		<-v.Done
 		p := r.parts(cfg)
 		if start {
-			if err := ReleaseLeases(t.Context(), r.DB); err != nil {
+			if err := deliver.ReleaseLeases(t.Context(), r.DB); err != nil {
 				t.Fatal(err)
 			}
 		} else {
 			p.deps.Killed = func(_ context.Context, known []string) ([]string, error) {
-				if slices.Contains(known, v.worker.name) {
+				if slices.Contains(known, v.name) {
 					return nil, nil
 				}
-				return []string{v.worker.name}, nil
+				return []string{v.name}, nil
 			}
 		}
 		w := r.start(p)

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -109,10 +109,9 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 	for _, end := range []outcome.Outcome{outcome.Later, outcome.Delivered, outcome.Dead} {
 		for range 50 {
 			e := r.event()
-			f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, uuid.New(), 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Subscription: uuid.New(), Created: e.AcceptedAt}}
+			d := delivery(e, uuid.New())
 			word := func(step int, as outcome.Outcome) *outcome.Record {
-				f.Attempts, f.Step = step, step
-				rec := f.record(as, outcome.ReasonServer, time.Now().Add(time.Hour))
+				rec := became(d, as, outcome.ReasonServer, time.Now().Add(time.Hour))
 				rec.Step, rec.Attempts = step, step
 				rec.Attempt = &outcome.Made{Number: step, StartedAt: time.Now(), Micros: 1, Status: 500, Reason: outcome.ReasonServer}
 				return rec
@@ -121,14 +120,14 @@ func TestACancelAndAnAttemptMeet(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancelled := make(chan error, 1)
-			go func() { cancelled <- l.Cancel(context.WithoutCancel(t.Context()), f.Delivery) }()
+			go func() { cancelled <- l.Cancel(context.WithoutCancel(t.Context()), d.Delivery) }()
 			if err := l.Write(t.Context(), []*outcome.Record{word(2, end)}); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-cancelled; err != nil {
 				t.Fatal(err)
 			}
-			if n := r.Count(`SELECT attempts FROM deliveries WHERE id = $1`, f.Delivery); n != 2 {
+			if n := r.Count(`SELECT attempts FROM deliveries WHERE id = $1`, d.Delivery); n != 2 {
 				t.Fatalf("the delivery says %d attempts, want 2 (the word was %s)", n, end)
 			}
 		}

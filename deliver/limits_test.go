@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
@@ -26,22 +27,22 @@ import (
 // listener collects operational events.
 type listener struct {
 	mu   sync.Mutex
-	list map[string]Notice
+	list map[string]deliver.Notice
 }
 
 // Announce keeps a notice, each id once, as the stream of events does.
-func (a *listener) Announce(_ context.Context, n Notice) error {
+func (a *listener) Announce(_ context.Context, n deliver.Notice) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.list == nil {
-		a.list = make(map[string]Notice)
+		a.list = make(map[string]deliver.Notice)
 	}
 	a.list[n.Tenant+" "+n.ID] = n
 	return nil
 }
 
 // of returns the notices of a type.
-func (a *listener) of(kind string) (list []Notice) {
+func (a *listener) of(kind string) (list []deliver.Notice) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, n := range a.list {
@@ -53,7 +54,7 @@ func (a *listener) of(kind string) (list []Notice) {
 }
 
 // sparing is a configuration whose breakers open.
-func sparing() Config {
+func sparing() deliver.Config {
 	cfg := quick()
 	cfg.BreakerAfter = 10
 	return cfg
@@ -62,7 +63,7 @@ func sparing() Config {
 // sendAll hands over n events for subscriptions and returns the deliveries to the first.
 func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
 	r.T.Helper()
-	var tasks []Task
+	var tasks []deliver.Task
 	var ids []uuid.UUID
 	t := r.task(&event.Event{}, subs...)
 	for i := range n {
@@ -119,7 +120,7 @@ func TestABrokenEndpointIsLeftAloneUntilItIsBack(t *testing.T) {
 	if got := r.Count(`SELECT coalesce(max(attempts), 0) FROM deliveries`); got > 3 {
 		t.Errorf("a delivery took %d attempts, want those that the endpoint failed and one", got)
 	}
-	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeRecovering)) == 1 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(deliver.TypeRecovering)) == 1 })
 	if n := w.breakers("closed"); n < 1 {
 		t.Errorf("the breaker closed %v times", n)
 	}
@@ -210,9 +211,9 @@ func TestARateLimitHoldsOverAllWorkers(t *testing.T) {
 	for _, w := range workers {
 		// What waited in line for the limit until it was handed off came back as busy.
 		for _, reason := range []outcome.Reason{outcome.ReasonRateLimited, outcome.ReasonBusy} {
-			put += metric(t, w.metrics.limits.putOff.WithLabelValues(string(reason)))
+			put += w.metric("fanfare_deliveries_put_off_total", string(reason))
 		}
-		put += metric(t, w.metrics.handedOff)
+		put += w.metric("fanfare_deliveries_handed_off_total")
 	}
 	if put == 0 {
 		t.Error("nothing was put off")
@@ -240,7 +241,7 @@ func TestADeliveryThatIsHandedOffAndPutOffCounts(t *testing.T) {
 	close(release)
 	r.ended(first, outcome.Delivered, outcome.ReasonOK)
 	r.waits(second, outcome.ReasonRateLimited)
-	if n := metric(t, w.metrics.limits.putOff.WithLabelValues(string(outcome.ReasonRateLimited))); n != 1 {
+	if n := w.metric("fanfare_deliveries_put_off_total", string(outcome.ReasonRateLimited)); n != 1 {
 		t.Errorf("%g deliveries count as put off by their rate limit, want 1", n)
 	}
 }
@@ -331,14 +332,14 @@ func theFailureRule(t *testing.T) {
 		s, err := r.store.Get(t.Context(), sub.Tenant, sub.ID)
 		return err == nil && s.Status == subscriptions.Disabled && s.DisabledReason == "failing"
 	})
-	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeDisabled)) == 1 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(deliver.TypeDisabled)) == 1 })
 	for _, s := range []*subscriptions.Subscription{lucky, dialect, pending} {
 		if s := must(r.store.Get(t.Context(), s.Tenant, s.ID))(t); s.Status != subscriptions.Active {
 			t.Errorf("%s is %s (%s), want it active", s.URL, s.Status, s.DisabledReason)
 		}
 	}
 	r.waits(waiting, outcome.ReasonServer)
-	if n := len(news.of(TypeDead)); n != 6 {
+	if n := len(news.of(deliver.TypeDead)); n != 6 {
 		t.Errorf("the tenant was told of %d dead deliveries, want 6", n)
 	}
 	receiver.Answer(servertest.Status(200))
@@ -358,7 +359,7 @@ func TestOperationalEventsNeverLoop(t *testing.T) {
 	sub := r.subscribe(servertest.NewReceiver(t, servertest.Status(500), servertest.Status(410)).URL, once)
 	for _, reason := range []outcome.Reason{outcome.ReasonServer, outcome.ReasonGone} {
 		e := r.event()
-		e.Type = TypeDead
+		e.Type = deliver.TypeDead
 		r.ended(r.send(e, sub), outcome.Dead, reason)
 	}
 	r.Eventually("the subscription to be disabled", func() bool {
@@ -367,9 +368,9 @@ func TestOperationalEventsNeverLoop(t *testing.T) {
 	})
 	other := r.subscribe(servertest.NewReceiver(t, servertest.Status(500)).URL, once)
 	id := r.send(r.event(), other)
-	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeDead)) > 0 })
-	if got := news.of(TypeDead); len(got) != 1 || got[0].ID != "dead_"+id.String() || len(news.of(TypeDisabled)) != 0 {
-		t.Errorf("got %+v and %+v, want only what became of an ordinary event", got, news.of(TypeDisabled))
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(deliver.TypeDead)) > 0 })
+	if got := news.of(deliver.TypeDead); len(got) != 1 || got[0].ID != "dead_"+id.String() || len(news.of(deliver.TypeDisabled)) != 0 {
+		t.Errorf("got %+v and %+v, want only what became of an ordinary event", got, news.of(deliver.TypeDisabled))
 	}
 }
 
@@ -398,7 +399,7 @@ func TestAnOutageOfOurOwnCostsNobody(t *testing.T) {
 	good := r.subscribe(receiver.URL, nil)
 	r.Eventually("the outage to be over", func() bool {
 		r.send(r.event(), good)
-		return !w.worker.gate.Down()
+		return w.metric("fanfare_network_outage") == 0
 	})
 	if _, err := r.DB.Exec(`UPDATE deferrals SET claim_at = now(), due_at = now()`); err != nil {
 		t.Fatal(err)
@@ -481,7 +482,7 @@ func TestAnOutageInSilenceCostsNobody(t *testing.T) {
 	}
 	client.CloseIdleConnections()
 	r.send(r.event(), subs...)
-	r.Eventually("the outage to be noticed", w.worker.gate.Down)
+	r.Eventually("the outage to be noticed", func() bool { return w.metric("fanfare_network_outage") == 1 })
 	r.Eventually("all to wait", func() bool {
 		return r.Count(`SELECT count(*) FROM deferrals WHERE reason IN ('dns', 'connect')`) == len(subs)
 	})

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
@@ -185,7 +186,7 @@ func TestLogReadsData(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	e := r.event()
-	log := history.NewLog(r.DB, must(NewEvents(EventsConfig{Read: r.read}, r.DB))(t))
+	log := history.NewLog(r.DB, must(deliver.NewEvents(deliver.EventsConfig{Read: r.read}, r.DB))(t))
 	data, err := log.Data(t.Context(), history.Logged{EventUID: e.UID, Seq: e.Seq})
 	if err != nil || string(data) != string(e.Data) {
 		t.Errorf("got %s, %v", data, err)

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"encoding/json"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -33,10 +34,10 @@ func TestATenantIsToldThatASubscriptionFails(t *testing.T) {
 		sent = append(sent, r.send(r.event(), sub))
 		r.waits(sent[len(sent)-1], outcome.ReasonServer)
 	}
-	r.Eventually("the tenant and the operator to be told", func() bool { return len(news.of(TypeFailing)) == 2 })
+	r.Eventually("the tenant and the operator to be told", func() bool { return len(news.of(deliver.TypeFailing)) == 2 })
 	r.Eventually("all failures to be counted", func() bool { return r.Count(`SELECT sum(failures) FROM failing`) == 7 })
 	tenants := map[string]bool{}
-	for _, n := range news.of(TypeFailing) {
+	for _, n := range news.of(deliver.TypeFailing) {
 		tenants[n.Tenant] = true
 		var got struct {
 			Subscription struct{ ID, Name, URL, Tenant string }
@@ -68,8 +69,8 @@ func TestATenantIsToldThatASubscriptionFails(t *testing.T) {
 	}
 	receiver.Answer(servertest.Status(200))
 	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
-	r.Eventually("the recovery to be told", func() bool { return len(news.of(TypeRecovering)) == 2 })
-	if n := len(news.of(TypeFailing)); n != 2 {
+	r.Eventually("the recovery to be told", func() bool { return len(news.of(deliver.TypeRecovering)) == 2 })
+	if n := len(news.of(deliver.TypeFailing)); n != 2 {
 		t.Errorf("%d notices of failing, want one for each of two tenants", n)
 	}
 }
@@ -88,5 +89,5 @@ func TestATenantIsToldAfterAWhile(t *testing.T) {
 	r.Eventually("the failure to be counted", func() bool { return r.Count(`SELECT count(*) FROM failing`) == 1 })
 	must(r.DB.Exec(`UPDATE failing SET since = since - interval '11 minutes'`))(t)
 	r.waits(r.send(r.event(), sub), outcome.ReasonServer)
-	r.Eventually("the tenant to be told", func() bool { return len(news.of(TypeFailing)) == 1 })
+	r.Eventually("the tenant to be told", func() bool { return len(news.of(deliver.TypeFailing)) == 1 })
 }

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -42,7 +43,7 @@ func inOrder(r *rig) *orderly {
 }
 
 // hand starts a worker.
-func (o *orderly) hand(cfg Config) *running {
+func (o *orderly) hand(cfg deliver.Config) *running {
 	o.T.Helper()
 	p := o.parts(cfg)
 	p.deps.Turns = o.turns
@@ -181,9 +182,8 @@ func TestTurnsUnderKills(t *testing.T) {
 	o.hand(cfg)
 	fanOut(o, sub, keys, each)
 	for i, v := range victims {
-		made := v.metrics.attempts.WithLabelValues(string(outcome.ReasonOK), string(outcome.Delivered))
 		o.Eventually("a part to be made, some of it by who is killed then", func() bool {
-			return len(w.Requests()) >= (i+1)*keys*each/4 && metric(t, made) > 0
+			return len(w.Requests()) >= (i+1)*keys*each/4 && v.metric("fanfare_attempts_total", string(outcome.ReasonOK), string(outcome.Delivered)) > 0
 		})
 		v.kill()
 		o.hand(cfg)
@@ -486,7 +486,7 @@ func TestWhatWaitsKeepsItsBytes(t *testing.T) {
 	receiver := servertest.NewReceiver(t, servertest.Status(500), servertest.Status(200))
 	sub := o.ordered(receiver.URL, subscriptions.ContinueOnDead, retries(time.Second))
 	cfg := quick()
-	cfg.EventsMaxAge = keepBefore // whatever waits is about to leave
+	cfg.EventsMaxAge = 12 * time.Hour // for which bytes are kept before: whatever waits is about to leave
 	ids := o.put(sub, "a", 1, 2)
 	o.hand(cfg)
 	o.Eventually("the bytes to be kept", func() bool { return o.Count(`SELECT count(*) FROM event_data`) == 2 })

@@ -1,47 +1,77 @@
-package deliver
+package deliver_test
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/internal/event"
 	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
 // outboxOn makes an outbox on a server of its own.
-func outboxOn(t *testing.T) (*Outbox, natsjs.JetStream) {
+func outboxOn(t *testing.T) (*deliver.Outbox, natsjs.JetStream) {
 	t.Helper()
 	js := must(natsjs.New(servertest.Connect(t, servertest.NATS(t))))(t)
-	if err := jetstream.Apply(t.Context(), js, Inbox(64<<20), BacklogInbox(64<<20)); err != nil {
+	if err := jetstream.Apply(t.Context(), js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20)); err != nil {
 		t.Fatal(err)
 	}
-	return NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t)), js
+	return deliver.NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t)), js
+}
+
+// The bounds of a message of tasks. A task counts for at least its share of bytes by its targets.
+const (
+	mostTasks   = 64
+	mostTargets = 256
+	mostBytes   = 512 << 10
+)
+
+// written is a message of tasks as any reader of CBOR reads it.
+type written struct {
+	_       struct{} `cbor:",toarray"`
+	Version int
+	Tasks   []writtenTask
+}
+
+type writtenTask struct {
+	Event struct {
+		ID string `cbor:"2,keyasint"`
+	} `cbor:"1,keyasint"`
+	Targets []struct {
+		Subscription []byte `cbor:"1,keyasint"`
+	} `cbor:"2,keyasint"`
 }
 
 // messages reads all tasks of both streams, by message.
-func messages(t *testing.T, js natsjs.JetStream) (list [][]Task, sizes []int) {
+func messages(t *testing.T, js natsjs.JetStream) (list [][]writtenTask, sizes []int) {
 	t.Helper()
-	for _, name := range []string{Stream, BacklogStream} {
+	for _, name := range []string{deliver.Stream, deliver.BacklogStream} {
 		stream := must(js.Stream(t.Context(), name))(t)
 		for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
 			msg := must(stream.GetMsg(t.Context(), seq))(t)
-			list = append(list, must(unpackTasks(msg.Data))(t))
+			var of written
+			if err := cbor.Unmarshal(msg.Data, &of); err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, of.Tasks)
 			sizes = append(sizes, len(msg.Data))
 		}
 	}
 	return list, sizes
 }
 
-func targets(n int) []Target {
-	list := make([]Target, n)
+func targets(n int) []deliver.Target {
+	list := make([]deliver.Target, n)
 	for i := range list {
 		list[i].Subscription = uuid.New()
 	}
@@ -55,7 +85,7 @@ func TestTasksThatComeTogetherShareMessages(t *testing.T) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if err := outbox.Send(t.Context(), Task{Event: event.Event{Tenant: "acme", ID: "e", Data: bytes.Repeat([]byte("x"), 1024)}, Targets: targets(10)}); err != nil {
+			if err := outbox.Send(t.Context(), deliver.Task{Event: event.Event{Tenant: "acme", ID: "e", Data: bytes.Repeat([]byte("x"), 1024)}, Targets: targets(10)}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -69,7 +99,7 @@ func TestTasksThatComeTogetherShareMessages(t *testing.T) {
 		for _, task := range tasks {
 			count += len(task.Targets)
 		}
-		if len(tasks) > maxMessageTasks || count > maxMessageTargets || sizes[i] > maxMessageBytes {
+		if len(tasks) > mostTasks || count > mostTargets || sizes[i] > mostBytes {
 			t.Errorf("a message has %d tasks, %d targets and %d bytes", len(tasks), count, sizes[i])
 		}
 	}
@@ -84,10 +114,10 @@ func TestTasksThatComeTogetherShareMessages(t *testing.T) {
 func TestALargeTaskGoesAlone(t *testing.T) {
 	t.Parallel()
 	outbox, js := outboxOn(t)
-	big := func() Task {
-		return Task{Event: event.Event{Tenant: "acme", ID: "big", Data: bytes.Repeat([]byte("x"), maxMessageBytes+1)}, Targets: targets(1)}
+	big := func() deliver.Task {
+		return deliver.Task{Event: event.Event{Tenant: "acme", ID: "big", Data: bytes.Repeat([]byte("x"), mostBytes+1)}, Targets: targets(1)}
 	}
-	small := Task{Event: event.Event{Tenant: "acme", ID: "small"}, Targets: targets(1)}
+	small := deliver.Task{Event: event.Event{Tenant: "acme", ID: "small"}, Targets: targets(1)}
 	if err := outbox.Send(t.Context(), small, big(), small); err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +131,8 @@ func TestALargeTaskGoesAlone(t *testing.T) {
 func TestATaskThatIsCountedGoesAlone(t *testing.T) {
 	t.Parallel()
 	outbox, js := outboxOn(t)
-	task := func(id string, counted bool) Task {
-		return Task{Event: event.Event{Tenant: "acme", ID: id}, Targets: targets(1), Counted: counted}
+	task := func(id string, counted bool) deliver.Task {
+		return deliver.Task{Event: event.Event{Tenant: "acme", ID: id}, Targets: targets(1), Counted: counted}
 	}
 	err := outbox.Send(t.Context(), task("a", false), task("b", false), task("c", true), task("c", true), task("d", true), task("e", false))
 	if err != nil {
@@ -125,24 +155,24 @@ func TestATaskThatIsCountedGoesAlone(t *testing.T) {
 func TestTheTasksOfOneEventAreSentTogether(t *testing.T) {
 	t.Parallel()
 	outbox, js := outboxOn(t)
-	var tasks []Task
+	var tasks []deliver.Task
 	for range 16 {
-		tasks = append(tasks, Task{Event: event.Event{Tenant: "acme", ID: "wide", Data: []byte("{}")}, Targets: targets(MaxTargets)})
+		tasks = append(tasks, deliver.Task{Event: event.Event{Tenant: "acme", ID: "wide", Data: []byte("{}")}, Targets: targets(deliver.MaxTargets)})
 	}
 	if err := outbox.Send(t.Context(), tasks...); err != nil {
 		t.Fatal(err)
 	}
 	list, _ := messages(t, js)
 	if len(list) != 4 {
-		t.Errorf("1,024 targets went in %d messages, want 4 of %d", len(list), maxMessageTargets)
+		t.Errorf("1,024 targets went in %d messages, want 4 of %d", len(list), mostTargets)
 	}
 }
 
 func TestTasksWithoutOrWithTooManyTargetsAreRefused(t *testing.T) {
 	t.Parallel()
 	outbox, js := outboxOn(t)
-	for _, n := range []int{0, MaxTargets + 1} {
-		if err := outbox.Send(t.Context(), Task{Targets: targets(n)}); !errors.Is(err, errTargets) {
+	for _, n := range []int{0, deliver.MaxTargets + 1} {
+		if err := outbox.Send(t.Context(), deliver.Task{Targets: targets(n)}); err == nil || !strings.Contains(err.Error(), "1 to 64 targets") {
 			t.Errorf("%d targets: got %v, want an error", n, err)
 		}
 	}
@@ -154,11 +184,11 @@ func TestTasksWithoutOrWithTooManyTargetsAreRefused(t *testing.T) {
 func TestSendFailsWhenTheStreamIsFull(t *testing.T) {
 	t.Parallel()
 	js := must(natsjs.New(servertest.Connect(t, servertest.NATS(t))))(t)
-	if err := jetstream.Apply(t.Context(), js, Inbox(64<<10), BacklogInbox(64<<10)); err != nil {
+	if err := jetstream.Apply(t.Context(), js, deliver.Inbox(64<<10), deliver.BacklogInbox(64<<10)); err != nil {
 		t.Fatal(err)
 	}
-	outbox := NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t))
-	task := Task{Event: event.Event{Tenant: "acme", Data: bytes.Repeat([]byte("x"), 30<<10)}, Targets: targets(1)}
+	outbox := deliver.NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t))
+	task := deliver.Task{Event: event.Event{Tenant: "acme", Data: bytes.Repeat([]byte("x"), 30<<10)}, Targets: targets(1)}
 	var err error
 	for range 4 {
 		err = errors.Join(err, outbox.Send(t.Context(), task))
@@ -173,7 +203,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	outbox, _ := outboxOn(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := outbox.Send(ctx, Task{Targets: targets(1)}); !errors.Is(err, context.Canceled) {
+	if err := outbox.Send(ctx, deliver.Task{Targets: targets(1)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that it was cancelled", err)
 	}
 }

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -16,7 +17,7 @@ import (
 
 // faulty is a directory that panics when it is asked for one subscription.
 type faulty struct {
-	Directory
+	deliver.Directory
 	bad uuid.UUID
 }
 
@@ -44,10 +45,7 @@ func TestADeliveryThatPanicsIsQuarantined(t *testing.T) {
 			e := r.event()
 			id := outcome.ID(e.UID, bad.ID, 0, e.AcceptedAt)
 			if due {
-				f := &flight{Deferral: ledger.Deferral{Delivery: id, Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: bad.ID, Created: e.AcceptedAt}}
-				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
-				later.Step = 1
-				r.put(later)
+				r.put(became(delivery(e, bad.ID), outcome.Later, outcome.ReasonServer, time.Now()))
 				r.send(e, good)
 			} else {
 				r.send(e, good, bad)
@@ -78,7 +76,7 @@ func TestAPanicInTheBackgroundIsSurvived(t *testing.T) {
 	sub := r.subscribe(receiver.URL, nil)
 	r.ended(r.send(r.event(), sub), outcome.Dead, outcome.ReasonGone)
 	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
-	r.Eventually("the panic to be counted", func() bool { return metric(t, s.metrics.Ledger.Panics) == 1 })
+	r.Eventually("the panic to be counted", func() bool { return s.metric("fanfare_attempt_panics_total") == 1 })
 }
 
 // A delivery whose workers died one after the other is made alone after the third, and quarantined after the fourth; the others of
@@ -89,7 +87,7 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 		deaths int
 		state  outcome.Outcome
 		reason outcome.Reason
-	}{{maxLapses, outcome.Delivered, outcome.ReasonOK}, {maxLapses + 1, outcome.Dead, outcome.ReasonProtocol}} {
+	}{{3, outcome.Delivered, outcome.ReasonOK}, {4, outcome.Dead, outcome.ReasonProtocol}} {
 		t.Run(fmt.Sprint(tt.deaths, " deaths"), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
@@ -98,16 +96,14 @@ func TestADeliveryThatKillsItsWorkersIsQuarantined(t *testing.T) {
 			e, other := r.event(), r.event()
 			var ids []uuid.UUID
 			for _, e := range []*event.Event{e, other} {
-				f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
-				later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
-				later.Step = 1
+				later := became(delivery(e, sub.ID), outcome.Later, outcome.ReasonServer, time.Now())
 				r.put(later)
-				ids = append(ids, f.Delivery)
+				ids = append(ids, later.Delivery)
 			}
 			l := ledger.New(r.DB)
 			for n := range tt.deaths {
 				// A lease of no length is that of a worker that died at once.
-				got := claimAll(t, l, 1, ledger.DueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: fmt.Sprint("dead ", n)})
+				got := claimAll(t, l, 1, ledger.DueSpan{Back: ever, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: fmt.Sprint("dead ", n)})
 				if len(got) != 1 || got[0].Delivery != ids[0] || got[0].Lapses != n {
 					t.Fatalf("death %d: got %+v", n, got)
 				}

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
@@ -20,17 +21,12 @@ import (
 
 // recorded draws what may be said of one delivery, in order: it is put off so many times, and then ends or not.
 func recorded(t *rapid.T) []*outcome.Record {
-	base := flight{
-		Deferral: ledger.Deferral{
-			Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t",
-			Subscription: uuid.New(), Created: time.Now(),
-		},
-	}
+	base := someDelivery()
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	var list []*outcome.Record
 	step := 0
 	add := func(as outcome.Outcome, reason outcome.Reason) {
-		r := base.record(as, reason, at.Add(time.Duration(step)*time.Minute))
+		r := became(base, as, reason, at.Add(time.Duration(step)*time.Minute))
 		step += rapid.IntRange(1, 3).Draw(t, "steps") // leases and hand-offs take steps as well
 		r.Step = step
 		if rapid.Bool().Draw(t, "attempted") {
@@ -153,18 +149,9 @@ func TestALeftoverIsNotSentAgain(t *testing.T) {
 	receiver := servertest.NewReceiver(t)
 	sub := r.subscribe(receiver.URL, nil)
 	e := r.event()
-	f := &flight{Deferral: ledger.Deferral{Delivery: outcome.ID(e.UID, sub.ID, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq, Subscription: sub.ID, Created: e.AcceptedAt}}
-	l := ledger.New(r.DB)
-	later := f.record(outcome.Later, outcome.ReasonServer, time.Now())
-	later.Step = 1
-	over := f.record(outcome.Delivered, outcome.ReasonOK, time.Now())
-	over.Step = 1 // as if nobody knew of the row
-	if err := l.Write(t.Context(), []*outcome.Record{later}); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Write(t.Context(), []*outcome.Record{over}); err != nil {
-		t.Fatal(err)
-	}
+	d := delivery(e, sub.ID)
+	r.put(became(d, outcome.Later, outcome.ReasonServer, time.Now()))
+	r.put(became(d, outcome.Delivered, outcome.ReasonOK, time.Now())) // of the same step, as if nobody knew of the row
 	if list := must(history.NewReader(r.DB, nil).Whole(t.Context(), history.Filter{Limit: 10}))(t); len(list) != 1 || list[0].State != "delivered" {
 		t.Errorf("the list shows %+v, want the delivery once, as delivered", list)
 	}
@@ -187,10 +174,10 @@ func TestASuccessCountsTheAttemptsOfAnotherWorker(t *testing.T) {
 	}{
 		{"after both", 1, [3]int{0, 1, 2}}, {"between", 1, [3]int{0, 2, 1}}, {"after both, leased", 2, [3]int{0, 1, 2}}, {"between, leased", 2, [3]int{0, 2, 1}},
 	} {
-		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t", Subscription: uuid.New(), Created: time.Now()}}
+		d := someDelivery()
 		var records []*outcome.Record
 		for i, as := range []outcome.Outcome{outcome.Later, outcome.Later, outcome.Delivered} {
-			rec := f.record(as, outcome.ReasonServer, time.Now())
+			rec := became(d, as, outcome.ReasonServer, time.Now())
 			rec.Step, rec.Attempts = 1+2*i, i+1
 			if as == outcome.Delivered {
 				rec.Step, rec.Attempts = tt.step, 1
@@ -203,10 +190,10 @@ func TestASuccessCountsTheAttemptsOfAnotherWorker(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := l.DropLeftovers(t.Context(), []uuid.UUID{f.Delivery}); err != nil {
+		if err := l.DropLeftovers(t.Context(), []uuid.UUID{d.Delivery}); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := r.found(f.Delivery, f.EventUID), "delivered after 2, attempts 2, events 0"; got != want {
+		if got, want := r.found(d.Delivery, d.EventUID), "delivered after 2, attempts 2, events 0"; got != want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, want)
 		}
 	}
@@ -225,25 +212,24 @@ func TestALateWordIsVoid(t *testing.T) {
 		{outcome.Dead, "pending at step 3 after 0, attempts 0, events 0"},
 		{outcome.Delivered, "delivered after 0, attempts 0, events 0"},
 	} {
-		f := &flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: "t", Subscription: uuid.New(), Created: time.Now()}}
-		first := f.record(outcome.Later, outcome.ReasonServer, time.Now().Add(-time.Second))
-		first.Step = 1
+		d := someDelivery()
+		first := became(d, outcome.Later, outcome.ReasonServer, time.Now().Add(-time.Second))
 		if err := l.Write(t.Context(), []*outcome.Record{first}); err != nil {
 			t.Fatal(err)
 		}
 		for _, worker := range []string{"one", "two"} {
 			// The second takes over a lease of no length that the first let lapse.
-			got := claimAll(t, l, 10, ledger.DueSpan{Back: everDue, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: worker})
+			got := claimAll(t, l, 10, ledger.DueSpan{Back: ever, Lapsed: time.Now().Add(time.Hour)}, ledger.Lease{Worker: worker})
 			if len(got) != 1 {
 				t.Fatalf("%s claimed %d, want 1", worker, len(got))
 			}
 		}
-		word := f.record(tt.late, outcome.ReasonTimeout, time.Now())
+		word := became(d, tt.late, outcome.ReasonTimeout, time.Now())
 		word.Step = 3 // that of the first worker, whose lease was step 2
 		if err := l.Write(t.Context(), []*outcome.Record{word}); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.found(f.Delivery, f.EventUID); got != tt.want {
+		if got := r.found(d.Delivery, d.EventUID); got != tt.want {
 			t.Errorf("after a late %s: got %s, want %s", tt.late, got, tt.want)
 		}
 		if _, err := r.DB.Exec(`DELETE FROM deferrals`); err != nil {
@@ -258,13 +244,13 @@ func TestPoisonGoesToQuarantine(t *testing.T) {
 	r := newRig(t)
 	r.worker(quick())
 	publisher := r.publisher(r.JS)
-	for _, subject := range []string{subject, ledger.AttemptsSubject} {
+	for _, subject := range []string{"tasks.now", ledger.AttemptsSubject} {
 		if _, err := publisher.Send(t.Context(), subject, &message.Message{Payload: []byte("poison")}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	j := ledger.NewJournal(publisher)
-	bad := (&flight{Deferral: ledger.Deferral{Delivery: uuid.Must(uuid.NewV7()), EventUID: uuid.Must(uuid.NewV7()), Created: time.Now()}}).record(outcome.Dead, outcome.ReasonServer, time.Now())
+	bad := became(someDelivery(), outcome.Dead, outcome.ReasonServer, time.Now())
 	bad.Attempt = &outcome.Made{Number: 1, Status: 1 << 20} // beyond what a status can be
 	if err := j.Write(t.Context(), []*outcome.Record{bad}, ledger.TaskWaits); err != nil {
 		t.Fatal(err)
@@ -297,6 +283,19 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	}
 }
 
+// trimmer starts a trimmer that ends with the test.
+func (r *rig) trimmer(cfg deliver.Config) *running {
+	r.T.Helper()
+	p := r.parts(cfg)
+	return &running{Running: r.Run(deliver.NewTrimmer(cfg, r.JS, p.deps.Metrics, r.Log).Run), t: r.T, registry: p.registry}
+}
+
+// messages is how many messages a stream has.
+func (r *rig) messages(stream string) uint64 {
+	r.T.Helper()
+	return must(r.JS.Stream(r.T.Context(), stream))(r.T).CachedInfo().State.Msgs
+}
+
 func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -308,22 +307,20 @@ func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 		r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 	}
 	r.settled()
-	messages := func(stream string) uint64 { return must(r.JS.Stream(t.Context(), stream))(t).CachedInfo().State.Msgs }
-
-	keeping := NewTrimmer(Config{AttemptsKeep: time.Hour}, r.JS, r.parts(Config{}).deps.Metrics, r.Log)
-	if err := keeping.trim(t.Context()); err != nil {
+	keeping := r.trimmer(deliver.Config{AttemptsKeep: time.Hour})
+	gone := func() bool { return r.messages(deliver.Stream) == 0 }
+	r.Eventually("the tasks to be gone", gone)
+	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
+	r.settled()
+	r.Eventually("the next task to be gone, in the next round", gone)
+	if err := keeping.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if tasks, attempts := messages(Stream), messages(ledger.Stream); tasks != 0 || attempts != 5 {
-		t.Errorf("%d tasks and %d outcomes are left, want 0 and 5, which are young", tasks, attempts)
+	if n := r.messages(ledger.Stream); n != 6 {
+		t.Errorf("%d outcomes are left, want 6, which are young", n)
 	}
-	keeping.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
-	if err := keeping.trim(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := messages(ledger.Stream); n != 0 {
-		t.Errorf("%d outcomes are left after an hour", n)
-	}
+	r.trimmer(deliver.Config{AttemptsKeep: time.Nanosecond})
+	r.Eventually("the outcomes to be gone", func() bool { return r.messages(ledger.Stream) == 0 })
 	// And what comes after is still told from what was.
 	r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 }
@@ -338,13 +335,8 @@ func TestABadRecordIsRefusedAlone(t *testing.T) {
 	var records []*outcome.Record
 	for i := range n {
 		at := time.Now().UTC()
-		rec := (&flight{
-			Deferral: ledger.Deferral{
-				Delivery: uuid.Must(uuid.NewV7()), Tenant: "acme", EventUID: uuid.Must(uuid.NewV7()), EventID: fmt.Sprint("evt_", i), EventType: "t",
-				Subscription: uuid.New(), Created: at,
-			},
-		}).record(outcome.Delivered, outcome.ReasonOK, at)
-		rec.Step, rec.Attempts = 1, 1
+		rec := became(someDelivery(), outcome.Delivered, outcome.ReasonOK, at)
+		rec.Attempts = 1
 		rec.Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 1, Status: 200, Reason: outcome.ReasonOK}
 		if bad[i] {
 			rec.Attempt.Status = 1 << 20 // beyond what a status can be

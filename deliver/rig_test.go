@@ -1,8 +1,9 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
@@ -28,7 +30,7 @@ import (
 type rig struct {
 	*servertest.House
 	store  *subscriptions.Store
-	outbox *Outbox
+	outbox *deliver.Outbox
 
 	mu     sync.Mutex
 	events map[uint64]*event.Event
@@ -43,7 +45,7 @@ func newRig(t *testing.T) *rig {
 // rigOn uses servers that are there. A test that fails shows the ledger.
 func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 	t.Helper()
-	h := servertest.HouseOn(t, nc, url, Inbox(64<<20), BacklogInbox(64<<20), ledger.Inbox(64<<20))
+	h := servertest.HouseOn(t, nc, url, inboxes()...)
 	r := &rig{House: h, events: make(map[uint64]*event.Event)}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -51,8 +53,13 @@ func rigOn(t *testing.T, nc *nats.Conn, url string) *rig {
 		}
 	})
 	r.store = subscriptions.New(r.DB, r.Ring, allowLoopback(t))
-	r.outbox = NewOutbox(r.JS, r.publisher(r.JS))
+	r.outbox = deliver.NewOutbox(r.JS, r.publisher(r.JS))
 	return r
+}
+
+// inboxes are the streams that a worker and a recorder stand on.
+func inboxes() []jetstream.Inbox {
+	return []jetstream.Inbox{deliver.Inbox(64 << 20), deliver.BacklogInbox(64 << 20), ledger.Inbox(64 << 20)}
 }
 
 // must fails the test on an error.
@@ -77,12 +84,12 @@ func (r *rig) publisher(js natsjs.JetStream) *jetstream.Publisher {
 }
 
 // quick is a configuration for tests that do not want to wait, and whose receivers may fail as often as they like.
-func quick() Config {
-	return Config{HandOff: time.Second, Lease: time.Minute, DrainTimeout: 10 * time.Second, BreakerAfter: -1}
+func quick() deliver.Config {
+	return deliver.Config{HandOff: time.Second, Lease: time.Minute, DrainTimeout: 10 * time.Second, BreakerAfter: -1}
 }
 
 // unhurried is quick, but hands nothing off, however slow the machine is: for tests that count rows and messages.
-func unhurried() Config {
+func unhurried() deliver.Config {
 	cfg := quick()
 	cfg.HandOff = 5 * time.Minute
 	return cfg
@@ -90,50 +97,51 @@ func unhurried() Config {
 
 // parts are what a worker is made of; a test may change some.
 type parts struct {
-	cfg      Config
+	cfg      deliver.Config
 	registry *prometheus.Registry
-	deps     Deps
+	deps     deliver.Deps
 }
 
 // running is a worker or a recorder that runs.
 type running struct {
 	*servertest.Running
-	worker   *Worker
-	metrics  *Metrics
+	t        testing.TB
+	name     string // of a worker's leases
 	registry *prometheus.Registry
 }
 
-func (r *rig) parts(cfg Config) *parts {
+func (r *rig) parts(cfg deliver.Config) *parts {
 	r.T.Helper()
 	client := egress.NewClient(allowLoopback(r.T), egress.DefaultConfig())
 	r.T.Cleanup(client.CloseIdleConnections)
 	registry := prometheus.NewRegistry()
-	return &parts{cfg: cfg, registry: registry, deps: Deps{
+	return &parts{cfg: cfg, registry: registry, deps: deliver.Deps{
 		JS: r.JS, DB: r.DB, Publisher: r.publisher(r.JS), Directory: subscriptions.NewDirectory(r.DB, r.Ring, r.Log), Disabler: r.store,
 		Poster:  must(webhook.NewPoster(client, webhook.DefaultPosterConfig(), time.Now))(r.T),
-		Metrics: must(NewMetrics(registry))(r.T), Logger: r.Log,
+		Metrics: must(deliver.NewMetrics(registry))(r.T), Logger: r.Log, Name: uuid.NewString(),
 	}}
 }
 
 // worker starts a worker that ends with the test.
-func (r *rig) worker(cfg Config) *running {
+func (r *rig) worker(cfg deliver.Config) *running {
 	r.T.Helper()
 	return r.start(r.parts(cfg))
 }
 
 func (r *rig) start(p *parts) *running {
 	r.T.Helper()
-	p.deps.Events = must(NewEvents(EventsConfig{Read: r.read}, p.deps.DB))(r.T)
-	w := must(NewWorker(p.cfg, p.deps))(r.T)
-	return &running{r.Run(w.Run), w, p.deps.Metrics, p.registry}
+	p.deps.Events = must(deliver.NewEvents(deliver.EventsConfig{Read: r.read}, p.deps.DB))(r.T)
+	w := must(deliver.NewWorker(p.cfg, p.deps))(r.T)
+	return &running{Running: r.Run(w.Run), t: r.T, name: p.deps.Name, registry: p.registry}
 }
 
 // recorder starts a recorder that ends with the test.
 func (r *rig) recorder() *running {
 	r.T.Helper()
-	metrics := must(NewMetrics(prometheus.NewRegistry()))(r.T)
-	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics.Ledger, Logger: r.Log}))(r.T)
-	return &running{Running: r.Run(recorder.Run), metrics: metrics}
+	registry := prometheus.NewRegistry()
+	metrics := must(ledger.NewMetrics(registry))(r.T)
+	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics, Logger: r.Log}))(r.T)
+	return &running{Running: r.Run(recorder.Run), t: r.T, registry: registry}
 }
 
 // read stands for the stream of events.
@@ -207,11 +215,11 @@ func (r *rig) status(s *subscriptions.Subscription, to subscriptions.Status) {
 }
 
 // task makes the task of an event for subscriptions as they are now.
-func (r *rig) task(e *event.Event, subs ...*subscriptions.Subscription) Task {
+func (r *rig) task(e *event.Event, subs ...*subscriptions.Subscription) deliver.Task {
 	r.T.Helper()
-	t := Task{Event: *e}
+	t := deliver.Task{Event: *e}
 	for _, s := range subs {
-		t.Targets = append(t.Targets, Target{Subscription: s.ID})
+		t.Targets = append(t.Targets, deliver.Target{Subscription: s.ID})
 	}
 	if err := r.DB.QueryRow(`SELECT value FROM revision`).Scan(&t.Revision); err != nil {
 		r.T.Fatal(err)
@@ -259,38 +267,73 @@ func (r *rig) waits(id uuid.UUID, reason outcome.Reason) ledger.Entry {
 // settled waits until all tasks are acknowledged and all outcomes recorded.
 func (r *rig) settled() {
 	r.T.Helper()
-	for _, q := range append(taskQueues(), taskQueue{stream: ledger.Stream, durable: ledger.Durable}) {
-		r.Eventually(q.stream+" to be done", func() bool {
-			c, err := r.JS.Consumer(context.Background(), q.stream, q.durable)
-			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
+	for _, inbox := range inboxes() {
+		r.Eventually(inbox.Stream.Name+" to be done", func() bool {
+			n, err := r.undone(inbox)
+			return err == nil && n == 0
 		})
 	}
 }
 
-// metric reads a counter or a gauge.
-func metric(t testing.TB, c prometheus.Metric) float64 {
-	t.Helper()
-	var m dto.Metric
-	if err := c.Write(&m); err != nil {
-		t.Fatal(err)
+// undone is how many messages of an inbox are not acknowledged.
+func (r *rig) undone(inbox jetstream.Inbox) (n uint64, err error) {
+	for _, of := range inbox.Consumers {
+		c, err := r.JS.Consumer(context.Background(), inbox.Stream.Name, of.Durable)
+		if err != nil {
+			return 0, err
+		}
+		n += c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
 	}
-	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	return n, nil
+}
+
+// metric adds up the series of a counter or gauge of the process that have a label of each of the values.
+func (s *running) metric(name string, labels ...string) float64 {
+	return metric(s.t, s.registry, name, labels...)
+}
+
+func metric(t testing.TB, from prometheus.Gatherer, name string, labels ...string) (sum float64) {
+	t.Helper()
+	families := must(from.Gather())(t)
+	i := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == name })
+	if i < 0 {
+		t.Fatalf("there is no metric %s", name)
+	}
+	for _, m := range families[i].GetMetric() {
+		has := make(map[string]bool)
+		for _, label := range m.GetLabel() {
+			has[label.GetValue()] = true
+		}
+		if !slices.ContainsFunc(labels, func(value string) bool { return !has[value] }) {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return sum
 }
 
 // breakers returns how often breakers came to a state.
-func (s *running) breakers(to string) (n float64) {
-	families, _ := s.registry.Gather()
-	for _, family := range families {
-		if family.GetName() != "fanfare_breaker_changes_total" {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			if m.GetLabel()[0].GetValue() == to {
-				n += m.GetCounter().GetValue()
-			}
-		}
+func (s *running) breakers(to string) float64 { return s.metric("fanfare_breaker_changes_total", to) }
+
+// ever is longer ago than anything was due.
+const ever = 100 * 365 * 24 * time.Hour
+
+// delivery is what each record says of the delivery of an event to a subscription.
+func delivery(e *event.Event, subscription uuid.UUID) outcome.Record {
+	return outcome.Record{
+		Delivery: outcome.ID(e.UID, subscription, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
+		Subscription: subscription, CreatedAt: e.AcceptedAt, Step: 1,
 	}
-	return n
+}
+
+// someDelivery is one of an event and a subscription that nobody knows.
+func someDelivery() outcome.Record {
+	return delivery(&event.Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}, uuid.New())
+}
+
+// became is the record of what became of a delivery.
+func became(d outcome.Record, as outcome.Outcome, reason outcome.Reason, at time.Time) *outcome.Record {
+	d.Outcome, d.Reason, d.At = as, reason, at
+	return &d
 }
 
 // dump shows the ledger for a failing test.

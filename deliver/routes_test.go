@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
@@ -50,7 +51,7 @@ type client struct {
 func (r *rig) api() client {
 	r.T.Helper()
 	mux := http.NewServeMux()
-	events := must(NewEvents(EventsConfig{Read: r.read}, r.DB))(r.T)
+	events := must(deliver.NewEvents(deliver.EventsConfig{Read: r.read}, r.DB))(r.T)
 	directory := subscriptions.NewDirectory(r.DB, r.Ring, r.Log)
 	history.Routes(api.New(mux, api.Config{Title: "test", Version: "1"}, keys{}), history.RoutesDeps{
 		DB: r.DB, Events: events, Past: subscriptions.Past{Changes: past.NewLog(r.DB), Directory: directory},
@@ -103,21 +104,14 @@ func (r *rig) ledgered(sub *subscriptions.Subscription, tenant string, n int) []
 		at := time.Date(2026, 11, 20, 10, 0, i, 0, time.UTC)
 		e := event.Event{ID: fmt.Sprintf("%s_%d", tenant, i), Tenant: tenant, Type: "order." + []string{"created", "paid"}[i%2], AcceptedAt: at, Seq: uint64(i)}
 		e.UID = event.UID(e.Tenant, e.ID, at)
-		f := &flight{
-			Deferral: ledger.Deferral{
-				Delivery: outcome.ID(e.UID, sub.ID, 0, at), Tenant: tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
-				Subscription: sub.ID, Created: at,
-			},
-		}
-		rec := f.record([]outcome.Outcome{outcome.Delivered, outcome.Later, outcome.Dead, outcome.Cancelled}[i%4], outcome.ReasonServer, at.Add(time.Minute))
-		rec.Step = 1
+		rec := became(delivery(&e, sub.ID), []outcome.Outcome{outcome.Delivered, outcome.Later, outcome.Dead, outcome.Cancelled}[i%4], outcome.ReasonServer, at.Add(time.Minute))
 		rec.Attempts = 1
 		rec.Attempt = &outcome.Made{Number: 1, StartedAt: at, Micros: 41_400, Status: 500, Response: []byte("oops"), Reason: outcome.ReasonServer}
 		if rec.Outcome == outcome.Later {
 			rec.At = time.Now().Add(time.Hour)
 		}
 		records = append(records, rec)
-		list = append(list, f.Delivery.String())
+		list = append(list, rec.Delivery.String())
 		if _, err := r.DB.Exec(`INSERT INTO events (uid, tenant, id, type, time, accepted_at, seq, matched, hash) VALUES ($1, $2, $3, $4, $5, $5, $6, 1, '')`,
 			e.UID, tenant, e.ID, e.Type, at, i); err != nil {
 			r.T.Fatal(err)

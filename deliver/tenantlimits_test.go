@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"net/http"
@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -59,12 +62,18 @@ func TestDeliveriesPerSecondOfATenant(t *testing.T) {
 	}
 }
 
+// gate is one as a worker has it.
+func (r *rig) gate() *throttle.Gate {
+	r.T.Helper()
+	return throttle.New(throttle.Config{InFlight: 1}, throttle.Deps{
+		DB: r.DB, Metrics: must(throttle.NewMetrics(prometheus.NewRegistry()))(r.T), Logger: r.Log, Now: time.Now, Go: func(f func()) { go f() },
+	})
+}
+
 // rateLimits forgets what is gone and returns how many rate limits there are.
 func (r *rig) rateLimits() int {
 	r.T.Helper()
-	p := r.parts(quick())
-	w := must(NewWorker(p.cfg, p.deps))(r.T)
-	if err := w.gate.Forget(r.T.Context()); err != nil {
+	if err := r.gate().Forget(r.T.Context()); err != nil {
 		r.T.Fatal(err)
 	}
 	return r.Count(`SELECT count(*) FROM rate_limits`)

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"fmt"
@@ -10,8 +10,6 @@ import (
 
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/deliver/throttle"
-	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -60,12 +58,36 @@ func TestDeliveryWaitsForItsToken(t *testing.T) {
 // Failing tokens count against the endpoint's breaker, so that nobody asks for tokens without end.
 func TestFailingTokensCountAgainstTheEndpoint(t *testing.T) {
 	t.Parallel()
-	for _, reason := range []outcome.Reason{
-		outcome.ReasonClient, outcome.ReasonServer, outcome.ReasonTimeout, outcome.ReasonReset, outcome.ReasonTLS, outcome.ReasonProtocol,
-	} {
-		r := resultFor(webhook.Result{Reason: reason, Elsewhere: "login.example.com"})
-		if r.Endpoint != throttle.Fails || r.Elsewhere == "" {
-			t.Errorf("%s: got %+v, want a failure", reason, r)
+	r := newRig(t)
+	cfg := quick()
+	cfg.BreakerAfter = 3
+	w := r.worker(cfg)
+	r.recorder()
+	receiver := servertest.NewReceiver(t)
+	for _, status := range []int{http.StatusUnauthorized, http.StatusServiceUnavailable} {
+		var asked atomic.Int32
+		tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(tokens.Close)
+		sub := r.subscribe(fmt.Sprint(receiver.URL, "/", status), func(s *subscriptions.Subscription) {
+			retries(time.Hour)(s)
+			s.MaxInFlight = 1
+			s.Auth = &subscriptions.Auth{Type: subscriptions.AuthOAuth2, TokenURL: tokens.URL, ClientID: "fan", ClientSecret: "s&cret"}
+		})
+		r.sendAll(20, sub)
+		r.Eventually("the breaker to hold back what was not tried", func() bool {
+			return r.Count(`SELECT count(*) FROM deferrals WHERE subscription_id = $1 AND reason = 'breaker_open' AND attempts = 0`, sub.ID) >= 15
+		})
+		if n := asked.Load(); n > 10 {
+			t.Errorf("status %d: %d tokens were asked for, want a few", status, n)
 		}
+	}
+	if n := w.breakers("open"); n < 2 {
+		t.Errorf("breakers opened %v times, want one for each endpoint", n)
+	}
+	if n := len(receiver.Requests()); n > 0 {
+		t.Errorf("%d requests without a token", n)
 	}
 }

@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"net/http"
@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -113,7 +114,7 @@ func TestWhatIsGivenUpKeepsItsEvent(t *testing.T) {
 		t.Errorf("got %d attempts with max_retries 0, want 1", row.Attempts)
 	}
 	r.forget(e)
-	events := must(NewEvents(EventsConfig{Read: r.read}, r.DB))(t)
+	events := must(deliver.NewEvents(deliver.EventsConfig{Read: r.read}, r.DB))(t)
 	kept := must(events.Get(t.Context(), e.UID, e.Seq))(t)
 	if string(kept.Data) != string(e.Data) || !kept.Time.Equal(e.Time) || kept.ID != e.ID {
 		t.Errorf("got %+v, want %+v", kept, e)

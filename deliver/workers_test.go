@@ -1,4 +1,4 @@
-package deliver
+package deliver_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
@@ -34,7 +35,7 @@ func size(t testing.TB, variable string, usual int) int {
 
 // timedPoster notes when attempts were begun.
 type timedPoster struct {
-	Attempter
+	deliver.Attempter
 	mu    *sync.Mutex
 	begun *[]int64  // us since 1970
 	only  uuid.UUID // of this subscription; of all if it is zero
@@ -143,7 +144,7 @@ func TestOneAMinuteOverThreeWorkers(t *testing.T) {
 }
 
 // crewOf starts workers that have counted each other.
-func (r *rig) crewOf(workers int, cfg Config) {
+func (r *rig) crewOf(workers int, cfg deliver.Config) {
 	r.T.Helper()
 	for rank := range workers {
 		p := r.parts(cfg)

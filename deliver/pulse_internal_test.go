@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// This file needs the inside: a process is stopped with a signal, which would stop its test as well; here a clock that can be moved
+// stands for it.
+
 func TestThePulseTellsOfAPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

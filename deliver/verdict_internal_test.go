@@ -10,6 +10,9 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
+// This file needs the inside: the verdict is a function of a result, and its table is of a thousand statuses, each reason and days of
+// retries.
+
 // wantReason is written by hand, number by number, against ReasonOf.
 func wantReason(status int) outcome.Reason {
 	switch {

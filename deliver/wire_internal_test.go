@@ -20,6 +20,20 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
+// This file needs the inside: what is written to a stream and read from it is tried with thousands of random and of broken messages,
+// each of which would take a stream and a worker.
+
+// must fails the test on an error.
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
 // goldenTasks and goldenRecords hold one of everything. Their bytes are on disks and in streams: they change
 // only with Version, and what was written by older versions must stay readable.
 func goldenTasks() []Task {
