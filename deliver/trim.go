@@ -22,7 +22,6 @@ type Trimmer struct {
 	keep    time.Duration
 	metrics *Metrics
 	trouble *trouble.Log
-	now     func() time.Time
 	// floors are where the recorders were before, the oldest first, by which time becomes a place in the stream.
 	floors []floor
 }
@@ -35,7 +34,7 @@ type floor struct {
 // NewTrimmer makes a Trimmer; Run starts it.
 func NewTrimmer(cfg Config, js natsjs.JetStream, metrics *Metrics, logger *slog.Logger) *Trimmer {
 	cfg = cfg.or(DefaultConfig())
-	return &Trimmer{js: js, keep: cfg.AttemptsKeep, metrics: metrics, trouble: trouble.New(logger.With("stage", "trim")), now: time.Now}
+	return &Trimmer{js: js, keep: cfg.AttemptsKeep, metrics: metrics, trouble: trouble.New(logger.With("stage", "trim"))}
 }
 
 // Run trims until ctx ends. While NATS is away there is nothing to trim.
@@ -111,7 +110,7 @@ func (t *Trimmer) trimAttempts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := t.now()
+	now := time.Now()
 	if n := len(t.floors); n == 0 || t.floors[n-1].seq != done {
 		t.floors = append(t.floors, floor{at: now, seq: done})
 	}
