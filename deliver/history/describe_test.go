@@ -1,10 +1,11 @@
-package history
+package history_test
 
 import (
 	"testing"
 
 	"github.com/google/uuid"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
@@ -13,7 +14,7 @@ import (
 func TestADeliveryShowsThatTheEventMatchedThen(t *testing.T) {
 	t.Parallel()
 	db := servertest.Postgres(t)
-	counts := NewCounts(RoutesDeps{DB: db})
+	counts := history.NewCounts(history.RoutesDeps{DB: db})
 	event := uuid.Must(uuid.NewV7())
 	ended, pending, replayed, none := uuid.New(), uuid.New(), uuid.New(), uuid.New()
 	for sub, generations := range map[uuid.UUID][]int{ended: {0, 1}, replayed: {1}} {

@@ -1,21 +1,29 @@
-package history
+package history_test
 
 import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfarehq/fanfare/deliver/history"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/api"
+	"github.com/fanfarehq/fanfare/internal/quota"
+	"github.com/fanfarehq/fanfare/internal/tenantkeys"
 )
 
 // tenants judges keys: a key is its tenant's name.
@@ -25,18 +33,38 @@ func (tenants) Authenticate(_ context.Context, key string) (api.Caller, error) {
 	return api.Caller{Tenant: key, Scopes: []string{"deliveries:read"}}, nil
 }
 
+// open asks for the tail. While it is not run yet, or for want of the broker, it is asked again.
+func open(ctx context.Context, t *testing.T, base, key, query string) *http.Response {
+	t.Helper()
+	for {
+		req := must(http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/tail"+query, nil))(t)
+		req.Header.Set("X-API-Key", key)
+		resp := must((&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req))(t)
+		t.Cleanup(func() { resp.Body.Close() })
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			return resp
+		}
+		resp.Body.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // watch opens the tail and returns its events, one string each, until it ends.
 func watch(t *testing.T, base, tenant, query string) <-chan string {
 	t.Helper()
-	req := must(http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/v1/tail"+query, nil))(t)
-	req.Header.Set("X-API-Key", tenant)
-	resp := must((&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req))(t)
-	t.Cleanup(func() { resp.Body.Close() })
+	resp := open(t.Context(), t, base, tenant, query)
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("the tail answers %s, %s", resp.Status, resp.Header.Get("Content-Type"))
 	}
+	return read(t, resp.Body)
+}
+
+// read returns the lines of a tail but for beats, until it ends.
+func read(t *testing.T, body io.Reader) <-chan string {
+	t.Helper()
 	events := make(chan string, 10_000)
-	lines := bufio.NewScanner(resp.Body)
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, 4<<20)
 	if !lines.Scan() || lines.Text() != ": watching" {
 		t.Fatalf("the tail begins with %q", lines.Text())
 	}
@@ -66,27 +94,40 @@ func next(t *testing.T, events <-chan string) string {
 }
 
 // tailOf serves a tail that runs until stop is called.
-func tailOf(t *testing.T, h *house) (tail *Tail, url string, stop func() error) {
+func tailOf(t *testing.T, h *house) (tail *history.Tail, url string, stop func() error) {
 	t.Helper()
-	tail = NewTail(h.JS, h.Log)
+	tail = history.NewTail(h.JS, h.Log)
 	url, stop = serveTail(t, h, tail, tenants{})
 	return tail, url, stop
 }
 
 // serveTail serves a tail for those that keys names.
-func serveTail(t *testing.T, h *house, tail *Tail, keys api.Authenticator) (url string, stop func() error) {
+func serveTail(t *testing.T, h *house, tail *history.Tail, keys api.Authenticator) (url string, stop func() error) {
 	t.Helper()
 	stop = h.Run(tail.Run).Stop
 	mux := http.NewServeMux()
 	tail.Register(api.New(mux, api.Config{Title: "t", Version: "1"}, keys))
-	server := httptest.NewServer(mux)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		_ = c.(*net.TCPConn).SetWriteBuffer(4096) // What a reader does not read is soon felt.
+		return ctx
+	}
+	server.Start()
 	t.Cleanup(func() { _ = stop(); server.Close() })
-	h.Eventually("the tail to run", func() bool {
-		tail.mu.Lock()
-		defer tail.mu.Unlock()
-		return tail.ends != nil
-	})
 	return server.URL, stop
+}
+
+// shown is what of an event the tests look at.
+type shown struct {
+	Number       int
+	Status       *int
+	Response     *string
+	Outcome      outcome.Outcome
+	DeliveryID   uuid.UUID `json:"delivery_id"`
+	EventType    string    `json:"event_type"`
+	Subscription uuid.UUID `json:"subscription_id"`
+	Tenant       string
+	State        string
 }
 
 func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
@@ -105,7 +146,7 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 		if line := next(t, all); line != "event: attempt" {
 			t.Errorf("the event is %q", line)
 		}
-		var e attemptEvent
+		var e shown
 		if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, all), "data: ")), &e); err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +156,7 @@ func TestTheTailShowsOutcomesAsTheyHappen(t *testing.T) {
 		t.Errorf("the tail showed %v", states)
 	}
 	next(t, dead)
-	var e attemptEvent
+	var e shown
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(next(t, dead), "data: ")), &e); err != nil {
 		t.Fatal(err)
 	}
@@ -137,21 +178,21 @@ func TestTheTailOutlivesAPanic(t *testing.T) {
 	h := newHouse(t)
 	logged := make(logLines, 1)
 	h.Log = slog.New(slog.NewTextHandler(logged, nil))
-	tail, url, _ := tailOf(t, h)
+	tail := history.NewTail(h.JS, h.Log)
+	tail.SealWith(new(tenantkeys.Keys)) // They were not made, and panic when a sealed answer is to be opened.
+	url, _ := serveTail(t, h, tail, tenants{})
 	all := watch(t, url, "acme", "")
-	tail.mu.Lock()
-	tail.readers[nil] = true // asking it what it wants panics
-	tail.mu.Unlock()
-	h.outcome(&outcome.Record{Outcome: outcome.Delivered, Reason: outcome.ReasonOK})
+	sealed := append([]byte{0xff, 1}, make([]byte, tenantkeys.Overhead)...)
+	h.outcome(&outcome.Record{
+		Outcome: outcome.Delivered, Reason: outcome.ReasonOK, Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 200, Response: sealed},
+	})
 	for line := ""; !strings.Contains(line, "outcomes not shown"); {
 		line = <-logged
 	}
-	tail.mu.Lock()
-	delete(tail.readers, nil)
-	tail.mu.Unlock()
 	want := h.outcome(&outcome.Record{Outcome: outcome.Delivered, Reason: outcome.ReasonOK}).String()
-	for line := ""; !strings.Contains(line, want); { // The first outcome may have been queued before the panic.
-		line = next(t, all)
+	next(t, all)
+	if line := next(t, all); !strings.Contains(line, want) {
+		t.Errorf("after the panic %q is shown, want %s", line, want)
 	}
 }
 
@@ -163,95 +204,130 @@ func (w logLines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// A reader that reads nothing is dropped before it is behind by 1 MiB or by more than 1,024 outcomes, and the others go on.
 func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	tail, url, _ := tailOf(t, h)
-	quick := watch(t, url, "acme", "")
-	slow := newTailReader("", "")
-	slow.outcomes = make(chan []byte, 1)
-	if _, err := tail.join(t.Context(), slow); err != nil {
-		t.Fatal(err)
-	}
-	rec := &outcome.Record{Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Delivered, Reason: outcome.ReasonOK, At: time.Now()}
-	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
-	tail.hand(t.Context(), tail.following, []*outcome.Record{rec})
-	<-slow.dropped
-	for range 4 { // Two outcomes, of two lines each.
-		next(t, quick)
+	_, url, _ := tailOf(t, h)
+	for name, tc := range map[string]struct {
+		outcomes, size int
+		most           int // what of it a dropped reader still gets: what was queued, and what the network holds
+	}{
+		"by bytes":    {200, 16 << 10, 100},
+		"by outcomes": {1400, 0, 1300},
+	} {
+		quick := watch(t, url, "acme", "")
+		slow := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+		}}
+		conn := must(slow.DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://")))(t)
+		must(io.WriteString(conn, "GET /v1/tail HTTP/1.1\r\nHost: tail\r\nX-API-Key: acme\r\nConnection: close\r\n\r\n"))(t)
+		resp := must(http.ReadResponse(bufio.NewReader(conn), nil))(t)
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("got %s", resp.Status)
+		}
+		records := make([]*outcome.Record, tc.outcomes)
+		for i := range records {
+			records[i] = &outcome.Record{
+				Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Dead, Reason: outcome.ReasonServer, At: time.Now(),
+				Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", tc.size))},
+			}
+		}
+		for part := range slices.Chunk(records, 20) {
+			if err := h.journal.Write(t.Context(), part, ledger.TaskWaits); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 * len(part) {
+				next(t, quick)
+			}
+		}
+		// Now it reads what is left for it, up to its end.
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for line := range read(t, resp.Body) {
+			if strings.HasPrefix(line, "data: {\"") {
+				got++
+			}
+		}
+		if got > tc.most {
+			t.Errorf("%s: a reader that read nothing got %d of %d outcomes, want at most %d", name, got, len(records), tc.most)
+		}
+		conn.Close()
 	}
 }
 
-// A reader that reads nothing is dropped before it keeps more than tailBytes in memory, however few outcomes these are; one
-// outcome that is larger than that is queued alone.
-func TestAReaderOfTheTailIsBoundedByBytes(t *testing.T) {
+// An outcome that is larger than what a reader may be behind by is shown alone.
+func TestALargeOutcomeIsShown(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	tail, _, _ := tailOf(t, h)
-	slow := newTailReader("", "")
-	if _, err := tail.join(t.Context(), slow); err != nil {
-		t.Fatal(err)
-	}
-	record := func(size int) *outcome.Record {
-		return &outcome.Record{
-			Delivery: uuid.New(), Tenant: "acme", Outcome: outcome.Dead, Reason: outcome.ReasonServer, At: time.Now(),
-			Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("x", size))},
-		}
-	}
-	tail.hand(t.Context(), tail.following, []*outcome.Record{record(2 * tailBytes)})
-	if n := len(slow.outcomes); n != 1 {
-		t.Fatalf("%d outcomes are queued, want the large one", n)
-	}
-	slow.behind.Add(-int64(len(<-slow.outcomes)))
-	for range tailBuffer {
-		tail.hand(t.Context(), tail.following, []*outcome.Record{record(16 << 10)})
-	}
-	<-slow.dropped
-	queued := 0
-	for len(slow.outcomes) > 0 {
-		queued += len(<-slow.outcomes)
-	}
-	if queued > tailBytes || queued < tailBytes/2 {
-		t.Errorf("%d bytes were queued, want them within %d and near it", queued, tailBytes)
+	_, url, _ := tailOf(t, h)
+	all := watch(t, url, "acme", "")
+	h.outcome(&outcome.Record{
+		Outcome: outcome.Dead, Reason: outcome.ReasonServer,
+		Attempt: &outcome.Made{Number: 1, StartedAt: time.Now(), Status: 500, Response: []byte(strings.Repeat("\x01", 200_000))}, // six bytes each
+	})
+	next(t, all)
+	if n := len(next(t, all)); n < 1<<20 {
+		t.Errorf("%d bytes are shown, want more than a reader may be behind by", n)
 	}
 }
 
 // slowBroker answers requests for a consumer only when it is let.
 type slowBroker struct {
 	natsjs.JetStream
-	asked, answer chan struct{}
+	asked  chan struct{} // sent to, if there is room
+	answer chan struct{}
 }
 
 func (b slowBroker) OrderedConsumer(ctx context.Context, stream string, cfg natsjs.OrderedConsumerConfig) (natsjs.Consumer, error) {
-	close(b.asked)
 	select {
-	case <-b.answer:
-		return b.JetStream.OrderedConsumer(ctx, stream, cfg)
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case b.asked <- struct{}{}:
+	default:
 	}
+	<-b.answer
+	return b.JetStream.OrderedConsumer(ctx, stream, cfg)
 }
 
 // A tail that waits for the broker keeps nobody from leaving, and its other readers begin with it.
 func TestTailsWaitForTheBrokerWithoutTheLock(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	tail, _, _ := tailOf(t, h)
-	broker := slowBroker{h.JS, make(chan struct{}), make(chan struct{})}
-	tail.js = broker
-	joined := make(chan error, 2)
-	join := func() {
-		_, err := tail.join(t.Context(), newTailReader("acme", ""))
-		joined <- err
-	}
-	go join()
+	broker := slowBroker{h.JS, make(chan struct{}, 1), make(chan struct{})}
+	tail := history.NewTail(broker, h.Log)
+	quotas := must(quota.New(quota.Config{Tails: 2}, quota.Deps{DB: h.DB}))(t)
+	tail.Limit(quotas)
+	url, _ := serveTail(t, h, tail, tenants{})
+	opened := make(chan int, 2)
+	ask := func() { opened <- open(t.Context(), t, url, "acme", "").StatusCode }
+	go ask()
 	<-broker.asked
-	tail.leave(newTailReader("acme", "")) // It would wait here.
-	go join()
+	// Another one comes, and leaves before the broker has answered.
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/tail", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("X-API-Key", "globex")
+		if resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req); err == nil {
+			resp.Body.Close()
+			t.Error("the broker did not answer, and the tail is open")
+		}
+	}()
+	h.Eventually("another reader to wait", func() bool { return quotas.Inside("globex", quota.Tails) == 1 })
+	leave()
+	<-left
+	h.Eventually("it to be gone", func() bool { return quotas.Inside("globex", quota.Tails) == 0 })
+	go ask()
 	close(broker.answer)
 	for range 2 {
-		if err := <-joined; err != nil {
-			t.Error(err)
+		if status := <-opened; status != http.StatusOK {
+			t.Errorf("got %d", status)
 		}
 	}
 }

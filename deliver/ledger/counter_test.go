@@ -1,4 +1,4 @@
-package ledger
+package ledger_test
 
 import (
 	"database/sql"
@@ -9,44 +9,36 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
-// A tenant that publishes under ever new types and to many subscriptions fills a bounded part of the sums; nothing is lost.
+// A tenant that publishes under ever new types and to many subscriptions fills a bounded part of the sums, of 100 types and some 10,000
+// rows; nothing is lost.
 func TestCountsOfATenantAreBounded(t *testing.T) {
 	t.Parallel()
 	db := servertest.Postgres(t)
-	books := New(db)
-	defer books.Close()
-	c := NewCounter(db, slog.New(slog.DiscardHandler))
-	c.types, c.rows = 5, 20
-	at := time.Now().UTC().Truncate(time.Hour)
-	delivered := func(tenant, eventType string, sub uuid.UUID, minute int) *outcome.Record {
-		when := at.Add(time.Duration(minute) * time.Minute)
-		return &outcome.Record{
-			Delivery: uuid.Must(uuid.NewV7()), EventUID: uuid.Must(uuid.NewV7()), EventID: "e", EventType: eventType, Tenant: tenant, Subscription: sub,
-			Step: 1, Outcome: outcome.Cancelled, Reason: outcome.ReasonDeleted, CreatedAt: when, At: when,
-		}
-	}
-	one := uuid.New()
-	var last []*outcome.Record
+	c := ledger.NewCounter(db, slog.New(slog.DiscardHandler))
+	hour, usual := time.Now().UTC().Truncate(time.Hour), uuid.New()
 	for round := range 3 {
-		last = nil
-		for i := range 10 {
-			last = append(last, delivered("types", fmt.Sprint("t", round, i), one, round), delivered("types", "usual", one, round),
-				delivered("subs", "usual", uuid.New(), 0), delivered("subs", "usual", one, 0))
-		}
-		if err := books.Write(t.Context(), last); err != nil {
-			t.Fatal(err)
+		for _, fill := range []string{
+			`SELECT 'types', $3::uuid, CASE n % 2 WHEN 0 THEN 'usual' ELSE 't' || $2::integer || '-' || n END FROM generate_series(1, 240) n`,
+			`SELECT 'subs', CASE n % 2 WHEN 0 THEN $3::uuid ELSE gen_random_uuid() END, 'usual' FROM generate_series(1, 12000) n`,
+		} {
+			if _, err := db.Exec(`INSERT INTO count_packets (at, tenant, subscription_id, event_type, reason, class, ended, bucket, n)
+SELECT array_agg($1::timestamptz + $2::integer * interval '1 minute'), array_agg(tenant), array_agg(subscription), array_agg(type), array_agg('ok'::text),
+    array_agg(2::smallint), array_agg(1::smallint), array_agg(40::smallint), array_agg(1::bigint) FROM (`+fill+`) p (tenant, subscription, type)`,
+				hour, round, usual); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := c.Fold(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for tenant, want := range map[string]map[int]string{ // by step: deliveries, types in a bin at most beside the rest, rows, deliveries of the type usual
-		"types": {1: "60 5 18 30", 60: "60 5 6 30"},
-		"subs":  {1: "60 1 22 40", 60: "60 1 22 40"},
+		"types": {1: "720 100 303 360", 60: "720 100 101 360"},
+		"subs":  {1: "36000 1 18003 36000", 60: "36000 1 12002 24000"},
 	} {
 		for step, w := range want {
 			var deliveries, types, rows, usual int
@@ -88,8 +80,7 @@ END $$;
 CREATE TRIGGER too_slow AFTER INSERT ON delivery_counts REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION too_slow()`); err != nil {
 		t.Fatal(err)
 	}
-	c := NewCounter(db, slog.New(slog.DiscardHandler))
-	c.take = 20
+	c := ledger.NewCounter(db, slog.New(slog.DiscardHandler))
 	if err := c.Fold(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +97,7 @@ func TestErasingATenantFoldsNothing(t *testing.T) {
 	packet(t, db, "acme other")
 	packet(t, db, "acme")
 	packet(t, db, "other")
-	c := NewCounter(db, slog.New(slog.DiscardHandler))
+	c := ledger.NewCounter(db, slog.New(slog.DiscardHandler))
 	if err := c.EraseTenant(t.Context(), "acme"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,5 @@
+// The statements cannot be reached from outside, and their plans show how many rows they look at.
+
 package history
 
 import (
@@ -6,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 )
 
@@ -67,30 +68,5 @@ FROM generate_series(1, $2) n`, sub, rows); err != nil {
 		if got := servertest.Examined(t, db, tt.query, tt.args...); got > limit {
 			t.Errorf("%s: a step looks at %v rows of %d, want at most %v", name, got, rows, limit)
 		}
-	}
-}
-
-// The last success is found behind more failures than the newest deliveries are looked through for it.
-func TestTheLastSuccessIsFoundBeforeTheFailures(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	l := NewReader(h.DB, nil)
-	sub := uuid.New()
-	began := time.Now().Add(-time.Hour)
-	if _, err := h.DB.Exec(`INSERT INTO deliveries (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, state, reason,
-    attempts, created_at, ended_at, started_at, duration_us, status, error)
-SELECT CASE WHEN n = 0 THEN $3::uuid ELSE ('fff' || substr(gen_random_uuid()::text, 4))::uuid END, 'acme', gen_random_uuid(), 'e', 't', n, $1, 0,
-    CASE WHEN n = 0 THEN 'delivered' ELSE 'dead' END, 'ok', 1, now(), now(), now(), 1, 500, ''
-FROM generate_series(0, $2) n`, sub, lastSuccessMost, outcome.FirstID(began.Add(-time.Hour))); err != nil {
-		t.Fatal(err)
-	}
-	if at := must(l.lastSuccessOf(t.Context(), sub))(t); at.Valid {
-		t.Errorf("got %v of a subscription that is not known to fail", at)
-	}
-	if _, err := h.DB.Exec(`INSERT INTO failing (subscription_id, since, failures) VALUES ($1, $2, 10)`, sub, began); err != nil {
-		t.Fatal(err)
-	}
-	if at := must(l.lastSuccessOf(t.Context(), sub))(t); !at.Valid {
-		t.Error("the last success is not found")
 	}
 }
