@@ -1,10 +1,11 @@
-package outcome
+package outcome_test
 
 import (
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/egress"
 )
 
@@ -15,7 +16,7 @@ func TestReasonsAreTheAPIs(t *testing.T) {
 		rate_limited busy breaker_open paused retry_after subscription_disabled subscription_deleted expired
 		key_blocked config cancelled key`)
 	var got []string
-	for _, reason := range Reasons() {
+	for _, reason := range outcome.Reasons() {
 		got = append(got, reason.String())
 	}
 	slices.Sort(want)
@@ -31,7 +32,7 @@ func TestClassesAreReasons(t *testing.T) {
 	for _, class := range []egress.Class{
 		egress.Blocked, egress.DNS, egress.Connect, egress.TLS, egress.Timeout, egress.Reset, egress.Protocol, egress.Cancelled,
 	} {
-		if !slices.Contains(Reasons(), Reason(class)) {
+		if !slices.Contains(outcome.Reasons(), outcome.Reason(class)) {
 			t.Errorf("%s is no reason", class)
 		}
 	}

@@ -46,17 +46,3 @@ func TestKeysAreServedInTurn(t *testing.T) {
 	default:
 	}
 }
-
-// A handler may be done before its message is counted as handed out. Nothing of it is left then.
-func TestAHandlerMayBeDoneAtOnce(t *testing.T) {
-	t.Parallel()
-	queues, allDone := jetstream.DoneBeforeTaken()
-	if queues != 0 {
-		t.Errorf("%d queues are left of one message that is done", queues)
-	}
-	select {
-	case <-allDone:
-	default:
-		t.Error("a message that is done is waited for")
-	}
-}

@@ -1,3 +1,5 @@
+// Reports, and what their numbers are read from, are only printed; a run of each bench would take minutes.
+
 package bench
 
 import (

@@ -1,3 +1,5 @@
+// The command starts a Postgres of its own and fills it for long; here it measures one of the tests.
+
 package bench
 
 import (

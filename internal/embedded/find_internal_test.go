@@ -1,3 +1,5 @@
+// A finder searches the machine; here it gets the places to search, the archive and the path.
+
 package embedded
 
 import (

@@ -1,3 +1,5 @@
+// What bounds a connection stands alone here, without the driver, which adds deadlines of its own.
+
 package postgres
 
 import (

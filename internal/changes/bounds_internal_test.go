@@ -1,3 +1,5 @@
+// Statements cannot be reached from outside, and the bounds of a history are too large to be filled in a test.
+
 package changes
 
 import (

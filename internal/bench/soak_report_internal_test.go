@@ -1,3 +1,5 @@
+// A soak takes minutes; here its verdict gets samples.
+
 package bench
 
 import (
