@@ -134,7 +134,8 @@ func (c *cluster) prepare(ctx context.Context) error {
 
 func (c *cluster) create(ctx context.Context, template string) (string, error) {
 	name := fmt.Sprintf("test_%d", c.count.Add(1))
-	if err := c.whenUnused(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	// To copy the files takes a tenth of the processor time (13 ms) of writing them through the log, as is the default.
+	if err := c.whenUnused(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+" STRATEGY file_copy"); err != nil {
 		return "", fmt.Errorf("make a database for the test: %w", err)
 	}
 	return name, nil
