@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/fanfarehq/fanfare/ingest"
 )
 
 // kilobyte is an event of about 1 KiB.
@@ -43,19 +41,6 @@ func cpu(b *testing.B, events int) (report func()) {
 	before := used()
 	return func() {
 		b.ReportMetric(float64((used()-before).Microseconds())/float64(b.N*events), "cpu-us/event")
-	}
-}
-
-// BenchmarkRead reads arrays of 100 events: the figure is for one array.
-func BenchmarkRead(b *testing.B) {
-	body := []byte(array(100, none))
-	b.SetBytes(int64(len(body)))
-	b.ReportAllocs()
-	defer cpu(b, 100)()
-	for b.Loop() {
-		if _, _, err := ingest.Read(http.Header{}, body, 1000); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
 

@@ -154,6 +154,11 @@ func (h *house) post(key, path, body string, headers ...string) answer {
 
 func (h *house) send(key, path string, body io.Reader, headers ...string) answer {
 	h.T.Helper()
+	return h.sendBy(http.DefaultClient, key, path, body, headers...)
+}
+
+func (h *house) sendBy(client *http.Client, key, path string, body io.Reader, headers ...string) answer {
+	h.T.Helper()
 	req, err := http.NewRequestWithContext(h.T.Context(), http.MethodPost, h.url+path, body)
 	if err != nil {
 		h.T.Fatal(err)
@@ -163,7 +168,7 @@ func (h *house) send(key, path string, body io.Reader, headers ...string) answer
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		h.T.Fatal(err)
 	}

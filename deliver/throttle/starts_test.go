@@ -2,7 +2,6 @@ package throttle_test
 
 import (
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -152,21 +151,4 @@ func TestAnErrandThatWaitsLetsAnotherBegin(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		d.idle()
 	})
-}
-
-// While goroutines wait long for a processor, fewer requests are young at once, but always some; then as many again.
-func TestFewerRequestsAreYoungOnCrowdedProcessors(t *testing.T) {
-	t.Parallel()
-	cores := runtime.GOMAXPROCS(0)
-	most := throttle.YoungPerCore * cores
-	long, short := slices.Repeat([]time.Duration{time.Second}, 1000), slices.Repeat([]time.Duration{0}, 1000)
-	if got := throttle.YoungAfter(short...); got != most {
-		t.Errorf("in peace: got %d, want %d", got, most)
-	}
-	if got := throttle.YoungAfter(long...); got < cores || got > most/2 {
-		t.Errorf("crowded: got %d, want fewer than half of %d and one a core at least", got, most)
-	}
-	if got := throttle.YoungAfter(slices.Concat(long, short)...); got != most {
-		t.Errorf("in peace again: got %d, want %d", got, most)
-	}
 }

@@ -1,4 +1,6 @@
-package throttle_test
+// The rule is told the time: minutes of requests take milliseconds, and properties hold for whatever is asked when.
+
+package throttle
 
 import (
 	"slices"
@@ -7,9 +9,21 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
+
+// timed is a rate limit and its state.
+type timed struct {
+	pace  pace
+	meter meter
+}
+
+func newTimed(limit subscriptions.RateLimit) *timed {
+	p := paceOf(limit)
+	return &timed{pace: p, meter: meter{gap: p.gap}}
+}
+
+func (m *timed) take(now int64, a ask) grant { return m.pace.take(&m.meter, now, a) }
 
 // excess returns by how much the busiest ten seconds exceed what a limit allows in them.
 func excess(sent []int64, limit subscriptions.RateLimit) float64 {
@@ -34,8 +48,8 @@ func TestRateLimitsAreKeptAndUsed(t *testing.T) {
 		{Limit: 1, Per: time.Minute}, {Limit: 30, Per: time.Minute}, {Limit: 1, Per: time.Second}, {Limit: 7, Per: time.Second},
 		{Limit: 100, Per: time.Second}, {Limit: 1000, Per: time.Second}, {Limit: 6000, Per: time.Minute}, {Limit: 3, Per: 100 * time.Millisecond},
 	} {
-		m := throttle.NewMeter(limit)
-		gap := m.Gap().Microseconds()
+		m := newTimed(limit)
+		gap := m.pace.gap
 		begun := time.Unix(1_800_000_000, 0).UnixMicro()
 		length := max(time.Minute, 20*limit.Per).Microseconds()
 		var sent, waits []int64
@@ -45,13 +59,13 @@ func TestRateLimitsAreKeptAndUsed(t *testing.T) {
 				due++
 			}
 			waits = waits[due:]
-			a := throttle.Ask{Queued: due}
+			a := ask{queued: due}
 			if len(waits) < 2000 {
-				a.Fresh = 3 + int(20_000/gap)
+				a.fresh = 3 + int(20_000/gap)
 			}
-			g := m.Take(now, a)
-			sent = append(sent, g.Permits...)
-			waits = append(waits, g.Waits...)
+			g := m.take(now, a)
+			sent = append(sent, g.permits...)
+			waits = append(waits, g.waits...)
 			slices.Sort(waits)
 		}
 		if e := excess(sent, limit); e > 0.1001 {
@@ -72,32 +86,32 @@ func TestRateLimitsWhateverIsAsked(t *testing.T) {
 			Limit: rapid.IntRange(1, 1000).Draw(t, "limit"),
 			Per:   time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second,
 		}
-		m := throttle.NewMeter(limit)
+		m := newTimed(limit)
 		now := time.Unix(1_800_000_000, 0).UnixMicro()
 		var sent []int64
 		var last int64
 		for range rapid.IntRange(1, 50).Draw(t, "times") {
 			now += rapid.Int64Range(0, 5_000_000).Draw(t, "pause")
-			a := throttle.Ask{
-				Queued: rapid.IntRange(0, 50).Draw(t, "queued"), Fresh: rapid.IntRange(0, 50).Draw(t, "fresh"),
-				Spare: rapid.IntRange(0, 50).Draw(t, "spare"),
+			a := ask{
+				queued: rapid.IntRange(0, 50).Draw(t, "queued"), fresh: rapid.IntRange(0, 50).Draw(t, "fresh"),
+				spare: rapid.IntRange(0, 50).Draw(t, "spare"),
 			}
-			g := m.Take(now, a)
-			if n := a.Queued + a.Fresh; len(g.Permits) < n && len(g.Permits)+len(g.Waits) != n || len(g.Permits) >= n && len(g.Waits) != 0 {
-				t.Fatalf("%+v asked: got %d permits and %d times", a, len(g.Permits), len(g.Waits))
+			g := m.take(now, a)
+			if n := a.queued + a.fresh; len(g.permits) < n && len(g.permits)+len(g.waits) != n || len(g.permits) >= n && len(g.waits) != 0 {
+				t.Fatalf("%+v asked: got %d permits and %d times", a, len(g.permits), len(g.waits))
 			}
-			for _, at := range g.Permits {
-				if at < now || at > now+throttle.PermitSoon {
+			for _, at := range g.permits {
+				if at < now || at > now+permitSoon {
 					t.Fatalf("permitted in %d us", at-now)
 				}
 			}
-			for _, at := range g.Waits {
+			for _, at := range g.waits {
 				if at < now || at <= last {
 					t.Fatalf("told to come back at %d, now it is %d, the one before was told %d", at, now, last)
 				}
 				last = at
 			}
-			sent = append(sent, g.Permits...)
+			sent = append(sent, g.permits...)
 		}
 		if e := excess(sent, limit); e > 0.1001+1/float64(limit.Limit) {
 			t.Fatalf("%+v: %.0f%% too many in ten seconds", limit, 100*e)
@@ -109,12 +123,12 @@ func TestRateLimitsWhateverIsAsked(t *testing.T) {
 func TestARateLimitThatIsChanged(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0).UnixMicro()
-	m := throttle.NewMeter(subscriptions.RateLimit{Limit: 1, Per: time.Hour})
-	if g := m.Take(now, throttle.Ask{Fresh: 10}); len(g.Permits) != 1 || len(g.Waits) != 9 {
+	m := newTimed(subscriptions.RateLimit{Limit: 1, Per: time.Hour})
+	if g := m.take(now, ask{fresh: 10}); len(g.permits) != 1 || len(g.waits) != 9 {
 		t.Fatalf("got %+v", g)
 	}
-	m.Retune(subscriptions.RateLimit{Limit: 100, Per: time.Second})
-	if g := m.Take(now, throttle.Ask{Fresh: 10}); len(g.Permits) != 10 {
-		t.Errorf("got %d permits at once after the limit was raised, want 10", len(g.Permits))
+	m.pace = paceOf(subscriptions.RateLimit{Limit: 100, Per: time.Second})
+	if g := m.take(now, ask{fresh: 10}); len(g.permits) != 10 {
+		t.Errorf("got %d permits at once after the limit was raised, want 10", len(g.permits))
 	}
 }
