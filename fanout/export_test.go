@@ -7,13 +7,8 @@ import (
 	"github.com/fanfarehq/fanfare/internal/event"
 )
 
-// Between reads the events of a tenant between two places.
+// Between reads the events of a tenant between two places. A sieve reads one by one what this leaves out, so that outside only the
+// time would show a fault.
 func Between(ctx context.Context, r *Reader, tenant string, low, high uint64) iter.Seq2[*event.Event, error] {
 	return r.between(ctx, tenant, low, high)
-}
-
-// List returns the last events of a tenant.
-func List(ctx context.Context, l *Ledger, tenant string, n int) ([]Recorded, error) {
-	list, _, err := l.list(ctx, filter{tenant: tenant, limit: n})
-	return list, err
 }

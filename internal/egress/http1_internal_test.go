@@ -1,3 +1,6 @@
+// A connection that breaks within a write, and one that ends between two looks at the idle ones, are put in from inside: no
+// receiver can time them.
+
 package egress
 
 import (
