@@ -300,7 +300,7 @@ func TestAWorkerIsKilledUnderLoad(t *testing.T) {
 	cfg := brief()
 	cfg.InFlight = 16
 	v := r.victim(connect, cfg, nil)
-	const events = 200
+	const events = 100
 	ids := make(map[string]uuid.UUID) // by what the receiver sees of them
 	for range events {
 		e := r.event()

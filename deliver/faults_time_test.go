@@ -83,10 +83,10 @@ func successAndFailureByTurns(t *testing.T) {
 	}
 }
 
-// aFloodForASlowReceiver: thousands of tasks for a receiver that takes ten seconds fill neither slots nor memory, and those
+// aFloodForASlowReceiver: more tasks than a worker holds for a receiver that takes ten seconds fill neither slots nor memory, and those
 // of another, which come after them, are made long before.
 func aFloodForASlowReceiver(t *testing.T) {
-	const flood, slots = 5000, 64
+	const flood, slots = 2500, 64
 	r := newRig(t)
 	cfg := sparing()
 	cfg.InFlight = slots

@@ -25,7 +25,7 @@ import (
 // while its own still wait, and it never holds more of the worker than its share.
 func TestNoReceiverHoldsUpOthers(t *testing.T) {
 	t.Parallel()
-	const quick, events, limit = 10, 100, 8
+	const quick, events, limit = 10, 50, 8
 	tests := []struct {
 		name   string
 		answer servertest.Answer
@@ -130,7 +130,7 @@ func (p *watchedPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Res
 // A backlog for an endpoint that comes back: it drains within its rate and its bound, and others go their way meanwhile.
 // FANFARE_TEST_BACKLOG makes it larger, to measure with: the rest is logged.
 func backlogDrainsWithinBounds(t *testing.T) {
-	backlog := size(t, "FANFARE_TEST_BACKLOG", 2500)
+	backlog := size(t, "FANFARE_TEST_BACKLOG", 1000)
 	limit := subscriptions.RateLimit{Limit: 500, Per: time.Second}
 	const most = 64
 	r := newRig(t)
