@@ -84,7 +84,7 @@ func TestInputThatNeverComes(t *testing.T) {
 		accepted := &oneConn{conns: make(chan net.Conn, 1)}
 		accepted.conns <- conn
 		server := &http.Server{Handler: api.ReadOn(v)} // as the process does
-		defer server.Close()
+		defer func() { _ = server.Close() }()
 		go func() { _ = server.Serve(accepted) }()
 		defer client.Close()
 		_ = client.SetDeadline(time.Now().Add(time.Minute))
