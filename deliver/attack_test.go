@@ -14,21 +14,6 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// eventOf makes an event of a tenant.
-func (r *rig) eventOf(tenant string) *event.Event {
-	e := r.event()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e.Tenant = tenant
-	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-	return e
-}
-
-// of gives a subscription to a tenant.
-func of(tenant string) func(*subscriptions.Subscription) {
-	return func(s *subscriptions.Subscription) { s.Tenant = tenant }
-}
-
 // unharmed sends events of a tenant to one subscription and demands that each is delivered at once, at its first
 // attempt, whatever others do. Their p99, from the outbox to the ledger, is logged.
 func (r *rig) unharmed(events int, sub *subscriptions.Subscription) {

@@ -26,9 +26,7 @@ func (r *rig) sendAs(tenant string, n int, subs ...*subscriptions.Subscription) 
 	r.T.Helper()
 	var tasks []deliver.Task
 	for range n {
-		e := r.event()
-		e.Tenant = tenant
-		e.UID = event.UID(tenant, e.ID, e.AcceptedAt)
+		e := r.eventOf(tenant)
 		t := r.task(e, subs...)
 		tasks = append(tasks, t)
 		ids = append(ids, outcome.ID(e.UID, subs[0].ID, 0, e.AcceptedAt))
@@ -37,10 +35,6 @@ func (r *rig) sendAs(tenant string, n int, subs ...*subscriptions.Subscription) 
 		r.T.Fatal(err)
 	}
 	return ids
-}
-
-func ofTenant(tenant string) func(*subscriptions.Subscription) {
-	return func(s *subscriptions.Subscription) { s.Tenant, s.Scopes = tenant, []string{subscriptions.AllScopes} }
 }
 
 // pending returns how many messages of tasks wait in a stream.
@@ -64,13 +58,13 @@ func TestABacklogDelaysNobodyElse(t *testing.T) {
 	flooded := servertest.NewReceiver(t, servertest.Delay(20*time.Millisecond, servertest.Status(200)))
 	var subs []*subscriptions.Subscription
 	for range wide {
-		subs = append(subs, r.subscribe(flooded.URL, ofTenant("flood")))
+		subs = append(subs, r.subscribe(flooded.URL, of("flood")))
 	}
 	var made atomic.Int64 // of the flood, when the victim's came
 	victim := r.subscribe(servertest.NewReceiver(t, servertest.By(func(servertest.Request) servertest.Answer {
 		made.CompareAndSwap(0, int64(len(flooded.Requests())))
 		return servertest.Status(200)
-	})).URL, ofTenant("victim"))
+	})).URL, of("victim"))
 	// What is handed over at once and is more than allowed at once is in the backlog, however slow the machine is.
 	const alone = 10
 	for range alone {

@@ -62,12 +62,12 @@ func TestContentsAreSealedInTheStream(t *testing.T) {
 		return r.subscribe(receiver.URL+path, func(s *subscriptions.Subscription) { s.PayloadFormat = format })
 	}
 	e := r.fruity()
-	clear := deliver.NewOutbox(r.JS, r.publisher(r.JS))
+	plain := deliver.NewOutbox(r.JS, r.publisher(r.JS))
 	formats := []string{"standard", "cloudevents", "raw"}
 	var tasks []deliver.Task // of one event, which is sealed once
 	for _, format := range formats {
 		tasks = append(tasks, r.task(e, formatted("/sealed/"+format, format)))
-		if err := clear.Send(t.Context(), r.task(e, formatted("/clear/"+format, format))); err != nil {
+		if err := plain.Send(t.Context(), r.task(e, formatted("/clear/"+format, format))); err != nil {
 			t.Fatal(err)
 		}
 		if msg := must(sent.NextMsg(time.Minute))(t); !bytes.Contains(msg.Data, []byte("gooseberry")) {

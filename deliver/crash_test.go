@@ -20,11 +20,6 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// posterFunc stands between a worker and its poster.
-type posterFunc func(ctx context.Context, a webhook.Attempt) webhook.Result
-
-func (f posterFunc) Send(ctx context.Context, a webhook.Attempt) webhook.Result { return f(ctx, a) }
-
 // victim is a worker with connections of its own, that can be killed: what it has in hand is lost with it.
 type victim struct {
 	*running

@@ -5,9 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/internal/servertest"
@@ -104,9 +102,7 @@ func TestOutcomesThatKillTheRecorderAreQuarantined(t *testing.T) {
 			})
 			r.died("recorder", suspect.Of(id.String()), tt.deaths)
 			guards := suspect.New(r.DB, r.Log, "deliver", "recorder")
-			metrics := must(deliver.NewMetrics(prometheus.NewRegistry()))(t)
-			recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics.Ledger, Logger: r.Log, Suspects: guards[1]}))(t)
-			r.Run(recorder.Run)
+			r.recorder(func(deps *ledger.RecorderDeps) { deps.Suspects = guards[1] })
 			r.ended(r.send(r.event(), sub), outcome.Delivered, outcome.ReasonOK)
 			r.left(tt.quarantined, tt.deaths)
 			if n := r.Count(`SELECT count(*) FROM quarantine WHERE reason = 'internal'`); n != tt.quarantined {

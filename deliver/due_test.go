@@ -256,13 +256,3 @@ func TestEventsAreReadOnceAndTheCacheIsBounded(t *testing.T) {
 		t.Errorf("the cache has %d events, want the 4 that fit", kept)
 	}
 }
-
-// claimAll claims and removes the leftovers of deliveries that ended.
-func claimAll(t *testing.T, l *ledger.Ledger, limit int, span ledger.DueSpan, as ledger.Lease) []*ledger.Claimed {
-	t.Helper()
-	got, ended, err := l.Claim(t.Context(), limit, span, as)
-	if err == nil {
-		err = l.DropLeftovers(t.Context(), ended)
-	}
-	return must(got, err)(t)
-}

@@ -1,18 +1,14 @@
 package deliver_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -54,20 +50,6 @@ func manyEndpointsOfADeadHost(t *testing.T) {
 	r.Eventually("all to be delivered", func() bool {
 		return r.Count(`SELECT count(*) FROM deliveries WHERE state = 'delivered'`) == endpoints+2
 	})
-}
-
-// countingPoster counts attempts, and those that are under way.
-type countingPoster struct {
-	deliver.Attempter
-	n, now atomic.Int64
-}
-
-// Send sends.
-func (p *countingPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
-	p.n.Add(1)
-	p.now.Add(1)
-	defer p.now.Add(-1)
-	return p.Attempter.Send(ctx, a)
 }
 
 // Endpoints of one host that take connections and never answer hold no more of a worker than their part, from the first

@@ -1,7 +1,6 @@
 package deliver_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -12,11 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -105,28 +100,6 @@ func TestManySlowReceiversLeaveRoom(t *testing.T) {
 	}
 }
 
-// watchedPoster counts the requests that one subscription has in flight.
-type watchedPoster struct {
-	deliver.Attempter
-	of        atomic.Pointer[uuid.UUID]
-	now, most atomic.Int64
-}
-
-// Send sends.
-func (p *watchedPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
-	if id := p.of.Load(); id == nil || *id != a.Subscription.ID {
-		return p.Attempter.Send(ctx, a)
-	}
-	n := p.now.Add(1)
-	defer p.now.Add(-1)
-	for {
-		most := p.most.Load()
-		if n <= most || p.most.CompareAndSwap(most, n) {
-			return p.Attempter.Send(ctx, a)
-		}
-	}
-}
-
 // A backlog for an endpoint that comes back: it drains within its rate and its bound, and others go their way meanwhile.
 // FANFARE_TEST_BACKLOG makes it larger, to measure with: the rest is logged.
 func backlogDrainsWithinBounds(t *testing.T) {
@@ -200,20 +173,6 @@ func backlogDrainsWithinBounds(t *testing.T) {
 	}
 	t.Logf("%d in %s; p99 of the others %s before and %s meanwhile; heap %d MiB before, %d at most",
 		backlog, time.Since(back).Round(time.Second), alone, others.p99(), base>>20, highest>>20)
-}
-
-// putOff writes n deliveries of one event that an open breaker has put off.
-func (r *rig) putOff(sub *subscriptions.Subscription, n int) {
-	r.T.Helper()
-	e := r.event()
-	if _, err := r.DB.Exec(`
-INSERT INTO deferrals (id, tenant, event_uid, event_id, event_type, seq, subscription_id, generation, reason, attempts, step,
-    test, held, created_at, due_at, claim_at)
-SELECT ('0198' || lpad(to_hex(n), 8, '0') || '7000800000000000000' || '0')::uuid, 'acme', $1, $2, $3, $4, $5, n, 'breaker_open', 0, 1, false, false,
-    now(), now() + interval '15 minutes', now() + interval '15 minutes'
-FROM generate_series(1, $6::int) n`, e.UID, e.ID, e.Type, e.Seq, sub.ID, n); err != nil {
-		r.T.Fatal(err)
-	}
 }
 
 // stopwatch measures how long each of several things takes.

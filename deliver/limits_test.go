@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/fanfarehq/fanfare/deliver"
@@ -51,46 +50,6 @@ func (a *listener) of(kind string) (list []deliver.Notice) {
 		}
 	}
 	return list
-}
-
-// sparing is a configuration whose breakers open.
-func sparing() deliver.Config {
-	cfg := quick()
-	cfg.BreakerAfter = 10
-	return cfg
-}
-
-// sendAll hands over n events for subscriptions and returns the deliveries to the first.
-func (r *rig) sendAll(n int, subs ...*subscriptions.Subscription) []uuid.UUID {
-	r.T.Helper()
-	var tasks []deliver.Task
-	var ids []uuid.UUID
-	t := r.task(&event.Event{}, subs...)
-	for i := range n {
-		e := r.event()
-		// A millisecond apart, as ids are in the order of arrival no finer than that.
-		e.AcceptedAt = time.Now().Add(time.Duration(i-n) * time.Millisecond).UTC()
-		e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-		t.Event = *e
-		tasks = append(tasks, t)
-		ids = append(ids, outcome.ID(t.Event.UID, subs[0].ID, 0, t.Event.AcceptedAt))
-	}
-	for len(tasks) > 0 {
-		k := min(len(tasks), 500)
-		if err := r.outbox.Send(r.T.Context(), tasks[:k]...); err != nil {
-			r.T.Fatal(err)
-		}
-		tasks = tasks[k:]
-	}
-	return ids
-}
-
-// all waits until n deliveries of a subscription ended as state.
-func (r *rig) all(sub *subscriptions.Subscription, n int, state outcome.Outcome) {
-	r.T.Helper()
-	r.Eventually(fmt.Sprintf("%d deliveries to be %s", n, state), func() bool {
-		return r.Count(`SELECT count(*) FROM deliveries WHERE subscription_id = $1 AND state = $2`, sub.ID, string(state)) == n
-	})
 }
 
 // An endpoint that fails costs few attempts: the rest waits without one, and goes when it is back.

@@ -101,14 +101,6 @@ func TestLogHasTheLastAttempt(t *testing.T) {
 	}
 }
 
-// The ledger itself is enough for the rest: rows as its own statements write them.
-func (r *rig) put(records ...*outcome.Record) {
-	r.T.Helper()
-	if err := ledger.New(r.DB).Write(r.T.Context(), records); err != nil {
-		r.T.Fatal(err)
-	}
-}
-
 func logRecord(s *subscriptions.Subscription, n int, as outcome.Outcome) *outcome.Record {
 	at := time.Date(2026, 1, 2, 3, 4, n, 0, time.UTC)
 	r := &outcome.Record{

@@ -37,8 +37,7 @@ type orderly struct {
 func inOrder(r *rig) *orderly {
 	o := &orderly{rig: r, passed: &passed{}}
 	o.turns = ledger.NewTurns(ledger.TurnsDeps{DB: r.DB, Floor: o.passed.ask})
-	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Turns: o.turns, Metrics: r.parts(quick()).deps.Metrics.Ledger, Logger: r.Log}))(r.T)
-	r.Run(recorder.Run)
+	r.recorder(func(deps *ledger.RecorderDeps) { deps.Turns = o.turns })
 	return o
 }
 
@@ -378,16 +377,6 @@ func TestAKeyStandsStill(t *testing.T) {
 func (r *rig) blockedBy(id uuid.UUID) any {
 	r.T.Helper()
 	return r.api().do("acme", "GET", "/v1/deliveries/"+id.String(), 200)["blocked_by"]
-}
-
-// change changes a subscription as a patch does.
-func (r *rig) change(sub *subscriptions.Subscription, change func(*subscriptions.Subscription)) {
-	r.T.Helper()
-	fresh := must(r.store.Get(r.T.Context(), sub.Tenant, sub.ID))(r.T)
-	change(fresh)
-	if err := r.store.Update(r.T.Context(), fresh); err != nil {
-		r.T.Fatal(err)
-	}
 }
 
 // A resume frees what the pause held, and not what waits for its turn; what waits is sent after it.

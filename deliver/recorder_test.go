@@ -283,19 +283,6 @@ func TestOddResponsesAreRecorded(t *testing.T) {
 	}
 }
 
-// trimmer starts a trimmer that ends with the test.
-func (r *rig) trimmer(cfg deliver.Config) *running {
-	r.T.Helper()
-	p := r.parts(cfg)
-	return &running{Running: r.Run(deliver.NewTrimmer(cfg, r.JS, p.deps.Metrics, r.Log).Run), t: r.T, registry: p.registry}
-}
-
-// messages is how many messages a stream has.
-func (r *rig) messages(stream string) uint64 {
-	r.T.Helper()
-	return must(r.JS.Stream(r.T.Context(), stream))(r.T).CachedInfo().State.Msgs
-}
-
 func TestTheTrimmerRemovesWhatIsDone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

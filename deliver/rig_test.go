@@ -17,7 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/history"
 	"github.com/fanfarehq/fanfare/deliver/ledger"
-	"github.com/fanfarehq/fanfare/deliver/outcome"
+	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/egress"
 	"github.com/fanfarehq/fanfare/internal/event"
@@ -95,6 +95,13 @@ func unhurried() deliver.Config {
 	return cfg
 }
 
+// sparing is a configuration whose breakers open.
+func sparing() deliver.Config {
+	cfg := quick()
+	cfg.BreakerAfter = 10
+	return cfg
+}
+
 // parts are what a worker is made of; a test may change some.
 type parts struct {
 	cfg      deliver.Config
@@ -135,133 +142,36 @@ func (r *rig) start(p *parts) *running {
 	return &running{Running: r.Run(w.Run), t: r.T, name: p.deps.Name, registry: p.registry}
 }
 
-// recorder starts a recorder that ends with the test.
-func (r *rig) recorder() *running {
+// recorder starts a recorder that ends with the test. A test may change what it is made of.
+func (r *rig) recorder(change ...func(*ledger.RecorderDeps)) *running {
 	r.T.Helper()
 	registry := prometheus.NewRegistry()
-	metrics := must(ledger.NewMetrics(registry))(r.T)
-	recorder := must(ledger.NewRecorder(ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: metrics, Logger: r.Log}))(r.T)
-	return &running{Running: r.Run(recorder.Run), t: r.T, registry: registry}
-}
-
-// read stands for the stream of events.
-func (r *rig) read(_ context.Context, seq uint64) (*event.Event, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.events[seq]; e != nil {
-		return e, nil
+	deps := ledger.RecorderDeps{JS: r.JS, DB: r.DB, Metrics: must(ledger.NewMetrics(registry))(r.T), Logger: r.Log}
+	for _, change := range change {
+		change(&deps)
 	}
-	return nil, event.ErrGone
+	return &running{Running: r.Run(must(ledger.NewRecorder(deps))(r.T).Run), t: r.T, registry: registry}
 }
 
-// forget removes an event's bytes from the stream of events.
-func (r *rig) forget(e *event.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.events, e.Seq)
-}
-
-// event makes an event and puts it into the stream of events.
-func (r *rig) event() *event.Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	seq := uint64(len(r.events) + 1)
-	e := &event.Event{
-		ID: fmt.Sprintf("evt_%d", seq), Tenant: "acme", Type: "order.created", Time: time.Now().UTC(),
-		Data: fmt.Appendf(nil, `{"n":%d, "total":1.50}`, seq), Seq: seq, AcceptedAt: time.Now().UTC(),
-	}
-	e.UID = event.UID(e.Tenant, e.ID, e.AcceptedAt)
-	r.events[seq] = e
-	return e
-}
-
-// subscribe makes a subscription to a receiver; change may be nil.
-func (r *rig) subscribe(url string, change func(*subscriptions.Subscription)) *subscriptions.Subscription {
+// trimmer starts a trimmer that ends with the test.
+func (r *rig) trimmer(cfg deliver.Config) *running {
 	r.T.Helper()
-	s := &subscriptions.Subscription{
-		Tenant: "acme", Dialect: subscriptions.Native, Name: "test", URL: url, EventTypes: []string{"*"},
-		Status: subscriptions.Active, PayloadFormat: "standard", Timeout: 10 * time.Second, Scopes: []string{subscriptions.AllScopes},
-	}
-	if change != nil {
-		change(s)
-	}
-	if err := r.store.Create(r.T.Context(), s); err != nil {
-		r.T.Fatal(err)
-	}
-	return s
+	p := r.parts(cfg)
+	return &running{Running: r.Run(deliver.NewTrimmer(cfg, r.JS, p.deps.Metrics, r.Log).Run), t: r.T, registry: p.registry}
 }
 
-// retries gives a subscription a schedule.
-func retries(delays ...time.Duration) func(*subscriptions.Subscription) {
-	return func(s *subscriptions.Subscription) { s.Retry.Schedule = delays }
-}
-
-// once gives a subscription no retries.
-func once(s *subscriptions.Subscription) { s.Retry.MaxRetries = new(int) }
-
-// status sets a subscription's status.
-func (r *rig) status(s *subscriptions.Subscription, to subscriptions.Status) {
+// messages is how many messages a stream has.
+func (r *rig) messages(stream string) uint64 {
 	r.T.Helper()
-	fresh := must(r.store.Get(r.T.Context(), s.Tenant, s.ID))(r.T)
-	fresh.Status = to
-	if to == subscriptions.Disabled {
-		fresh.DisabledReason = "manual"
-	} else {
-		fresh.DisabledReason = ""
-	}
-	if err := r.store.Update(r.T.Context(), fresh); err != nil {
-		r.T.Fatal(err)
-	}
+	return must(r.JS.Stream(r.T.Context(), stream))(r.T).CachedInfo().State.Msgs
 }
 
-// task makes the task of an event for subscriptions as they are now.
-func (r *rig) task(e *event.Event, subs ...*subscriptions.Subscription) deliver.Task {
+// gate is one as a worker has it.
+func (r *rig) gate() *throttle.Gate {
 	r.T.Helper()
-	t := deliver.Task{Event: *e}
-	for _, s := range subs {
-		t.Targets = append(t.Targets, deliver.Target{Subscription: s.ID})
-	}
-	if err := r.DB.QueryRow(`SELECT value FROM revision`).Scan(&t.Revision); err != nil {
-		r.T.Fatal(err)
-	}
-	return t
-}
-
-// send hands an event over for subscriptions and returns the delivery to the first.
-func (r *rig) send(e *event.Event, subs ...*subscriptions.Subscription) uuid.UUID {
-	r.T.Helper()
-	if err := r.outbox.Send(r.T.Context(), r.task(e, subs...)); err != nil {
-		r.T.Fatal(err)
-	}
-	return outcome.ID(e.UID, subs[0].ID, 0, e.AcceptedAt)
-}
-
-// await waits until a delivery is as it should be, and returns it.
-func (r *rig) await(id uuid.UUID, what string, ok func(ledger.Entry) bool) ledger.Entry {
-	r.T.Helper()
-	var e ledger.Entry
-	r.Eventually(fmt.Sprintf("delivery %s to be %s", id, what), func() bool {
-		var err error
-		e, err = history.NewReader(r.DB, nil).Find(r.T.Context(), id, "")
-		return err == nil && ok(e)
+	return throttle.New(throttle.Config{InFlight: 1}, throttle.Deps{
+		DB: r.DB, Metrics: must(throttle.NewMetrics(prometheus.NewRegistry()))(r.T), Logger: r.Log, Now: time.Now, Go: func(f func()) { go f() },
 	})
-	return e
-}
-
-// ended waits for the end of a delivery and demands state and reason.
-func (r *rig) ended(id uuid.UUID, state outcome.Outcome, reason outcome.Reason) ledger.Entry {
-	r.T.Helper()
-	e := r.await(id, "over", func(e ledger.Entry) bool { return e.State != outcome.Pending })
-	if e.State != string(state) || e.Reason != string(reason) {
-		r.T.Fatalf("delivery %s: got %s (%s), want %s (%s)", id, e.State, e.Reason, state, reason)
-	}
-	return e
-}
-
-// waits waits until a delivery is pending for a reason.
-func (r *rig) waits(id uuid.UUID, reason outcome.Reason) ledger.Entry {
-	r.T.Helper()
-	return r.await(id, "waiting: "+string(reason), func(e ledger.Entry) bool { return e.State == outcome.Pending && e.Reason == string(reason) })
 }
 
 // settled waits until all tasks are acknowledged and all outcomes recorded.
@@ -313,28 +223,6 @@ func metric(t testing.TB, from prometheus.Gatherer, name string, labels ...strin
 
 // breakers returns how often breakers came to a state.
 func (s *running) breakers(to string) float64 { return s.metric("fanfare_breaker_changes_total", to) }
-
-// ever is longer ago than anything was due.
-const ever = 100 * 365 * 24 * time.Hour
-
-// delivery is what each record says of the delivery of an event to a subscription.
-func delivery(e *event.Event, subscription uuid.UUID) outcome.Record {
-	return outcome.Record{
-		Delivery: outcome.ID(e.UID, subscription, 0, e.AcceptedAt), Tenant: e.Tenant, EventUID: e.UID, EventID: e.ID, EventType: e.Type, Seq: e.Seq,
-		Subscription: subscription, CreatedAt: e.AcceptedAt, Step: 1,
-	}
-}
-
-// someDelivery is one of an event and a subscription that nobody knows.
-func someDelivery() outcome.Record {
-	return delivery(&event.Event{UID: uuid.Must(uuid.NewV7()), ID: "e", Tenant: "acme", Type: "t", AcceptedAt: time.Now()}, uuid.New())
-}
-
-// became is the record of what became of a delivery.
-func became(d outcome.Record, as outcome.Outcome, reason outcome.Reason, at time.Time) *outcome.Record {
-	d.Outcome, d.Reason, d.At = as, reason, at
-	return &d
-}
 
 // dump shows the ledger for a failing test.
 func (r *rig) dump() string {

@@ -7,10 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/fanfarehq/fanfare/deliver/outcome"
-	"github.com/fanfarehq/fanfare/deliver/throttle"
 	"github.com/fanfarehq/fanfare/internal/quota"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -60,14 +57,6 @@ func TestDeliveriesPerSecondOfATenant(t *testing.T) {
 	if n := r.rateLimits(); n != 1 {
 		t.Errorf("%d rate limits are kept, want the tenant's", n)
 	}
-}
-
-// gate is one as a worker has it.
-func (r *rig) gate() *throttle.Gate {
-	r.T.Helper()
-	return throttle.New(throttle.Config{InFlight: 1}, throttle.Deps{
-		DB: r.DB, Metrics: must(throttle.NewMetrics(prometheus.NewRegistry()))(r.T), Logger: r.Log, Now: time.Now, Go: func(f func()) { go f() },
-	})
 }
 
 // rateLimits forgets what is gone and returns how many rate limits there are.

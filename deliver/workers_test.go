@@ -1,7 +1,6 @@
 package deliver_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,12 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fanfarehq/fanfare/deliver"
 	"github.com/fanfarehq/fanfare/deliver/outcome"
 	"github.com/fanfarehq/fanfare/deliver/throttle"
-	"github.com/fanfarehq/fanfare/deliver/webhook"
 	"github.com/fanfarehq/fanfare/internal/servertest"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -31,24 +27,6 @@ func size(t testing.TB, variable string, usual int) int {
 		return usual
 	}
 	return must(strconv.Atoi(value))(t)
-}
-
-// timedPoster notes when attempts were begun.
-type timedPoster struct {
-	deliver.Attempter
-	mu    *sync.Mutex
-	begun *[]int64  // us since 1970
-	only  uuid.UUID // of this subscription; of all if it is zero
-}
-
-// Send sends.
-func (p timedPoster) Send(ctx context.Context, a webhook.Attempt) webhook.Result {
-	if p.only == uuid.Nil || p.only == a.Subscription.ID {
-		p.mu.Lock()
-		*p.begun = append(*p.begun, time.Now().UnixMicro())
-		p.mu.Unlock()
-	}
-	return p.Attempter.Send(ctx, a)
 }
 
 // noneTooSoon demands that by any moment since start no more requests were made than a limit and its burst allow. It holds
