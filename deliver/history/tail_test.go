@@ -255,6 +255,7 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 			t.Errorf("%s: a reader that read nothing got %d of %d outcomes, want at most %d", name, got, len(records), tc.most)
 		}
 		conn.Close()
+		resp.Body.Close()
 	}
 }
 
