@@ -30,7 +30,9 @@ type victim struct {
 func (r *rig) impatient() {
 	r.T.Helper()
 	for _, inbox := range inboxes() {
-		inbox.Consumers[0].AckWait = time.Second
+		for i := range inbox.Consumers {
+			inbox.Consumers[i].AckWait = time.Second
+		}
 		if err := jetstream.Apply(r.T.Context(), r.JS, inbox); err != nil {
 			r.T.Fatal(err)
 		}
