@@ -48,7 +48,8 @@ type Outbox struct {
 type parcel struct {
 	tenant string
 	tasks  []Task
-	size   int // the sum of their weights
+	size   int       // the sum of their weights
+	sent   time.Time // when Send was called; it may wait long for its turn
 }
 
 // weight is the larger of a task's bytes and what its targets count as.
@@ -92,7 +93,7 @@ func (o *Outbox) Send(ctx context.Context, tasks ...Task) error {
 
 // send hands over tasks of one tenant.
 func (o *Outbox) send(ctx context.Context, tasks []Task) error {
-	p := parcel{tenant: tasks[0].Event.Tenant, tasks: tasks}
+	p := parcel{tenant: tasks[0].Event.Tenant, tasks: tasks, sent: time.Now()}
 	targets := 0
 	for i := range tasks {
 		t := &tasks[i]
@@ -141,10 +142,11 @@ func (o *Outbox) commitBacklog(ctx context.Context, parcels []parcel) error {
 // another event, which would go to quarantine with it.
 func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jetstream.Outgoing {
 	var next []*Task
+	var sent time.Time // the first of them
 	weight := 0
 	flush := func() {
 		msg := &message.Message{Payload: packTasks(next)}
-		stamp(msg)
+		stamp(msg, sent)
 		if next[0].Counted {
 			suspect.Mark(msg)
 		}
@@ -157,6 +159,9 @@ func outgoing(list []jetstream.Outgoing, subject string, parcels []parcel) []jet
 			w := t.weight()
 			if len(next) > 0 && (len(next) == maxMessageTasks || weight+w > maxMessageBytes || apart(next[0], t)) {
 				flush()
+			}
+			if len(next) == 0 || p.sent.Before(sent) {
+				sent = p.sent
 			}
 			next, weight = append(next, t), weight+w
 		}

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfarehq/fanfare/deliver"
@@ -108,6 +111,43 @@ func TestTasksThatComeTogetherShareMessages(t *testing.T) {
 	}
 	if len(list) > n/4 {
 		t.Errorf("%d tasks went in %d messages: they share none", n, len(list))
+	}
+}
+
+// A task that waits behind others which the network holds tells workers how long it has waited: another fan-out may have sent it meanwhile.
+func TestATaskTellsWhenItWasSent(t *testing.T) {
+	t.Parallel()
+	server := servertest.NewRestartableNATS(t)
+	js := must(natsjs.New(must(nats.Connect(server.URL()))(t)))(t)
+	t.Cleanup(js.Conn().Close)
+	if err := jetstream.Apply(t.Context(), js, deliver.Inbox(64<<20), deliver.BacklogInbox(64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	outbox := deliver.NewOutbox(js, must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t))
+	server.Freeze()
+	var sending sync.WaitGroup
+	sent := make(chan struct{})
+	for _, id := range []string{"first", "second"} { // One waits for the broker, the other one for its turn.
+		sending.Go(func() {
+			sent <- struct{}{}
+			_ = outbox.Send(t.Context(), deliver.Task{Event: event.Event{Tenant: "acme", ID: id}, Targets: targets(1)}) // It may fail by its timeout.
+		})
+		<-sent
+	}
+	time.Sleep(500 * time.Millisecond)
+	thawed := time.Now()
+	server.Thaw()
+	sending.Wait()
+	stream := must(js.Stream(t.Context(), deliver.Stream))(t)
+	last := stream.CachedInfo().State.LastSeq
+	if last != 2 {
+		t.Errorf("got %d messages, want 2", last)
+	}
+	for seq := uint64(1); seq <= last; seq++ {
+		header := must(stream.GetMsg(t.Context(), seq))(t).Header.Get("Fanfare-Sent") // in milliseconds since 1970
+		if at := must(strconv.ParseInt(header, 10, 64))(t); at > thawed.UnixMilli() {
+			t.Errorf("message %d says that it was sent %d ms after the broker went on", seq, at-thawed.UnixMilli())
+		}
 	}
 }
 
