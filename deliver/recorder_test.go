@@ -199,6 +199,31 @@ func TestASuccessCountsTheAttemptsOfAnotherWorker(t *testing.T) {
 	}
 }
 
+// A delivery that two workers made at once ends by the first attempt of one while the other has a lease of it: it counts what that ends with.
+func TestAnEndAfterTheEndCountsItsAttempts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	l := ledger.New(r.DB)
+	d := someDelivery()
+	for _, made := range []struct {
+		as       outcome.Outcome
+		step     int
+		attempts int
+	}{{outcome.Later, 1, 1}, {outcome.Later, 3, 2}, {outcome.Delivered, 1, 1}, {outcome.Delivered, 5, 3}} {
+		rec := became(d, made.as, outcome.ReasonServer, time.Now())
+		rec.Step, rec.Attempts = made.step, made.attempts
+		rec.Attempt = &outcome.Made{Number: made.attempts, StartedAt: time.Now(), Micros: 5, Status: 500, Reason: rec.Reason}
+		for range 2 { // Records come again.
+			if err := l.Write(t.Context(), []*outcome.Record{rec}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got, want := r.found(d.Delivery, d.EventUID), "delivered after 3, attempts 2, events 0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // What a worker says that lost its lease is void, unless it says that it delivered.
 func TestALateWordIsVoid(t *testing.T) {
 	t.Parallel()
