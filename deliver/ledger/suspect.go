@@ -69,13 +69,13 @@ func CaughtUp(ctx context.Context, js natsjs.JetStream) error {
 }
 
 func caughtUp(ctx context.Context, js natsjs.JetStream) error {
-	stream, err := js.Stream(ctx, Stream)
+	stream, err := look(ctx, func(ctx context.Context) (natsjs.Stream, error) { return js.Stream(ctx, Stream) })
 	if err != nil {
 		return fmt.Errorf("look at stream %s: %w", Stream, err)
 	}
 	last := stream.CachedInfo().State.LastSeq
 	for {
-		consumer, err := stream.Consumer(ctx, Durable)
+		consumer, err := look(ctx, func(ctx context.Context) (natsjs.Consumer, error) { return stream.Consumer(ctx, Durable) })
 		if err != nil {
 			return fmt.Errorf("look at consumer %s: %w", Durable, err)
 		}
@@ -88,6 +88,22 @@ func caughtUp(ctx context.Context, js natsjs.JetStream) error {
 		case <-time.After(caughtUpEvery):
 		case <-ctx.Done():
 			return errors.Join(errBehind, context.Cause(ctx))
+		}
+	}
+}
+
+// lookTimeout bounds one question to the broker. One that is lost with its connection is never answered, so it is asked again.
+const lookTimeout = 2 * time.Second
+
+// look asks the broker until it answers, or ctx ends.
+func look[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, lookTimeout)
+		answer, err := ask(once)
+		unanswered := err != nil && once.Err() != nil
+		cancel()
+		if !unanswered || ctx.Err() != nil {
+			return answer, err
 		}
 	}
 }
