@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -27,11 +28,17 @@ type Reader struct {
 // NewReader makes a Reader. It asks nothing of the broker until something is read.
 func NewReader(js natsjs.JetStream) *Reader { return &Reader{js: js} }
 
-// followed reports whether the server that answered leads a majority. One that was cut off from the others takes itself for the leader
-// for a while, and does not know what the new leader stored.
-func followed(info *natsjs.StreamInfo) bool {
+// newLeader is how long a leader may not know all that the one before it stored: it was elected as it has it, but takes it in afterwards.
+const newLeader = 30 * time.Second
+
+// knows reports whether the server that answered knows what the stream holds: it leads a majority, and not only just now. One that was cut off
+// from the others takes itself for the leader for a while, and does not know what the new leader stored.
+func knows(info *natsjs.StreamInfo) bool {
 	if info.Config.Replicas <= 1 || info.Cluster == nil {
 		return true
+	}
+	if since := info.Cluster.LeaderSince; since != nil && info.TimeStamp.Sub(*since) < newLeader {
+		return false
 	}
 	n := 1
 	for _, r := range info.Cluster.Replicas {
@@ -82,8 +89,8 @@ func stored(ctx context.Context, stream natsjs.Stream, seq uint64) (*natsjs.RawS
 	switch {
 	case err != nil:
 		return nil, jetstream.Classify(err)
-	case !followed(info):
-		return nil, fmt.Errorf("%w: the server that was asked leads too few others to know", jetstream.ErrUnavailable)
+	case !knows(info):
+		return nil, fmt.Errorf("%w: the server that was asked leads the stream too short, or too few others, to know", jetstream.ErrUnavailable)
 	case seq < info.State.FirstSeq, seq > info.State.LastSeq, slices.Contains(info.State.Deleted, seq):
 		return nil, ErrGone
 	default:

@@ -15,6 +15,7 @@ import (
 	"github.com/fanfarehq/fanfare/fanout"
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/internal/retry"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
@@ -126,13 +127,15 @@ func (in *Ingest) testEvent(sub *subscriptions.Subscription, body *newTest) even
 	return e
 }
 
-// await reads an event that was just stored: only the stream knows when it was. A replica may learn of it a moment
-// later than the leader, who answered for it.
+// await reads an event that was just stored: only the stream knows when it was. A replica, or a new leader, may learn of it a moment
+// later than the leader who answered for it.
 func (in *Ingest) await(ctx context.Context, seq uint64) (*event.Event, error) {
 	var e *event.Event
 	err := retry.Until(ctx, retry.Pauses{First: time.Millisecond, Most: time.Second}, func() (err error) {
 		e, err = in.stored.Read(ctx, seq)
 		return err
-	}, func(err error) bool { return errors.Is(err, fanout.ErrGone) })
+	}, func(err error) bool {
+		return errors.Is(err, fanout.ErrGone) || errors.Is(err, jetstream.ErrUnavailable)
+	})
 	return e, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/fanfarehq/fanfare/internal/api"
 	"github.com/fanfarehq/fanfare/internal/dialects"
 	published "github.com/fanfarehq/fanfare/internal/event"
+	"github.com/fanfarehq/fanfare/internal/jetstream"
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
@@ -124,11 +125,11 @@ func (b *babelfor) begun(ctx context.Context, seq uint64, subscription uuid.UUID
 	}
 }
 
-// look asks once: for the event, which a replica of the broker may learn of a moment later, then for its delivery.
+// look asks once: for the event, which a replica or a new leader of the broker may learn of a moment later, then for its delivery.
 func (b *babelfor) look(ctx context.Context, seq uint64, subscription uuid.UUID, delivery *uuid.UUID) (int64, error) {
 	if *delivery == uuid.Nil {
 		stored, err := b.deps.Reader.Read(ctx, seq)
-		if errors.Is(err, fanout.ErrGone) {
+		if errors.Is(err, fanout.ErrGone) || errors.Is(err, jetstream.ErrUnavailable) {
 			return 0, nil
 		}
 		if err != nil {
