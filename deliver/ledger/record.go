@@ -22,8 +22,7 @@ import (
 
 // endDeferred ends deliveries that have a row among the deferrals: the row goes and its number stays. An end
 // whose step is behind the row's comes from a worker that lost its lease, and is void; but a success
-// counts, whoever holds the lease. A delivery that two workers made at once may have ended before, by the first attempt of the other: it
-// counts all. It returns those that were in the order of a key.
+// counts, whoever holds the lease. It returns those that were in the order of a key.
 var endDeferred = `
 WITH o AS MATERIALIZED (
     SELECT * FROM ` + (endedColumns + ", step int").rows() + `
@@ -38,7 +37,7 @@ SELECT coalesce(g.number, nextval('delivery_number')), o.id, o.tenant, o.event_u
     coalesce(o.subscription_revision, g.subscription_revision), o.exchange, o.response_headers
 FROM o LEFT JOIN gone g ON g.id = o.id LEFT JOIN deferrals d ON d.id = o.id
 WHERE g.id IS NOT NULL OR d.id IS NULL
-ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts WHERE deliveries.attempts < excluded.attempts
+ON CONFLICT DO NOTHING
 )
 SELECT o.subscription_id, g.order_key, o.event_uid, o.state FROM gone g JOIN o ON o.id = g.id WHERE g.order_key IS NOT NULL`
 
