@@ -4,7 +4,7 @@ LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE ?=
 RACEFLAG := $(if $(RACE),-race)
 PACKAGES ?= 1
-PARALLEL ?= 2
+PARALLEL ?= 4
 FUZZTIME ?= 20s
 SEED ?= 1
 MINUTES ?= 15
@@ -23,7 +23,7 @@ run: ## start everything: NATS, Postgres, all roles, the API on 127.0.0.1:8080
 demo: ## publish a few hundred events to endpoints that work, fail twice or never work
 	$(GO) run ./cmd/fanfare demo
 
-test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n packages at once; PARALLEL=4: twice as many tests of each, for a quiet machine)
+test: ## run every test, with the servers that they need (RACE=1: with the race detector; PACKAGES=n: n packages at once; PARALLEL=n: n tests of each)
 	@$(GO) build $(RACEFLAG) ./... # on every core; -p below counts compilers too
 	$(GO) test $(RACEFLAG) -p $(PACKAGES) -parallel $(PARALLEL) -timeout 40m ./...
 	@for module in $(MODULES); do (cd $$module && $(GO) test -mod=mod -timeout 25m ./...) || exit 1; done
