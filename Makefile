@@ -29,7 +29,7 @@ test: ## run every test, with the servers that they need (RACE=1: with the race 
 	@for module in $(MODULES); do (cd $$module && $(GO) test -mod=mod -timeout 25m ./...) || exit 1; done
 
 race: ## run every test with the race detector
-	$(MAKE) test RACE=1
+	$(MAKE) test RACE=1 PARALLEL=2
 
 attack: ## attack a victim tenant in every known way and print what it noticed; takes some ten minutes
 	$(GO) test ./internal/attack -run '^TestAttack$$' -count 1 -timeout 60m -v -attack.long
