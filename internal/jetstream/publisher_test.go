@@ -1,8 +1,6 @@
 package jetstream_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -231,208 +228,6 @@ func TestBatchesForbiddenLater(t *testing.T) {
 	}
 }
 
-func TestFullStream(t *testing.T) {
-	t.Parallel()
-	for _, batches := range []bool{true, false} {
-		t.Run(fmt.Sprintf("batches %t", batches), func(t *testing.T) {
-			t.Parallel()
-			js := newBroker(t).connect()
-			b := inbox()
-			b.Stream.MaxBytes = 512 << 10
-			b.Stream.AllowAtomicPublish = batches
-			apply(t, js, b)
-			p := newPublisher(t, js, jetstream.PublisherConfig{})
-			var ok, full atomic.Int64
-			var wg sync.WaitGroup
-			for range 1000 {
-				wg.Go(func() {
-					switch _, err := p.Send(t.Context(), subject, kilobyte("")); {
-					case err == nil:
-						ok.Add(1)
-					case errors.Is(err, jetstream.ErrFull):
-						full.Add(1)
-					default:
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
-			if got := int64(len(stored(t, js))); got != ok.Load() || full.Load() == 0 {
-				t.Errorf("%d stored, %d sends said so, %d said full", got, ok.Load(), full.Load())
-			}
-		})
-	}
-}
-
-func TestTooLarge(t *testing.T) {
-	t.Parallel()
-	js := newBroker(t).connect()
-	b := inbox()
-	b.Stream.MaxMsgSize = 512 << 10
-	apply(t, js, b)
-	p := newPublisher(t, js, jetstream.PublisherConfig{})
-	tests := []struct {
-		name string
-		msg  *message.Message
-	}{
-		{"for the broker", text("", strings.Repeat("x", 1<<20))},
-		{"for the stream", text("", strings.Repeat("x", 600<<10))},
-		{"its headers", &message.Message{Metadata: message.Metadata{"k": strings.Repeat("x", 1<<16)}}},
-	}
-	for _, tt := range tests {
-		if _, err := p.Send(t.Context(), subject, tt.msg); !errors.Is(err, jetstream.ErrTooLarge) {
-			t.Errorf("%s: got %v, want %v", tt.name, err, jetstream.ErrTooLarge)
-		}
-	}
-	if err := p.Publish(subject, text("", "a"), tests[1].msg, text("", "b")); !errors.Is(err, jetstream.ErrTooLarge) {
-		t.Errorf("among others: got %v, want %v", err, jetstream.ErrTooLarge)
-	}
-	for _, place := range []int{0, 150, 299} { // in a batch
-		out := make([]jetstream.Outgoing, 300)
-		for i := range out {
-			out[i] = jetstream.Outgoing{Subject: subject, Message: text("", "")}
-		}
-		out[place].Message = tests[1].msg
-		p.SendAll(t.Context(), out)
-		for i := range out {
-			if err := out[i].Err; (i == place) != errors.Is(err, jetstream.ErrTooLarge) || i != place && err != nil {
-				t.Errorf("%d of 300, with the large one at %d: got %v", i, place, err)
-			}
-		}
-	}
-	if got, want := len(stored(t, js)), 2+3*299; got != want {
-		t.Errorf("got %d messages, want %d", got, want)
-	}
-}
-
-func TestNoStream(t *testing.T) {
-	t.Parallel()
-	p := newPublisher(t, newBroker(t).connect(), jetstream.PublisherConfig{})
-	_, err := p.Send(t.Context(), "nowhere", text("", ""))
-	if err == nil || errors.Is(err, jetstream.ErrUnavailable) || !strings.Contains(err.Error(), "fanfare topology apply") {
-		t.Errorf("got %v, want an error that says what to do", err)
-	}
-}
-
-// A stream that was replaced by another with the same subjects is found again.
-func TestStreamReplaced(t *testing.T) {
-	t.Parallel()
-	js := newBroker(t).connect()
-	apply(t, js, inbox())
-	p := newPublisher(t, js, jetstream.PublisherConfig{})
-	sendAll(t, p, numbered("a", 10))
-	if err := js.DeleteStream(t.Context(), streamName); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Send(t.Context(), subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
-		t.Errorf("without a stream: got %v, want %v", err, jetstream.ErrUnavailable)
-	}
-	other := inbox()
-	other.Stream.Name = "OTHER"
-	apply(t, js, other)
-	if ack, err := p.Send(t.Context(), subject, text("", "")); err != nil || ack.Sequence != 1 {
-		t.Errorf("got %+v, %v, want place 1", ack, err)
-	}
-}
-
-func TestBrokerAway(t *testing.T) {
-	t.Parallel()
-	b := newBroker(t)
-	js := b.connect()
-	apply(t, js, inbox())
-	sendAll(t, newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true}), numbered("before-", 10))
-	b.stop()
-	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true, Timeout: 50 * time.Millisecond})
-	var wg sync.WaitGroup
-	for _, id := range numbered("during-", 200) {
-		wg.Go(func() {
-			if _, err := p.Send(t.Context(), subject, text(id, "")); !errors.Is(err, jetstream.ErrUnavailable) {
-				t.Errorf("got %v, want %v", err, jetstream.ErrUnavailable)
-			}
-		})
-	}
-	wg.Wait()
-	out := make([]jetstream.Outgoing, 10_000) // one after the other they would wait for minutes
-	for i := range out {
-		out[i] = jetstream.Outgoing{Subject: subject, Message: text("", "")}
-	}
-	p.SendAll(t.Context(), out)
-	if err := out[len(out)-1].Err; !errors.Is(err, jetstream.ErrUnavailable) {
-		t.Errorf("of many: got %v, want %v", err, jetstream.ErrUnavailable)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if _, err := p.Send(ctx, subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
-		t.Errorf("at the caller's deadline: got %v, want %v", err, jetstream.ErrUnavailable)
-	}
-	b.start()
-	p = newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true})
-	for _, id := range numbered("during-", 200) {
-		for {
-			if _, err := p.Send(t.Context(), subject, text(id, "")); err == nil {
-				break
-			} else if !errors.Is(err, jetstream.ErrUnavailable) {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
-// While the broker restarts under load, each send is answered: with a place that holds, or as unknown.
-func TestRestartUnderLoad(t *testing.T) {
-	t.Parallel()
-	b := newBroker(t)
-	js := b.connect()
-	apply(t, js, inbox())
-	p := newPublisher(t, js, jetstream.PublisherConfig{Dedupe: true, Timeout: time.Second})
-	const callers, each = 200, 30
-	var wg sync.WaitGroup
-	var places sync.Map
-	var unknown atomic.Int64
-	restart := make(chan struct{}, callers)
-	for c := range callers {
-		wg.Go(func() {
-			for i := range each {
-				id := fmt.Sprintf("%d-%d", c, i)
-				for {
-					ack, err := p.Send(t.Context(), subject, text(id, id))
-					if err == nil {
-						places.Store(id, ack.Sequence)
-						break
-					}
-					if !errors.Is(err, jetstream.ErrUnavailable) {
-						t.Error(err)
-						return
-					}
-					unknown.Add(1)
-				}
-				if i == each/3 || i == 2*each/3 {
-					restart <- struct{}{}
-				}
-			}
-		})
-	}
-	for range 2 {
-		for range callers {
-			<-restart
-		}
-		b.stop()
-		b.start()
-	}
-	wg.Wait()
-	msgs := stored(t, js)
-	for c := range callers {
-		for i := range each {
-			id := fmt.Sprintf("%d-%d", c, i)
-			place, _ := places.Load(id)
-			if m := msgs[place.(uint64)]; m == nil || !bytes.Equal(m.Data, []byte(id)) {
-				t.Fatalf("%s is not at its place %d", id, place)
-			}
-		}
-	}
-	t.Logf("%d messages stored for %d sends, %d answers were unknown", len(msgs), callers*each, unknown.Load())
-}
-
 func TestCloseWaitsForSends(t *testing.T) {
 	t.Parallel()
 	js := newBroker(t).connect()
@@ -465,32 +260,6 @@ func TestCloseWaitsForSends(t *testing.T) {
 	}
 	if err := p.Publish(subject, text("", "")); !errors.Is(err, jetstream.ErrClosed) {
 		t.Errorf("after Close: got %v, want %v", err, jetstream.ErrClosed)
-	}
-}
-
-// Of a connection that was closed, nobody waits for the return.
-func TestSendOnClosedConnection(t *testing.T) {
-	t.Parallel()
-	b := newBroker(t)
-	js := b.connect()
-	apply(t, js, inbox())
-	p := newPublisher(t, js, jetstream.PublisherConfig{Timeout: time.Hour})
-	sendAll(t, p, numbered("", 2))
-	js.Conn().Close()
-	if _, err := p.Send(t.Context(), subject, text("", "")); !errors.Is(err, jetstream.ErrUnavailable) {
-		t.Errorf("got %v, want %v", err, jetstream.ErrUnavailable)
-	}
-}
-
-func TestCallerGone(t *testing.T) {
-	t.Parallel()
-	js := newBroker(t).connect()
-	apply(t, js, inbox())
-	p := newPublisher(t, js, jetstream.PublisherConfig{})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := p.Send(ctx, subject, text("", "")); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -576,53 +345,5 @@ func TestSendAll(t *testing.T) {
 	}
 	if p.SendAll(t.Context(), out[:1]); !errors.Is(out[0].Err, jetstream.ErrClosed) {
 		t.Errorf("after Close: got %v", out[0].Err)
-	}
-}
-
-// A publisher without room sends nothing, and says why.
-func TestAPublisherWithoutRoomRefuses(t *testing.T) {
-	t.Parallel()
-	js := newBroker(t).connect()
-	apply(t, js, inbox())
-	full := errors.New("the disk is full")
-	room := full
-	p, err := jetstream.NewPublisher(js, jetstream.PublisherConfig{Room: func(context.Context) error { return room }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = p.Close() }()
-	_, err = p.Send(t.Context(), "events.a", message.NewMessage("1", nil))
-	if !errors.Is(err, jetstream.ErrNoRoom) || !errors.Is(err, jetstream.ErrFull) || !errors.Is(err, full) {
-		t.Errorf("got %v", err)
-	}
-	room = nil
-	if _, err := p.Send(t.Context(), "events.a", message.NewMessage("1", nil)); err != nil || p.Trouble() != nil {
-		t.Errorf("with room: got %v, trouble %v", err, p.Trouble())
-	}
-	if got := len(stored(t, js)); got != 1 {
-		t.Errorf("%d messages are stored, want the one that there was room for", got)
-	}
-}
-
-// CanPublish tells whether a message would be stored, and stores none.
-func TestCanPublish(t *testing.T) {
-	t.Parallel()
-	js := newBroker(t).connect()
-	b := inbox()
-	b.Stream.MaxBytes = 3 << 20
-	apply(t, js, b)
-	if err := jetstream.CanPublish(t.Context(), js, "EVENTS", "events.a"); err != nil {
-		t.Errorf("got %v", err)
-	}
-	if got := len(stored(t, js)); got != 0 {
-		t.Errorf("%d messages are stored", got)
-	}
-	for range 3 {
-		if _, err := js.Publish(t.Context(), "events.a", make([]byte, 900<<10)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := jetstream.CanPublish(t.Context(), js, "EVENTS", "events.a"); err == nil || !strings.Contains(err.Error(), "is full") {
-		t.Errorf("of a full stream: got %v", err)
 	}
 }
