@@ -111,8 +111,8 @@ func TestABacklogIsShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	publisher := must(jetstream.NewPublisher(js, jetstream.PublisherConfig{}))(t)
-	// send hands over 400 KB for more subscriptions than a tenant may send to at once. Its outbox is new, so that it looks what is in
-	// the backlog each time.
+	// send hands over 400 KB for more subscriptions than a tenant may send to at once. Its outbox is new, so that it
+	// looks at the backlog each time.
 	send := func(tenant string, size int) error {
 		task := deliver.Task{Event: event.Event{Tenant: tenant, ID: "e", Data: bytes.Repeat([]byte("x"), size)}, Targets: targets(deliver.MaxTargets)}
 		return deliver.NewOutbox(js, publisher).Send(t.Context(), slices.Repeat([]deliver.Task{task}, 9)...)

@@ -14,8 +14,8 @@ import (
 //	handing   nothing was written                             flying
 //	any       its attempt is over                             landed
 //
-// A task waits for what is flying or handing, and for the record of what was so when it landed. The flight of a lease begins handed. A
-// hand-off that ends after the landing changes nothing.
+// A task waits for flights that are flying or handing, and for the records of those that were so when they landed. The flight of a lease
+// begins handed. A hand-off that ends after the landing changes nothing.
 type course struct {
 	mu    sync.Mutex
 	state flightState
@@ -82,8 +82,8 @@ func (c *course) land() (step int, was flightState) {
 	return c.step + 1, was
 }
 
-// mayTake reports whether an attempt may begin that takes so long: the delivery is nobody else's until its end.
-func (c *course) mayTake(d time.Duration) bool {
+// lasts reports whether the delivery is surely nobody else's for so long.
+func (c *course) lasts(d time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state != lost && (c.until.IsZero() || time.Until(c.until) > d)

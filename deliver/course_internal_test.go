@@ -106,6 +106,6 @@ func TestALeaseMustOutlastTheAttempt(t *testing.T) {
 		t.Error("what another worker has may not be sent")
 	}
 	if f := (&flight{epoch: 1}); f.mayStart(w, sub) {
-		t.Error("what was begun before a pause may not be sent")
+		t.Error("a delivery that was begun before a pause may not be sent")
 	}
 }

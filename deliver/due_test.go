@@ -17,7 +17,7 @@ import (
 	"github.com/fanfarehq/fanfare/subscriptions"
 )
 
-// Several workers share what is due, and none of it is made twice. Each place and each lease is given back.
+// Several workers share the due deliveries, and none is made twice. Each place and each lease is given back.
 func TestTwoWorkersShareWhatIsDue(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

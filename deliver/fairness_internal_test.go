@@ -128,6 +128,6 @@ func TestFollowingIsFairByTenant(t *testing.T) {
 	}
 	q.done(c, true)
 	if c := take(small); c.Status != "disabled" {
-		t.Errorf("got %+v, want the newer change in the place of what was left", c)
+		t.Errorf("got %+v, want the newer change in the place of the one that was left", c)
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 // flight is one delivery on its way through a worker: from a task or a lease to its record.
 type flight struct {
-	ledger.Deferral      // as far as it is known: one from a task has no row
+	ledger.Deferral      // as far as it is known: one from a task has no row. The step is that of course
 	gone            bool // the event's contents do not open any more
 	twin            bool // another message in hand has the delivery: see aloft
 	counted         bool // its outcome may repeat one that killed a recorder
@@ -159,7 +159,7 @@ func (f *flight) mayStart(w *Worker, sub *subscriptions.Subscription) bool {
 	if timeout <= 0 {
 		timeout = subscriptions.DefaultTimeout
 	}
-	return f.course.mayTake(timeout + leaseMargin)
+	return f.course.lasts(timeout + leaseMargin)
 }
 
 // leaseMargin is what of a lease remains after the longest attempt, for its outcome to be judged and to reach the disk.

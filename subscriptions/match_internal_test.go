@@ -130,7 +130,7 @@ func TestMatchAgreesWithAScan(t *testing.T) {
 		}
 		one := func(t *rapid.T) uuid.UUID {
 			if len(ids) == 0 {
-				t.Skip("none yet")
+				t.Skip("none yet") // rapid takes another step.
 			}
 			return rapid.SampledFrom(ids).Draw(t, "id")
 		}

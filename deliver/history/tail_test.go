@@ -211,7 +211,7 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 	_, url, _ := tailOf(t, h)
 	for name, tc := range map[string]struct {
 		outcomes, size int
-		most           int // what of it a dropped reader still gets: what was queued, and what the network holds
+		most           int // outcomes that a dropped reader still gets: those that were queued or are in the network
 	}{
 		"by bytes":    {200, 16 << 10, 100},
 		"by outcomes": {1400, 0, 1300},
@@ -241,7 +241,7 @@ func TestASlowReaderOfTheTailIsDropped(t *testing.T) {
 				next(t, quick)
 			}
 		}
-		// Now it reads what is left for it, up to its end.
+		// Now it reads the rest, up to the end.
 		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ func (l *Ledger) Erased(ctx context.Context, event uuid.UUID) (erased bool, err 
 // deadExamined is how many dead letters a page looks at.
 const deadExamined = 5000
 
-// dead lists dead letters. The ids of a span bound what is looked at, as a delivery is not older than its event. Dead letters that a
+// dead lists dead letters. The ids of a span bound the search, as a delivery is not older than its event. Dead letters that a
 // later generation counts instead of are left out, so that nothing is sent twice, as are subscriptions that cannot receive and erased events.
 func (l *Ledger) dead(ctx context.Context, d Dead, after uuid.UUID, limit int) (list []Again, cut uuid.UUID, err error) {
 	near := &postgres.Where{}

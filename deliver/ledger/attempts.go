@@ -11,12 +11,12 @@ import (
 )
 
 // addAttempts writes attempts that are not part of the row of a delivery that ended: those that did not end it, and those
-// that were under way when it was ended by something else. It returns those whose number is beyond the attempts that the ended
+// that were under way when something else ended it, so that the place for an attempt in its row is vacant. It returns those whose number is beyond the attempts that the ended
 // delivery counts: it was cancelled, or another worker ended it, while they were under way. Of two attempts that each ended it, the row has the
 // one that was recorded first. Nothing is kept of what an attempt brings back whose event was erased meanwhile.
 const addAttempts = `
 WITH o AS MATERIALIZED (
-    SELECT u.*, coalesce(e.attempts < u.number, false) AS beyond, coalesce(e.started_at IS NULL OR NOT u.last, false) AS apart,
+    SELECT u.*, coalesce(e.attempts < u.number, false) AS beyond, e.started_at IS NULL AS vacant,
         coalesce(e.state = 'cancelled' AND EXISTS (SELECT FROM events v WHERE v.uid = e.event_uid AND v.erased_at IS NOT NULL), false) AS erased
     FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::smallint[], $6::text[], $7::bytea[], $8::text[], $9::bool[], $10::bigint[],
         $11::bytea[], $12::bytea[])
@@ -27,7 +27,7 @@ WITH o AS MATERIALIZED (
         exchange, response_headers)
     SELECT id, number, started_at, duration_us, status, CASE WHEN erased THEN '' ELSE error END,
         CASE WHEN NOT erased THEN response END, reason, last, subscription_revision, exchange, CASE WHEN NOT erased THEN response_headers END
-    FROM o WHERE beyond AND apart OR NOT last
+    FROM o WHERE NOT last OR beyond AND vacant
     ON CONFLICT DO NOTHING
 )
 SELECT id, number FROM o WHERE beyond`
